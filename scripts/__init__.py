@@ -1,0 +1,1 @@
+"""The Python that the workflow configs name. It travels with an exported bundle, so it never imports `bundle`."""

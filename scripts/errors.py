@@ -1,0 +1,45 @@
+"""How does a wrong input reach the user? As one sentence on stderr and exit code 2, never as a traceback."""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import TracebackType
+
+EXIT_CODE = 2
+
+
+class InputError(Exception):
+    """The user's input is wrong: the message says what was found, where, what was expected and what to do."""
+
+
+def sentence_of(error: BaseException | None) -> str | None:
+    """The message of the `InputError` behind `error`, or None if there is none.
+
+    MONAI wraps what a transform or a config expression raises, and a loader process hands over only the text of its
+    traceback, so both the chain of causes and the text are searched.
+    """
+    seen: set[int] = set()
+    text = str(error)
+    while error is not None and id(error) not in seen:
+        if isinstance(error, InputError) and "Traceback (most recent call last)" not in str(error):
+            return str(error)
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    from_loader = re.findall(r"^(?:\w+\.)*InputError: (.+)$", text, flags=re.MULTILINE)
+    return from_loader[-1] if from_loader else None
+
+
+def report_and_exit(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An excepthook: an `InputError` anywhere in the chain becomes a sentence and exit code 2."""
+    sentence = sentence_of(error)
+    if sentence is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(EXIT_CODE)
+
+
+def speak_plainly() -> None:
+    """Install `report_and_exit`, for processes whose entry point is not ours (`python -m monai.bundle`)."""
+    sys.excepthook = report_and_exit
