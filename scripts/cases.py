@@ -1,0 +1,190 @@
+"""What does the loader hand over? Prepared cases, computed once, and patches cut from them.
+
+Deterministic preprocessing runs once a case and is kept in memory or on disk; a patch costs what the patch costs. Every
+patch is drawn from its own seed, so a run is the same with any number of loader processes, and goes on after a stop as if
+it had not been stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.data import set_track_meta
+from monai.data.utils import pickle_hashing
+from monai.transforms import Compose, Transform
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from scripts.datalist import files_of
+from scripts.errors import InputError
+
+CACHES = ("memory", "disk", "none")
+
+
+class PreparedCases(Dataset):
+    """The cases of a data list after deterministic preprocessing, as plain tensors.
+
+    Args:
+        data: entries with absolute paths (`scripts.datalist.select`).
+        transform: deterministic transforms; what they leave under `keep` is kept.
+        cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under `cache_dir`, read
+            by memory map; `none` computes a case each time it is asked for.
+        cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a changed input
+            is a new case, and several runs may share the folder.
+        keep: the keys of a prepared case, tensors all.
+        workers: threads that prepare cases.
+
+    Raises:
+        InputError: `cache` is none of the three, or a case cannot be prepared.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Transform,
+        cache: str = "memory",
+        cache_dir: str | os.PathLike | None = None,
+        keep: Sequence[str] = ("image", "label"),
+        workers: int = 2,
+        title: str = "preparing cases",
+    ) -> None:
+        if cache not in CACHES:
+            raise InputError(f"cache is '{cache}': expected {', '.join(CACHES)}.")
+        self.data = list(data)
+        self.transform = transform if isinstance(transform, Compose) else Compose([transform])
+        self.cache, self.keep = cache, tuple(keep)
+        self.cache_dir = Path(cache_dir or Path(tempfile.gettempdir()) / "brain-tumour-cache")
+        self.held: list[dict[str, Any]] = []
+        if cache == "none":
+            return
+        self.recipe = pickle_hashing(self.transform.flatten().transforms).decode()
+        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+            work = pool.map(self._prepare if cache == "memory" else self._keep_on_disk, self.data)
+            self.held = list(tqdm(work, total=len(self.data), desc=title, unit="case", leave=False))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.cache == "none":
+            return self._prepare(self.data[index])
+        if self.cache == "memory":
+            return dict(self.held[index])
+        case = {"case": self.data[index]["case"]}
+        for key in self.keep:
+            array = np.load(self.held[index]["folder"] / f"{key}.npy", mmap_mode="c")
+            case[key] = torch.from_numpy(array)
+        return case
+
+    def _prepare(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        prepared = self.transform(dict(entry), threading=True)
+        tensors = {key: torch.as_tensor(np.ascontiguousarray(prepared[key])) for key in self.keep}
+        return {"case": entry["case"], **tensors}
+
+    def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        folder = self.cache_dir / self._name(entry)
+        if not folder.is_dir():
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(dir=self.cache_dir, prefix=".writing-"))
+            try:
+                for key, tensor in self._prepare(entry).items():
+                    if key != "case":
+                        np.save(unfinished / f"{key}.npy", tensor.numpy())
+                unfinished.rename(folder)
+            except OSError as error:
+                if not folder.is_dir():  # another run may have been first
+                    raise InputError(f"the cache {self.cache_dir} cannot be written ({error.strerror}): free space.") from error
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        return {"folder": folder}
+
+    def _name(self, entry: Mapping[str, Any]) -> str:
+        files = [(name, os.stat(name).st_size, os.stat(name).st_mtime_ns) for name in files_of(entry)]
+        versions = [monai.__version__, torch.__version__, np.__version__]
+        content = json.dumps([files, versions, self.recipe, self.keep])
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+class PatchDataset(Dataset):
+    """Patches cut at random from prepared cases; an index is a pair (case number, seed) from `EpochSampler`.
+
+    Args:
+        data: entries with absolute paths.
+        transform: deterministic preprocessing, ending in what `crop` needs (see `keep`).
+        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; it is seeded anew for each patch.
+        keep: the keys of a prepared case that `crop` needs beside image and label (precomputed indices).
+        others: arguments of `PreparedCases`.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Transform,
+        crop: Transform,
+        keep: Sequence[str] = (),
+        **others: Any,
+    ) -> None:
+        self.data = list(data)
+        self.cases = PreparedCases(data, transform, keep=("image", "label", *keep), **others)
+        self.crop = crop if isinstance(crop, Compose) else Compose([crop])
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
+        number, seed = index
+        case = self.cases[number]
+        set_track_meta(False)  # a patch has no use for the affine, and keeping it costs more than the cut
+        try:
+            self.crop.set_random_state(seed=seed)
+            cut = self.crop(case)
+        finally:
+            set_track_meta(True)
+        patch = cut[0] if isinstance(cut, list) else cut
+        # a copy, since a view would hand the whole volume to the loader's queue
+        return {"image": patch["image"].clone(), "label": patch["label"].clone(), "case": case["case"], "seed": seed}
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Pairs (case number, seed) for one epoch: every case equally often, in a new order each round.
+
+    With several processes each takes its own part of the same sequence, so the sequence does not depend on their number.
+
+    Args:
+        cases: how many cases there are.
+        samples: patches an epoch, over all processes.
+        seed: the run's seed.
+        rank: this process.
+        world_size: all processes.
+    """
+
+    def __init__(self, cases: int, samples: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.cases, self.samples, self.seed = cases, samples, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, that the next pass draws."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.samples, self.world_size))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for position in range(self.rank, self.samples, self.world_size):
+            count = self.epoch * self.samples + position  # counted over the whole run
+            round_, place = divmod(count, self.cases)
+            order = np.random.default_rng([self.seed, round_]).permutation(self.cases)
+            seed = np.random.SeedSequence([self.seed, count]).generate_state(1)[0]
+            yield int(order[place]), int(seed)

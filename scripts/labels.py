@@ -1,0 +1,113 @@
+"""How do label values become regions, and regions one label map again?
+
+A region is a union of label values (whole tumour = {1, 2, 4}); regions may overlap, so each is a channel of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from scripts.errors import InputError
+
+ROUNDING = 1e-3  # a label of 0.99999997 is 1 that went through a float file; a label of 0.5 is a resampled mask
+
+
+class RoundLabelsd(MapTransform):
+    """Turn label maps [1, ...] into whole numbers of the declared scheme.
+
+    Args:
+        keys: the label maps.
+        labels: the scheme, name to value; 0 is background and need not be named.
+
+    Raises:
+        InputError: a value is not within 0.001 of a whole number, or outside the scheme; names file and value.
+    """
+
+    def __init__(self, keys: KeysCollection, labels: Mapping[str, int]) -> None:
+        super().__init__(keys)
+        self.labels = dict(labels)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Round each key."""
+        rounded = dict(data)
+        for key in self.key_iterator(rounded):
+            label = rounded[key]
+            name = label.meta.get("filename_or_obj", key) if isinstance(label, MetaTensor) else key
+            whole = torch.round(label)
+            broken = (label - whole).abs() > ROUNDING
+            if bool(broken.any()):
+                raise InputError(
+                    f"{name} holds the label {float(label[broken][0]):g}: labels must be whole numbers; it may have been"
+                    " resampled with interpolation, so make it anew with nearest neighbour."
+                )
+            values = {int(v) for v in torch.unique(whole)}
+            if unknown := sorted(values - {0, *self.labels.values()}):
+                raise InputError(
+                    f"{name} holds the label {unknown[0]}: the scheme knows {self.labels}; check the task (configs/tasks/)."
+                )
+            rounded[key] = whole
+        return rounded
+
+
+class LabelsToRegionsd(MapTransform):
+    """Turn label maps [1, ...] into region masks [R, ...] of zeros and ones (uint8).
+
+    Args:
+        keys: the label maps.
+        regions: region name to the label values that it unites, in channel order.
+    """
+
+    def __init__(self, keys: KeysCollection, regions: Mapping[str, Sequence[int]]) -> None:
+        super().__init__(keys)
+        self.regions = {name: list(values) for name, values in regions.items()}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Convert each key."""
+        converted = dict(data)
+        for key in self.key_iterator(converted):
+            label = converted[key]
+            masks = [torch.isin(label, torch.tensor(values, dtype=label.dtype)) for values in self.regions.values()]
+            converted[key] = torch.cat(masks).to(torch.uint8)
+        return converted
+
+
+class RegionsToLabelsd(MapTransform):
+    """Turn region probabilities [R, ...] into one label map [1, ...] (uint8).
+
+    Args:
+        keys: the probabilities.
+        regions: region name to label values, in channel order.
+        labels_out: region name to the value it is painted with, in painting order: later regions lie on top.
+        threshold: a voxel belongs to a region where the probability is above this.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        regions: Mapping[str, Sequence[int]],
+        labels_out: Mapping[str, int],
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__(keys)
+        unknown = [name for name in labels_out if name not in regions]
+        if unknown:
+            raise InputError(f"labels_out paints {unknown[0]}, which is no region: there are {', '.join(regions)}.")
+        self.painting = [(list(regions).index(name), int(value)) for name, value in labels_out.items()]
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Paint each key."""
+        painted = dict(data)
+        for key in self.key_iterator(painted):
+            regions = painted[key]
+            labels = torch.zeros_like(regions[:1], dtype=torch.uint8)
+            for channel, value in self.painting:
+                labels[regions[channel : channel + 1] > self.threshold] = value
+            painted[key] = labels
+        return painted

@@ -1,0 +1,91 @@
+"""How do files become one tensor a case? One file a channel, or one file that holds all channels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, MapTransform
+
+from scripts.errors import InputError
+
+AFFINE_TOLERANCE = 1e-3  # mm; scanners and converters round the header to about this
+
+
+class LoadImageChannelsd(MapTransform):
+    """Load each key as a float32 `MetaTensor` [C, ...] with the affine of its first file.
+
+    The name contains "LoadImage" because deployment tools leave out the transforms that load by that name.
+
+    Args:
+        keys: `image`, and `label` where there is one.
+        channels: names of the image's channels; a list of files must have as many, in this order, and so must the
+            channels of a single file. Every other key is loaded as one channel.
+        image_key: the key that has several channels.
+
+    Raises:
+        InputError: a file is missing, damaged, not finite, or does not lie on the grid of the others.
+    """
+
+    def __init__(self, keys: KeysCollection, channels: Sequence[str], image_key: str = "image") -> None:
+        super().__init__(keys)
+        self.channels = list(channels)
+        self.image_key = image_key
+        self.load = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace the file names of each key by the tensor."""
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            files = loaded[key] if isinstance(loaded[key], list | tuple) else [loaded[key]]
+            names = self.channels if key == self.image_key else [str(key)]
+            loaded[key] = self._stack([Path(file) for file in files], names)
+        image = loaded.get(self.image_key)
+        for key in self.key_iterator(loaded):
+            if image is not None:
+                _require_same_grid(image, loaded[key], str(image.meta["filename_or_obj"]), str(data[key]))
+        return loaded
+
+    def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
+        tensors = [self._read(file) for file in files]
+        for file, tensor in zip(files[1:], tensors[1:], strict=True):
+            _require_same_grid(tensors[0], tensor, str(files[0]), str(file))
+        stacked = torch.cat([tensor.as_tensor() for tensor in tensors])
+        if len(stacked) != len(names):
+            raise InputError(
+                f"{files[0]} and its siblings hold {len(stacked)} channels: expected {len(names)} ({', '.join(names)});"
+                " check the task's channels."
+            )
+        return MetaTensor(stacked, meta=tensors[0].meta)
+
+    def _read(self, file: Path) -> MetaTensor:
+        if not file.is_file():
+            raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
+        try:
+            tensor = self.load(str(file))
+        except Exception as error:  # each reader has its own set of errors for a damaged file
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise InputError(
+                f"{file} cannot be read as an image ({reason[:200]}): it may be damaged or cut short; copy it again."
+            ) from error
+        if not bool(torch.isfinite(tensor.as_tensor()).all()):
+            raise InputError(f"{file} holds NaN or infinite voxels: expected finite intensities; convert it again.")
+        return tensor
+
+
+def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_name: str) -> None:
+    if first.shape[1:] != other.shape[1:]:
+        raise InputError(
+            f"{other_name} has shape {tuple(other.shape[1:])} but {name} has {tuple(first.shape[1:])}: all files of a case"
+            " must lie on one grid; register and resample them first."
+        )
+    if not np.allclose(first.affine, other.affine, atol=AFFINE_TOLERANCE):
+        raise InputError(
+            f"{other_name} has another affine than {name}: all files of a case must lie on one grid; register and resample"
+            " them first."
+        )
