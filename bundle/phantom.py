@@ -1,0 +1,396 @@
+"""What can be learned and tested without real scans? Synthetic patients with gliomas, in the file layouts of the field.
+
+A patient is drawn in millimetres and sampled last, so the same seed at another size is the same patient on another grid.
+The heads are no anatomy and the contrasts no Bloch simulation: they are right in what a network needs (which tissue is
+bright in which contrast, what lies inside what) and wrong in everything a clinician would look at twice.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.random import Generator
+from scipy.spatial.transform import Rotation
+from scipy.special import expit
+from tqdm import tqdm
+
+from scripts.errors import InputError
+from scripts.files import write_json, written_whole
+
+CHANNELS = ("T1", "T1c", "T2", "FLAIR")
+NCR, ED, ET = 1, 2, 3  # necrotic or non-enhancing core, oedema, enhancing tumour: the labels of `make_patient`
+KINDS = ("typical", "small", "multifocal", "non_enhancing")  # patient number modulo four says which
+HEAD = 192.0  # mm; a smaller field of view gets a smaller head
+REACH = 120.0  # mm from the centre in which random fields vary
+
+# What a voxel of pure tissue shows in T1, T1c, T2, FLAIR; white matter on T1 is about 1
+SIGNAL = {
+    "white": (0.95, 0.90, 0.60, 0.62),
+    "grey": (0.70, 0.72, 0.85, 0.82),
+    "fluid": (0.25, 0.26, 1.60, 0.22),
+    "ageing": (
+        0.80,
+        0.78,
+        0.95,
+        1.02,
+    ),  # white matter lesions and caps of the ventricles, bright on FLAIR but no tumour
+    "vessel": (0.60, 1.35, 0.50, 0.60),  # bright on T1c but no tumour
+    "oedema": (0.60, 0.60, 1.20, 1.12),
+    "necrosis": (0.36, 0.38, 1.45, 0.72),
+    "solid": (0.55, 0.58, 1.25, 1.02),  # tumour that does not enhance
+    "rim": (0.64, 1.45, 0.98, 0.98),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set of the field keeps its files; `{case}`, `{part}` (Tr or Ts) and `{channel}` are filled in."""
+
+    case: str  # from {patient} and {visit}
+    image: str
+    label: str
+    order: tuple[str, ...]  # of the channels
+    channels: tuple[str, ...]  # their names in the files; none: one file with the channels on its last axis
+    codes: tuple[int, int, int, int]  # of background, NCR, ED, ET
+    describe: Callable[[list[str], list[str]], dict[str, Any]] | None = None  # makes dataset.json
+    revisits: bool = False  # patient 1 comes back with a grown tumour
+
+
+def phantom(
+    out: str,
+    cases: int = 8,
+    layout: str = "brats2021",
+    dims: int = 3,
+    seed: int = 0,
+    size: int = 64,
+    spacing: float = 3.0,
+    unlabelled: int = 0,
+) -> None:
+    """Write synthetic patients with brain tumours: T1, T1c, T2, FLAIR and a label each.
+
+    Of every four patients one is typical, one has a small tumour, one several, one a tumour without enhancement. The same
+    seed gives the same voxels, and patient k is the same however many are asked for.
+
+    Examples:
+        python -m bundle phantom phantoms
+        python -m bundle phantom phantoms --cases 20 --layout msd --unlabelled 4
+        python -m bundle phantom slices --dims 2 --size 128 --spacing 1.5
+
+    Args:
+        out: the folder to make; it must not exist, or be empty.
+        cases: how many cases with a label. In brats2023 the third is the second's second visit, with a grown tumour.
+        layout: brats2021, brats2023, msd (Decathlon, one 4D file a case) or nnunet (v2).
+        dims: 3, or 2 for the one axial slice with most tumour.
+        seed: of the cohort.
+        size: voxels a side.
+        spacing: mm between voxels. The head takes 192 mm, or less where size times spacing is less.
+        unlabelled: how many further cases without a label.
+
+    Raises:
+        InputError: an argument is out of range, or `out` holds something or cannot be written.
+    """
+    target = Path(str(out)).resolve()
+    _check(target, cases, layout, dims, seed, size, spacing, unlabelled)
+    plan = _plan(cases + unlabelled, LAYOUTS[layout].revisits)
+    temporary = target.with_name(f".{target.name}-{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        names = []
+        for number, (patient, visit) in enumerate(tqdm(plan, desc="phantoms", unit="case", leave=False)):
+            rng = np.random.default_rng([seed, patient])
+            images, label = make_patient(rng, size, spacing, dims, KINDS[patient % len(KINDS)], visit)
+            names.append(LAYOUTS[layout].case.format(patient=patient, visit=visit, number=patient + 1))
+            _write_case(temporary, LAYOUTS[layout], names[-1], images, label if number < cases else None, spacing)
+        if describe := LAYOUTS[layout].describe:
+            write_json(temporary / "dataset.json", describe(names[:cases], names[cases:]))
+        os.replace(temporary, target)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror or error}): choose another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    without = f" and {unlabelled} without a label" if unlabelled else ""
+    print(f"{cases} synthetic cases{without} written to {out} in the layout {layout}.")
+    print(f"next: python -m bundle prepare {out} --out datalist.json")
+
+
+def make_patient(
+    rng: Generator, size: int, spacing: float, dims: int, kind: str, visit: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """One synthetic patient.
+
+    Args:
+        rng: everything random comes from it.
+        size: voxels a side.
+        spacing: mm between voxels.
+        dims: 3, or 2 for the axial slice with most tumour.
+        kind: one of `KINDS`.
+        visit: 0, or a later one: the same head, the tumour grown by a quarter of its radius each, another scan.
+
+    Returns:
+        images float32 [4, X, Y, Z] in the order of `CHANNELS`, whole numbers from 1 to 32767 in the brain and 0 in the air;
+        label uint8 [X, Y, Z] with 1 NCR, 2 ED, 3 ET. X runs to the left, Y to the back, Z up (LPS, as in BraTS files).
+        With `dims` 2 there is no Z.
+    """
+    anatomy, scanner = rng, rng.spawn(visit + 1)[visit]
+    axis = (np.arange(size) - (size - 1) / 2) * spacing * max(1.0, HEAD / (size * spacing))
+    place = _head_coordinates(anatomy, axis)
+    brain, tissues = _draw_brain(anatomy, axis, place)
+    label, tumour = _draw_tumour(anatomy, axis, place, kind, 1.0 + 0.25 * visit, tissues)
+    label[~brain] = 0
+    images = _scan(scanner, axis, brain, [*tissues.items(), *tumour.items()], _signals(anatomy))
+    if dims == 2:
+        section = int(np.argmax((label > 0).sum((0, 1))))
+        images, label = images[..., section], label[..., section]
+    return np.ascontiguousarray(images), np.ascontiguousarray(label)
+
+
+def _smooth_noise(rng: Generator, axis: np.ndarray, length: float) -> np.ndarray:
+    """A Gaussian random field [X, Y, Z] of mean 0 and variance 1 whose bumps are about `length` mm wide."""
+    knots = np.arange(-REACH, REACH + length, length / 2)
+    weights = np.exp(-0.5 * ((np.clip(axis, -REACH, REACH)[:, None] - knots) / (length / 2)) ** 2)
+    weights = (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+    field = rng.standard_normal((len(knots),) * 3, dtype=np.float32)
+    for _ in range(3):  # one axis a time; after three turns the axes stand where they stood
+        field = np.tensordot(field, weights, axes=(0, 1))
+    return field
+
+
+def _head_coordinates(rng: Generator, axis: np.ndarray) -> np.ndarray:
+    """Where each voxel lies in the head, [3, X, Y, Z] in mm to the left, back and top of its centre."""
+    turn = Rotation.from_euler("xyz", rng.normal(0, 5, 3), degrees=True).as_matrix()
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).astype(np.float32)
+    centre = rng.normal(0, 2, 3).reshape(3, 1, 1, 1)
+    return np.tensordot(turn.astype(np.float32), grid - centre.astype(np.float32), axes=1)
+
+
+def _inside(place: np.ndarray, centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
+    """About how far inside an ellipsoid each place is, in mm; negative outside."""
+    x, y, z = ((place[i] - centre[i]) / radii[i] for i in range(3))
+    return (1 - np.sqrt(x * x + y * y + z * z)) * min(radii)
+
+
+def _draw_brain(rng: Generator, axis: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The brain mask [X, Y, Z] and how much of each tissue a voxel holds, in the order in which they are painted."""
+    wide, long, high = np.array([67, 84, 70]) * rng.normal(1, 0.04, 3)
+    x, y, z = place
+    shape = (np.abs(x) / (wide * (1 + 0.1 * y / long))) ** 2.3 + np.abs(y / long) ** 2.3
+    shape += np.abs(z / np.where(z > 0, high, 0.8 * high)) ** 2.3  # flatter below
+    depth = (1 - shape ** (1 / 2.3)) * 70 + 1.5 * _smooth_noise(rng, axis, 20)
+    folds = _smooth_noise(rng, axis, 16)
+    below = np.minimum(depth, 9 * np.abs(folds) + np.maximum(depth - 18, 0))  # mm to the pial surface, sulci included
+    fissure = np.abs(x) + 0.5 * np.maximum(depth - 20, 0)
+    below = np.minimum(below, fissure)
+    mirrored = np.stack([np.abs(x), y, z])
+    deep = np.maximum(_inside(mirrored, (13, 8, 0), (8, 14, 10)), _inside(mirrored, (26, -8, 0), (5, 16, 9)))
+    swell = rng.uniform(0.7, 1.5)  # ventricles grow with age
+    bent = np.stack([np.abs(x) - 0.007 * y * y, y, z])
+    ventricle = np.maximum(
+        _inside(bent, (7, 2, 12), (5.5 * swell, 34, 8 * swell)), _inside(place, (0, 4, -2), (2.2 * swell, 12, 8))
+    )
+    lesions = _smooth_noise(rng, axis, 12) + 1.2 * np.exp(-((ventricle / 5) ** 2)) - rng.uniform(1.8, 2.8)
+    vessels = _smooth_noise(rng, axis, 7) - 2 - np.maximum(below - 3, 0)
+    tissues = {
+        "grey": np.maximum(expit(4.5 - below), expit(deep)),
+        "ageing": expit(6 * lesions) * expit(below - 6),
+        "fluid": np.maximum(expit(2 * (0.8 - below)), expit(1.5 * ventricle)),
+        "vessel": expit(5 * vessels),
+    }
+    return depth > 0, tissues
+
+
+def _draw_tumour(
+    rng: Generator, axis: np.ndarray, place: np.ndarray, kind: str, growth: float, tissues: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The label [X, Y, Z] and how much of each tumour tissue a voxel holds, in the order in which they are painted."""
+    halo = np.full(place.shape[1:], -np.inf, np.float32)
+    core = halo.copy()
+    wide, fine, rim_noise = (_smooth_noise(rng, axis, length) for length in (26, 11, 12))
+    for centre, radius, share in _foci(rng, kind):
+        stretch = Rotation.random(random_state=rng).as_matrix() * rng.uniform(0.8, 1.25, (3, 1))
+        away = np.tensordot(stretch.astype(np.float32), place - np.reshape(centre, (3, 1, 1, 1)), axes=1)
+        distance = np.sqrt((away**2).sum(0))
+        radius *= growth
+        halo = np.maximum(halo, radius - distance + radius * (0.22 * wide + 0.08 * fine))
+        core = np.maximum(core, radius * share - distance + radius * share * (0.15 * wide - 0.12 * fine))
+    halo = np.maximum(halo - 5 * tissues["grey"], core)  # oedema follows the white matter
+    thickness = 0.0 if kind == "non_enhancing" else rng.uniform(4, 7)  # mm
+    inner = core - thickness * np.clip(1 + 0.35 * rim_noise, 0.3, 2)
+    label = np.zeros(halo.shape, np.uint8)
+    label[(halo > 0) & (tissues["fluid"] < 0.5)] = ED
+    label[core > 0] = ET
+    label[(core > 0) & (inner > 0)] = NCR
+    heart = "solid" if kind == "non_enhancing" else "necrosis"
+    tumour = {
+        "oedema": expit(halo / 1.5) * (1 - tissues["fluid"]),
+        "rim": expit(1.5 * core),
+        heart: expit(1.5 * inner),
+    }
+    return label, tumour
+
+
+def _foci(rng: Generator, kind: str) -> list[tuple[np.ndarray, float, float]]:
+    """Centre (mm in the head), radius of the whole (mm), and the core's share of it, of each focus."""
+    side = rng.choice([-1, 1])
+    radius = rng.uniform(14, 17) if kind == "small" else rng.uniform(23, 34)
+    centre = np.array([side * rng.uniform(24, 38), rng.uniform(-42, 42), rng.uniform(-8, 28)], np.float32)
+    foci = [(centre, radius, rng.uniform(0.5, 0.7))]
+    for _ in range(rng.integers(1, 3) if kind == "multifocal" else 0):
+        other = np.array([side * rng.uniform(18, 42), -np.sign(centre[1]) * rng.uniform(15, 48), rng.uniform(-10, 30)])
+        foci.append((other.astype(np.float32), rng.uniform(12, 18), rng.uniform(0.5, 0.75)))
+    return foci
+
+
+def _signals(rng: Generator) -> dict[str, np.ndarray]:
+    """What each tissue shows in this patient, [4] each: tissue differs between people, diseased tissue more."""
+    return {
+        name: np.array(values) * np.exp(rng.normal(0, 0.04 if name in ("white", "grey", "fluid") else 0.1, 4))
+        for name, values in SIGNAL.items()
+    }
+
+
+def _scan(
+    rng: Generator,
+    axis: np.ndarray,
+    brain: np.ndarray,
+    tissues: list[tuple[str, np.ndarray]],
+    signals: dict[str, np.ndarray],
+) -> np.ndarray:
+    """The four images [4, X, Y, Z]: tissue, texture, coil shading, Rician noise and the scanner's own units."""
+    images = np.empty((len(CHANNELS), *brain.shape), np.float32)
+    texture = 0.05 * _smooth_noise(rng, axis, 9)
+    for c in range(len(CHANNELS)):
+        signal = np.full(brain.shape, signals["white"][c], np.float32)
+        for name, amount in tissues:
+            signal += amount * (signals[name][c] - signal)
+        signal *= np.exp(texture + 0.03 * _smooth_noise(rng, axis, 7) + 0.1 * _smooth_noise(rng, axis, 90))
+        noise = rng.uniform(0.03, 0.07)
+        real, imaginary = (noise * rng.standard_normal(brain.shape, dtype=np.float32) for _ in range(2))
+        signal = np.hypot(signal + real, imaginary)
+        unit = np.exp(rng.uniform(np.log(200), np.log(2000)))
+        images[c] = np.where(brain, np.clip(np.rint(unit * (signal + rng.uniform(0, 0.3))), 1, 32767), 0)
+    return images
+
+
+def _plan(cases: int, revisits: bool) -> list[tuple[int, int]]:
+    """The (patient, visit) of each case; with `revisits` patient 1 comes twice."""
+    if not revisits:
+        return [(k, 0) for k in range(cases)]
+    return [(k, 0) if k < 2 else (k - 1, int(k == 2)) for k in range(cases)]
+
+
+def _write_case(
+    root: Path, layout: Layout, case: str, images: np.ndarray, label: np.ndarray | None, spacing: float
+) -> None:
+    part = "Tr" if label is not None else "Ts"
+    images = images[[CHANNELS.index(name) for name in layout.order]].astype(np.int16)
+    if layout.channels:
+        for channel, image in zip(layout.channels, images, strict=True):
+            _save(root / layout.image.format(case=case, part=part, channel=channel), image, spacing)
+    else:
+        _save(root / layout.image.format(case=case, part=part), np.moveaxis(images, 0, -1), spacing)
+    if label is not None:
+        _save(root / layout.label.format(case=case), np.array(layout.codes, np.uint8)[label], spacing)
+
+
+def _save(path: Path, array: np.ndarray, spacing: float) -> None:
+    affine = np.diag([-spacing, -spacing, spacing, 1.0])  # LPS, as BraTS
+    affine[1, 3] = (array.shape[1] - 1) * spacing
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    with written_whole(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _describe_msd(labelled: list[str], unlabelled: list[str]) -> dict[str, Any]:
+    """The dataset.json of Task01_BrainTumour, as on http://medicaldecathlon.com."""
+    return {
+        "name": "BRATS",
+        "description": "Synthetic gliomas in the layout of the Medical Segmentation Decathlon",
+        "tensorImageSize": "4D",
+        "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+        "numTraining": len(labelled),
+        "numTest": len(unlabelled),
+        "training": [{"image": f"./imagesTr/{c}.nii.gz", "label": f"./labelsTr/{c}.nii.gz"} for c in labelled],
+        "test": [f"./imagesTs/{c}.nii.gz" for c in unlabelled],
+    }
+
+
+def _describe_nnunet(labelled: list[str], unlabelled: list[str]) -> dict[str, Any]:
+    """The dataset.json of nnU-Net v2."""
+    return {
+        "channel_names": dict(zip("0123", CHANNELS, strict=True)),
+        "labels": {"background": 0, "NCR": NCR, "ED": ED, "ET": ET},
+        "numTraining": len(labelled),
+        "file_ending": ".nii.gz",
+    }
+
+
+LAYOUTS = {
+    "brats2021": Layout(
+        case="BraTS2021_{patient:05d}",
+        image="{case}/{case}_{channel}.nii.gz",
+        label="{case}/{case}_seg.nii.gz",
+        order=CHANNELS,
+        channels=("t1", "t1ce", "t2", "flair"),
+        codes=(0, 1, 2, 4),
+    ),
+    "brats2023": Layout(
+        case="BraTS-GLI-{patient:05d}-{visit:03d}",
+        image="{case}/{case}-{channel}.nii.gz",
+        label="{case}/{case}-seg.nii.gz",
+        order=CHANNELS,
+        channels=("t1n", "t1c", "t2w", "t2f"),
+        codes=(0, 1, 2, 3),
+        revisits=True,
+    ),
+    "msd": Layout(
+        case="BRATS_{number:03d}",
+        image="images{part}/{case}.nii.gz",
+        label="labelsTr/{case}.nii.gz",
+        order=("FLAIR", "T1", "T1c", "T2"),
+        channels=(),
+        codes=(0, 2, 1, 3),
+        describe=_describe_msd,
+    ),
+    "nnunet": Layout(
+        case="BRATS_{number:03d}",
+        image="images{part}/{case}_{channel}.nii.gz",
+        label="labelsTr/{case}.nii.gz",
+        order=CHANNELS,
+        channels=("0000", "0001", "0002", "0003"),
+        codes=(0, 1, 2, 3),
+        describe=_describe_nnunet,
+    ),
+}
+
+
+def _check(
+    target: Path, cases: int, layout: str, dims: int, seed: int, size: int, spacing: float, unlabelled: int
+) -> None:
+    if layout not in LAYOUTS:
+        raise InputError(f"there is no layout '{layout}': choose one of {', '.join(LAYOUTS)}.")
+    if dims not in (2, 3):
+        raise InputError(f"--dims is {dims}: choose 3 for volumes or 2 for slices.")
+    for name, value, least in (
+        ("cases", cases, 1),
+        ("unlabelled", unlabelled, 0),
+        ("seed", seed, 0),
+        ("size", size, 16),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"--{name} is {value}: give a whole number of {least} or more.")
+    if not isinstance(spacing, int | float) or not math.isfinite(spacing) or spacing <= 0:
+        raise InputError(f"--spacing is {spacing}: give the mm between two voxels, for instance 3.")
+    if target.is_dir() and any(target.iterdir()):
+        raise InputError(f"{target} holds something already: choose a new folder, nothing is overwritten.")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file: choose a new folder.")
