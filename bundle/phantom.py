@@ -1,6 +1,7 @@
 """What can be learned and tested without real scans? Synthetic patients with gliomas, in the file layouts of the field.
 
-A patient is drawn in millimetres and sampled last, so the same seed at another size is the same patient on another grid.
+A patient is drawn in millimetres and sampled last, so a seed at another size is the same patient on another
+grid.
 The heads are no anatomy and the contrasts no Bloch simulation: they are right in what a network needs (which tissue is
 bright in which contrast, what lies inside what) and wrong in everything a clinician would look at twice.
 """
@@ -29,12 +30,12 @@ CHANNELS = ("T1", "T1c", "T2", "FLAIR")
 NCR, ED, ET = 1, 2, 3  # necrotic or non-enhancing core, oedema, enhancing tumour: the labels of `make_patient`
 KINDS = ("typical", "small", "multifocal", "non_enhancing")  # patient number modulo four says which
 HEAD = 192.0  # mm; a smaller field of view gets a smaller head
-REACH = 120.0  # mm from the centre in which random fields vary
+REACH = HEAD / 2  # mm from the centre in which random fields vary
 
 # What a voxel of pure tissue shows in T1, T1c, T2, FLAIR; white matter on T1 is about 1
 SIGNAL = {
-    "white": (0.95, 0.90, 0.60, 0.62),
-    "grey": (0.70, 0.72, 0.85, 0.82),
+    "white": (1.00, 0.95, 0.60, 0.62),
+    "grey": (0.66, 0.70, 0.88, 0.84),
     "fluid": (0.25, 0.26, 1.60, 0.22),
     "ageing": (
         0.80,
@@ -76,8 +77,8 @@ def phantom(
 ) -> None:
     """Write synthetic patients with brain tumours: T1, T1c, T2, FLAIR and a label each.
 
-    Of every four patients one is typical, one has a small tumour, one several, one a tumour without enhancement. The same
-    seed gives the same voxels, and patient k is the same however many are asked for.
+    Of every four patients one is typical, one has a small tumour, one several, one a tumour without enhancement. The
+    same seed gives the same voxels, and patient k is the same however many are asked for.
 
     Examples:
         python -m bundle phantom phantoms
@@ -111,7 +112,7 @@ def phantom(
             _write_case(temporary, LAYOUTS[layout], names[-1], images, label if number < cases else None, spacing)
         if describe := LAYOUTS[layout].describe:
             write_json(temporary / "dataset.json", describe(names[:cases], names[cases:]))
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror or error}): choose another folder.") from error
     finally:
@@ -135,9 +136,9 @@ def make_patient(
         visit: 0, or a later one: the same head, the tumour grown by a quarter of its radius each, another scan.
 
     Returns:
-        images float32 [4, X, Y, Z] in the order of `CHANNELS`, whole numbers from 1 to 32767 in the brain and 0 in the air;
-        label uint8 [X, Y, Z] with 1 NCR, 2 ED, 3 ET. X runs to the left, Y to the back, Z up (LPS, as in BraTS files).
-        With `dims` 2 there is no Z.
+        images float32 [4, X, Y, Z] in the order of `CHANNELS`, whole numbers from 1 to 32767 in the brain and 0 in the
+        air; label uint8 [X, Y, Z] with 1 NCR, 2 ED, 3 ET. X runs to the left, Y to the back, Z up (LPS, as in BraTS
+        files). With `dims` 2 there is no Z.
     """
     anatomy, scanner = rng, rng.spawn(visit + 1)[visit]
     axis = (np.arange(size) - (size - 1) / 2) * spacing * max(1.0, HEAD / (size * spacing))
@@ -184,8 +185,8 @@ def _draw_brain(rng: Generator, axis: np.ndarray, place: np.ndarray) -> tuple[np
     shape = (np.abs(x) / (wide * (1 + 0.1 * y / long))) ** 2.3 + np.abs(y / long) ** 2.3
     shape += np.abs(z / np.where(z > 0, high, 0.8 * high)) ** 2.3  # flatter below
     depth = (1 - shape ** (1 / 2.3)) * 70 + 1.5 * _smooth_noise(rng, axis, 20)
-    folds = _smooth_noise(rng, axis, 16)
-    below = np.minimum(depth, 9 * np.abs(folds) + np.maximum(depth - 18, 0))  # mm to the pial surface, sulci included
+    folds = _smooth_noise(rng, axis, 13)
+    below = np.minimum(depth, 8 * np.abs(folds) + np.maximum(depth - 16, 0))  # mm to the pial surface, sulci included
     fissure = np.abs(x) + 0.5 * np.maximum(depth - 20, 0)
     below = np.minimum(below, fissure)
     mirrored = np.stack([np.abs(x), y, z])
@@ -196,7 +197,7 @@ def _draw_brain(rng: Generator, axis: np.ndarray, place: np.ndarray) -> tuple[np
         _inside(bent, (7, 2, 12), (5.5 * swell, 34, 8 * swell)), _inside(place, (0, 4, -2), (2.2 * swell, 12, 8))
     )
     lesions = _smooth_noise(rng, axis, 12) + 1.2 * np.exp(-((ventricle / 5) ** 2)) - rng.uniform(1.8, 2.8)
-    vessels = _smooth_noise(rng, axis, 7) - 2 - np.maximum(below - 3, 0)
+    vessels = _smooth_noise(rng, axis, 7) - 2.3 - np.maximum(below - 3, 0)
     tissues = {
         "grey": np.maximum(expit(4.5 - below), expit(deep)),
         "ageing": expit(6 * lesions) * expit(below - 6),
@@ -212,14 +213,14 @@ def _draw_tumour(
     """The label [X, Y, Z] and how much of each tumour tissue a voxel holds, in the order in which they are painted."""
     halo = np.full(place.shape[1:], -np.inf, np.float32)
     core = halo.copy()
-    wide, fine, rim_noise = (_smooth_noise(rng, axis, length) for length in (26, 11, 12))
+    wide, fine, rim_noise = (np.clip(_smooth_noise(rng, axis, length), -1.5, 1.5) for length in (26, 11, 12))
     for centre, radius, share in _foci(rng, kind):
         stretch = Rotation.random(random_state=rng).as_matrix() * rng.uniform(0.8, 1.25, (3, 1))
         away = np.tensordot(stretch.astype(np.float32), place - np.reshape(centre, (3, 1, 1, 1)), axes=1)
         distance = np.sqrt((away**2).sum(0))
         radius *= growth
-        halo = np.maximum(halo, radius - distance + radius * (0.22 * wide + 0.08 * fine))
-        core = np.maximum(core, radius * share - distance + radius * share * (0.15 * wide - 0.12 * fine))
+        halo = np.maximum(halo, radius - distance + radius * (0.25 * wide + 0.1 * fine))
+        core = np.maximum(core, radius * share - distance + radius * share * (0.2 * wide - 0.18 * fine))
     halo = np.maximum(halo - 5 * tissues["grey"], core)  # oedema follows the white matter
     thickness = 0.0 if kind == "non_enhancing" else rng.uniform(4, 7)  # mm
     inner = core - thickness * np.clip(1 + 0.35 * rim_noise, 0.3, 2)
@@ -270,7 +271,7 @@ def _scan(
         signal = np.full(brain.shape, signals["white"][c], np.float32)
         for name, amount in tissues:
             signal += amount * (signals[name][c] - signal)
-        signal *= np.exp(texture + 0.03 * _smooth_noise(rng, axis, 7) + 0.1 * _smooth_noise(rng, axis, 90))
+        signal *= np.exp(texture + 0.03 * _smooth_noise(rng, axis, 9) + 0.1 * _smooth_noise(rng, axis, 90))
         noise = rng.uniform(0.03, 0.07)
         real, imaginary = (noise * rng.standard_normal(brain.shape, dtype=np.float32) for _ in range(2))
         signal = np.hypot(signal + real, imaginary)

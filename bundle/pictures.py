@@ -1,0 +1,219 @@
+"""How does a case look at a glance? Grey slices with label outlines, which several commands draw.
+
+Arrays come in RAS: the first axis runs to the patient's right, the second to the front, the third up. Pictures are
+radiological: axial slices, front at the top, the patient's right on the left. A case is a dict,
+
+    {"case": name, "image": [C, H, W, D] or one [H, W, D] a channel, "label": [H, W, D] or None, "spacing": mm by axis}
+
+or the same without D. Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color), which colour-blind readers
+can tell apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from tqdm import tqdm
+
+from scripts.errors import InputError
+from scripts.files import written_whole
+
+OKABE_ITO = ("#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#E69F00", "#0072B2")
+MOST_CASES = 24  # on one sheet; more rows than this nobody looks at
+MOST_PREDICTIONS = 3
+CELL = 1.7  # inches a side
+TITLES = 1.9  # inches left of the rows, for their titles
+MARGIN = 1.0  # inches above the rows, for title, legend and channel names
+DPI = 100
+
+Item = TypeVar("Item")
+
+
+def spread(items: Sequence[Item], most: int = MOST_CASES) -> list[Item]:
+    """At most `most` of the items, spread evenly from the first to the last."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
+
+
+def tumour_slice(label: np.ndarray | None, depth: int = 1) -> int:
+    """The axial slice of a label [H, W, D] with most voxels above 0; the middle of `depth` slices if there is none."""
+    if label is None or not np.any(label):
+        return (depth if label is None else label.shape[-1]) // 2
+    return int(np.argmax((label > 0).sum((0, 1))))
+
+
+def window(image: np.ndarray) -> tuple[float, float]:
+    """The 1st and 99th percentile of what is not 0: the intensities to show as black and white."""
+    seen = image[image != 0]
+    low, high = np.percentile(seen, [1, 99]) if seen.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def colours(labels: Mapping[str, int]) -> dict[int, str]:
+    """A colour for each label value, the same wherever the same labels are drawn."""
+    return {value: OKABE_ITO[i % len(OKABE_ITO)] for i, value in enumerate(sorted(labels.values()))}
+
+
+def volume(label: np.ndarray, spacing: Sequence[float]) -> str:
+    """How much is above 0, as "12.3 ml", or as "4.5 cm²" for a label of two axes; `spacing` in mm."""
+    return (
+        f"{np.count_nonzero(label) * np.prod(spacing) / 10 ** len(spacing):.1f} {'cm²' if len(spacing) == 2 else 'ml'}"
+    )
+
+
+def contact_sheet(
+    cases: Iterable[Mapping[str, Any]],
+    path: str | os.PathLike,
+    channels: Sequence[str],
+    labels: Mapping[str, int],
+    of: int | None = None,
+    title: str = "",
+) -> None:
+    """Write a PNG with one row a case and one column a channel, so that swapped channels or labels are seen at once.
+
+    Each row is the slice with most tumour, the labels outlined, with the case's name and how much of it is labelled.
+
+    Args:
+        cases: a sequence, of which at most 24 spread evenly are drawn; or a generator, of which the first 24 are drawn,
+            one in memory at a time: `contact_sheet(map(load, spread(entries)), ..., of=len(entries))`.
+        path: the PNG to write, whole or not at all.
+        channels: their names, in the order of the images.
+        labels: name to value.
+        of: how many cases the cohort has, for the title.
+        title: what stands before "24 of 1251 cases".
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if isinstance(cases, Sequence):
+        of = of or len(cases)
+        cases = spread(cases)
+    views = []
+    for case in tqdm(islice(cases, MOST_CASES), desc="drawing", unit="case", leave=False):
+        amount = "no label" if case.get("label") is None else volume(case["label"], case["spacing"])
+        views.append(_View(case, f"{case['case']}\n{amount}", "label"))
+    heading = f"{title}{': ' if title else ''}{len(views)} of {of or len(views)} cases"
+    figure, axes = _grid(views, channels, heading, labels)
+    for cells, view in zip(axes, views, strict=True):
+        for cell, channel, grey in zip(cells, view.image, view.windows, strict=True):
+            _show(cell, channel, grey, view.aspect)
+            _outline(cell, view.masks["label"], colours(labels))
+    _save(figure, path)
+
+
+def prediction_picture(
+    cases: Iterable[Mapping[str, Any]],
+    path: str | os.PathLike,
+    channels: Sequence[str],
+    labels: Mapping[str, int],
+    title: str = "",
+) -> None:
+    """Write a PNG with the channels, the label and the prediction of up to three cases, one row each.
+
+    Args:
+        cases: dicts as above that hold a "prediction" as well, of the form of the label; the first three are drawn.
+        path: the PNG to write, whole or not at all.
+        channels: their names, in the order of the images.
+        labels: name to value, for label and prediction alike.
+        title: what stands above.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    views = []
+    for case in islice(cases, MOST_PREDICTIONS):
+        amounts = [
+            f"{name} {volume(case[key], case['spacing'])}"
+            for name, key in (("label", "label"), ("predicted", "prediction"))
+            if case.get(key) is not None
+        ]
+        views.append(_View(case, "\n".join([case["case"], *amounts]), "label", "prediction"))
+    figure, axes = _grid(views, [*channels, "label", "prediction"], title, labels)
+    for cells, view in zip(axes, views, strict=True):
+        last = [view.image[-1]] * 2, [view.windows[-1]] * 2
+        for cell, channel, grey in zip(cells, view.image + last[0], view.windows + last[1], strict=True):
+            _show(cell, channel, grey, view.aspect)
+        for cell, mask in zip(cells[-2:], view.masks.values(), strict=True):
+            _fill(cell, mask, colours(labels), view.aspect)
+    _save(figure, path)
+
+
+class _View:
+    """The slice of a case to look at, cut to the brain, as rows from the front down and columns from the right."""
+
+    def __init__(self, case: Mapping[str, Any], title: str, *masks: str):
+        image = [np.atleast_3d(channel) for channel in case["image"]]
+        found = {name: None if case.get(name) is None else np.atleast_3d(case[name]) for name in masks}
+        k = tumour_slice(next((mask for mask in found.values() if mask is not None), None), image[0].shape[-1])
+        seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
+        cut = (_range(seen.any(1)), _range(seen.any(0)), k)
+        self.title = title
+        self.image = [channel[cut][::-1, ::-1].T for channel in image]
+        self.windows = [window(channel) for channel in image]
+        self.masks = {name: None if mask is None else mask[cut][::-1, ::-1].T for name, mask in found.items()}
+        self.aspect = float(case["spacing"][1] / case["spacing"][0])  # height of a voxel by its width
+        self.shape = self.image[0].shape[1] / self.image[0].shape[0] / self.aspect  # width by height
+
+
+def _range(seen: np.ndarray) -> slice:
+    """From the first to the last True, with two voxels to spare; everything where there is none."""
+    where = np.flatnonzero(seen)
+    return slice(max(where[0] - 2, 0), where[-1] + 3) if where.size else slice(None)
+
+
+def _grid(
+    views: Sequence[_View], columns: Sequence[str], title: str, labels: Mapping[str, int]
+) -> tuple[Figure, np.ndarray]:
+    """A figure with a row for each view, and title, legend and column names above them."""
+    if not views:
+        raise InputError("there is no case to draw: give one at least.")
+    across = CELL * min(max(view.shape for view in views), 1.5)
+    wide, high = TITLES + across * len(columns), MARGIN + CELL * len(views)
+    figure = Figure(figsize=(wide, high), facecolor="white")
+    axes = figure.subplots(len(views), len(columns), squeeze=False)
+    figure.subplots_adjust(TITLES / wide, 0.02 / high, 1 - 0.02 / wide, 1 - MARGIN / high, 0.03, 0.03)
+    figure.suptitle(title, x=0.1 / wide, y=1 - 0.1 / high, ha="left", va="top", fontsize=13)
+    patches = [Patch(color=colours(labels)[value], label=f"{value} {name}") for name, value in labels.items()]
+    place = {"loc": "upper left", "bbox_to_anchor": (0.05 / wide, 1 - 0.35 / high)}
+    figure.legend(handles=patches, ncols=len(patches), frameon=False, **place)
+    for cell in axes.flat:
+        cell.set(xticks=[], yticks=[], facecolor="black")
+    for cell, name in zip(axes[0], columns, strict=True):
+        cell.set_title(name, fontsize=12, pad=4)
+    for cell, view in zip(axes[:, 0], views, strict=True):
+        cell.set_ylabel(view.title, rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
+    return figure, axes
+
+
+def _show(cell: Axes, channel: np.ndarray, grey: tuple[float, float], aspect: float) -> None:
+    cell.imshow(channel, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect, interpolation="nearest")
+
+
+def _outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -> None:
+    """Draw each label's outline just inside it and the smallest last, so that neighbours do not hide each other."""
+    masks = [] if label is None else [(label == value, colour) for value, colour in palette.items()]
+    for mask, colour in sorted(masks, key=lambda pair: -pair[0].sum()):
+        if mask.any():
+            cell.contour(mask, levels=[0.8], colors=[colour], linewidths=1.3)
+
+
+def _fill(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str], aspect: float) -> None:
+    if label is None:
+        cell.text(0.5, 0.5, "no label", color="white", ha="center", va="center", transform=cell.transAxes, fontsize=11)
+        return
+    painted = np.zeros((*label.shape, 4))
+    for value, colour in palette.items():
+        painted[label == value] = to_rgba(colour, 0.75)
+    cell.imshow(painted, aspect=aspect, interpolation="nearest")
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")
