@@ -146,7 +146,7 @@ def prediction_picture(
 
 
 class _View:
-    """The slice of a case to look at, cut to the brain, as rows from the front down and columns from the right."""
+    """The slice of a case to look at, cut to the brain, as it is to be shown."""
 
     def __init__(self, case: Mapping[str, Any], title: str, *masks: str):
         image = [np.atleast_3d(channel) for channel in case["image"]]
@@ -155,9 +155,9 @@ class _View:
         seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
         cut = (_range(seen.any(1)), _range(seen.any(0)), k)
         self.title = title
-        self.image = [channel[cut][::-1, ::-1].T for channel in image]
+        self.image = [_radiological(channel[cut]) for channel in image]
         self.windows = [window(channel) for channel in image]
-        self.masks = {name: None if mask is None else mask[cut][::-1, ::-1].T for name, mask in found.items()}
+        self.masks = {name: None if mask is None else _radiological(mask[cut]) for name, mask in found.items()}
         self.aspect = float(case["spacing"][1] / case["spacing"][0])  # height of a voxel by its width
         self.shape = self.image[0].shape[1] / self.image[0].shape[0] / self.aspect  # width by height
 
@@ -166,6 +166,11 @@ def _range(seen: np.ndarray) -> slice:
     """From the first to the last True, with two voxels to spare; everything where there is none."""
     where = np.flatnonzero(seen)
     return slice(max(where[0] - 2, 0), where[-1] + 3) if where.size else slice(None)
+
+
+def _radiological(array: np.ndarray) -> np.ndarray:
+    """A slice [right, front] as [row from the front, column from the right side]; a copy, so that the volume can go."""
+    return array[::-1, ::-1].T.copy()
 
 
 def _grid(
