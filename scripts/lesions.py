@@ -1,0 +1,154 @@
+"""Which lesions were found? Counts, panoptic quality and the BraTS 2023 lesion-wise scores of one region of one case.
+
+A lesion is a connected component (voxels that touch by a face, an edge or a corner). Masks are expected cropped to what
+they hold, with room for the rule's dilation, as `scripts.metrics.measure` hands them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.spatial import cKDTree
+
+FOUND = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
+PANOPTIC = 0.5  # IoU over which pairs are unique (Kirillov et al., CVPR 2019)
+
+
+class BratsRule(NamedTuple):
+    """The parameters of the BraTS 2023 lesion-wise scores; the defaults are those of glioma.
+
+    `dilations` (steps) is 1 for meningioma and metastases; true lesions up to `smallest` (mm^3) are left out, 2 for
+    metastases; `penalty` (mm) is the HD95 of a false or missed lesion.
+    """
+
+    dilations: int = 3
+    smallest: float = 50.0
+    penalty: float = 374.0
+
+
+BRATS_2023 = BratsRule()
+
+
+def measure(
+    truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: BratsRule = BRATS_2023
+) -> dict[str, float]:
+    """All lesion metrics of two boolean masks of one shape; `spacing` in mm along each axis."""
+    predicted, n_predicted = components(prediction)
+    return {
+        **detection(components(truth), (predicted, n_predicted)),
+        **lesionwise(truth, predicted, n_predicted, spacing, brats),
+    }
+
+
+def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The lesions of a mask, numbered from 1 (0 is background), and their number."""
+    return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+
+
+def detection(true: tuple[np.ndarray, int], predicted: tuple[np.ndarray, int]) -> dict[str, float]:
+    """Lesions found, false and missed, their F1, and the panoptic quality.
+
+    A pair is one true and one predicted lesion with an IoU over `FOUND`; a lesion is in one pair at most, and as many
+    pairs are made as can be. Panoptic quality counts the pairs over `PANOPTIC` alone.
+    """
+    (true, n_true), (predicted, n_predicted) = true, predicted
+    a, b, common = pairs(true, predicted)
+    sizes_true, sizes_predicted = np.bincount(true.ravel()), np.bincount(predicted.ravel())
+    iou = common / (sizes_true[a] + sizes_predicted[b] - common)
+    near = iou > FOUND
+    graph = csr_array((np.ones(near.sum()), (a[near] - 1, b[near] - 1)), shape=(n_true, n_predicted))
+    found = int((maximum_bipartite_matching(graph) >= 0).sum()) if near.any() else 0
+    mean_number = (n_true + n_predicted) / 2
+    return {
+        "lesions_tp": found,
+        "lesions_fp": n_predicted - found,
+        "lesions_fn": n_true - found,
+        "lesion_f1": found / mean_number if mean_number else 1,
+        "panoptic_quality": iou[iou > PANOPTIC].sum() / mean_number if mean_number else 1,
+    }
+
+
+def lesionwise(
+    truth: np.ndarray, predicted: np.ndarray, n_predicted: int, spacing: Sequence[float], rule: BratsRule
+) -> dict[str, float]:
+    """The lesion-wise Dice and HD95 (mm) of BraTS 2023 (github.com/rachitsaluja/BraTS-2023-Metrics).
+
+    True lesions that merge when dilated are one. Every predicted lesion that touches the dilated lesion belongs to it,
+    and their union is scored against the lesion; those that touch none are false positives. A lesion that nothing
+    touches, and each false positive, score 0 and the penalty. True lesions of at most `rule.smallest` are left out, and
+    so is what touches them.
+    """
+    structure = ndimage.generate_binary_structure(truth.ndim, min(2, truth.ndim))
+    dilated = ndimage.binary_dilation(truth, structure, iterations=rule.dilations) if truth.any() else truth
+    zones, n_zones = components(dilated)
+    true = zones * truth
+    zone, touching, _ = pairs(zones, predicted)
+    false = n_predicted - len(np.unique(touching))
+    voxel = float(np.prod(spacing))
+    dices, hausdorffs = [0.0] * false, [rule.penalty] * false
+    sizes = np.bincount(true.ravel(), minlength=n_zones + 1)
+    boxes_true, boxes_predicted = ndimage.find_objects(zones), ndimage.find_objects(predicted)
+    for number in range(1, n_zones + 1):
+        if sizes[number] * voxel <= rule.smallest:
+            continue
+        own = touching[zone == number]
+        here = _around(boxes_true[number - 1], *(boxes_predicted[n - 1] for n in own))
+        lesion, union = true[here] == number, np.isin(predicted[here], own)
+        together = np.count_nonzero(lesion & union)
+        dices.append(2 * together / (sizes[number] + np.count_nonzero(union)))
+        hausdorffs.append(surface_hd95(lesion, union, spacing) if len(own) else rule.penalty)
+    return {
+        "lesionwise_dice_brats2023": float(np.mean(dices)) if dices else 1.0,
+        "lesionwise_hd95_brats2023": float(np.mean(hausdorffs)) if hausdorffs else 0.0,
+    }
+
+
+def pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which components share voxels: their numbers in `a` and in `b`, and how many voxels."""
+    both = (a > 0) & (b > 0)
+    stride = int(b.max(initial=0)) + 1
+    codes, common = np.unique(a[both].astype(np.int64) * stride + b[both], return_counts=True)
+    return codes // stride, codes % stride, common
+
+
+def surface_hd95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float:
+    """The HD95 (mm) of BraTS 2023: percentiles over the area of the surface, not over border voxels.
+
+    Surface elements lie between voxels and weigh as much as their area (DeepMind's surface-distance), so that this is
+    not the `hd95` of the table.
+    """
+    kernel, areas = surface_areas(tuple(spacing))
+    points, weights = [], []
+    for mask in (a, b):
+        code = ndimage.correlate(np.pad(mask, 1).astype(np.uint8), kernel, mode="constant")
+        surface = (code > 0) & (code < len(areas) - 1)
+        points.append(np.argwhere(surface) * np.asarray(spacing, float))
+        weights.append(areas[code[surface]])
+    directed = cKDTree(points[1]).query(points[0])[0], cKDTree(points[0]).query(points[1])[0]
+    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(directed, weights, strict=True))
+
+
+@lru_cache(maxsize=64)
+def surface_areas(spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel that numbers the neighbourhoods of a voxel's corner, and the area of the surface in each of them."""
+    from monai.metrics.utils import get_code_to_measure_table  # brings torch: asked for once, before workers start
+
+    areas, kernel = get_code_to_measure_table(spacing)
+    return kernel.numpy().reshape((2,) * len(spacing)).astype(np.uint8), areas.numpy().astype(np.float64)
+
+
+def _around(*boxes: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The smallest box around boxes."""
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+
+
+def _weighted_percentile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(np.searchsorted(reached, fraction), len(values) - 1)])

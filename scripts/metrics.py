@@ -1,0 +1,194 @@
+"""What does each number of an evaluation mean? The only home of every metric's definition.
+
+Masks are boolean arrays of one shape, in two or three dimensions; `spacing` is the size of a voxel along each axis of
+the array, in mm. The definitions follow Metrics Reloaded (Maier-Hein et al., Nat Methods 21:195, 2024); how lesions are
+counted is in `scripts.lesions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from scripts import lesions
+
+INF = float("inf")
+TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
+BOX_MARGIN = 10.0  # mm around the tumour's box, for calibration
+BINS = 10  # of the calibration error
+ROUNDING = 1e-6  # mm, so that five voxels of 0.2 mm are within 1 mm
+
+
+class Metric(NamedTuple):
+    """One row of the table: its unit, what it is when there is nothing to measure, and what it means.
+
+    `absent` is the value when truth and prediction are both empty, `one_empty` when just one of them is; None where the
+    formula has an answer of its own. The units `length` and `volume` become mm and ml (or pixel) in the table.
+    """
+
+    unit: str
+    absent: float | None
+    one_empty: float | None
+    meaning: str
+
+
+METRICS = {
+    "dice": Metric("", 1, 0, "2 TP / (2 TP + FP + FN), in voxels"),
+    "iou": Metric("", 1, 0, "TP / (TP + FP + FN), in voxels"),
+    "precision": Metric("", 1, 0, "TP / (TP + FP), in voxels"),
+    "recall": Metric("", 1, 0, "TP / (TP + FN), in voxels"),
+    "hd95": Metric("length", 0, INF, "the larger of the two directed 95th percentiles between border voxels"),
+    "hd100": Metric("length", 0, INF, "the largest distance from a border voxel to the other border"),
+    "assd": Metric(
+        "length", 0, INF, "the mean over the border voxels of both masks of the distance to the other border"
+    ),
+    **{
+        f"nsd_{tolerance}mm": Metric("", 1, 0, f"the part of both borders that lies within {tolerance} mm of the other")
+        for tolerance in TOLERANCES
+    },
+    "volume_truth": Metric("volume", None, None, "volume of the label"),
+    "volume_prediction": Metric("volume", None, None, "volume of the prediction"),
+    "volume_error": Metric("volume", None, None, "prediction minus truth: positive is too large"),
+    "volume_error_absolute": Metric("volume", None, None, "the error without its sign"),
+    "volume_error_relative": Metric(
+        "", None, None, "the signed error over the volume of the truth; inf if hallucinated"
+    ),
+    "volume_fp": Metric("volume", None, None, "predicted outside the truth"),
+    "volume_fn": Metric("volume", None, None, "true outside the prediction"),
+    "lesions_tp": Metric("", None, None, "largest number of one-to-one pairs of lesions with an IoU over 0.1"),
+    "lesions_fp": Metric("", None, None, "predicted lesions without a pair"),
+    "lesions_fn": Metric("", None, None, "true lesions without a pair"),
+    "lesion_f1": Metric("", 1, 0, "2 TP / (2 TP + FP + FN), in lesions"),
+    "panoptic_quality": Metric("", 1, 0, "sum of the IoU of pairs over 0.5, divided by the mean number of lesions"),
+    "lesionwise_dice_brats2023": Metric(
+        "", None, None, "the BraTS 2023 rule: mean over true and false positive lesions"
+    ),
+    "lesionwise_hd95_brats2023": Metric("length", None, None, "the same rule; 374 mm for a false or missed lesion"),
+}
+CASE_METRICS = {
+    "ece": Metric(
+        "", None, None, f"expected calibration error, {BINS} bins, mean over the regions, in the tumour's box"
+    ),
+    "brier": Metric("", None, None, "mean squared error of the probabilities, over the regions, in the tumour's box"),
+}
+
+
+def state(truth: np.ndarray, prediction: np.ndarray) -> str:
+    """Is a mask empty? `absent` (both), `missed` (the prediction), `hallucinated` (the truth), or "" (neither)."""
+    if truth.any():
+        return "" if prediction.any() else "missed"
+    return "hallucinated" if prediction.any() else "absent"
+
+
+def measure(
+    truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: lesions.BratsRule = lesions.BRATS_2023
+) -> dict[str, float]:
+    """Every metric of one region of one case, in the order of `METRICS`; lengths in mm, volumes in mm to the dimension.
+
+    Args:
+        truth: [H, W, D] or [H, W] boolean.
+        prediction: boolean of the same shape.
+        spacing: mm along each axis.
+        brats: the parameters of the lesion-wise rule.
+    """
+    region = box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
+    truth, prediction = truth[region], prediction[region]
+    values = {
+        **volumes(truth, prediction, float(np.prod(spacing))),
+        **lesions.measure(truth, prediction, spacing, brats),
+    }
+    empty = state(truth, prediction)
+    if not empty:
+        values |= {**overlap(truth, prediction), **distances(truth, prediction, spacing)}
+    for name, metric in METRICS.items():  # decided here, before any library sees an empty mask
+        decided = metric.absent if empty == "absent" else metric.one_empty if empty else None
+        if decided is not None:
+            values[name] = decided
+    return {name: float(values[name]) for name in METRICS}
+
+
+def overlap(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Dice, IoU, precision and recall of two masks that both hold voxels."""
+    both, true, predicted = (int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction))
+    return {
+        "dice": 2 * both / (true + predicted),
+        "iou": both / (true + predicted - both),
+        "precision": both / predicted,
+        "recall": both / true,
+    }
+
+
+def volumes(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> dict[str, float]:
+    """Volumes and their errors, in the unit of `voxel`, the volume of one voxel."""
+    both, true, predicted = (int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction))
+    error = predicted - true
+    return {
+        "volume_truth": true * voxel,
+        "volume_prediction": predicted * voxel,
+        "volume_error": error * voxel,
+        "volume_error_absolute": abs(error) * voxel,
+        "volume_error_relative": error / true if true else (INF if predicted else 0),
+        "volume_fp": (predicted - both) * voxel,
+        "volume_fn": (true - both) * voxel,
+    }
+
+
+def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """HD95, HD100, ASSD and NSD of two masks that both hold voxels, from one pair of directed distances.
+
+    The same numbers as MONAI's `compute_hausdorff_distance`, `compute_average_surface_distance` (symmetric) and
+    `compute_surface_dice`, whose border voxels have a background voxel, or the end of the image, across a face.
+    """
+    directed = border_distances(truth, prediction, spacing)
+    pooled = np.concatenate(directed)
+    return {
+        "hd95": max(np.percentile(d, 95) for d in directed),
+        "hd100": pooled.max(),
+        "assd": pooled.mean(),
+        **{f"nsd_{tolerance}mm": np.mean(pooled <= tolerance + ROUNDING) for tolerance in TOLERANCES},
+    }
+
+
+def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and the other way round."""
+    points_a, points_b = (
+        np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.asarray(spacing, float) for mask in (a, b)
+    )
+    return cKDTree(points_b).query(points_a)[0], cKDTree(points_a).query(points_b)[0]
+
+
+def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """ECE and Brier score of one case, inside the box of its tumour grown by `BOX_MARGIN` on every side.
+
+    The box keeps out the air, which every model calls right: over a whole head the error looks a hundredfold better.
+    Where the label holds no tumour the whole image counts.
+
+    Args:
+        truth: [region, H, W, D] boolean.
+        probability: the same shape, 0 to 1.
+        spacing: mm along each axis of the image.
+    """
+    region = box(truth.any(axis=0), margin=[round(BOX_MARGIN / size) for size in spacing])
+    errors = []
+    for true, p in zip(truth, probability, strict=True):
+        p, true = p[region].ravel().astype(np.float64), true[region].ravel().astype(np.float64)
+        bins = np.minimum((p * BINS).astype(int), BINS - 1)
+        gap = np.bincount(bins, weights=p, minlength=BINS) - np.bincount(bins, weights=true, minlength=BINS)
+        errors.append((np.abs(gap).sum() / p.size, np.square(p - true).mean()))
+    ece, brier = np.mean(errors, axis=0)
+    return {"ece": float(ece), "brier": float(brier)}
+
+
+def box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
+    """The smallest box around the mask, grown by `margin` voxels within the image; the whole image if it is empty."""
+    slices = []
+    for axis, grow in enumerate(margin):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if not there.size:
+            return (slice(None),) * mask.ndim
+        slices.append(slice(max(int(there[0]) - grow, 0), int(there[-1]) + grow + 1))
+    return tuple(slices)

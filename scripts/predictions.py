@@ -1,0 +1,188 @@
+"""Which file is the prediction of a case, and does it lie on the label's grid? Finds and reads label maps, 3D and 2D.
+
+A file belongs to case X when its name without the ending is X, or X followed by `_`, `-` or `.` and one of `SUFFIXES`
+(X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from scripts.errors import InputError
+from scripts.inputs import NIFTI
+
+PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+SUFFIXES = ("pred", "prediction", "seg", "segmentation", "mask", "label", "labels", "output")
+PROBABILITY_SUFFIXES = ("prob", "probs", "probability", "probabilities")
+AFFINE_TOLERANCE = 1e-3  # mm; scanners and converters round the header to about this
+ROUNDING = 1e-3  # a label of 0.99999997 is 1 that went through a float file; a label of 0.5 is an interpolated mask
+
+
+class GridImage(NamedTuple):
+    """An image on its grid: voxels in the file's axis order, and the affine (4 x 4) where the format has one."""
+
+    voxels: np.ndarray
+    affine: np.ndarray | None
+
+    def spacing(self, axes: int) -> tuple[float, ...]:
+        """The size of a voxel along each of the first axes, in mm; 1 where the format has none."""
+        if self.affine is None:
+            return (1.0,) * axes
+        # rounded, because an affine stored in float32 gives 0.99999994 for 1
+        return tuple(float(size) for size in np.round(nib.affines.voxel_sizes(self.affine), 5)[:axes])
+
+
+def find(folder: str | os.PathLike, cases: Iterable[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+    """The image of each case that has one under `folder`.
+
+    Raises:
+        InputError: the folder is missing or holds no image, no case has one, or two files claim the same case.
+    """
+    folder, cases = Path(folder), list(cases)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give the folder that holds one image a case.")
+    files = sorted(p for p in folder.rglob("*") if stem(p) is not None and not p.name.startswith(".") and p.is_file())
+    if not files:
+        raise InputError(
+            f"{folder} holds no image: expected {', '.join((*NIFTI, *PICTURES))} files named after the cases."
+        )
+    by_name, by_folder = defaultdict(set), defaultdict(set)
+    ending = re.compile(rf"[_.-]({'|'.join(suffixes)})$", flags=re.IGNORECASE)
+    for file in files:
+        by_name[stem(file)].add(file)
+        by_name[ending.sub("", stem(file))].add(file)
+        by_folder[file.parent.name].add(file)
+    found = {}
+    for case in cases:
+        claims = by_name.get(case) or (by_folder[case] if len(by_folder.get(case, ())) == 1 else set())
+        if len(claims) > 1:
+            raise InputError(
+                f"case {case} has more than one prediction: {' and '.join(map(str, sorted(claims)))}; keep one."
+            )
+        if claims:
+            found[case] = claims.pop()
+    if not found:
+        near = difflib.get_close_matches(cases[0], sorted(by_name), n=3, cutoff=0) if cases else []
+        raise InputError(
+            f"no file under {folder} is named after a case: expected {cases[0]}.nii.gz, {cases[0]}_{suffixes[0]}.nii.gz"
+            f" or the like, found {', '.join(near)}; rename the files, or take the data list that they were made with."
+        )
+    return found
+
+
+def stem(path: Path) -> str | None:
+    """The file's name without the ending of an image, None if it has no such ending."""
+    for suffix in sorted((*NIFTI, *PICTURES), key=len, reverse=True):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return None
+
+
+def read_image(path: str | os.PathLike) -> GridImage:
+    """The image in a NIfTI file or a picture, without axes of length one at the end.
+
+    Pictures come as [column, row], as MONAI reads them, and have no affine.
+
+    Raises:
+        InputError: the file is missing, damaged, or a picture with different colours.
+    """
+    path = Path(path)
+    try:
+        if path.name.lower().endswith(NIFTI):
+            image = nib.load(path)
+            voxels, affine = np.asanyarray(image.dataobj), image.affine
+        else:
+            with Image.open(path) as picture:
+                voxels, affine = np.asarray(picture).swapaxes(0, 1), None
+    except Exception as error:  # each reader has its own set of errors for a damaged file
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as an image ({reason[:200]}): it may be damaged; copy it again."
+        ) from error
+    if affine is None and voxels.ndim == 3:
+        if (voxels != voxels[..., :1]).any():
+            raise InputError(f"{path} is a picture in colours: a label map has one value a pixel; save it in grey.")
+        voxels = voxels[..., 0]
+    while voxels.ndim > 2 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    return GridImage(voxels, affine)
+
+
+def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[int, int] | None = None) -> GridImage:
+    """A label map, its values checked.
+
+    Args:
+        path: the file.
+        known: the values that may stand in it besides 0.
+        rename: value in the file to value of the scheme.
+
+    Raises:
+        InputError: the file cannot be read, or holds values that are not whole numbers or not known.
+    """
+    image = read_image(path)
+    voxels = image.voxels
+    if voxels.dtype.kind == "f":
+        voxels = _whole(voxels, path)
+    known, rename = {0, *known}, rename or {}
+    values = pd.unique(voxels.ravel(order="K")).tolist()
+    if unknown := sorted(value for value in values if rename.get(value, value) not in known):
+        raise InputError(
+            f"{path} holds the label{'s' * (len(unknown) > 1)} {', '.join(map(str, unknown))}: the scheme has"
+            f' {", ".join(map(str, sorted(known)))}; say what they mean with --labels "{unknown[0]}={max(known)}".'
+        )
+    renamed = voxels.astype(np.min_scalar_type(max(known)))
+    for old, new in rename.items():
+        renamed[voxels == old] = new
+    return GridImage(renamed, image.affine)
+
+
+def grid_difference(truth: GridImage, prediction: GridImage) -> str:
+    """How the grid of the prediction differs from the label's, in words; "" if it does not."""
+    if truth.voxels.shape != prediction.voxels.shape:
+        return f"shape {_shape(prediction)} where the label has {_shape(truth)}"
+    if truth.affine is None or prediction.affine is None:
+        return ""
+    off = np.abs(truth.affine - prediction.affine).max()
+    return f"an affine that differs from the label's by up to {off:.3g} mm" if off > AFFINE_TOLERANCE else ""
+
+
+def onto_grid(prediction: GridImage, truth: GridImage) -> GridImage:
+    """The prediction on the grid of the label, by nearest neighbour.
+
+    Raises:
+        InputError: one of them has no affine, so that nobody knows where it lies.
+    """
+    from nibabel.processing import resample_from_to
+
+    if prediction.affine is None or truth.affine is None:
+        raise InputError("a picture has no place in space, so it cannot be resampled: save it on the label's grid.")
+    moved = resample_from_to(
+        nib.Nifti1Image(prediction.voxels, prediction.affine), (truth.voxels.shape, truth.affine), order=0
+    )
+    return GridImage(np.asanyarray(moved.dataobj), truth.affine)
+
+
+def _whole(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+    whole = np.rint(voxels)
+    off = ~(np.abs(voxels - whole) <= ROUNDING)  # so that NaN is off too
+    if off.any():
+        raise InputError(
+            f"{path} holds the label {voxels[off][0]:g}: labels must be whole numbers; save the label map instead of"
+            " probabilities, and resample it with nearest neighbour."
+        )
+    return whole.astype(np.int32)
+
+
+def _shape(image: GridImage) -> str:
+    return " x ".join(map(str, image.voxels.shape))
