@@ -1,0 +1,407 @@
+"""How does a folder of scans become a data list? It is recognised, checked, split by patient, written and shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bundle.checks import Record, air, check_cases, cohort_notes, read, some
+from bundle.layouts import (
+    Case,
+    Layout,
+    Task,
+    by_patterns,
+    choose_task,
+    example,
+    known_tasks,
+    recognise,
+    unlabelled_among_labelled,
+)
+from bundle.splits import assign, join, patients_of
+from scripts.errors import InputError
+from scripts.files import write_json
+
+CUSTOM = "custom"  # the label scheme of data that no task file describes
+
+
+def prepare(
+    folder: str,
+    out: str = "datalist.json",
+    task: str | None = None,
+    channels: str | None = None,
+    label: str | None = None,
+    labels: str | None = None,
+    regions: str | None = None,
+    label_scheme: str | None = None,
+    group_by: str | None = None,
+    folds: int = 5,
+    test: float = 0.0,
+    seed: int = 0,
+    skip_bad: bool = False,
+    allow_empty: bool = False,
+    allow_unlabelled: bool = False,
+    workers: int | None = None,
+    picture: bool = True,
+    overwrite: bool = False,
+) -> None:
+    """Recognise a folder of scans, check every file, split by patient; write the data list and a picture of the cases.
+
+    Examples:
+        python -m bundle prepare /data/BraTS2021
+        python -m bundle prepare /data/BraTS2024 --task brats2024_post --test 0.2 --out brats2024.json
+        python -m bundle prepare /data/mine --channels "T1c={case}/*t1c*.nii.gz,FLAIR={case}/*flair*.nii.gz" \
+            --label "{case}/*mask*.nii.gz" --labels "lesion=1" --group-by "(.+)_visit"
+
+    Args:
+        folder: the data set: BraTS 2018 and later, Medical Segmentation Decathlon, nnU-Net raw, or files by patterns.
+        out: the data list to write; the picture goes beside it.
+        task: a name of configs/tasks/ or a task file, instead of recognising one.
+        channels: NAME=PATTERN for each channel, {case} standing for the case's name, with commas between.
+        label: the label's pattern.
+        labels: NAME=VALUE for each label, with commas between, if no task says so.
+        regions: NAME=VALUE+VALUE for each region to learn; every label is one by default.
+        label_scheme: a name for these labels.
+        group_by: a regular expression whose first group, in a case's name, is the patient.
+        folds: how many.
+        test: the share of the patients to set aside for judging, such as 0.2.
+        seed: of the split.
+        skip_bad: leave bad cases out and name them, instead of refusing.
+        allow_empty: labels without tumour are fine.
+        allow_unlabelled: cases without a label among labelled ones are fine.
+        workers: processes; one a core by default.
+        picture: draw the cases.
+        overwrite: replace an existing list.
+
+    Raises:
+        InputError: nothing is recognised, a case is bad, there are fewer patients than folds, or `out` exists.
+    """
+    _check_options(folds, test, seed, workers)
+    target = _check_target(str(out), overwrite)
+    root, tasks = Path(str(folder)).resolve(), known_tasks()
+    files = _pairs("channels", channels), None if label is None else str(label)
+    layout = _layout(str(folder), tasks, _task(tasks, task, *files, labels, regions, label_scheme), any(files))
+    _doubt_missing_labels(layout.cases, root, allow_unlabelled)
+    say = Console(highlight=False, markup=False, soft_wrap=True).print
+    for line in _recognised(str(folder), layout):
+        say(line)
+    _split(
+        layout.cases, layout.task, group_by, folds, test, seed
+    )  # a wrong --folds or --group-by ends here, not hours later
+
+    records = check_cases(layout.cases, layout.task, tasks, allow_empty, workers)
+    left_out = _refuse_or_leave_out(records, root, skip_bad)
+    records = [record for record in records if not record.problems]
+    cases = [case for case in layout.cases if case.case in {record.case for record in records}]
+    twins = _twins(records)
+    patients, places = _split(
+        cases, layout.task, group_by, folds, test, seed, twins, {r.case: r.volume for r in records}
+    )
+    notes = [
+        *layout.notes,
+        *left_out,
+        *(f"{' and '.join(group)} hold the same voxels, so they count as one patient." for group in twins),
+        *_gathered(records),
+        *cohort_notes(records),
+        *_unseen_labels(records, layout.task, tasks),
+    ]
+    content = _header(root, layout, records, folds, seed, notes) | _entries(cases, root, patients, places)
+    write_json(target, content)
+
+    Console(highlight=False).print(_table(cases, patients, places, {record.case: record.volume for record in records}))
+    for note in notes[len(layout.notes) :]:
+        say(f"note: {note}")
+    say(f"written: {target}")
+    if picture:
+        _draw(cases, layout.task, root.name, target.with_suffix(".png"))
+        say(f"written: {target.with_suffix('.png')} (look whether channels and outlines are where they belong)")
+
+
+def _check_options(folds: int, test: float, seed: int, workers: int | None) -> None:
+    for name, value, least in (
+        ("folds", folds, 2),
+        ("seed", seed, 0),
+        ("workers", 1 if workers is None else workers, 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"--{name} is {value!r}: give a whole number of {least} or more.")
+    if isinstance(test, bool) or not isinstance(test, int | float) or not 0 <= test < 1:
+        raise InputError(f"--test is {test!r}: give the share of the patients to set aside, such as 0.2.")
+
+
+def _check_target(out: str, overwrite: bool) -> Path:
+    """The list's path, if it can be written: better to know now than after every file was read."""
+    target = Path(out)
+    if target.suffix != ".json":
+        raise InputError(f"--out is {out}: give the name of a file that ends in .json.")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} is there already: give another --out, or --overwrite to replace it.")
+    above = next(path for path in target.resolve().parents if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(
+            f"{target} cannot be written, {above} is not a folder that you may write to: choose another --out."
+        )
+    return target
+
+
+def _pairs(option: str, text: str | None) -> dict[str, str]:
+    """NAME=VALUE,NAME=VALUE as a dict."""
+    if text is None:
+        return {}
+    pairs = [part.partition("=") for part in str(text).split(",")]
+    if not all(name.strip() and value.strip() for name, _, value in pairs):
+        raise InputError(f"--{option} is '{text}': give NAME=VALUE, with commas between if there are several.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _task(
+    tasks: Sequence[Task],
+    name: str | None,
+    channels: Mapping[str, str],
+    label: str | None,
+    labels: str | None,
+    regions: str | None,
+    label_scheme: str | None,
+) -> Task | None:
+    """The task that the options tell: one by name, with other files perhaps, or one made of them alone, or none."""
+    if name is not None:
+        if labels or regions or label_scheme:
+            raise InputError(
+                f"--labels, --regions and --label-scheme are told by task {name}: leave them out, or --task."
+            )
+        task = choose_task(str(name), tasks)
+        if channels and set(channels) != set(task.channels):
+            raise InputError(
+                f"--channels has {', '.join(channels)}, task {name} needs {', '.join(task.channels)}: name these."
+            )
+        return replace(
+            task,
+            channel_files={role: [pattern] for role, pattern in channels.items()} or task.channel_files,
+            label_files=[label] if label else task.label_files,
+            case_names=None if channels else task.case_names,
+        )
+    if not channels:
+        if label or labels or regions or label_scheme:
+            raise InputError(
+                "--label, --labels, --regions and --label-scheme need --channels beside them: give it, or a --task."
+            )
+        return None
+    if label and not labels:
+        raise InputError(
+            'with --channels the labels must be named: add --labels "NAME=VALUE,...", or a --task that has them.'
+        )
+    values = {name: _value("labels", text) for name, text in _pairs("labels", labels).items()}
+    parts = {name: [_value("regions", v) for v in text.split("+")] for name, text in _pairs("regions", regions).items()}
+    if strange := sorted({value for part in parts.values() for value in part} - set(values.values())):
+        raise InputError(f"--regions has the value {strange[0]}, which --labels does not name: add it there.")
+    return Task(
+        name=CUSTOM,
+        label_scheme=str(label_scheme or CUSTOM),
+        labels=values,
+        channels=list(channels),
+        regions=parts or {name: [value] for name, value in values.items()},
+        labels_out=None if parts else dict(values),
+        channel_files={role: [pattern] for role, pattern in channels.items()},
+        label_files=[label] if label else [],
+    )
+
+
+def _value(option: str, text: str) -> int:
+    if not text.strip().isdigit() or int(text) == 0:
+        raise InputError(f"--{option} has the value '{text}', expected a whole number above 0 (0 is the background).")
+    return int(text)
+
+
+def _layout(folder: str, tasks: Sequence[Task], task: Task | None, patterns: bool) -> Layout:
+    if not (patterns and task):
+        return recognise(folder, tasks, task)
+    layout = by_patterns(folder, task)
+    if task.label_files and not any(case.label for case in layout.cases):
+        raise InputError(
+            f"no file in {folder} fits the label's pattern {' or '.join(task.label_files)}{example(folder)}."
+        )
+    return layout
+
+
+def _doubt_missing_labels(cases: Sequence[Case], root: Path, allow_unlabelled: bool) -> None:
+    for case in [] if allow_unlabelled else unlabelled_among_labelled(cases, root):
+        case.problems.append(
+            f"case {case.case} has no label, but others of its folder have one: add it, or give --allow-unlabelled to"
+            " list such cases for testing."
+        )
+
+
+def _recognised(folder: str, layout: Layout) -> list[str]:
+    task = layout.task
+    lines = [
+        f"{folder}: {layout.name}, {len(layout.cases)} cases",
+        f"channels: {', '.join(task.channels)}",
+        f"label scheme: {task.scheme()}",
+        f"regions: {', '.join(f'{name}={chr(43).join(map(str, values))}' for name, values in task.regions.items())}",
+    ]
+    lines += [f"note: {note}" for note in layout.notes]
+    without = sum(case.label is None for case in layout.cases)
+    doubted = any(case.problems for case in layout.cases if case.label is None)
+    return (
+        [*lines, f"{without} cases have no label{'.' if doubted else ': they go to `testing`.'}"] if without else lines
+    )
+
+
+def _split(
+    cases: Sequence[Case],
+    task: Task,
+    group_by: str | None,
+    folds: int,
+    test: float,
+    seed: int,
+    twins: Sequence[Sequence[str]] = (),
+    volumes: Mapping[str, float] | None = None,
+) -> tuple[dict[str, str], dict[str, int | str]]:
+    """The patient of every case, and the fold (or "test") of every patient with a label."""
+    pattern = task.patient_names if group_by is None else str(group_by)
+    patients = join(patients_of([case.case for case in cases], pattern, strict=group_by is not None), twins)
+    largest: dict[str, float] = {}
+    for case in cases:
+        if case.label:
+            patient = patients[case.case]
+            largest[patient] = max(largest.get(patient, 0.0), (volumes or {}).get(case.case, 0.0))
+    return patients, assign(largest, folds, test, seed) if largest else {}
+
+
+def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) -> list[str]:
+    """Say what is wrong with each bad case; with `skip_bad`, as notes.
+
+    Raises:
+        InputError: a case is bad and `skip_bad` is not given, or all are.
+    """
+    bad = {r.case: [text.replace(f"{root}{os.sep}", "") for text in r.problems] for r in records if r.problems}
+    if bad and (not skip_bad or len(bad) == len(records)):
+        for case, problems in bad.items():
+            print(f"{case}:", *problems, sep="\n  - ", file=sys.stderr)
+        way = "mend them" if skip_bad else "mend them, or leave them out with --skip-bad"
+        raise InputError(f"{len(bad)} of {len(records)} cases are bad, as listed above: {way}.")
+    return [f"left out {case}: {' '.join(problems)}" for case, problems in bad.items()]
+
+
+def _twins(records: Sequence[Record]) -> list[list[str]]:
+    """Groups of cases that share the voxels of a channel, however they are named."""
+    owners: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        for digest in record.channels.values():
+            owners[digest].append(record.case)
+    return [list(group) for group in sorted({tuple(cases) for cases in owners.values() if len(cases) > 1})]
+
+
+def _gathered(records: Sequence[Record]) -> list[str]:
+    """The notes of single cases, each text once."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        for note in record.notes:
+            cases[note].append(record.case)
+    return [f"{note.rstrip('.')}: {some(names)}." for note, names in cases.items()]
+
+
+def _unseen_labels(records: Sequence[Record], task: Task, tasks: Sequence[Task]) -> list[str]:
+    """Labels of the scheme that no case has: chance, or a sign that the scheme is another."""
+    seen = {value for record in records for value in record.counts}
+    unseen = [f"{name}={value}" for name, value in task.labels.items() if value not in seen]
+    if not seen or not unseen:
+        return []
+    others = [t for t in tasks if t.channel_files and t.channel_files == task.channel_files and t.name != task.name]
+    fitting = [t.name for t in others if seen <= set(t.labels.values())]
+    hint = f" ({' or '.join(fitting)} would fit these values too)" if fitting else ""
+    return [
+        f"no case has the label {', '.join(unseen)}: make sure that {task.label_scheme} is the scheme of these data"
+        f"{hint}."
+    ]
+
+
+def _header(
+    root: Path, layout: Layout, records: Sequence[Record], folds: int, seed: int, notes: Sequence[str]
+) -> dict[str, Any]:
+    task = layout.task
+    hashes = {path.relative_to(root).as_posix(): value for record in records for path, value in record.hashes.items()}
+    return {
+        "name": root.name,
+        "layout": layout.name,
+        "channels": task.channels,
+        "label_scheme": task.label_scheme,
+        "labels": task.labels,
+        "regions": task.regions,
+        **({"labels_out": task.labels_out} if task.labels_out else {}),
+        "dimensions": 3,
+        "unit": "mm",
+        "seed": seed,
+        "folds": folds,
+        "notes": list(notes),
+        "hashes": dict(sorted(hashes.items())),
+        "voxels": {record.case: record.voxels for record in records},
+    }
+
+
+def _entries(
+    cases: Sequence[Case], root: Path, patients: Mapping[str, str], places: Mapping[str, int | str]
+) -> dict[str, list[dict[str, Any]]]:
+    parts: dict[str, list[dict[str, Any]]] = {"training": [], "testing": []}
+    for case in cases:
+        images = [path.relative_to(root).as_posix() for path in case.images]
+        entry: dict[str, Any] = {"image": images[0] if case.stacked else images}
+        if case.label:
+            entry["label"] = case.label.relative_to(root).as_posix()
+        entry |= {"case": case.case, "patient": patients[case.case]}
+        if case.label:
+            place = places[patients[case.case]]
+            entry |= {"split": "test"} if place == "test" else {"fold": place}
+        parts["training" if case.label else "testing"].append(entry)
+    return parts
+
+
+def _table(
+    cases: Sequence[Case], patients: Mapping[str, str], places: Mapping[str, int | str], volumes: Mapping[str, float]
+) -> Table:
+    """Cases, patients and tumour volumes of each fold, of the test set and of the cases without a label."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("part", "cases", "patients", "tumour in ml: median (least to most)"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    parts: dict[str, list[str]] = {f"fold {k}": [] for k in sorted(p for p in places.values() if p != "test")}
+    for case in cases:
+        place = places[patients[case.case]] if case.label else None
+        name = "testing (no label)" if place is None else "test (set aside)" if place == "test" else f"fold {place}"
+        parts.setdefault(name, []).append(case.case)
+    for name, members in parts.items():
+        sizes = [volumes[case] for case in members]
+        amount = "" if "no label" in name else f"{np.median(sizes):.1f} ({min(sizes):.1f} to {max(sizes):.1f})"
+        table.add_row(name, str(len(members)), str(len({patients[case] for case in members})), amount)
+    return table
+
+
+def _draw(cases: Sequence[Case], task: Task, title: str, path: Path) -> None:
+    from bundle.pictures import contact_sheet, spread  # here, because matplotlib takes its time to start
+
+    contact_sheet(map(_view, spread(cases)), path, task.channels, task.labels, of=len(cases), title=title)
+
+
+def _view(case: Case) -> dict[str, Any]:
+    """The case as `bundle.pictures` draws it: in RAS, with air at 0."""
+    pictures = [read(path) for path in case.images]
+    affine = pictures[0].affine
+    arrays = list(np.moveaxis(pictures[0].array, -1, 0)) if case.stacked else [picture.array for picture in pictures]
+    turn = nib.io_orientation(affine)
+    spacing = [pictures[0].spacing[axis] for axis in np.argsort(turn[:, 0])]
+    label = read(case.label).array if case.label else None
+    return {
+        "case": case.case,
+        "image": [nib.apply_orientation(array.astype(np.float32) - air(array)[0], turn) for array in arrays],
+        "label": None if label is None else nib.apply_orientation(np.rint(label).astype(np.int16), turn),
+        "spacing": spacing,
+    }
