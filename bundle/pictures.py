@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from textwrap import wrap
 from typing import Any, TypeVar
 
 import numpy as np
@@ -98,7 +99,7 @@ def contact_sheet(
     views = []
     for case in tqdm(islice(cases, MOST_CASES), desc="drawing", unit="case", leave=False):
         amount = "no label" if case.get("label") is None else volume(case["label"], case["spacing"])
-        views.append(_View(case, f"{case['case']}\n{amount}", "label"))
+        views.append(_View(case, f"{_wrap(case['case'])}\n{amount}", "label"))
     heading = f"{title}{': ' if title else ''}{len(views)} of {of or len(views)} cases"
     figure, axes = _grid(views, channels, heading, labels)
     for cells, view in zip(axes, views, strict=True):
@@ -134,14 +135,14 @@ def prediction_picture(
             for name, key in (("label", "label"), ("predicted", "prediction"))
             if case.get(key) is not None
         ]
-        views.append(_View(case, "\n".join([case["case"], *amounts]), "label", "prediction"))
+        views.append(_View(case, "\n".join([_wrap(case["case"]), *amounts]), "label", "prediction"))
     figure, axes = _grid(views, [*channels, "label", "prediction"], title, labels)
     for cells, view in zip(axes, views, strict=True):
         last = [view.image[-1]] * 2, [view.windows[-1]] * 2
         for cell, channel, grey in zip(cells, view.image + last[0], view.windows + last[1], strict=True):
             _show(cell, channel, grey, view.aspect)
-        for cell, mask in zip(cells[-2:], view.masks.values(), strict=True):
-            _fill(cell, mask, colours(labels), view.aspect)
+        for cell, (name, mask) in zip(cells[-2:], view.masks.items(), strict=True):
+            _fill(cell, name, mask, colours(labels), view.aspect)
     _save(figure, path)
 
 
@@ -160,6 +161,10 @@ class _View:
         self.masks = {name: None if mask is None else _radiological(mask[cut]) for name, mask in found.items()}
         self.aspect = float(case["spacing"][1] / case["spacing"][0])  # height of a voxel by its width
         self.shape = self.image[0].shape[1] / self.image[0].shape[0] / self.aspect  # width by height
+
+
+def _wrap(name: str) -> str:
+    return "\n".join(wrap(name, 26))
 
 
 def _range(seen: np.ndarray) -> slice:
@@ -198,6 +203,7 @@ def _grid(
 
 
 def _show(cell: Axes, channel: np.ndarray, grey: tuple[float, float], aspect: float) -> None:
+    channel = np.where(channel == 0, grey[0], channel)  # air is black in images with values below 0 too
     cell.imshow(channel, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect, interpolation="nearest")
 
 
@@ -209,9 +215,10 @@ def _outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -
             cell.contour(mask, levels=[0.8], colors=[colour], linewidths=1.3)
 
 
-def _fill(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str], aspect: float) -> None:
+def _fill(cell: Axes, name: str, label: np.ndarray | None, palette: Mapping[int, str], aspect: float) -> None:
     if label is None:
-        cell.text(0.5, 0.5, "no label", color="white", ha="center", va="center", transform=cell.transAxes, fontsize=11)
+        place = {"ha": "center", "va": "center", "transform": cell.transAxes}
+        cell.text(0.5, 0.5, f"no {name}", color="white", backgroundcolor="black", fontsize=11, **place)
         return
     painted = np.zeros((*label.shape, 4))
     for value, colour in palette.items():
@@ -221,4 +228,4 @@ def _fill(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str], aspe
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
     with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png")
+        figure.savefig(temporary, dpi=DPI, format="png", bbox_inches="tight")  # so that long names widen it

@@ -88,6 +88,15 @@ def test_no_two_labels_share_a_colour():
     assert colours({"ET": 4, "NCR": 1, "ED": 2}) == dict(zip((1, 2, 4), OKABE_ITO[:3], strict=True))
 
 
+def test_air_is_black_in_normalised_images_too(tmp_path):
+    """Without its label, so that only greys are drawn: the same head as it is and moved below 0, air left at 0."""
+    case = {**one_square(), "label": None}
+    moved = {**case, "image": np.where(case["image"] == 0, 0, case["image"] - 5)}
+    contact_sheet([case], tmp_path / "a.png", ["T1"], LABELS)
+    contact_sheet([moved], tmp_path / "b.png", ["T1"], LABELS)
+    assert np.abs(pixels(tmp_path / "a.png") - pixels(tmp_path / "b.png")).max() <= 1
+
+
 def test_every_label_is_outlined_in_every_channel(tmp_path):
     contact_sheet([patient(0)], tmp_path / "a.png", CHANNELS, LABELS)
     picture = pixels(tmp_path / "a.png")[98:, 190:]
