@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +120,10 @@ def phantom(
         shutil.rmtree(temporary, ignore_errors=True)
     without = f" and {unlabelled} without a label" if unlabelled else ""
     print(f"{cases} synthetic cases{without} written to {out} in the layout {layout}.")
-    print(f"next: python -m bundle prepare {out} --out datalist.json")
+    patients = len({patient for patient, _ in plan[:cases]})
+    options = f" --folds {patients}" if patients < 5 else ""  # `prepare` makes five if not told otherwise
+    options += " --allow-unlabelled" if unlabelled else ""
+    print(f"next: python -m bundle prepare {shlex.quote(str(out))} --out datalist.json{options}")
 
 
 def make_patient(

@@ -1,11 +1,13 @@
 """Are the synthetic patients what the commands, the tests and the guides take them for?"""
 
 import json
+import shlex
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from bundle.__main__ import main as front_door
 from bundle.phantom import CHANNELS, ED, ET, KINDS, NCR, make_patient, phantom
 from scripts.errors import InputError
 
@@ -236,8 +238,12 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_end_of_the_run_names_the_next_command(tmp_path, capsys):
-    phantom(tmp_path / "p", cases=1, unlabelled=1, **SMALL)
+def test_the_end_of_the_run_names_a_next_command_that_works(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    phantom("two words", cases=3, layout="brats2023", unlabelled=1, **SMALL)
     said = capsys.readouterr().out
-    assert "1 synthetic cases and 1 without a label" in said
-    assert f"python -m bundle prepare {tmp_path / 'p'} --out datalist.json" in said
+    assert "3 synthetic cases and 1 without a label" in said
+    command = shlex.split(said.partition("next: ")[2])
+    assert command[:3] == ["python", "-m", "bundle"]
+    front_door(command[3:])
+    assert (tmp_path / "datalist.json").is_file()
