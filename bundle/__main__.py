@@ -35,7 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
     name = arguments[0]
     try:
         if name not in COMMANDS:
-            raise InputError(f"there is no command '{name}'{_nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}.")
+            raise InputError(
+                f"there is no command '{name}'{_nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}."
+            )
         command = getattr(importlib.import_module(f"bundle.{name}"), name)
         _refuse_unknown_options(command, arguments[1:])
         fire.Fire({name: command}, command=arguments, name="python -m bundle", serialize=lambda result: None)

@@ -26,6 +26,7 @@ from monai.transforms import Compose, Transform
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
+from scripts.components import voxel_ml
 from scripts.datalist import files_of
 from scripts.errors import InputError
 
@@ -44,6 +45,7 @@ class PreparedCases(Dataset):
             is a new case, and several runs may share the folder.
         keep: the keys of a prepared case, tensors all.
         workers: threads that prepare cases.
+        title: beside the progress bar.
 
     Raises:
         InputError: `cache` is none of the three, or a case cannot be prepared.
@@ -65,13 +67,16 @@ class PreparedCases(Dataset):
         self.transform = transform if isinstance(transform, Compose) else Compose([transform])
         self.cache, self.keep = cache, tuple(keep)
         self.cache_dir = Path(cache_dir or Path(tempfile.gettempdir()) / "brain-tumour-cache")
+        self.workers, self.title = workers, title
         self.held: list[dict[str, Any]] = []
-        if cache == "none":
+
+    def prepare(self) -> None:
+        """Prepare and keep every case; what is not called so is done when the first case is asked for."""
+        if self.cache == "none" or self.held:
             return
-        self.recipe = pickle_hashing(self.transform.flatten().transforms).decode()
-        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-            work = pool.map(self._prepare if cache == "memory" else self._keep_on_disk, self.data)
-            self.held = list(tqdm(work, total=len(self.data), desc=title, unit="case", leave=False))
+        with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
+            work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
+            self.held = list(tqdm(work, total=len(self.data), desc=self.title, unit="case", leave=False))
 
     def __len__(self) -> int:
         return len(self.data)
@@ -79,18 +84,20 @@ class PreparedCases(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self.cache == "none":
             return self._prepare(self.data[index])
+        self.prepare()
         if self.cache == "memory":
             return dict(self.held[index])
         case = {"case": self.data[index]["case"]}
-        for key in self.keep:
+        for key in ("voxel_ml", *self.keep):
             array = np.load(self.held[index]["folder"] / f"{key}.npy", mmap_mode="c")
             case[key] = torch.from_numpy(array)
         return case
 
     def _prepare(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         prepared = self.transform(dict(entry), threading=True)
-        tensors = {key: torch.as_tensor(np.ascontiguousarray(prepared[key])) for key in self.keep}
-        return {"case": entry["case"], **tensors}
+        ml = torch.tensor(voxel_ml(prepared["image"]))
+        tensors = {key: torch.from_numpy(np.ascontiguousarray(prepared[key])) for key in self.keep}
+        return {"case": entry["case"], "voxel_ml": ml, **tensors}
 
     def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         folder = self.cache_dir / self._name(entry)
@@ -104,7 +111,9 @@ class PreparedCases(Dataset):
                 unfinished.rename(folder)
             except OSError as error:
                 if not folder.is_dir():  # another run may have been first
-                    raise InputError(f"the cache {self.cache_dir} cannot be written ({error.strerror}): free space.") from error
+                    raise InputError(
+                        f"the cache {self.cache_dir} cannot be written ({error.strerror}): free space."
+                    ) from error
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
         return {"folder": folder}
@@ -112,7 +121,8 @@ class PreparedCases(Dataset):
     def _name(self, entry: Mapping[str, Any]) -> str:
         files = [(name, os.stat(name).st_size, os.stat(name).st_mtime_ns) for name in files_of(entry)]
         versions = [monai.__version__, torch.__version__, np.__version__]
-        content = json.dumps([files, versions, self.recipe, self.keep])
+        recipe = pickle_hashing(self.transform.flatten().transforms).decode()
+        content = json.dumps([files, versions, recipe, self.keep])
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

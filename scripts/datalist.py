@@ -45,7 +45,9 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"the data list {path} is not JSON ({error}): make it anew with `prepare`.") from error
     missing = [key for key in HEADER if not isinstance(content, dict) or key not in content]
     if missing:
-        raise InputError(f"the data list {path} has no {', '.join(missing)}: make it anew with `python -m bundle prepare`.")
+        raise InputError(
+            f"the data list {path} has no {', '.join(missing)}: make it anew with `python -m bundle prepare`."
+        )
     for entry in entries(content):
         for key in ("image", "case", "patient"):
             if key not in entry:
@@ -53,7 +55,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     for entry in content["training"]:
         if "label" not in entry or ("fold" in entry) == (entry.get("split") == "test"):
             raise InputError(
-                f"{path}: case {entry['case']} of `training` needs a label, and either a fold or \"split\": \"test\"."
+                f'{path}: case {entry["case"]} of `training` needs a label, and either a fold or "split": "test".'
             )
     return content
 
@@ -99,6 +101,25 @@ def select(
     if not chosen:
         raise InputError(f"the data list has no case for {part}: make one with more patients, or other folds.")
     return [_absolute(entry, Path(dataset_dir)) for entry in chosen]
+
+
+def patients(datalist: Mapping[str, Any], part: str, fold: int | None = None) -> list[str]:
+    """The patients of one part (see `select`), sorted."""
+    return sorted({entry["patient"] for entry in select(datalist, ".", part, fold)})
+
+
+def part_to_judge(datalist: Mapping[str, Any], part: str | None = None) -> str:
+    """The part that judging uses: the one asked for, else the patients set aside, else the validation fold.
+
+    Raises:
+        InputError: there is no such part.
+    """
+    if part is None:
+        set_aside = any(entry.get("split") == "test" for entry in datalist["training"])
+        return "test" if set_aside else "validation"
+    if part not in ("test", "validation", "labelled"):
+        raise InputError(f"part is '{part}': expected test, validation or labelled.")
+    return part
 
 
 def check(datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, hashes: bool = True) -> None:
@@ -147,7 +168,10 @@ def check_split(datalist: Mapping[str, Any]) -> None:
 
 
 def check_files(
-    datalist: Mapping[str, Any], wanted: Iterable[Mapping[str, Any]], dataset_dir: str | os.PathLike, hashes: bool = True
+    datalist: Mapping[str, Any],
+    wanted: Iterable[Mapping[str, Any]],
+    dataset_dir: str | os.PathLike,
+    hashes: bool = True,
 ) -> None:
     """The files of the `wanted` entries (paths as in the list) are there and, if `hashes`, are what the list was made of.
 
@@ -158,12 +182,16 @@ def check_files(
     files = [name for entry in wanted for name in files_of(entry)]
     for name in files:
         if not (root / name).is_file():
-            raise InputError(f"{root / name} is in the data list but not on disk: check dataset_dir, or run `prepare` again.")
+            raise InputError(
+                f"{root / name} is in the data list but not on disk: check dataset_dir, or run `prepare` again."
+            )
     if not hashes:
         return
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda name: file_hash(root / name), files)
-        for name, value in zip(files, tqdm(found, total=len(files), desc="checking files", unit="file", leave=False), strict=True):
+        for name, value in zip(
+            files, tqdm(found, total=len(files), desc="checking files", unit="file", leave=False), strict=True
+        ):
             if datalist["hashes"].get(name) != value:
                 raise InputError(
                     f"{root / name} has changed since the data list was made: run `python -m bundle prepare` again, so that"
@@ -185,7 +213,9 @@ def list_hash(datalist: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(datalist, sort_keys=True).encode()).hexdigest()
 
 
-def require_same(datalist: Mapping[str, Any], channels: Sequence[str], label_scheme: str, labels: Mapping[str, int]) -> None:
+def require_same(
+    datalist: Mapping[str, Any], channels: Sequence[str], label_scheme: str, labels: Mapping[str, int]
+) -> None:
     """The list and the task speak of the same channels and the same labels.
 
     Raises:

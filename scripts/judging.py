@@ -1,0 +1,74 @@
+"""How good is a run, and may the number be believed? Scores its masks, and says what the judged patients had been used for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts import datalist, scoring
+
+ROLES = {
+    "set_aside": "took no part in training",
+    "chose": "chose the checkpoint and the smallest components, so their scores are too high",
+    "taught": "taught the network, so their scores say nothing about new patients",
+}
+
+
+def judge_run(
+    data: Mapping[str, Any],
+    dataset_dir: str | os.PathLike,
+    masks: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    part: str,
+    fold: int,
+    checkpoint: str | os.PathLike,
+    workers: int | None = None,
+) -> None:
+    """Write cases.csv and judged.json, and print the summary and what the judged patients had been used for.
+
+    Args:
+        data: the data list.
+        dataset_dir: where its paths start.
+        masks: the folder with one label map a case.
+        output_dir: gets cases.csv.
+        part: test, validation or labelled.
+        fold: for part validation.
+        checkpoint: whose masks these are; the environment.json beside it tells which patients its training used.
+        workers: processes that score; None: one a core.
+    """
+    patients = sorted({entry["patient"] for entry in datalist.select(data, dataset_dir, part, fold)})
+    roles = patient_roles(checkpoint, patients)
+    about = {"checkpoint": str(checkpoint), "sha256": datalist.file_hash(checkpoint), "patients": roles}
+    frame = scoring.judge(
+        data,
+        dataset_dir,
+        masks,
+        output_dir,
+        part=part,
+        fold=fold if part == "validation" else None,
+        workers=workers,
+        about=about,
+    )
+    scoring.print_summary(frame)
+    if not roles:
+        print("It is not known which patients taught this checkpoint: no environment.json stands beside it.")
+    for role, names in roles.items():
+        if names:
+            print(f"{len(names)} of {len(patients)} judged patients {ROLES[role]}.")
+    print(f"every number: {Path(output_dir) / 'cases.csv'}")
+
+
+def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:
+    """What each patient had been used for (`set_aside`, `chose`, `taught`); empty if the run's record is not there."""
+    record = Path(checkpoint).parent / "environment.json"
+    if not record.is_file():
+        return {}
+    used = json.loads(record.read_text(encoding="utf-8"))["patients"]
+    roles: dict[str, list[str]] = {role: [] for role in ROLES}
+    for patient in patients:
+        role = next((role for role in ("taught", "chose") if patient in used[role]), "set_aside")
+        roles[role].append(patient)
+    return roles

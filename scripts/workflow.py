@@ -1,0 +1,128 @@
+"""What happens before a workflow starts? Errors become sentences, mistyped knobs and absent devices are refused."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.bundle.properties import InferProperties, TrainProperties
+from rich.console import Console
+from rich.table import Table
+
+from scripts.errors import InputError, speak_plainly
+
+RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
+# the Model Zoo's names, and what `--tracking mlflow` brings along
+# what tasks and runs tell the other workflows and `prepare`: laid over a workflow that has no use for it, it is no mistake
+TOLD = ("label_scheme", "labels", "channel_files", "label_files", "case_names", "patient_names", "fold")
+GIVEN = ("_meta_", "handlers", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
+REFERENCE = re.compile(r"@(\w+)")
+
+
+def begin() -> None:
+    """Start a workflow: from here on wrong input ends in one sentence, and every knob is one that exists.
+
+    Raises:
+        InputError: a top-level key is used by nothing, which is what a mistyped override looks like.
+    """
+    speak_plainly()
+    refuse_unused(running_config())
+
+
+def running_config() -> dict[str, Any]:
+    """The config that is being evaluated, its macros resolved, without metadata.
+
+    MONAI hands an expression no reference to the config that it stands in, so it is taken from the parser that is calling.
+
+    Raises:
+        RuntimeError: not called from a config's expression or component.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigParser):
+            return {key: value for key, value in caller.config.items() if key != "_meta_"}
+        frame = frame.f_back
+    raise RuntimeError("running_config() was called outside a config")
+
+
+def refuse_unused(config: Mapping[str, Any]) -> None:
+    """MONAI accepts any override and ignores what nothing refers to; a mistyped knob is such a key.
+
+    Raises:
+        InputError: names the key and the nearest knobs.
+    """
+    sections = {p["id"].split("::")[0] for p in (*TrainProperties.values(), *InferProperties.values())}
+    used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | sections | {*RUN_IDS, *TOLD, *GIVEN}
+    for key in config:
+        if key not in used:
+            near = difflib.get_close_matches(key, [k for k in config if k in used], n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
+            raise InputError(f"there is no knob '{key}' in this workflow: nothing refers to it{hint}")
+
+
+def check_device(device: str | torch.device) -> None:
+    """The device is there.
+
+    Raises:
+        InputError: CUDA is asked for and absent, or the name is no device.
+    """
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device is '{device}': expected cpu, cuda or cuda:N.") from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: take --device cpu, or"
+            " install a CUDA build of torch."
+        )
+
+
+def default_device() -> str:
+    """The GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def rank() -> int:
+    """The number of this process under torchrun, 0 otherwise."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def require_all(**knobs: Any) -> None:
+    """Knobs without a default were given.
+
+    Raises:
+        InputError: names the first that is missing.
+    """
+    for name, value in knobs.items():
+        if value is None:
+            raise InputError(f"{name} is not given: add --{name} ... to the command.")
+
+
+def summary(network: torch.nn.Module, **facts: Any) -> None:
+    """Print what a workflow is made of; the last step of `check`, when every component has been instantiated."""
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    table = Table(title="every component could be made", show_header=False)
+    for name, value in {"network": f"{type(network).__name__}, {parameters:,} weights to learn", **facts}.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        yield from _all_texts(content.values())
+    elif isinstance(content, list | tuple):
+        yield from _all_texts(content)
+
+
+def _all_texts(items: Iterable[Any]) -> Iterator[str]:
+    for item in items:
+        yield from _texts(item)
