@@ -7,14 +7,14 @@ they hold, with room for the rule's dilation, as `scripts.metrics.measure` hands
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
-from scipy.spatial import cKDTree
+
+from scripts.surfaces import hd95_by_area
 
 FOUND = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
 PANOPTIC = 0.5  # IoU over which pairs are unique (Kirillov et al., CVPR 2019)
@@ -59,7 +59,7 @@ def detection(true: tuple[np.ndarray, int], predicted: tuple[np.ndarray, int]) -
     """
     (true, n_true), (predicted, n_predicted) = true, predicted
     a, b, common = pairs(true, predicted)
-    sizes_true, sizes_predicted = np.bincount(true.ravel()), np.bincount(predicted.ravel())
+    sizes_true, sizes_predicted = np.bincount(true[true > 0]), np.bincount(predicted[predicted > 0])
     iou = common / (sizes_true[a] + sizes_predicted[b] - common)
     near = iou > FOUND
     graph = csr_array((np.ones(near.sum()), (a[near] - 1, b[near] - 1)), shape=(n_true, n_predicted))
@@ -85,24 +85,23 @@ def lesionwise(
     so is what touches them.
     """
     structure = ndimage.generate_binary_structure(truth.ndim, min(2, truth.ndim))
-    dilated = ndimage.binary_dilation(truth, structure, iterations=rule.dilations) if truth.any() else truth
+    dilated = ndimage.binary_dilation(truth, structure, iterations=rule.dilations) if rule.dilations > 0 else truth
     zones, n_zones = components(dilated)
-    true = zones * truth
     zone, touching, _ = pairs(zones, predicted)
     false = n_predicted - len(np.unique(touching))
     voxel = float(np.prod(spacing))
     dices, hausdorffs = [0.0] * false, [rule.penalty] * false
-    sizes = np.bincount(true.ravel(), minlength=n_zones + 1)
+    sizes = np.bincount(zones[truth], minlength=n_zones + 1)
     boxes_true, boxes_predicted = ndimage.find_objects(zones), ndimage.find_objects(predicted)
     for number in range(1, n_zones + 1):
         if sizes[number] * voxel <= rule.smallest:
             continue
         own = touching[zone == number]
         here = _around(boxes_true[number - 1], *(boxes_predicted[n - 1] for n in own))
-        lesion, union = true[here] == number, np.isin(predicted[here], own)
+        lesion, union = truth[here] & (zones[here] == number), np.isin(predicted[here], own)
         together = np.count_nonzero(lesion & union)
         dices.append(2 * together / (sizes[number] + np.count_nonzero(union)))
-        hausdorffs.append(surface_hd95(lesion, union, spacing) if len(own) else rule.penalty)
+        hausdorffs.append(hd95_by_area(lesion, union, spacing) if len(own) else rule.penalty)
     return {
         "lesionwise_dice_brats2023": float(np.mean(dices)) if dices else 1.0,
         "lesionwise_hd95_brats2023": float(np.mean(hausdorffs)) if hausdorffs else 0.0,
@@ -117,38 +116,6 @@ def pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     return codes // stride, codes % stride, common
 
 
-def surface_hd95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float:
-    """The HD95 (mm) of BraTS 2023: percentiles over the area of the surface, not over border voxels.
-
-    Surface elements lie between voxels and weigh as much as their area (DeepMind's surface-distance), so that this is
-    not the `hd95` of the table.
-    """
-    kernel, areas = surface_areas(tuple(spacing))
-    points, weights = [], []
-    for mask in (a, b):
-        code = ndimage.correlate(np.pad(mask, 1).astype(np.uint8), kernel, mode="constant")
-        surface = (code > 0) & (code < len(areas) - 1)
-        points.append(np.argwhere(surface) * np.asarray(spacing, float))
-        weights.append(areas[code[surface]])
-    directed = cKDTree(points[1]).query(points[0])[0], cKDTree(points[0]).query(points[1])[0]
-    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(directed, weights, strict=True))
-
-
-@lru_cache(maxsize=64)
-def surface_areas(spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel that numbers the neighbourhoods of a voxel's corner, and the area of the surface in each of them."""
-    from monai.metrics.utils import get_code_to_measure_table  # brings torch: asked for once, before workers start
-
-    areas, kernel = get_code_to_measure_table(spacing)
-    return kernel.numpy().reshape((2,) * len(spacing)).astype(np.uint8), areas.numpy().astype(np.float64)
-
-
 def _around(*boxes: tuple[slice, ...]) -> tuple[slice, ...]:
     """The smallest box around boxes."""
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
-
-
-def _weighted_percentile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
-    order = np.argsort(values)
-    reached = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(np.searchsorted(reached, fraction), len(values) - 1)])

@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from scripts import lesions
+from scripts.surfaces import positions
 
 INF = float("inf")
 TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
@@ -155,9 +156,7 @@ def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float
 
 def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and the other way round."""
-    points_a, points_b = (
-        np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.asarray(spacing, float) for mask in (a, b)
-    )
+    points_a, points_b = (positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b))
     return cKDTree(points_b).query(points_a)[0], cKDTree(points_a).query(points_b)[0]
 
 

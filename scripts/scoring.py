@@ -29,7 +29,7 @@ from scripts import datalist as lists
 from scripts.case_scores import Job, definitions, judge_case
 from scripts.errors import InputError
 from scripts.files import write_json, written_whole
-from scripts.lesions import BRATS_2023, BratsRule, surface_areas
+from scripts.lesions import BRATS_2023, BratsRule
 from scripts.predictions import PROBABILITY_SUFFIXES, find
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
@@ -118,7 +118,7 @@ def judge(
             "resampled": list(frame.loc[frame["metric"] == "resampled", "case"]),
             "definitions": definitions(brats),
             "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("numpy", "scipy", "nibabel", "monai")},
+            | {name: version(name) for name in ("numpy", "scipy", "nibabel")},
             "about": dict(about or {}),
         },
     )
@@ -207,7 +207,6 @@ def _judge_all(jobs: list[Job], workers: int | None) -> dict[str, list[list]]:
         for job in tqdm(jobs, desc="scoring", unit="case"):
             rows[job.case] = judge_case(job)
         return rows
-    surface_areas((1.0, 1.0, 1.0))  # imports torch once, here, where forked workers inherit it
     with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
         waiting = {pool.submit(judge_case, job): job.case for job in jobs}
         try:

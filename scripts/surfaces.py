@@ -1,0 +1,92 @@
+"""How far is a mask's surface from another's, weighted by area? The HD95 that BraTS 2023 takes.
+
+A surface element lies where eight voxels meet that are not all alike, and weighs as much as the marching-cubes surface
+through the middles of the edges between them: the definition of DeepMind's surface-distance, with equal areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+CORNERS = 2 ** np.arange(8, dtype=np.uint8).reshape(2, 2, 2)  # the bit of each of the eight voxels in their code
+
+
+def hd95_by_area(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float:
+    """The larger of the two directed 95th percentiles (mm) over the surfaces of two masks that both hold voxels."""
+    areas = areas_by_code(tuple(spacing))
+    points, weights = [], []
+    for mask in (a, b):
+        code = _codes(mask)
+        surface = (code > 0) & (code < 255)
+        points.append(positions(surface, spacing))
+        weights.append(areas[code[surface]])
+    directed = cKDTree(points[1]).query(points[0])[0], cKDTree(points[0]).query(points[1])[0]
+    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(directed, weights, strict=True))
+
+
+def positions(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Where the voxels of a mask lie, [voxel, axis] in mm."""
+    # flat first: several times faster than np.argwhere
+    return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=-1) * np.asarray(spacing, dtype=float)
+
+
+@lru_cache(maxsize=64)
+def areas_by_code(spacing: tuple[float, ...]) -> np.ndarray:
+    """The area (mm^2; in two dimensions mm) of the surface between eight voxels, [256] by which of them are inside."""
+    sides = np.array([*spacing, *[1.0] * (3 - len(spacing))])
+    faces = sides.prod() / sides
+    areas = np.zeros(256)
+    for code in range(256):
+        inside = (CORNERS & code) > 0
+        if np.count_nonzero(inside) > 4:
+            inside = ~inside
+        joined, count = ndimage.label(inside)  # voxels that share a face are cut off by one patch
+        areas[code] = sum(_patch(np.argwhere(joined == number), faces) for number in range(1, count + 1))
+    return areas
+
+
+def _patch(corners: np.ndarray, faces: np.ndarray) -> float:
+    """The area that cuts up to four joined corners off a box whose faces across each axis have the areas `faces`."""
+    edges = [(i, j) for i in range(len(corners)) for j in range(i) if np.abs(corners[i] - corners[j]).sum() == 1]
+    axes = [int(np.argmax(corners[i] != corners[j])) for i, j in edges]
+    ends = np.bincount(np.ravel(edges).astype(int), minlength=len(corners))  # edges that meet in each corner
+    slant = np.linalg.norm(faces)
+    if len(corners) == 1:
+        return slant / 8
+    if len(corners) == 2:  # an edge: a rectangle along it
+        return _without(faces, axes[0]) / 2
+    if len(corners) == 3:  # a bend: a triangle and a trapezoid, and a half face
+        return 3 * slant / 8 + faces[_missing(axes)] / 2
+    if len(edges) == 4:  # a face
+        return faces[_missing(axes)]
+    if ends.max() == 3:  # a corner with its three neighbours: a hexagon
+        return 3 * slant / 4
+    outer = [axis for axis, edge in zip(axes, edges, strict=True) if ends[list(edge)].min() == 1]
+    return slant / 2 + sum(_without(faces, axis) for axis in outer) / 4  # a path along all three axes
+
+
+def _without(faces: np.ndarray, axis: int) -> float:
+    return float(np.linalg.norm(np.delete(faces, axis)))
+
+
+def _missing(axes: list[int]) -> int:
+    return ({0, 1, 2} - set(axes)).pop()
+
+
+def _codes(mask: np.ndarray) -> np.ndarray:
+    """Which of the eight voxels around each corner of a voxel are inside; a flat image goes on above and below."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    if mask.ndim == 3:
+        return ndimage.correlate(padded, CORNERS, mode="constant")
+    return ndimage.correlate(padded, CORNERS.sum(axis=2, dtype=np.uint8), mode="constant")
+
+
+def _weighted_percentile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(np.searchsorted(reached, fraction), len(values) - 1)])
