@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -143,7 +144,13 @@ def recognise(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | Non
         raise InputError(f"{folder} {kind}: give the folder that holds the patients' scans.")
     description = _read_description(root)
     if description is not None:
-        return _described(root.resolve(), description, tasks, task)
+        try:
+            return _described(root.resolve(), description, tasks, task)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{root / 'dataset.json'} has neither the Decathlon's form nor nnU-Net's ({error!r}): mend it, or say"
+                " what is what with --channels."
+            ) from error
     return by_patterns(folder, task) if task else _guess(folder, tasks)
 
 
@@ -248,17 +255,16 @@ def _case_of_files(found: CaseFiles, task: Task) -> Case:
         require_channels(found, task.channels, task.channel_files)
     except InputError as error:
         images = [found.images[name] for name in task.channels if name in found.images]
-        return Case(found.case, images, found.label, [str(error)])
+        return Case(found.case, images, found.label, problems=[str(error)])
     return Case(found.case, [found.images[name] for name in task.channels], found.label)
 
 
-def _home(case: Case, root: Path) -> tuple[str, ...]:
-    """The folder in which the case and its neighbours lie: the path down to the first part that has the case's name."""
+def _home(case: Case, root: Path) -> str:
+    """The folder of the case's images without the case's own name: the same for all cases that lie side by side."""
     if not case.images:
-        return ()
-    parts = case.images[0].relative_to(root).parts
-    named = [i for i, part in enumerate(parts) if case.case in part]
-    return parts[: named[0]] if named else parts[:-1]
+        return ""
+    own, letter, digit = re.escape(case.case), r"(?<![a-zA-Z])(?=[a-zA-Z])", r"(?<!\d)(?=\d)"  # case a is not in "data"
+    return re.sub(f"(?:{letter}|{digit}){own}(?![a-zA-Z0-9])", "", os.path.relpath(case.images[0].parent, root))
 
 
 def _read_description(root: Path) -> dict[str, Any] | None:
@@ -277,9 +283,6 @@ def _read_description(root: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict) or not ({"modality", "channel_names"} & content.keys()):
         return None
-    for key in ("modality", "channel_names", "labels"):
-        if key in content and not isinstance(content[key], dict):
-            raise InputError(f"{path}: '{key}' is {content[key]!r}, expected names and numbers.")
     if "labels" not in content:
         raise InputError(f"{path} has no 'labels', so that nobody knows what the numbers in a label mean: add them.")
     return content
@@ -303,8 +306,8 @@ def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task]
     else:
         notes.append(f"channels and labels of dataset.json are those of task {task.name}.")
     ending = str(description.get("file_ending", ".nii.gz"))
-    entries = description.get("training") or []
-    if entries and (root / _image_of(entries[0])).is_file():
+    listed = [*(description.get("training") or []), *(description.get("test") or [])]
+    if any((root / _image_of(entry)).is_file() for entry in listed):
         cases = _decathlon_cases(root, description, stacked=len(task.channels) > 1)
         name = "Medical Segmentation Decathlon"
     else:
@@ -312,6 +315,8 @@ def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task]
         name = "nnU-Net raw"
     if not cases:
         raise InputError(f"{root} has a dataset.json but no image in imagesTr or imagesTs ending in {ending}.")
+    if twice := [name for name, count in Counter(case.case for case in cases).items() if count > 1]:
+        raise InputError(f"{root} has two cases called {twice[0]} (imagesTr and imagesTs?): rename one of them.")
     return Layout(name, replace(task, label_files=[], channel_files={}), cases, notes)
 
 
@@ -331,9 +336,8 @@ def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
     regions = {name: sorted(value) if isinstance(value, list) else [value] for name, value in labels.items()}
     if all(isinstance(value, int) for value in labels.values()):
         return Task(scheme, scheme, labels, channels, regions, dict(labels))
-    values = sorted(
-        {value for region in regions.values() for value in region}
-    )  # regions that overlap: labels are nameless
+    # The regions overlap, so that a single value has no name of its own
+    values = sorted({value for region in regions.values() for value in region})
     order = description.get("regions_class_order")
     labels_out = dict(zip(regions, order, strict=False)) if order else None
     return Task(scheme, scheme, {f"label {value}": value for value in values}, channels, regions, labels_out)

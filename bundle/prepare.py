@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def prepare(
     picture: bool = True,
     overwrite: bool = False,
 ) -> None:
-    """Recognise a folder of scans, check every file, split by patient; write the data list and a picture of the cases.
+    r"""Recognise a folder of scans, check every file, split by patient; write the data list and a picture of the cases.
 
     Examples:
         python -m bundle prepare /data/BraTS2021
@@ -102,7 +102,8 @@ def prepare(
     records = check_cases(layout.cases, layout.task, tasks, allow_empty, workers)
     left_out = _refuse_or_leave_out(records, root, skip_bad)
     records = [record for record in records if not record.problems]
-    cases = [case for case in layout.cases if case.case in {record.case for record in records}]
+    sound = {record.case for record in records}
+    cases = [case for case in layout.cases if case.case in sound]
     twins = _twins(records)
     patients, places = _split(
         cases, layout.task, group_by, folds, test, seed, twins, {r.case: r.volume for r in records}
@@ -110,7 +111,10 @@ def prepare(
     notes = [
         *layout.notes,
         *left_out,
-        *(f"{' and '.join(group)} hold the same voxels, so they count as one patient." for group in twins),
+        *(
+            f"{' and '.join(g)} have the same voxels in {', '.join(c)}: they count as one patient."
+            for g, c in twins.items()
+        ),
         *_gathered(records),
         *cohort_notes(records),
         *_unseen_labels(records, layout.task, tasks),
@@ -264,7 +268,7 @@ def _split(
     folds: int,
     test: float,
     seed: int,
-    twins: Sequence[Sequence[str]] = (),
+    twins: Iterable[Sequence[str]] = (),
     volumes: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, str], dict[str, int | str]]:
     """The patient of every case, and the fold (or "test") of every patient with a label."""
@@ -293,13 +297,17 @@ def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) 
     return [f"left out {case}: {' '.join(problems)}" for case, problems in bad.items()]
 
 
-def _twins(records: Sequence[Record]) -> list[list[str]]:
-    """Groups of cases that share the voxels of a channel, however they are named."""
-    owners: dict[str, list[str]] = defaultdict(list)
+def _twins(records: Sequence[Record]) -> dict[tuple[str, ...], list[str]]:
+    """Groups of cases that share voxels, whatever their files are called, with the channels that they share."""
+    owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in records:
-        for digest in record.channels.values():
-            owners[digest].append(record.case)
-    return [list(group) for group in sorted({tuple(cases) for cases in owners.values() if len(cases) > 1})]
+        for channel, digest in record.channels.items():
+            owners[channel, digest].append(record.case)
+    twins: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for (channel, _), cases in owners.items():
+        if len(cases) > 1:
+            twins[tuple(cases)].append(channel)
+    return dict(twins)
 
 
 def _gathered(records: Sequence[Record]) -> list[str]:
@@ -330,7 +338,7 @@ def _header(
     root: Path, layout: Layout, records: Sequence[Record], folds: int, seed: int, notes: Sequence[str]
 ) -> dict[str, Any]:
     task = layout.task
-    hashes = {path.relative_to(root).as_posix(): value for record in records for path, value in record.hashes.items()}
+    hashes = {_relative(path, root): value for record in records for path, value in record.hashes.items()}
     return {
         "name": root.name,
         "layout": layout.name,
@@ -354,16 +362,20 @@ def _entries(
 ) -> dict[str, list[dict[str, Any]]]:
     parts: dict[str, list[dict[str, Any]]] = {"training": [], "testing": []}
     for case in cases:
-        images = [path.relative_to(root).as_posix() for path in case.images]
+        images = [_relative(path, root) for path in case.images]
         entry: dict[str, Any] = {"image": images[0] if case.stacked else images}
         if case.label:
-            entry["label"] = case.label.relative_to(root).as_posix()
+            entry["label"] = _relative(case.label, root)
         entry |= {"case": case.case, "patient": patients[case.case]}
         if case.label:
             place = places[patients[case.case]]
             entry |= {"split": "test"} if place == "test" else {"fold": place}
         parts["training" if case.label else "testing"].append(entry)
     return parts
+
+
+def _relative(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _table(
