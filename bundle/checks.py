@@ -414,7 +414,7 @@ def _check_label(
     values, counts = np.unique(np.rint(picture.array).astype(np.int64), return_counts=True)
     record.counts = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v}
     if strange := sorted(set(record.counts) - set(task.labels.values())):
-        record.problems.append(_strange_values(path, strange, record.counts, task, tasks))
+        record.problems.append(_strange_values(path, record.case, strange, record.counts, task, tasks))
     if not record.counts and not allow_empty:
         record.problems.append(
             f"{path} is empty: it labels no voxel; draw the tumour, or give --allow-empty if there is none."
@@ -456,13 +456,13 @@ def _values_problem(path: Path, array: np.ndarray, record: Record) -> str | None
 
 
 def _strange_values(
-    path: Path, strange: Sequence[int], counts: Mapping[int, int], task: Task, tasks: Sequence[Task]
+    path: Path, case: str, strange: Sequence[int], counts: Mapping[int, int], task: Task, tasks: Sequence[Task]
 ) -> str:
     shown = ", ".join(f"{value} ({counts[value]} voxels)" for value in strange[:5]) + (
         ", ..." if len(strange) > 5 else ""
     )
     knowing = [other for other in tasks if task.channel_files and set(counts) <= set(other.labels.values())]
-    alike = [other.name for other in knowing if other.channel_files == task.channel_files]
+    alike = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(case)]
     related = [other.name for other in knowing if set(other.channels) == set(task.channels)]
     hint = f"; --task {alike[0]} knows it" if alike else f"; known to {', '.join(related)}" if related else ""
     return (

@@ -53,6 +53,10 @@ class Task:
     case_names: str | None = None
     patient_names: str | None = None
 
+    def fits(self, case: str) -> bool:
+        """Whether a case of this task may have this name."""
+        return not self.case_names or re.fullmatch(self.case_names, case) is not None
+
     def scheme(self) -> str:
         """The label scheme in words, for messages."""
         return f"{self.label_scheme} ({', '.join(f'{name}={value}' for name, value in self.labels.items())})"
@@ -165,7 +169,7 @@ def by_patterns(folder: str | os.PathLike, task: Task) -> Layout:
             f"task {task.name} does not say how its files are called: leave --task out, or give --channels and --label."
         )
     found = find_cases(folder, task.channel_files, task.label_files)
-    named = [case for case in found if _name_fits(task, case)]
+    named = [case for case in found if task.fits(case.case)]
     notes = []
     if task.case_names and not named and found:
         notes.append(
@@ -196,7 +200,7 @@ def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> Layout:
             continue
         found = find_cases(folder, task.channel_files, task.label_files)
         whole = [case for case in found if len(case.images) == len(task.channels)]
-        if named := {case.case for case in whole if _name_fits(task, case)}:
+        if named := {case.case for case in whole if task.fits(case.case)}:
             fits.append((task, named))
         elif whole:
             partly.append(
@@ -244,10 +248,6 @@ def example(folder: str | os.PathLike) -> str:
         return ": it holds no .nii or .nii.gz file"
     names = ", ".join(path.relative_to(root).as_posix() for path in sorted(scans)[:3])
     return f": it holds {len(scans)} .nii or .nii.gz files, such as {names}"
-
-
-def _name_fits(task: Task, case: CaseFiles) -> bool:
-    return not task.case_names or re.fullmatch(task.case_names, case.case) is not None
 
 
 def _case_of_files(found: CaseFiles, task: Task) -> Case:

@@ -256,9 +256,8 @@ def _recognised(folder: str, layout: Layout) -> list[str]:
     lines += [f"note: {note}" for note in layout.notes]
     without = sum(case.label is None for case in layout.cases)
     doubted = any(case.problems for case in layout.cases if case.label is None)
-    return (
-        [*lines, f"{without} cases have no label{'.' if doubted else ': they go to `testing`.'}"] if without else lines
-    )
+    verb, goes = ("cases have", "they go") if without > 1 else ("case has", "it goes")
+    return [*lines, f"{without} {verb} no label{'.' if doubted else f': {goes} to `testing`.'}"] if without else lines
 
 
 def _split(
@@ -276,7 +275,7 @@ def _split(
     patients = join(patients_of([case.case for case in cases], pattern, strict=group_by is not None), twins)
     largest: dict[str, float] = {}
     for case in cases:
-        if case.label:
+        if case.label or case.problems:  # a bad case may have lost its label, and is counted until it is left out
             patient = patients[case.case]
             largest[patient] = max(largest.get(patient, 0.0), (volumes or {}).get(case.case, 0.0))
     return patients, assign(largest, folds, test, seed) if largest else {}
@@ -326,7 +325,7 @@ def _unseen_labels(records: Sequence[Record], task: Task, tasks: Sequence[Task])
     if not seen or not unseen:
         return []
     others = [t for t in tasks if t.channel_files and t.channel_files == task.channel_files and t.name != task.name]
-    fitting = [t.name for t in others if seen <= set(t.labels.values())]
+    fitting = [t.name for t in others if seen <= set(t.labels.values()) and t.fits(records[0].case)]
     hint = f" ({' or '.join(fitting)} would fit these values too)" if fitting else ""
     return [
         f"no case has the label {', '.join(unseen)}: make sure that {task.label_scheme} is the scheme of these data"
