@@ -48,7 +48,7 @@ def score(
         smallest: mm^3 up to which that rule leaves a true lesion out; 2 for metastases.
         workers: processes; as many as there are cores by default.
     """
-    content = lists.read(datalist)
+    content = lists.read(str(datalist))
     if part is None:
         part = "test" if any(entry.get("split") == "test" for entry in content["training"]) else "labelled"
     if part not in ("test", "validation", "labelled"):
@@ -56,9 +56,9 @@ def score(
     print(f"judging {part} cases of {datalist}")
     frame = judge(
         content,
-        dataset_dir or Path(datalist).parent,
-        predictions,
-        out,
+        dataset_dir or Path(str(datalist)).parent,
+        str(predictions),
+        str(out),
         part=part,
         fold=fold,
         probabilities=probabilities,
@@ -69,7 +69,7 @@ def score(
         about={"command": "score"},
     )
     print_summary(frame)
-    print(f"wrote {Path(out) / 'cases.csv'}")
+    print(f"wrote {Path(str(out)) / 'cases.csv'}")
 
 
 def parse_labels(text: str) -> dict[int, int]:

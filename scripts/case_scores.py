@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scripts import metrics
+from scripts.boxes import box
 from scripts.datalist import file_hash
 from scripts.errors import InputError
 from scripts.files import write_json
@@ -27,6 +28,7 @@ class Job(NamedTuple):
     patient: str
     label: str
     prediction: str | None
+    hint: str  # names of files that might be the prediction if there is none
     probability: str | None
     regions: dict[str, list[int]]  # name to label values
     known: list[int]  # label values of the scheme
@@ -54,7 +56,8 @@ def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
 def judge_case(job: Job) -> list[list]:
     """The rows of one case, taken from `job.kept` if they were made of the same files by the same rules."""
     if job.prediction is None:
-        return [_row(job, WHOLE_CASE, "failed", 1, note=f"no prediction: no file is named after case {job.case}")]
+        near = f"; there are {job.hint}" if job.hint else ""
+        return [_row(job, WHOLE_CASE, "failed", 1, note=f"no prediction: no file is named after case {job.case}{near}")]
     key = _key(job)
     try:
         kept = json.loads(Path(job.kept).read_text(encoding="utf-8"))
@@ -83,7 +86,7 @@ def _rows(job: Job) -> Iterator[list]:
     spacing = (1.0,) * axes if pixels else truth.spacing(axes)
     units = {"": "", "length": job.unit, "volume": job.unit if pixels else "ml" if axes == 3 else "cm2"}
     scale = {"volume": 1 if pixels else 10**axes}  # mm^3 to ml
-    here = metrics.box((truth.voxels > 0) | (prediction.voxels > 0), margin=[max(1, job.brats.dilations)] * axes)
+    here = box((truth.voxels > 0) | (prediction.voxels > 0), margin=[max(1, job.brats.dilations)] * axes)
     cropped = [np.ascontiguousarray(image.voxels[here]) for image in (truth, prediction)]  # NIfTI's order is slow
     for region, values in job.regions.items():
         true, predicted = (np.isin(voxels, values) for voxels in cropped)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from scripts import lesions
-from scripts.surfaces import positions
+from scripts.boxes import box
+from scripts.surfaces import nearest, positions
 
 INF = float("inf")
 TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
@@ -156,8 +156,7 @@ def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float
 
 def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and the other way round."""
-    points_a, points_b = (positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b))
-    return cKDTree(points_b).query(points_a)[0], cKDTree(points_a).query(points_b)[0]
+    return nearest(*(positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b)))
 
 
 def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
@@ -180,14 +179,3 @@ def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[fl
         errors.append((np.abs(gap).sum() / p.size, np.square(p - true).mean()))
     ece, brier = np.mean(errors, axis=0)
     return {"ece": float(ece), "brier": float(brier)}
-
-
-def box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
-    """The smallest box around the mask, grown by `margin` voxels within the image; the whole image if it is empty."""
-    slices = []
-    for axis, grow in enumerate(margin):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        if not there.size:
-            return (slice(None),) * mask.ndim
-        slices.append(slice(max(int(there[0]) - grow, 0), int(there[-1]) + grow + 1))
-    return tuple(slices)

@@ -43,20 +43,28 @@ class GridImage(NamedTuple):
         return tuple(float(size) for size in np.round(nib.affines.voxel_sizes(self.affine), 5)[:axes])
 
 
-def find(folder: str | os.PathLike, cases: Iterable[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
-    """The image of each case that has one under `folder`.
+def images_in(folder: str | os.PathLike) -> list[Path]:
+    """Every image under a folder.
 
     Raises:
-        InputError: the folder is missing or holds no image, no case has one, or two files claim the same case.
+        InputError: the folder is missing or holds no image.
     """
-    folder, cases = Path(folder), list(cases)
+    folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds one image a case.")
     files = sorted(p for p in folder.rglob("*") if stem(p) is not None and not p.name.startswith(".") and p.is_file())
     if not files:
-        raise InputError(
-            f"{folder} holds no image: expected {', '.join((*NIFTI, *PICTURES))} files named after the cases."
-        )
+        raise InputError(f"{folder} holds no image: expected one {', '.join((*NIFTI, *PICTURES))} file a case.")
+    return files
+
+
+def match(files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+    """The file of each case that has one, by the rule above.
+
+    Raises:
+        InputError: no case has a file, or two files claim the same case.
+    """
+    files, cases = list(files), list(cases)
     by_name, by_folder = defaultdict(set), defaultdict(set)
     ending = re.compile(rf"[_.-]({'|'.join(suffixes)})$", flags=re.IGNORECASE)
     for file in files:
@@ -67,18 +75,19 @@ def find(folder: str | os.PathLike, cases: Iterable[str], suffixes: Sequence[str
     for case in cases:
         claims = by_name.get(case) or (by_folder[case] if len(by_folder.get(case, ())) == 1 else set())
         if len(claims) > 1:
-            raise InputError(
-                f"case {case} has more than one prediction: {' and '.join(map(str, sorted(claims)))}; keep one."
-            )
-        if claims:
-            found[case] = claims.pop()
+            raise InputError(f"case {case} has more than one file: {' and '.join(map(str, sorted(claims)))}; keep one.")
+        found.update((case, file) for file in claims)
     if not found:
-        near = difflib.get_close_matches(cases[0], sorted(by_name), n=3, cutoff=0) if cases else []
         raise InputError(
-            f"no file under {folder} is named after a case: expected {cases[0]}.nii.gz, {cases[0]}_{suffixes[0]}.nii.gz"
-            f" or the like, found {', '.join(near)}; rename the files, or take the data list that they were made with."
+            f"no file is named after a case: expected {cases[0]}.nii.gz, {cases[0]}_{suffixes[0]}.nii.gz or the like,"
+            f" found {nearest_names(cases[0], files)}; rename the files, or take the data list that they belong to."
         )
     return found
+
+
+def nearest_names(case: str, files: Iterable[Path]) -> str:
+    """The names of up to three files that are most like a case's, for a message."""
+    return ", ".join(difflib.get_close_matches(case, sorted({file.name for file in files}), n=3, cutoff=0))
 
 
 def stem(path: Path) -> str | None:
@@ -104,7 +113,8 @@ def read_image(path: str | os.PathLike) -> GridImage:
             voxels, affine = np.asanyarray(image.dataobj), image.affine
         else:
             with Image.open(path) as picture:
-                voxels, affine = np.asarray(picture).swapaxes(0, 1), None
+                opaque = picture.convert(picture.mode[:-1]) if picture.mode in ("LA", "RGBA") else picture
+                voxels, affine = np.asarray(opaque).swapaxes(0, 1), None
     except Exception as error:  # each reader has its own set of errors for a damaged file
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise InputError(

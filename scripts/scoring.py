@@ -30,7 +30,7 @@ from scripts.case_scores import Job, definitions, judge_case
 from scripts.errors import InputError
 from scripts.files import write_json, written_whole
 from scripts.lesions import BRATS_2023, BratsRule
-from scripts.predictions import PROBABILITY_SUFFIXES, find
+from scripts.predictions import PROBABILITY_SUFFIXES, images_in, match, nearest_names
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
 LOW_DICE = 0.7
@@ -77,7 +77,9 @@ def judge(
     names = {entry["case"] for entry in chosen}
     labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
     lists.check_files(datalist, labels, dataset_dir)
-    found = find(predictions, [entry["case"] for entry in chosen])
+    files = images_in(predictions)
+    found = match(files, [entry["case"] for entry in chosen])
+    spare = set(files) - set(found.values())
     soft = _find_probabilities(probabilities, found)
     output_dir = Path(output_dir)
     kept = output_dir / ".scoring"
@@ -89,6 +91,7 @@ def judge(
             patient=entry["patient"],
             label=entry["label"],
             prediction=str(found[entry["case"]]) if entry["case"] in found else None,
+            hint=nearest_names(entry["case"], spare),
             probability=str(soft[entry["case"]]) if entry["case"] in soft else None,
             regions=regions,
             known=sorted({*datalist["labels"].values(), *(value for values in regions.values() for value in values)}),
@@ -113,6 +116,7 @@ def judge(
             "failed": dict(zip(failed["case"], failed["note"], strict=True)),
             "part": part if fold is None else f"{part} (fold {fold})",
             "predictions": str(predictions),
+            "files_of_no_case": len(spare),
             "datalist": lists.list_hash(datalist),
             "label_map": label_map,
             "resampled": list(frame.loc[frame["metric"] == "resampled", "case"]),
@@ -229,7 +233,7 @@ def _leave_interrupts_to_the_parent() -> None:
 def _find_probabilities(folder: str | os.PathLike | None, found: Mapping[str, Path]) -> dict[str, Path]:
     if folder is None:
         return {}
-    soft = find(folder, found, PROBABILITY_SUFFIXES)
+    soft = match(images_in(folder), found, PROBABILITY_SUFFIXES)
     if missing := [case for case in found if case not in soft]:
         raise InputError(
             f"{folder} holds no probabilities for case {missing[0]}: give one file for every prediction, or leave out"

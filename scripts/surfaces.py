@@ -25,14 +25,20 @@ def hd95_by_area(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> floa
         surface = (code > 0) & (code < 255)
         points.append(positions(surface, spacing))
         weights.append(areas[code[surface]])
-    directed = cKDTree(points[1]).query(points[0])[0], cKDTree(points[0]).query(points[1])[0]
-    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(directed, weights, strict=True))
+    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(nearest(*points), weights, strict=True))
 
 
 def positions(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Where the voxels of a mask lie, [voxel, axis] in mm."""
     # flat first: several times faster than np.argwhere
     return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=-1) * np.asarray(spacing, dtype=float)
+
+
+def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distance from each point of `a` [n, axis] to the nearest of `b`, and the other way round."""
+    # each tree is asked once, so what makes trees faster to build pays
+    trees = [cKDTree(points, leafsize=32, compact_nodes=False, balanced_tree=False) for points in (a, b)]
+    return trees[1].query(a)[0], trees[0].query(b)[0]
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,168 @@
+"""How fast is scoring? `python -m bundle.bench_score` times one case on one core beside MONAI's public calls.
+
+The case is a made-up glioma of 240 x 240 x 155 voxels with satellites, and a prediction of it with false positives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import multiprocessing
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import fire
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from scripts import metrics
+from scripts.case_scores import Job, judge_case
+from scripts.lesions import BRATS_2023
+
+SHAPE = (240, 240, 155)
+REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}  # the values that the BraTS 2023 script expects
+NOTED = 36.0  # s, the BraTS 2023 script on such a case (shared notes of the project); measured anew with --brats_script
+
+
+def bench(brats_script: str | None = None, repeats: int = 3) -> None:
+    """Print the CPU seconds of one case, three regions, and how many times faster that is; all of it runs on one core.
+
+    Args:
+        brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed in the same run; it needs
+            connected-components-3d and surface-distance.
+        repeats: how often each is timed; the fastest counts.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        label, prediction, probability = _write_case(Path(folder))
+        job = Job(
+            case="case",
+            patient="case",
+            label=str(label),
+            prediction=str(prediction),
+            hint="",
+            probability=None,
+            regions=REGIONS,
+            known=[1, 2, 3],
+            rename={},
+            unit="mm",
+            resample=False,
+            brats=BRATS_2023,
+            kept=str(Path(folder) / "kept.json"),
+        )
+        truth, predicted = (np.asanyarray(nib.load(file).dataobj) for file in (label, prediction))
+        masks = [np.stack([np.isin(image, values) for values in REGIONS.values()]) for image in (truth, predicted)]
+        ours = _fastest(lambda: _anew(job), repeats)
+        calibrated = _fastest(lambda: _anew(job._replace(probability=str(probability))), repeats)
+        measured = _fastest(lambda: [metrics.measure(t, p, (1.0,) * 3) for t, p in zip(*masks, strict=True)], repeats)
+        _monai_calls(*(mask[:, :9, :9, :9] for mask in masks))  # the import does not count
+        monai = _fastest(lambda: _monai_calls(*masks), repeats)
+        brats = NOTED
+        if brats_script:
+            brats = _fastest(lambda: _brats_calls(brats_script, prediction, label), 1)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            memory = pool.apply(_memory_above_arrays, (job,))
+    lesions = [ndimage.label(mask, np.ones((3, 3, 3)))[1] for mask in (masks[0][0], masks[1][0])]
+    size = " x ".join(map(str, SHAPE))
+    print(f"{size} voxels, three regions, one core; WT has {lesions[0]} true and {lesions[1]} predicted lesions")
+    for name, seconds in (
+        ("all metrics, from the files to the rows", ours),
+        ("the same with ECE and Brier score of three probability maps", calibrated),
+        ("all metrics, masks in memory", measured),
+        ("MONAI's public calls for the eight that it has, masks in memory", monai),
+        ("BraTS 2023 script" + ("" if brats_script else ", as noted elsewhere, not in this run"), brats),
+    ):
+        print(f"{seconds:8.2f} s  {name}")
+    print(f"{monai / ours:8.1f} times faster than MONAI's calls, reading included")
+    print(f"{monai / measured:8.1f} times faster than MONAI's calls, masks in memory for both")
+    print(f"{brats / ours:8.1f} times faster than the BraTS 2023 script, reading included for both")
+    print(f"{memory:8.0f} MB peak memory over the two label maps")
+
+
+def _write_case(folder: Path) -> tuple[Path, Path, Path]:
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in SHAPE), indexing="ij"))
+    truth, predicted = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    noise = ndimage.gaussian_filter(rng.normal(size=SHAPE).astype(np.float32), 5)
+    noise *= 5 / noise.std()  # mm that the outline is off
+    centres = [(95, 130, 80, 30)] + [
+        (*rng.integers((60, 60, 40), (180, 180, 115)), int(rng.integers(3, 8))) for _ in range(9)
+    ]
+    for *centre, radius in centres:
+        distance = np.sqrt(((grid - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0))
+        for value, part in ((2, 1.0), (3, 0.7), (1, 0.4)):
+            truth[distance + noise / 2 < radius * part] = value
+            predicted[distance - noise / 3 < radius * part] = value
+    for _ in range(10):
+        corner = rng.integers((60, 60, 40), (180, 180, 115))
+        predicted[tuple(slice(c, c + int(rng.integers(1, 5))) for c in corner)] = 2
+    probability = np.stack([np.isin(predicted, values) for values in REGIONS.values()], axis=-1)
+    probability = ndimage.gaussian_filter(probability.astype(np.float32), (1, 1, 1, 0))
+    files = [folder / name for name in ("label.nii.gz", "prediction.nii.gz", "probability.nii.gz")]
+    for file, voxels in zip(files, (truth, predicted, probability), strict=True):
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), file)
+    return files[0], files[1], files[2]
+
+
+def _anew(job: Job) -> None:
+    Path(job.kept).unlink(missing_ok=True)
+    judge_case(job)
+
+
+def _monai_calls(truth: np.ndarray, predicted: np.ndarray) -> None:
+    import torch  # here, so that the process whose memory is measured does without
+    from monai import metrics as theirs
+
+    torch.set_num_threads(1)
+    y, p = torch.from_numpy(truth[None]), torch.from_numpy(predicted[None])
+    rules = {"include_background": True, "spacing": (1.0, 1.0, 1.0)}
+    theirs.compute_dice(p, y, include_background=True, ignore_empty=False)
+    theirs.compute_iou(p, y, include_background=True, ignore_empty=False)
+    theirs.compute_hausdorff_distance(p, y, percentile=95, **rules)
+    theirs.compute_hausdorff_distance(p, y, **rules)
+    theirs.compute_average_surface_distance(p, y, symmetric=True, **rules)
+    for tolerance in metrics.TOLERANCES:
+        theirs.compute_surface_dice(p, y, [float(tolerance)] * len(REGIONS), **rules)
+
+
+def _brats_calls(script: str, prediction: Path, label: Path) -> None:
+    spec = importlib.util.spec_from_file_location("brats_2023", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for region in REGIONS:
+            module.get_LesionWiseScores(str(prediction), str(label), region, BRATS_2023.dilations)
+
+
+def _memory_above_arrays(job: Job) -> float:
+    """MB by which the peak exceeds a fresh process that holds both label maps."""
+    arrays = [np.array(nib.load(file).dataobj) for file in (job.label, job.prediction)]
+    before = _status("VmRSS")
+    _anew(job)
+    return _status("VmHWM") - before if arrays else 0.0
+
+
+def _status(field: str) -> float:
+    """A field of Linux's account of this process, in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def _fastest(call: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    warnings.filterwarnings("ignore")
+    fire.Fire(bench, name="python -m bundle.bench_score")

@@ -1,0 +1,18 @@
+"""Where in the image is a mask? Its box, so that nothing is computed on air."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
+    """The smallest box around the mask, grown by `margin` voxels within the image; the whole image if it is empty."""
+    slices = []
+    for axis, grow in enumerate(margin):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if not there.size:
+            return (slice(None),) * mask.ndim
+        slices.append(slice(max(int(there[0]) - grow, 0), int(there[-1]) + grow + 1))
+    return tuple(slices)
