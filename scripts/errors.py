@@ -20,14 +20,15 @@ def sentence_of(error: BaseException | None) -> str | None:
     traceback, so both the chain of causes and the text are searched.
     """
     seen: set[int] = set()
-    text = str(error)
     while error is not None and id(error) not in seen:
-        if isinstance(error, InputError) and "Traceback (most recent call last)" not in str(error):
-            return str(error)
+        text = str(error)
+        if isinstance(error, InputError) and "Traceback (most recent call last)" not in text:
+            return text
+        if from_loader := re.findall(r"^(?:\w+\.)*InputError: (.+)$", text, flags=re.MULTILINE):
+            return from_loader[-1]
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    from_loader = re.findall(r"^(?:\w+\.)*InputError: (.+)$", text, flags=re.MULTILINE)
-    return from_loader[-1] if from_loader else None
+    return None
 
 
 def report_and_exit(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

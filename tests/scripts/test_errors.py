@@ -1,0 +1,101 @@
+"""Does a wrong input end in one sentence, wherever in the machinery it was noticed?"""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.transforms import Compose, Lambdad
+
+from scripts.errors import InputError, report_and_exit, sentence_of, speak_plainly
+
+SENTENCE = "/data/a_t1.nii.gz is cut short: copy it again."
+
+
+def refuse(_: object) -> None:
+    raise InputError(SENTENCE)
+
+
+def raised(action) -> Exception:
+    try:
+        action()
+    except Exception as error:
+        return error.with_traceback(None)  # whose frames would keep a loader's process alive
+    pytest.fail("nothing was raised")
+
+
+def loader_error() -> BaseException:
+    data = Dataset([{"image": 1.0}], transform=Compose([Lambdad("image", refuse)]))
+    return raised(lambda: next(iter(DataLoader(data, num_workers=1))))
+
+
+def test_the_sentence_is_found_behind_what_monai_wraps_around_it():
+    transform = Compose([Lambdad("image", refuse)])
+    wrapped = raised(lambda: transform({"image": torch.zeros(1)}))
+    assert not isinstance(wrapped, InputError)
+    assert sentence_of(wrapped) == SENTENCE
+
+
+def test_an_input_error_in_a_loader_process_still_becomes_its_sentence():
+    assert sentence_of(loader_error()) == SENTENCE
+
+
+def test_an_input_error_of_a_plain_dataset_in_a_loader_process_still_becomes_its_sentence():
+    class Refusing(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            refuse(index)
+
+    loader = torch.utils.data.DataLoader(Refusing(), num_workers=1)
+    assert sentence_of(raised(lambda: next(iter(loader)))) == SENTENCE
+
+
+def test_the_sentence_of_a_loader_process_survives_a_further_wrapping():
+    def wrap():
+        raise RuntimeError("evaluating the expression failed") from loader_error()
+
+    assert sentence_of(raised(wrap)) == SENTENCE
+
+
+def test_a_bug_is_not_mistaken_for_a_wrong_input():
+    assert sentence_of(raised(lambda: [][1])) is None
+    assert sentence_of(None) is None
+
+
+def test_errors_that_are_each_others_cause_do_not_hang_the_search():
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert sentence_of(first) is None
+
+
+def test_the_excepthook_prints_one_line_and_ends_with_code_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        report_and_exit(InputError, InputError(SENTENCE), None)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {SENTENCE}\n"
+
+
+def test_the_excepthook_leaves_the_traceback_of_a_bug(capsys):
+    report_and_exit(IndexError, IndexError("list index out of range"), None)
+    assert "IndexError: list index out of range" in capsys.readouterr().err
+
+
+def test_speak_plainly_installs_the_excepthook(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    speak_plainly()
+    assert sys.excepthook is report_and_exit
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "last_line"),
+    [("InputError('a.nii is missing.')", 2, "error: a.nii is missing."), ("KeyError('x')", 1, "KeyError: 'x'")],
+)
+def test_a_whole_process_ends_as_the_hook_says(at_root, error, code, last_line):
+    program = f"from scripts.errors import InputError, speak_plainly; speak_plainly(); raise {error}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert done.stderr.strip().splitlines()[-1] == last_line
+    assert ("Traceback" in done.stderr) == (code == 1)
