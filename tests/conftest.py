@@ -1,0 +1,109 @@
+"""What do several tests share? Synthetic patients, workflows read as MONAI reads them, real scans where they are."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from bundle.phantom import phantom
+from bundle.prepare import prepare
+
+REPOSITORY = Path(__file__).parents[1]
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
+
+
+class Cohort(NamedTuple):
+    """Synthetic patients and their data list."""
+
+    dataset_dir: Path
+    datalist: Path
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Four labelled patients in four folds, one without a label: 32 voxels of 6 mm a side, LPS, four channels."""
+    made = Cohort(tmp_path_factory.mktemp("cohort") / "patients", tmp_path_factory.mktemp("list") / "datalist.json")
+    phantom(str(made.dataset_dir), cases=4, size=32, spacing=6.0, unlabelled=1)
+    prepare(str(made.dataset_dir), out=str(made.datalist), folds=4, allow_unlabelled=True, picture=False, workers=1)
+    return made
+
+
+@pytest.fixture
+def at_root(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The repository's root as working directory, from which the configs name each other."""
+    monkeypatch.chdir(REPOSITORY)
+    return REPOSITORY
+
+
+@pytest.fixture
+def read_config(at_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ConfigParser]:
+    """Reads config files and knobs as `python -m monai.bundle run --config_file FILES --knob VALUE` does."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a workflow's begin() replaces it
+
+    def read(*files: str, **knobs: Any) -> ConfigParser:
+        parser = ConfigParser()
+        parser.read_config(list(files))
+        parser.update(knobs)
+        parser.parse()
+        return parser
+
+    return read
+
+
+@pytest.fixture
+def small_train(
+    read_config: Callable[..., ConfigParser], cohort: Cohort, tmp_path: Path
+) -> Callable[..., ConfigParser]:
+    """train.yaml on the cohort, with a network and patches that a CPU does in seconds."""
+
+    def read(*overlays: str, **knobs: Any) -> ConfigParser:
+        small = {
+            "datalist": str(cohort.datalist),
+            "dataset_dir": str(cohort.dataset_dir),
+            "run_dir": str(tmp_path / "run"),
+            "device": "cpu",
+            "patch_size": [16, 16, 16],
+            "filters": [4, 8, 8],
+            "max_epochs": 2,
+            "steps_per_epoch": 2,
+        }
+        return read_config("configs/train.yaml", "configs/tasks/phantom.yaml", *overlays, **{**small, **knobs})
+
+    return read
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """`with full_disk(bytes):` makes the operating system refuse to write any file beyond that size."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """The folder of a real data set beside the repository; skips the test where it is absent."""
+
+    def find(name: str) -> Path:
+        folder = REPOSITORY.parent / "shared" / "data" / name
+        if not folder.is_dir():
+            pytest.skip(f"the real scans of {name} are not at {folder}")
+        return folder
+
+    return find
