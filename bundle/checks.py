@@ -278,7 +278,7 @@ def _summarise(name: str, path: Path, picture: Picture, record: Record) -> Itera
 
 def air(array: np.ndarray) -> tuple[float, float]:
     """The commonest value on the faces of the volume, and its share of them."""
-    faces = [array.take(end, axis=axis).ravel() for axis in range(array.ndim) for end in (0, -1)]
+    faces = [np.moveaxis(array, axis, 0)[end].ravel() for axis in range(array.ndim) for end in (0, -1)]
     values, counts = np.unique(np.concatenate(faces), return_counts=True)
     return float(values[counts.argmax()]), float(counts.max() / counts.sum())
 

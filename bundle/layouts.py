@@ -176,9 +176,9 @@ def by_patterns(folder: str | os.PathLike, task: Task) -> Layout:
             f"the cases are not called as in {task.name} ({task.case_names}); they are read by it because you chose it."
         )
         named = found
-    if not any(case.images for case in named):
-        patterns = ", ".join(pattern for patterns in task.channel_files.values() for pattern in patterns)
-        raise InputError(f"no file in {folder} fits the patterns of the channels ({patterns}){example(folder)}.")
+    for channel, patterns in task.channel_files.items():
+        if not any(channel in case.images for case in named):
+            raise InputError(f"no file in {folder} fits channel {channel} ({' or '.join(patterns)}){example(folder)}.")
     if left := len(found) - len(named):
         notes.append(f"{left} cases have other names than {task.case_names} and are not read.")
     cases = [_case_of_files(case, task) for case in named]
@@ -196,20 +196,19 @@ def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> Layout:
     fits: list[tuple[Task, set[str]]] = []
     partly: list[str] = []
     for task in tasks:
-        if not (task.channel_files and task.case_names):
+        if not task.channel_files:
             continue
         found = find_cases(folder, task.channel_files, task.label_files)
         whole = [case for case in found if len(case.images) == len(task.channels)]
-        if named := {case.case for case in whole if task.fits(case.case)}:
+        named = {case.case for case in whole if task.case_names and task.fits(case.case)}
+        if named:
             fits.append((task, named))
         elif whole:
-            partly.append(
-                f"its files are called as in {task.name}, its cases are not (--task {task.name} reads them so)"
-            )
+            partly.append(f"its files are called as in {task.name}; if they are that, give --task {task.name}")
         elif any(len(case.images) > 1 for case in found):
             best = max(found, key=lambda case: len(case.images))
             lacking = ", ".join(name for name in task.channels if name not in best.images)
-            partly.append(f"its files are called as in {task.name}, but even case {best.case} lacks {lacking}")
+            partly.append(f"its files are called as in {task.name}, but not even case {best.case} has {lacking}")
     if not fits:
         raise InputError(_nothing_fits(folder, partly))
     fits.sort(key=lambda fit: (-len(fit[1]), len(fit[0].labels), fit[0].name))

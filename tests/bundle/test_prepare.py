@@ -243,7 +243,7 @@ def test_the_files_of_a_task_can_be_replaced_by_patterns(adults, tmp_path):
         ({"channels": "T1c"}, "--channels is 'T1c': give NAME=VALUE"),
         (
             {"channels": "T1c={case}/gd.nii"},
-            r"no file in .* fits the patterns .*holds 25 .nii or .nii.gz files, such as",
+            r"no file in .* fits channel T1c .*holds 25 .nii or .nii.gz files, such as",
         ),
         ({"channels": "T1c=gd.nii"}, "has no {case}"),
         (
