@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from monai.bundle import run
+from monai.data import MetaTensor
 from monai.transforms import LoadImage, Orientation
 from rich.console import Console
 
@@ -93,12 +94,19 @@ def _draw(cases: str | os.PathLike, patients: Path, masks: Path, path: Path) -> 
     load = LoadImage(image_only=True, ensure_channel_first=True)
     orient = Orientation(axcodes="RAS", labels=None)
 
-    def volume(name: str | os.PathLike) -> np.ndarray:
-        return np.asarray(orient(load(str(name)))[0])
+    def volume(name: str | os.PathLike) -> MetaTensor:
+        return orient(load(str(name)))[0]
 
     shown = []
     for entry in spread(datalist.select(content, patients, "test"), 3):
-        image = [volume(name) for name in entry["image"]]
-        label, prediction = volume(entry["label"]), volume(masks / f"{entry['case']}.nii.gz")
-        shown.append({"case": entry["case"], "image": image, "label": label, "prediction": prediction, "spacing": [1] * 3})
+        label = volume(entry["label"])
+        shown.append(
+            {
+                "case": entry["case"],
+                "image": [np.asarray(volume(name)) for name in entry["image"]],
+                "label": np.asarray(label),
+                "prediction": np.asarray(volume(masks / f"{entry['case']}.nii.gz")),
+                "spacing": label.pixdim.tolist(),
+            }
+        )
     prediction_picture(shown, path, content["channels"], content["labels"], title="patients set aside")

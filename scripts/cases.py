@@ -31,6 +31,7 @@ from scripts.datalist import files_of
 from scripts.errors import InputError
 
 CACHES = ("memory", "disk", "none")
+EMPTY = 128  # bytes of an .npy file without elements, which cannot be mapped
 
 
 class PreparedCases(Dataset):
@@ -87,17 +88,12 @@ class PreparedCases(Dataset):
         self.prepare()
         if self.cache == "memory":
             return dict(self.held[index])
-        case = {"case": self.data[index]["case"]}
-        for key in ("voxel_ml", *self.keep):
-            array = np.load(self.held[index]["folder"] / f"{key}.npy", mmap_mode="c")
-            case[key] = torch.from_numpy(array)
-        return case
+        return {"case": self.data[index]["case"], **_read(self.held[index]["folder"])}
 
     def _prepare(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         prepared = self.transform(dict(entry), threading=True)
-        ml = torch.tensor(voxel_ml(prepared["image"]))
-        tensors = {key: torch.from_numpy(np.ascontiguousarray(prepared[key])) for key in self.keep}
-        return {"case": entry["case"], "voxel_ml": ml, **tensors}
+        tensors = {key: _plain(prepared[key]) for key in self.keep}
+        return {"case": entry["case"], "voxel_ml": torch.tensor([voxel_ml(prepared["image"])]), **tensors}
 
     def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         folder = self.cache_dir / self._name(entry)
@@ -105,9 +101,7 @@ class PreparedCases(Dataset):
             self.cache_dir.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(dir=self.cache_dir, prefix=".writing-"))
             try:
-                for key, tensor in self._prepare(entry).items():
-                    if key != "case":
-                        np.save(unfinished / f"{key}.npy", tensor.numpy())
+                _write(unfinished, self._prepare(entry))
                 unfinished.rename(folder)
             except OSError as error:
                 if not folder.is_dir():  # another run may have been first
@@ -124,6 +118,36 @@ class PreparedCases(Dataset):
         recipe = pickle_hashing(self.transform.flatten().transforms).decode()
         content = json.dumps([files, versions, recipe, self.keep])
         return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> torch.Tensor | list[torch.Tensor]:
+    """Without metadata; a list (the indices of each class) stays one."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return torch.from_numpy(np.ascontiguousarray(value))
+
+
+def _write(folder: Path, case: Mapping[str, Any]) -> None:
+    """One .npy a tensor; the items of a list are numbered."""
+    for key, value in case.items():
+        if key != "case":
+            for name, tensor in (
+                [(key, value)] if torch.is_tensor(value) else [(f"{key}.{i}", t) for i, t in enumerate(value)]
+            ):
+                np.save(folder / f"{name}.npy", tensor.numpy())
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """What `_write` wrote, by memory map: what is not touched is not read."""
+    case: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.npy"), key=lambda path: (len(path.name), path.name)):  # item 10 after item 9
+        key, _, item = path.stem.partition(".")
+        tensor = torch.from_numpy(np.load(path, mmap_mode="c" if path.stat().st_size > EMPTY else None))
+        if item:
+            case.setdefault(key, []).append(tensor)
+        else:
+            case[key] = tensor
+    return case
 
 
 class PatchDataset(Dataset):

@@ -103,6 +103,17 @@ def select(
     return [_absolute(entry, Path(dataset_dir)) for entry in chosen]
 
 
+def share(chosen: Sequence[dict[str, Any]], rank: int, world_size: int) -> list[dict[str, Any]]:
+    """The part of the cases that one of several processes takes.
+
+    Raises:
+        InputError: there are fewer cases than processes.
+    """
+    if len(chosen) < world_size:
+        raise InputError(f"{len(chosen)} cases cannot be shared by {world_size} processes: take fewer processes.")
+    return list(chosen[rank::world_size])
+
+
 def patients(datalist: Mapping[str, Any], part: str, fold: int | None = None) -> list[str]:
     """The patients of one part (see `select`), sorted."""
     return sorted({entry["patient"] for entry in select(datalist, ".", part, fold)})

@@ -24,6 +24,7 @@ import nibabel
 import numpy as np
 import torch
 import yaml
+from torch import distributed
 
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
@@ -73,6 +74,12 @@ class RunFolder:
             InputError: another run is in the folder, there is nothing to resume, the config is not the run's, or the
                 folder cannot be written.
         """
+        if self.writes:
+            self._open()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()  # the others read what the first has checked
+
+    def _open(self) -> None:
         config = self.path / "config.yaml"
         if self.resume:
             if not config.is_file():
@@ -83,8 +90,6 @@ class RunFolder:
                 f"{self.path} already holds files: choose another run_dir, or go on with an interrupted run by"
                 f" --resume {self.path}."
             )
-        if not self.writes:
-            return
         write_text(config, "# The whole config of this run.\n" + _as_yaml(running_config()))
         write_json(self.path / "environment.json", {**environment(), **_plain(self.about)})
         if not (self.path / "knobs.yaml").is_file():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from torch import distributed
 
 
 class Budget:
@@ -27,6 +28,8 @@ class Budget:
         self.seconds = None if max_minutes is None else 60.0 * max_minutes
         self.reserve = 0.0  # seconds that what comes after the last step will take
         self.step = 0
+        self.elapsed = 0.0  # seconds of training so far, as all processes agreed after the last step
+        self.over = False  # whether the minutes are spent
         self.spent_before = 0.0
         self.started: float | None = None
 
@@ -40,37 +43,41 @@ class Budget:
         """The share of the run that is done."""
         share = self.step / max(1, self.total_steps)
         if self.seconds is not None:
-            share = max(share, self.spent() / max(1.0, self.seconds - self.reserve))
+            share = max(share, self.elapsed / max(1.0, self.seconds - self.reserve))
         return min(1.0, share)
-
-    def over(self) -> bool:
-        """Whether the minutes are spent."""
-        return self.seconds is not None and self.spent() + self.reserve >= self.seconds
-
-    def spent(self) -> float:
-        """Seconds of training so far, over all resumptions."""
-        return self.spent_before + (0.0 if self.started is None else time.monotonic() - self.started)
 
     def state_dict(self) -> dict[str, Any]:
         """The steps and the time spent."""
-        return {"step": self.step, "spent": self.spent()}
+        return {"step": self.step, "spent": self.elapsed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting from there."""
         self.step = state["step"]
-        self.spent_before = state["spent"]
+        self.spent_before = self.elapsed = state["spent"]
 
     def _start(self, engine: Engine) -> None:
         self.started = time.monotonic()
 
     def _count(self, engine: Engine) -> None:
         self.step = engine.state.iteration
-        if self.over():
-            engine.terminate_epoch()  # EPOCH_COMPLETED still fires, and with it the checkpoint
+        self.elapsed = agreed(self.spent_before + time.monotonic() - self.started)
+        if self.seconds is not None and self.elapsed + agreed(self.reserve) >= self.seconds:
+            self.over = True
+            engine.terminate_epoch()  # EPOCH_COMPLETED still fires, and with it validation and checkpoint
 
     def _end(self, engine: Engine) -> None:
-        if self.over():
+        if self.over:
             engine.terminate()
+
+
+def agreed(value: float) -> float:
+    """The first process's value in every process: clocks differ, and processes that end at different steps hang."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor([value], dtype=torch.float64, device=device)
+    distributed.broadcast(shared, src=0)
+    return float(shared)
 
 
 class LearningRate:

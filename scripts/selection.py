@@ -138,6 +138,6 @@ class BestModel:
         )
 
     def _validate_last(self, engine: Engine) -> None:
-        last = engine.should_terminate or engine.state.epoch == engine.state.max_epochs or self.budget.over()
+        last = engine.should_terminate or engine.state.epoch == engine.state.max_epochs or self.budget.over
         if last and self.best["validated"] != engine.state.epoch:
             self.evaluator.run(engine.state.epoch)

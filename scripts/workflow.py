@@ -89,9 +89,28 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def rank() -> int:
-    """The number of this process under torchrun, 0 otherwise."""
-    return int(os.environ.get("RANK", "0"))
+def local_device() -> str:
+    """The GPU of this process under torchrun, made current; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    device = f"cuda:{os.environ['LOCAL_RANK']}"
+    check_device(device)
+    torch.cuda.set_device(device)
+    return device
+
+
+def join_processes() -> None:
+    """Join the process group that torchrun has prepared.
+
+    Raises:
+        InputError: the workflow was not started by torchrun.
+    """
+    if "RANK" not in os.environ:
+        raise InputError(
+            "multi_gpu_train.yaml needs several processes: start it by `torchrun --standalone --nproc_per_node=N -m"
+            " monai.bundle run training ...`, or leave it out."
+        )
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def require_all(**knobs: Any) -> None:
