@@ -1,0 +1,145 @@
+"""Is what reaches the network what lies in the files, on one grid, in the order of the channels?"""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.errors import InputError
+from scripts.loading import LoadImageChannelsd
+
+AFFINE = np.array([[-1.0, 0, 0, 10], [0, -2, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
+SHAPE = (5, 6, 7)
+
+
+def save(path, array, affine=AFFINE) -> str:
+    nib.save(nib.Nifti1Image(np.asarray(array), affine), path)
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path) -> list[str]:
+    """Two channels of 1 and 2."""
+    return [save(tmp_path / f"{n}.nii.gz", np.full(SHAPE, n, np.int16)) for n in (1, 2)]
+
+
+def load(entry: dict) -> dict:
+    keys = [key for key in ("image", "label") if key in entry]
+    return LoadImageChannelsd(keys, channels=["T1", "T2"])(entry)
+
+
+def refused(entry: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        load(entry)
+    return str(caught.value)
+
+
+def test_channels_come_in_the_order_of_the_files_with_the_affine(files, tmp_path):
+    label = save(tmp_path / "seg.nii.gz", np.ones(SHAPE, np.uint8))
+    loaded = load({"image": files, "label": label, "case": "a"})
+    assert loaded["image"].shape == (2, *SHAPE)
+    assert [float(channel.mean()) for channel in loaded["image"]] == [1, 2]
+    assert np.allclose(loaded["image"].affine, AFFINE)
+    assert loaded["label"].shape == (1, *SHAPE)
+    assert loaded["image"].meta["filename_or_obj"] == files[0]
+    assert loaded["case"] == "a"
+
+
+def test_one_4d_file_is_as_good_as_a_file_a_channel(files, tmp_path):
+    stacked = save(tmp_path / "4d.nii.gz", np.stack([np.full(SHAPE, n, np.int16) for n in (1, 2)], -1))
+    one, several = load({"image": stacked}), load({"image": files})
+    assert np.array_equal(one["image"], several["image"])
+    assert np.allclose(one["image"].affine, several["image"].affine)
+
+
+def test_slices_load_as_volumes_do(tmp_path):
+    slices = [save(tmp_path / f"s{n}.nii.gz", np.full((5, 6), n, np.float32)) for n in (1, 2)]
+    loaded = load({"image": slices, "label": slices[0]})
+    assert loaded["image"].shape == (2, 5, 6)
+    assert loaded["label"].shape == (1, 5, 6)
+
+
+def test_rescaled_integers_are_read_as_the_intensities_that_they_mean(files, tmp_path):
+    array = np.linspace(-1, 1, np.prod(SHAPE)).reshape(SHAPE)
+    image = nib.Nifti1Image(array, AFFINE)
+    image.set_data_dtype(np.int16)  # so that nibabel writes a slope and whole numbers
+    nib.save(image, tmp_path / "scaled.nii.gz")
+    loaded = load({"image": [str(tmp_path / "scaled.nii.gz"), files[0]]})
+    assert np.allclose(loaded["image"][0], array, atol=1e-4)
+
+
+def test_too_few_channels_are_refused_with_what_was_expected(files):
+    message = refused({"image": files[:1]})
+    assert "1.nii.gz" in message
+    assert "hold 1 channels: expected 2 (T1, T2)" in message
+
+
+def test_a_label_of_several_channels_is_refused(files):
+    assert "hold 2 channels: expected 1 (label)" in refused({"image": files, "label": files})
+
+
+def test_a_missing_file_is_named(files):
+    assert "gone.nii.gz does not exist" in refused({"image": [files[0], "/gone.nii.gz"]})
+
+
+def test_a_file_that_was_cut_short_is_named(files, tmp_path):
+    cut = tmp_path / "cut.nii.gz"
+    whole = save(tmp_path / "whole.nii.gz", np.random.default_rng(0).normal(size=SHAPE))
+    cut.write_bytes((tmp_path / "whole.nii.gz").read_bytes()[:-200])
+    assert f"{cut} cannot be read as an image" in refused({"image": [whole, str(cut)]})
+
+
+def test_a_file_that_is_no_image_is_named(files, tmp_path):
+    text = tmp_path / "text.nii.gz"
+    text.write_text("hello")
+    assert "text.nii.gz cannot be read as an image" in refused({"image": [files[0], str(text)]})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_voxel_that_is_no_number_is_found_before_it_ruins_a_training(files, tmp_path, value):
+    array = np.zeros(SHAPE, np.float32)
+    array[1, 2, 3] = value
+    message = refused({"image": [files[0], save(tmp_path / "bad.nii.gz", array)]})
+    assert "bad.nii.gz holds NaN or infinite voxels" in message
+
+
+def test_channels_of_different_shape_are_refused(files, tmp_path):
+    other = save(tmp_path / "other.nii.gz", np.zeros((5, 6, 8), np.int16))
+    message = refused({"image": [files[0], other]})
+    assert "other.nii.gz has shape (5, 6, 8)" in message
+    assert "1.nii.gz has (5, 6, 7)" in message
+
+
+def test_channels_that_lie_elsewhere_are_refused(files, tmp_path):
+    moved = AFFINE.copy()
+    moved[0, 3] += 1  # mm
+    other = save(tmp_path / "moved.nii.gz", np.zeros(SHAPE, np.int16), moved)
+    assert "moved.nii.gz has another affine than" in refused({"image": [files[0], other]})
+
+
+def test_a_mirrored_label_is_refused(files, tmp_path):
+    mirrored = np.diag([-1.0, 1, 1, 1]) @ AFFINE
+    label = save(tmp_path / "mirrored.nii.gz", np.zeros(SHAPE, np.uint8), mirrored)
+    assert "mirrored.nii.gz has another affine than" in refused({"image": files, "label": label})
+
+
+def test_headers_that_differ_by_rounding_are_one_grid(files, tmp_path):
+    rounded = AFFINE.copy()
+    rounded[2, 3] += 5e-4  # mm
+    other = save(tmp_path / "rounded.nii.gz", np.zeros(SHAPE, np.int16), rounded)
+    assert load({"image": [files[0], other]})["image"].shape == (2, *SHAPE)
+
+
+def test_a_label_alone_can_be_loaded(tmp_path):
+    label = save(tmp_path / "seg.nii.gz", np.ones(SHAPE, np.uint8))
+    assert LoadImageChannelsd("label", channels=["T1"])({"label": label})["label"].shape == (1, *SHAPE)
+
+
+def test_real_scans_load_with_their_label(shared_data):
+    folder = shared_data("brats2015") / "train"
+    case = sorted(path for path in folder.iterdir() if path.is_dir())[0]
+    images = [str(next(case.glob(f"{name}_*.nii*"))) for name in ("Flair", "T1c")]
+    loaded = LoadImageChannelsd(["image", "label"], channels=["FLAIR", "T1c"])(
+        {"image": images, "label": str(next(case.glob("OTMultiClass*")))}
+    )
+    assert loaded["image"].shape[0] == 2
+    assert loaded["image"].shape[1:] == loaded["label"].shape[1:]
