@@ -95,9 +95,8 @@ def prepare(
     say = Console(highlight=False, markup=False, soft_wrap=True).print
     for line in _recognised(str(folder), layout):
         say(line)
-    _split(
-        layout.cases, layout.task, group_by, folds, test, seed
-    )  # a wrong --folds or --group-by ends here, not hours later
+    # A wrong --folds or --group-by ends here, not after every file was read
+    _split(layout.cases, layout.task, group_by, folds, test, seed)
 
     records = check_cases(layout.cases, layout.task, tasks, allow_empty, workers)
     left_out = _refuse_or_leave_out(records, root, skip_bad)
@@ -105,25 +104,20 @@ def prepare(
     sound = {record.case for record in records}
     cases = [case for case in layout.cases if case.case in sound]
     twins = _twins(records)
-    patients, places = _split(
-        cases, layout.task, group_by, folds, test, seed, twins, {r.case: r.volume for r in records}
-    )
+    volumes = {record.case: record.volume for record in records}
+    patients, places = _split(cases, layout.task, group_by, folds, test, seed, twins, volumes)
     notes = [
-        *layout.notes,
         *left_out,
-        *(
-            f"{' and '.join(g)} have the same voxels in {', '.join(c)}: they count as one patient."
-            for g, c in twins.items()
-        ),
+        *_twin_notes(twins),
         *_gathered(records),
         *cohort_notes(records),
         *_unseen_labels(records, layout.task, tasks),
     ]
-    content = _header(root, layout, records, folds, seed, notes) | _entries(cases, root, patients, places)
-    write_json(target, content)
+    header = _header(root, layout, records, folds, seed, [*layout.notes, *notes])
+    write_json(target, header | _entries(cases, root, patients, places))
 
-    Console(highlight=False).print(_table(cases, patients, places, {record.case: record.volume for record in records}))
-    for note in notes[len(layout.notes) :]:
+    Console(highlight=False).print(_table(cases, patients, places, volumes))
+    for note in notes:
         say(f"note: {note}")
     say(f"written: {target}")
     if picture:
@@ -246,12 +240,13 @@ def _doubt_missing_labels(cases: Sequence[Case], root: Path, allow_unlabelled: b
 
 
 def _recognised(folder: str, layout: Layout) -> list[str]:
+    """What the user should read before the files are: a wrong guess shows here."""
     task = layout.task
     lines = [
         f"{folder}: {layout.name}, {len(layout.cases)} cases",
         f"channels: {', '.join(task.channels)}",
         f"label scheme: {task.scheme()}",
-        f"regions: {', '.join(f'{name}={chr(43).join(map(str, values))}' for name, values in task.regions.items())}",
+        "regions: " + ", ".join(f"{name}={'+'.join(map(str, values))}" for name, values in task.regions.items()),
     ]
     lines += [f"note: {note}" for note in layout.notes]
     without = sum(case.label is None for case in layout.cases)
@@ -307,6 +302,13 @@ def _twins(records: Sequence[Record]) -> dict[tuple[str, ...], list[str]]:
         if len(cases) > 1:
             twins[tuple(cases)].append(channel)
     return dict(twins)
+
+
+def _twin_notes(twins: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
+    return [
+        f"{' and '.join(cases)} have the same voxels in {', '.join(channels)}: they count as one patient."
+        for cases, channels in twins.items()
+    ]
 
 
 def _gathered(records: Sequence[Record]) -> list[str]:

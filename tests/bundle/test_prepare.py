@@ -8,13 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bundle.layouts import Case
 from bundle.phantom import phantom
-from bundle.prepare import prepare
+from bundle.prepare import _view, prepare
 from scripts import datalist
 from scripts.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-REAL = ROOT.parent / "shared" / "data"
 SMALL = {"size": 32, "spacing": 6.0}
 QUIET = {"picture": False}
 
@@ -305,6 +305,24 @@ def test_a_label_that_no_case_has_raises_the_question_of_the_scheme(adults, tmp_
     assert "(brats2023 would fit these values too" in note
 
 
+def test_the_picture_shows_right_and_left_alike_for_every_layout_and_its_air_black(tmp_path):
+    views = {}
+    for layout in ("brats2021", "msd"):
+        phantom(str(tmp_path / layout), cases=2, layout=layout, **SMALL)
+        made = prepared(tmp_path / layout, tmp_path / f"{layout}.json", picture=True)
+        assert (tmp_path / f"{layout}.png").read_bytes().startswith(b"\x89PNG")
+        entry = made["training"][0]
+        images = [tmp_path / layout / name for name in np.atleast_1d(entry["image"])]
+        view = _view(Case("a", images, tmp_path / layout / entry["label"], stacked=layout == "msd"))
+        views[layout] = dict(zip(made["channels"], view["image"], strict=True))
+    np.testing.assert_array_equal(views["brats2021"]["T1c"], views["msd"]["t1gd"])
+    stored = nib.load(images[0]).get_fdata()[..., 0]  # LPS
+    np.testing.assert_array_equal(views["msd"]["FLAIR"], stored[::-1, ::-1])
+    rewrite(tmp_path / "brats2021/BraTS2021_00000/BraTS2021_00000_t1.nii.gz", lambda a: a.astype(np.float32) - 100)
+    scored = _view(Case("a", [tmp_path / "brats2021/BraTS2021_00000/BraTS2021_00000_t1.nii.gz"]))
+    np.testing.assert_array_equal(scored["image"][0], views["brats2021"]["T1"])
+
+
 def test_the_command_writes_a_list_and_a_picture_of_the_cases(adults, tmp_path):
     command = [
         sys.executable,
@@ -349,15 +367,13 @@ def test_the_command_starts_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.skipif(not (REAL / "brats2015").is_dir(), reason=f"the BraTS 2015 patients are not in {REAL}")
-def test_real_gliomas_of_2015_are_read_by_their_task(tmp_path):
-    made = prepared(REAL / "brats2015", tmp_path / "list.json", task="brats2015")
+def test_real_gliomas_of_2015_are_read_by_their_task(shared_data, tmp_path):
+    made = prepared(shared_data("brats2015"), tmp_path / "list.json", task="brats2015")
     assert [entry["patient"] for entry in made["training"]] == [f"brats_2013_pat000{i}" for i in range(1, 6)]
     assert made["notes"] == []
 
 
-@pytest.mark.skipif(not (REAL / "open-ms").is_dir(), reason=f"the MS patients are not in {REAL}")
-def test_real_ms_patients_are_read_by_their_task(tmp_path):
-    made = prepared(REAL / "open-ms", tmp_path / "list.json", task="open_ms")
+def test_real_ms_patients_are_read_by_their_task(shared_data, tmp_path):
+    made = prepared(shared_data("open-ms"), tmp_path / "list.json", task="open_ms")
     assert [entry["case"] for entry in made["training"]] == ["patient07", "patient19"]
     assert made["label_scheme"] == "open_ms"
