@@ -12,9 +12,11 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.engines.utils import IterationEvents
 from monai.utils import set_determinism
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.cases import EpochSampler
+from scripts.checkpoint import unwrapped
 from scripts.errors import InputError
 from scripts.schedule import Budget
 
@@ -35,6 +37,37 @@ class EpochSeed:
         epoch = engine.state.epoch - 1
         self.sampler.set_epoch(epoch)
         set_determinism(self.seed + epoch, use_deterministic_algorithms=None)
+
+
+class WeightAverage:
+    """Keeps an exponential moving average of the weights, which is validated and kept in place of the last step's.
+
+    Args:
+        network: the network that learns.
+        decay: share of the old average in the new one; smaller in the first steps, (1 + n) / (10 + n) after n of them, so
+            that the random start is forgotten (the warm-up of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, network: torch.nn.Module, decay: float) -> None:
+        def average(old: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
+            share = min(decay, (1 + int(steps)) / (10 + int(steps)))
+            return old.lerp(new, 1 - share)
+
+        self.learning = unwrapped(network)
+        self.model = AveragedModel(self.learning, avg_fn=average)
+        self.network = self.model.module
+
+    def attach(self, engine: Engine) -> None:
+        """Average after each step."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.model.update_parameters(self.learning))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights and the number of steps in them."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on averaging from there."""
+        self.model.load_state_dict(state)
 
 
 class GradientClipping:
