@@ -32,7 +32,7 @@ from bundle.splits import assign, join, patients_of
 from scripts.errors import InputError
 from scripts.files import write_json
 
-CUSTOM = "custom"  # the label scheme of data that no task file describes
+CUSTOM = "custom"  # the label scheme of data that no task file describes, unless the user names it
 
 
 def prepare(
@@ -203,7 +203,7 @@ def _task(
     if strange := sorted({value for part in parts.values() for value in part} - set(values.values())):
         raise InputError(f"--regions has the value {strange[0]}, which --labels does not name: add it there.")
     return Task(
-        name=CUSTOM,
+        name="the command line",
         label_scheme=str(label_scheme or CUSTOM),
         labels=values,
         channels=list(channels),

@@ -1,4 +1,5 @@
 import gzip
+import itertools
 from dataclasses import replace
 
 import nibabel as nib
@@ -6,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bundle.checks import Record, check_case, check_cases, cohort_notes, read
-from bundle.layouts import Case, Task
+from bundle.checks import Record, _read_channels, check_case, check_cases, cohort_notes, overlap, read
+from bundle.layouts import Case, Task, by_patterns, choose_task, known_tasks
 from bundle.phantom import make_patient
 from scripts.errors import InputError
 
@@ -165,6 +166,22 @@ def test_z_scored_images_whose_air_is_not_0_are_checked_all_the_same(write):
     assert check_case(write(scored), TASK).problems == []
     scored[3] = np.roll(scored[3], 8, 0)
     assert "FLAIR does not lie" in only_problem(write(scored))
+
+
+@pytest.mark.parametrize(("data", "task"), [("brats2015", "brats2015"), ("open-ms", "open_ms")])
+def test_real_channels_lie_far_from_the_threshold_on_either_side(shared_data, data, task):
+    task = choose_task(task, known_tasks())
+    case = by_patterns(shared_data(data), task).cases[0]
+    channels = list(_read_channels(case, task, Record(case.case)))
+    for one, other in itertools.combinations(channels, 2):
+        dice, distance = overlap(one, other)
+        assert dice > 0.998
+        assert distance < 0.1
+        for axis in range(3):
+            step = round(25 * other.mask.shape[axis] / other.shape[axis])  # about 25 mm
+            dice, distance = overlap(one, replace(other, mask=np.roll(other.mask, step, axis)))
+            assert dice < 0.77
+            assert distance > 18
 
 
 def test_of_two_channels_that_lie_apart_both_are_named(tmp_path):
