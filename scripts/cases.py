@@ -1,8 +1,8 @@
 """What does the loader hand over? Prepared cases, computed once, and patches cut from them.
 
 Deterministic preprocessing runs once a case and is kept in memory or on disk; a patch costs what the patch costs. Every
-patch is drawn from its own seed, so a run is the same with any number of loader processes, and goes on after a stop as if
-it had not been stopped.
+patch is drawn from its own seed, so a run is the same with any number of loader processes, and goes on after a stop as
+if it had not been stopped.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ class PreparedCases(Dataset):
     Args:
         data: entries with absolute paths (`scripts.datalist.select`).
         transform: deterministic transforms; what they leave under `keep` is kept.
-        cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under `cache_dir`, read
+        cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under `cache_dir`,
+        read
             by memory map; `none` computes a case each time it is asked for.
-        cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a changed input
+        cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a changed
+        input
             is a new case, and several runs may share the folder.
         keep: the keys of a prepared case, tensors all.
         workers: threads that prepare cases.
@@ -113,7 +115,7 @@ class PreparedCases(Dataset):
         return {"folder": folder}
 
     def _name(self, entry: Mapping[str, Any]) -> str:
-        files = [(name, os.stat(name).st_size, os.stat(name).st_mtime_ns) for name in files_of(entry)]
+        files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files_of(entry)]
         versions = [monai.__version__, torch.__version__, np.__version__]
         recipe = pickle_hashing(self.transform.flatten().transforms).decode()
         content = json.dumps([files, versions, recipe, self.keep])
@@ -156,7 +158,8 @@ class PatchDataset(Dataset):
     Args:
         data: entries with absolute paths.
         transform: deterministic preprocessing, ending in what `crop` needs (see `keep`).
-        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; it is seeded anew for each patch.
+        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; it is seeded anew for each
+        patch.
         keep: the keys of a prepared case that `crop` needs beside image and label (precomputed indices).
         others: arguments of `PreparedCases`.
     """
@@ -193,7 +196,8 @@ class PatchDataset(Dataset):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Pairs (case number, seed) for one epoch: every case equally often, in a new order each round.
 
-    With several processes each takes its own part of the same sequence, so the sequence does not depend on their number.
+    With several processes each takes its own part of the same sequence, so the sequence does not depend on their
+    number.
 
     Args:
         cases: how many cases there are.

@@ -1,7 +1,7 @@
 """What is kept so that a killed run goes on, and how do weights come back into a network?
 
-`checkpoint.pt` is the whole state after the last full epoch; `model.pt` is what a run leaves: the averaged weights of its
-best epoch without the heads of deep supervision, tensors only.
+`checkpoint.pt` is the whole state after the last full epoch; `model.pt` is what a run leaves: the averaged weights of
+its best epoch without the heads of deep supervision, tensors only.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ class RunState:
         state["engine"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         if (scaler := getattr(engine, "scaler", None)) is not None:
             state["scaler"] = scaler.state_dict()
-        with written_whole(self.path) as temporary:
-            torch.save(state, temporary)
+        save(self.path, state)
 
     def _load(self, engine: Engine) -> None:
         if not (self.resume and self.path.is_file()):
@@ -67,6 +66,19 @@ class RunState:
         engine.state.epoch, engine.state.iteration = state["engine"]["epoch"], state["engine"]["iteration"]
         if "scaler" in state and getattr(engine, "scaler", None) is not None:
             engine.scaler.load_state_dict(state["scaler"])
+
+
+def save(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
+    """Write a state whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    with written_whole(path) as temporary:
+        try:
+            torch.save(dict(state), temporary)
+        except RuntimeError as error:  # torch's own word for a full disk
+            raise OSError(str(error).strip().splitlines()[0]) from error
 
 
 def read_state(path: str | os.PathLike) -> dict[str, Any]:
@@ -113,7 +125,8 @@ def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
             str(tuple(part[different].shape)) if different in part else "absent" for part in (weights, own)
         )
         raise InputError(
-            f"{path} is a checkpoint of another network ({different}: {shapes} in the config): lay the run's knobs.yaml over"
+            f"{path} is a checkpoint of another network ({different}: {shapes} in the config): lay the run's"
+            f" knobs.yaml over"
             " the workflow, --config_file \"['configs/inference.yaml','runs/X/knobs.yaml']\"."
         ) from error
     return network

@@ -4,9 +4,9 @@ The data list is the Decathlon JSON: `training` and `testing` hold one entry a c
 
     {"image": [one file a channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
 
-with paths relative to `dataset_dir`, and `"split": "test"` in place of the fold for patients set aside. Beside them stands
-the header: channels, label_scheme, labels, regions, dimensions, unit, seed, hashes (file to sha256) and voxels (case to
-the sha256 of its voxels).
+with paths relative to `dataset_dir`, and `"split": "test"` in place of the fold for patients set aside. Beside them
+stands the header: channels, label_scheme, labels, regions, dimensions, unit, seed, hashes (file to sha256) and voxels
+(case to the sha256 of its voxels).
 """
 
 from __future__ import annotations
@@ -167,13 +167,15 @@ def check_split(datalist: Mapping[str, Any]) -> None:
     for patient, places in where.items():
         if len(places) > 1:
             raise InputError(
-                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is judged would have"
+                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is judged would"
+                f" have"
                 " been learned from; make the list anew with `python -m bundle prepare`."
             )
     for same in twins.values():
         if len({_place(entry) for entry in same}) > 1:
             raise InputError(
-                f"cases {' and '.join(entry['case'] for entry in same)} hold the same voxels but stand in different folds:"
+                f"cases {' and '.join(entry['case'] for entry in same)} hold the same voxels but stand in different"
+                f" folds:"
                 " make the list anew with `python -m bundle prepare`."
             )
 
@@ -184,7 +186,8 @@ def check_files(
     dataset_dir: str | os.PathLike,
     hashes: bool = True,
 ) -> None:
-    """The files of the `wanted` entries (paths as in the list) are there and, if `hashes`, are what the list was made of.
+    """The files of the `wanted` entries (paths as in the list) are there and, if `hashes`, are what the list was made
+    of.
 
     Raises:
         InputError: names the first file that is missing or changed.
@@ -205,7 +208,8 @@ def check_files(
         ):
             if datalist["hashes"].get(name) != value:
                 raise InputError(
-                    f"{root / name} has changed since the data list was made: run `python -m bundle prepare` again, so that"
+                    f"{root / name} has changed since the data list was made: run `python -m bundle prepare` again,"
+                    f" so that"
                     " it is checked and the list tells what was used."
                 )
 
@@ -234,13 +238,15 @@ def require_same(
     """
     if list(datalist["channels"]) != list(channels):
         raise InputError(
-            f"the data list has channels {', '.join(datalist['channels'])}, the config has {', '.join(channels)}: lay the"
+            f"the data list has channels {', '.join(datalist['channels'])}, the config has {', '.join(channels)}:"
+            f" lay the"
             " task over the workflow that the list was made for (configs/tasks/)."
         )
     if datalist["label_scheme"] != label_scheme or dict(datalist["labels"]) != dict(labels):
         raise InputError(
             f"the data list has label scheme {datalist['label_scheme']} {dict(datalist['labels'])}, the config has"
-            f" {label_scheme} {dict(labels)}: lay the task over the workflow that the list was made for (configs/tasks/)."
+            f" {label_scheme} {dict(labels)}: lay the task over the workflow that the list was made for"
+            f" (configs/tasks/)."
         )
 
 

@@ -44,7 +44,8 @@ class WeightAverage:
 
     Args:
         network: the network that learns.
-        decay: share of the old average in the new one; smaller in the first steps, (1 + n) / (10 + n) after n of them, so
+        decay: share of the old average in the new one; smaller in the first steps, (1 + n) / (10 + n) after n of them,
+        so
             that the random start is forgotten (the warm-up of TensorFlow's ExponentialMovingAverage).
     """
 
@@ -109,8 +110,10 @@ class StopOnNan:
         loss = engine.state.output["loss"]
         if not bool(torch.isfinite(loss)):
             raise InputError(
-                f"the loss became {float(loss)} in epoch {engine.state.epoch}, step {engine.state.iteration}, on a batch of"
-                f" {', '.join(engine.state.batch['case'])}: look at these scans, or lower the learning rate; {self.checkpoint}"
+                f"the loss became {float(loss)} in epoch {engine.state.epoch}, step {engine.state.iteration}, on a"
+                f" batch of"
+                f" {', '.join(engine.state.batch['case'])}: look at these scans, or lower the learning rate;"
+                f" {self.checkpoint}"
                 " holds the last good epoch."
             )
 

@@ -93,7 +93,8 @@ def not_yet_done(
     done = len(cases) - len(left)
     if done and not resume:
         raise InputError(
-            f"{output_dir} already holds masks of {done} of {len(cases)} cases: choose another output_dir, or skip them with"
+            f"{output_dir} already holds masks of {done} of {len(cases)} cases: choose another output_dir, or skip"
+            f" them with"
             " --resume."
         )
     if done:
@@ -110,7 +111,8 @@ class MaskSaver:
     """Writes each case's label map, and its probabilities if they are there, on the grid of the input file.
 
     Args:
-        output_dir: gets `<case>.nii.gz` (uint8, the scheme's own values) and `<case>_probabilities.nii.gz` (float32, one
+        output_dir: gets `<case>.nii.gz` (uint8, the scheme's own values) and `<case>_probabilities.nii.gz` (float32,
+        one
             volume a region).
 
     Attach it to an evaluator whose postprocessed output holds `pred` [1, ...] and maybe `probabilities` [R, ...].

@@ -1,7 +1,8 @@
 """Which files make a case? File name patterns, with `{case}` for the case's name, turn a folder into cases.
 
-A pattern is matched against the end of a file's path: `{case}` is one part of a path (the same wherever it stands twice),
-`*` any characters and `?` one character within a part. `{case}/{case}_t1.nii*` finds `/data/HGG/X/X_t1.nii.gz` as case X.
+A pattern is matched against the end of a file's path: `{case}` is one part of a path (the same wherever it stands
+twice), `*` any characters and `?` one character within a part. `{case}/{case}_t1.nii*` finds `/data/HGG/X/X_t1.nii.gz`
+as case X.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def find_cases(
                     images = cases.setdefault(case, CaseFiles(case)).images
                     if role in images:
                         raise InputError(
-                            f"case {case} has two files for channel {role}: {images[role]} and {path}; keep one of them."
+                            f"case {case} has two files for channel {role}: {images[role]} and {path}; keep one of"
+                            f" them."
                         )
                     images[role] = path
             if case := _case_of(relative, label):
@@ -98,7 +100,8 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
             there = ", ".join(f"{name} ({path.name})" for name, path in case.images.items()) or "no image"
             wanted = " or ".join(channel_files.get(channel, ["(no pattern)"])).replace("{case}", case.case)
             raise InputError(
-                f"case {case.case} lacks channel {channel}: expected {wanted}, found {there}; add the file, or leave the"
+                f"case {case.case} lacks channel {channel}: expected {wanted}, found {there}; add the file, or leave"
+                f" the"
                 " case out."
             )
     return [str(case.images[channel]) for channel in channels]

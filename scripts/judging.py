@@ -1,4 +1,5 @@
-"""How good is a run, and may the number be believed? Scores its masks, and says what the judged patients had been used for."""
+"""How good is a run, and may the number be believed? Scores its masks, and says what the judged patients had been used
+for."""
 
 from __future__ import annotations
 

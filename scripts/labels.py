@@ -43,13 +43,15 @@ class RoundLabelsd(MapTransform):
             broken = (label - whole).abs() > ROUNDING
             if bool(broken.any()):
                 raise InputError(
-                    f"{name} holds the label {float(label[broken][0]):g}: labels must be whole numbers; it may have been"
+                    f"{name} holds the label {float(label[broken][0]):g}: labels must be whole numbers; it may have"
+                    f" been"
                     " resampled with interpolation, so make it anew with nearest neighbour."
                 )
             values = {int(v) for v in torch.unique(whole)}
             if unknown := sorted(values - {0, *self.labels.values()}):
                 raise InputError(
-                    f"{name} holds the label {unknown[0]}: the scheme knows {self.labels}; check the task (configs/tasks/)."
+                    f"{name} holds the label {unknown[0]}: the scheme knows {self.labels}; check the task"
+                    f" (configs/tasks/)."
                 )
             rounded[key] = whole
         return rounded

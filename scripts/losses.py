@@ -13,8 +13,8 @@ from torch.nn import functional
 class RegionDiceCELoss(nn.Module):
     """Dice over the batch plus cross-entropy, for regions that may overlap.
 
-    MONAI's `DiceCELoss(sigmoid=True)` takes the softmax cross-entropy as soon as there are two channels, which makes nested
-    regions compete; here each region has its own binary cross-entropy.
+    MONAI's `DiceCELoss(sigmoid=True)` takes the softmax cross-entropy as soon as there are two channels, which makes
+    nested regions compete; here each region has its own binary cross-entropy.
 
     Args:
         lambda_dice: weight of the Dice part.
@@ -22,7 +22,8 @@ class RegionDiceCELoss(nn.Module):
         region_weights: region name to weight, applied to both parts; None: all alike.
         batch: Dice over the whole batch: a patch without tumour then does not count as a total miss.
 
-    Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on the same sum.
+    Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on the same
+    sum.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class FocalTverskyLoss(nn.Module):
     Args:
         alpha: weight of false positives.
         beta: weight of false negatives; beta > alpha trades precision for recall, which small regions need.
-        gamma: the power; below 1 it keeps the gradient of regions that are already good, above 1 it turns to the bad ones.
+        gamma: the power; below 1 it keeps the gradient of regions that are already good, above 1 it turns to the bad
+        ones.
         region_weights: region name to weight; None: all alike.
 
     Shapes: logits and target [B, R, ...]; returns a scalar. MONAI's `AsymmetricFocalTverskyLoss` ignores every channel
-    beyond the second, so the power is taken of `TverskyLoss` per channel. Source: Abraham and Khan 2019, where the power
-    is 1 / gamma with gamma = 4/3.
+    beyond the second, so the power is taken of `TverskyLoss` per channel. Source: Abraham and Khan 2019, where the
+    power is 1 / gamma with gamma = 4/3.
     """
 
     def __init__(
@@ -90,8 +92,8 @@ class DeepSupervisionLoss(nn.Module):
         progress: a callable that tells how far training has come, 0 to 1, or None.
         anneal: multiply the decay by 1 - progress, so that training ends on the finest head alone.
 
-    Shapes: training output of DynUNet [B, heads, R, ...] (coarse heads already upsampled) or one head [B, R, ...]; target
-    [B, R, ...]; returns a scalar. Computed in float32, also under autocast.
+    Shapes: training output of DynUNet [B, heads, R, ...] (coarse heads already upsampled) or one head [B, R, ...];
+    target [B, R, ...]; returns a scalar. Computed in float32, also under autocast.
     """
 
     def __init__(

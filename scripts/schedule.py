@@ -16,9 +16,9 @@ class Budget:
 
     Args:
         max_epochs: epochs of the whole run.
-        steps_per_epoch: optimiser iterations an epoch.
-        max_minutes: wall time of the run with all its resumptions, or None. The schedule is fitted to it: progress is the
-            larger of the share of steps and the share of minutes.
+        steps_per_epoch: iterations of the trainer an epoch: batches, of which an optimiser step may take several.
+        max_minutes: wall time of the run with all its resumptions, or None. The schedule is fitted to it: progress is
+            the larger of the share of steps and the share of minutes.
 
     Attach it to the trainer. Its state is the time already spent.
     """
@@ -26,7 +26,7 @@ class Budget:
     def __init__(self, max_epochs: int, steps_per_epoch: int, max_minutes: float | None = None) -> None:
         self.total_steps = max_epochs * steps_per_epoch
         self.seconds = None if max_minutes is None else 60.0 * max_minutes
-        self.reserve = 0.0  # seconds that what comes after the last step will take
+        self.reserve = 0.0  # seconds that what comes after the last step will take, agreed as well
         self.step = 0
         self.elapsed = 0.0  # seconds of training so far, as all processes agreed after the last step
         self.over = False  # whether the minutes are spent
@@ -61,7 +61,7 @@ class Budget:
     def _count(self, engine: Engine) -> None:
         self.step = engine.state.iteration
         self.elapsed = agreed(self.spent_before + time.monotonic() - self.started)
-        if self.seconds is not None and self.elapsed + agreed(self.reserve) >= self.seconds:
+        if self.seconds is not None and self.elapsed + self.reserve >= self.seconds:
             self.over = True
             engine.terminate_epoch()  # EPOCH_COMPLETED still fires, and with it validation and checkpoint
 

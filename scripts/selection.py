@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import DiceMetric
 from torch import nn
 
-from scripts.checkpoint import unwrapped, without_heads
+from scripts.checkpoint import save, unwrapped, without_heads
 from scripts.components import ComponentStatistics
 from scripts.errors import InputError
-from scripts.files import written_whole
 from scripts.run_folder import RunFolder
-from scripts.schedule import Budget
+from scripts.schedule import Budget, agreed
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +117,7 @@ class BestModel:
             self.best["without_better"] += 1
             self._end_if_patience_is_spent()
         # the last epoch is validated too, and a slow machine may take longer then
-        self.budget.reserve = max(self.budget.reserve, 1.5 * (time.monotonic() - self.began))
+        self.budget.reserve = max(self.budget.reserve, agreed(1.5 * (time.monotonic() - self.began)))
 
     def _end_if_patience_is_spent(self) -> None:
         if self.patience is not None and self.best["without_better"] >= self.patience:
@@ -128,9 +125,7 @@ class BestModel:
             self.trainer.terminate()
 
     def _keep(self, score: float, epoch: int) -> None:
-        path = Path(self.folder.path) / "model.pt"
-        with written_whole(path) as temporary:
-            torch.save(without_heads(unwrapped(self.network).state_dict()), temporary)
+        save(self.folder.path / "model.pt", without_heads(unwrapped(self.network).state_dict()))
         metrics = {k: float(v) for k, v in self.evaluator.state.metrics.items() if k.startswith("dice_")}
         self.folder.keep_choice(
             min_component_ml=self.components.choose(),

@@ -19,8 +19,8 @@ from scripts.errors import InputError, speak_plainly
 
 RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
 # the Model Zoo's names, and what `--tracking mlflow` brings along
-# what tasks and runs tell the other workflows and `prepare`: laid over a workflow that has no use for it, it is no mistake
-TOLD = ("label_scheme", "labels", "channel_files", "label_files", "case_names", "patient_names", "fold")
+# what tasks and runs tell the other workflows and `prepare`: laid over a workflow that has no use for it, it is no
+mistake TOLD = ("label_scheme", "labels", "channel_files", "label_files", "case_names", "patient_names", "fold")
 GIVEN = ("_meta_", "handlers", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 REFERENCE = re.compile(r"@(\w+)")
 
@@ -38,7 +38,8 @@ def begin() -> None:
 def running_config() -> dict[str, Any]:
     """The config that is being evaluated, its macros resolved, without metadata.
 
-    MONAI hands an expression no reference to the config that it stands in, so it is taken from the parser that is calling.
+    MONAI hands an expression no reference to the config that it stands in, so it is taken from the parser that is
+    calling.
 
     Raises:
         RuntimeError: not called from a config's expression or component.

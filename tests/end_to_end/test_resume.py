@@ -25,7 +25,9 @@ def training(cohort, *more: str) -> subprocess.Popen:
     command += ["['configs/train.yaml','configs/tasks/phantom.yaml']"]
     command += ["--datalist", str(cohort.datalist), "--dataset_dir", str(cohort.dataset_dir), *KNOBS.split(), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finished(process: subprocess.Popen) -> str:
