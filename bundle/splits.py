@@ -81,8 +81,10 @@ def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed
     left = [patient for patient in left if patient not in places]
     if len(left) < folds:
         aside = f" after {count} are set aside for the test" if count else ""
-        least = f"--folds {len(left)}" if len(left) > 1 else "more patients: two folds need two"
-        raise InputError(f"{len(left)} labelled patients{aside} cannot fill {folds} folds: give {least}.")
+        least = f"--folds {len(left)}" if len(left) > 1 else "more: two folds need two patients"
+        raise InputError(
+            f"{len(left)} labelled patient{'s' * (len(left) != 1)}{aside} cannot fill {folds} folds: give {least}."
+        )
     for start in range(0, len(left), folds):
         block = left[start : start + folds]
         places.update(zip(block, draw.sample(range(folds), len(block)), strict=True))
