@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +95,36 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limit
+
+
+@pytest.fixture
+def in_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], list[Any]]:
+    """Calls a function with rank 0 and 1 in two processes of one group, as torchrun would; gives what they return."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+
+    def run(function: Callable[[int], Any]) -> list[Any]:
+        def join(rank: int) -> None:
+            torch.distributed.init_process_group(
+                "gloo", init_method=f"file://{tmp_path / 'group'}", rank=rank, world_size=2
+            )
+            returned.put((rank, function(rank)))
+            torch.distributed.barrier()  # neither leaves while the other still asks
+            torch.distributed.destroy_process_group()
+
+        context = multiprocessing.get_context("fork")  # the tests' own functions need not be importable
+        returned = context.SimpleQueue()
+        processes = [context.Process(target=join, args=(rank,)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout=60)
+        codes = [process.exitcode for process in processes]
+        for process in processes:
+            process.kill()
+        assert codes == [0, 0]
+        return [value for _, value in sorted(returned.get() for _ in processes)]
+
+    return run
 
 
 @pytest.fixture
