@@ -1,6 +1,6 @@
 """How fast is scoring? `python -m bundle.bench_score` times one case on one core beside MONAI's public calls.
 
-The case is a made-up glioma of 240 x 240 x 155 voxels with satellites, and a prediction of it with false positives.
+The case is a made-up glioma with satellites, 240 x 240 x 155 voxels of 1 mm, and a prediction with false positives.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}  # the values that the BraT
 NOTED = 36.0  # s, the BraTS 2023 script on such a case (shared notes of the project); measured anew with --brats_script
 
 
-def bench(brats_script: str | None = None, repeats: int = 3) -> None:
+def bench(brats_script: str | None = None, repeats: int = 3, scale: float = 1.0) -> None:
     """Print the CPU seconds of one case, three regions, and how many times faster that is; all of it runs on one core.
 
     Args:
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed in the same run; it needs
             connected-components-3d and surface-distance.
         repeats: how often each is timed; the fastest counts.
+        scale: the size of the case; 1 is 240 x 240 x 155 voxels.
     """
     with tempfile.TemporaryDirectory() as folder:
-        label, prediction, probability = _write_case(Path(folder))
+        label, prediction, probability = _write_case(Path(folder), scale)
         job = Job(
             case="case",
             patient="case",
@@ -68,7 +69,7 @@ def bench(brats_script: str | None = None, repeats: int = 3) -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             memory = pool.apply(_memory_above_arrays, (job,))
     lesions = [ndimage.label(mask, np.ones((3, 3, 3)))[1] for mask in (masks[0][0], masks[1][0])]
-    size = " x ".join(map(str, SHAPE))
+    size = " x ".join(map(str, truth.shape))
     print(f"{size} voxels, three regions, one core; WT has {lesions[0]} true and {lesions[1]} predicted lesions")
     for name, seconds in (
         ("all metrics, from the files to the rows", ours),
@@ -84,22 +85,21 @@ def bench(brats_script: str | None = None, repeats: int = 3) -> None:
     print(f"{memory:8.0f} MB peak memory over the two label maps")
 
 
-def _write_case(folder: Path) -> tuple[Path, Path, Path]:
+def _write_case(folder: Path, scale: float = 1.0) -> tuple[Path, Path, Path]:
     rng = np.random.default_rng(0)
-    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in SHAPE), indexing="ij"))
-    truth, predicted = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
-    noise = ndimage.gaussian_filter(rng.normal(size=SHAPE).astype(np.float32), 5)
+    shape = [round(n * scale) for n in SHAPE]
+    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) / scale for n in shape), indexing="ij"))  # mm
+    truth, predicted = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    noise = ndimage.gaussian_filter(rng.normal(size=shape).astype(np.float32), 5 * scale)
     noise *= 5 / noise.std()  # mm that the outline is off
-    centres = [(95, 130, 80, 30)] + [
-        (*rng.integers((60, 60, 40), (180, 180, 115)), int(rng.integers(3, 8))) for _ in range(9)
-    ]
-    for *centre, radius in centres:
+    satellites = [(*rng.integers((60, 60, 40), (180, 180, 115)), rng.integers(3, 8)) for _ in range(9)]
+    for *centre, radius in [(95, 130, 80, 30), *satellites]:
         distance = np.sqrt(((grid - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0))
         for value, part in ((2, 1.0), (3, 0.7), (1, 0.4)):
             truth[distance + noise / 2 < radius * part] = value
             predicted[distance - noise / 3 < radius * part] = value
     for _ in range(10):
-        corner = rng.integers((60, 60, 40), (180, 180, 115))
+        corner = (rng.integers((60, 60, 40), (180, 180, 115)) * scale).astype(int)
         predicted[tuple(slice(c, c + int(rng.integers(1, 5))) for c in corner)] = 2
     probability = np.stack([np.isin(predicted, values) for values in REGIONS.values()], axis=-1)
     probability = ndimage.gaussian_filter(probability.astype(np.float32), (1, 1, 1, 0))

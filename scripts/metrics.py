@@ -7,6 +7,7 @@ counted is in `scripts.lesions`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,6 @@ from scripts import lesions
 from scripts.boxes import box
 from scripts.surfaces import nearest, positions
 
-INF = float("inf")
 TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
 BOX_MARGIN = 10.0  # mm around the tumour's box, for calibration
 BINS = 10  # of the calibration error
@@ -25,56 +25,47 @@ ROUNDING = 1e-6  # mm, so that five voxels of 0.2 mm are within 1 mm
 
 
 class Metric(NamedTuple):
-    """One row of the table: its unit, what it is when there is nothing to measure, and what it means.
+    """One row of the table: its unit, what it means, and what it is when there is nothing to measure.
 
     `absent` is the value when truth and prediction are both empty, `one_empty` when just one of them is; None where the
     formula has an answer of its own. The units `length` and `volume` become mm and ml (or pixel) in the table.
     """
 
     unit: str
-    absent: float | None
-    one_empty: float | None
     meaning: str
+    absent: float | None = None
+    one_empty: float | None = None
 
 
 METRICS = {
-    "dice": Metric("", 1, 0, "2 TP / (2 TP + FP + FN), in voxels"),
-    "iou": Metric("", 1, 0, "TP / (TP + FP + FN), in voxels"),
-    "precision": Metric("", 1, 0, "TP / (TP + FP), in voxels"),
-    "recall": Metric("", 1, 0, "TP / (TP + FN), in voxels"),
-    "hd95": Metric("length", 0, INF, "the larger of the two directed 95th percentiles between border voxels"),
-    "hd100": Metric("length", 0, INF, "the largest distance from a border voxel to the other border"),
-    "assd": Metric(
-        "length", 0, INF, "the mean over the border voxels of both masks of the distance to the other border"
+    "dice": Metric("", "2 TP / (2 TP + FP + FN), in voxels", 1, 0),
+    "iou": Metric("", "TP / (TP + FP + FN), in voxels", 1, 0),
+    "precision": Metric("", "TP / (TP + FP), in voxels", 1, 0),
+    "recall": Metric("", "TP / (TP + FN), in voxels", 1, 0),
+    "hd95": Metric("length", "the larger of the two directed 95th percentiles between border voxels", 0, math.inf),
+    "hd100": Metric("length", "the largest distance from a border voxel to the other border", 0, math.inf),
+    "assd": Metric("length", "the mean distance from the border voxels of both masks to the other border", 0, math.inf),
+    **{f"nsd_{t}mm": Metric("", f"the part of both borders within {t} mm of the other", 1, 0) for t in TOLERANCES},
+    "volume_truth": Metric("volume", "volume of the label"),
+    "volume_prediction": Metric("volume", "volume of the prediction"),
+    "volume_error": Metric("volume", "prediction minus truth: positive is too large"),
+    "volume_error_absolute": Metric("volume", "the error without its sign"),
+    "volume_error_relative": Metric("", "the signed error over the volume of the truth; inf where nothing is there"),
+    "volume_fp": Metric("volume", "predicted outside the truth"),
+    "volume_fn": Metric("volume", "true outside the prediction"),
+    "lesions_tp": Metric("", f"largest number of one-to-one pairs of lesions with an IoU over {lesions.FOUND}"),
+    "lesions_fp": Metric("", "predicted lesions without a pair"),
+    "lesions_fn": Metric("", "true lesions without a pair"),
+    "lesion_f1": Metric("", "2 TP / (2 TP + FP + FN), in lesions", 1, 0),
+    "panoptic_quality": Metric(
+        "", f"sum of the IoU of pairs over {lesions.PANOPTIC}, divided by the mean number of lesions", 1, 0
     ),
-    **{
-        f"nsd_{tolerance}mm": Metric("", 1, 0, f"the part of both borders that lies within {tolerance} mm of the other")
-        for tolerance in TOLERANCES
-    },
-    "volume_truth": Metric("volume", None, None, "volume of the label"),
-    "volume_prediction": Metric("volume", None, None, "volume of the prediction"),
-    "volume_error": Metric("volume", None, None, "prediction minus truth: positive is too large"),
-    "volume_error_absolute": Metric("volume", None, None, "the error without its sign"),
-    "volume_error_relative": Metric(
-        "", None, None, "the signed error over the volume of the truth; inf if hallucinated"
-    ),
-    "volume_fp": Metric("volume", None, None, "predicted outside the truth"),
-    "volume_fn": Metric("volume", None, None, "true outside the prediction"),
-    "lesions_tp": Metric("", None, None, "largest number of one-to-one pairs of lesions with an IoU over 0.1"),
-    "lesions_fp": Metric("", None, None, "predicted lesions without a pair"),
-    "lesions_fn": Metric("", None, None, "true lesions without a pair"),
-    "lesion_f1": Metric("", 1, 0, "2 TP / (2 TP + FP + FN), in lesions"),
-    "panoptic_quality": Metric("", 1, 0, "sum of the IoU of pairs over 0.5, divided by the mean number of lesions"),
-    "lesionwise_dice_brats2023": Metric(
-        "", None, None, "the BraTS 2023 rule: mean over true and false positive lesions"
-    ),
-    "lesionwise_hd95_brats2023": Metric("length", None, None, "the same rule; 374 mm for a false or missed lesion"),
+    "lesionwise_dice_brats2023": Metric("", "the BraTS 2023 rule: mean over true and false positive lesions"),
+    "lesionwise_hd95_brats2023": Metric("length", "the same rule, by surface area; a false or missed lesion is 374"),
 }
 CASE_METRICS = {
-    "ece": Metric(
-        "", None, None, f"expected calibration error, {BINS} bins, mean over the regions, in the tumour's box"
-    ),
-    "brier": Metric("", None, None, "mean squared error of the probabilities, over the regions, in the tumour's box"),
+    "ece": Metric("", f"expected calibration error, {BINS} bins, mean over the regions, in the tumour's box"),
+    "brier": Metric("", "mean squared error of the probabilities, over the regions, in the tumour's box"),
 }
 
 
@@ -132,7 +123,7 @@ def volumes(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> dict[str
         "volume_prediction": predicted * voxel,
         "volume_error": error * voxel,
         "volume_error_absolute": abs(error) * voxel,
-        "volume_error_relative": error / true if true else (INF if predicted else 0),
+        "volume_error_relative": error / true if true else (math.inf if predicted else 0),
         "volume_fp": (predicted - both) * voxel,
         "volume_fn": (true - both) * voxel,
     }
@@ -170,7 +161,7 @@ def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[fl
         probability: the same shape, 0 to 1.
         spacing: mm along each axis of the image.
     """
-    region = box(truth.any(axis=0), margin=[round(BOX_MARGIN / size) for size in spacing])
+    region = box(truth.any(axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
     errors = []
     for true, p in zip(truth, probability, strict=True):
         p, true = p[region].ravel().astype(np.float64), true[region].ravel().astype(np.float64)

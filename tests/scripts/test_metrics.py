@@ -55,17 +55,20 @@ def of_monai(truth, prediction, spacing) -> dict:
 @pytest.mark.parametrize("spacing", [ISOTROPIC, (1.0, 1.0, 5.0), (0.7, 1.3, 2.1)])
 @pytest.mark.parametrize("seed", range(4))
 def test_overlap_and_distances_are_those_of_monai_on_random_lesions(spacing, seed):
-    truth, prediction = blobs((31, 28, 19), seed, 1.2), blobs((31, 28, 19), seed + 100, 1.4) | blobs((31, 28, 19), seed, 1.6)
+    truth, prediction = (
+        blobs((31, 28, 19), seed, 1.2),
+        blobs((31, 28, 19), seed + 100, 1.4) | blobs((31, 28, 19), seed, 1.6),
+    )
     found = measure(truth, prediction, spacing)
     for name, expected in of_monai(truth, prediction, spacing).items():
-        assert found[name] == pytest.approx(expected, abs=1e-5), name
+        assert found[name] == pytest.approx(expected, abs=1e-4), name  # MONAI takes percentiles in float32
 
 
 def test_a_picture_is_measured_by_the_same_code_as_a_volume():
     truth, prediction = blobs((60, 50), 1, 1.0), blobs((60, 50), 1, 0.6)
     found = measure(truth, prediction, (0.5, 2.0))
     for name, expected in of_monai(truth, prediction, (0.5, 2.0)).items():
-        assert found[name] == pytest.approx(expected, abs=1e-5), name
+        assert found[name] == pytest.approx(expected, abs=1e-4), name  # MONAI takes percentiles in float32
     assert found["volume_truth"] == truth.sum()  # pixels of 0.5 by 2 mm are 1 mm^2 each
 
 
@@ -124,14 +127,13 @@ def test_one_false_voxel_far_away_shows_in_hd100_and_in_the_lesions_but_not_in_h
     assert found["lesionwise_hd95_brats2023"] == 374 / 2
 
 
-@pytest.mark.parametrize(("voxels_added", "expected"), [(41, 0.0), (45, 51.0)])
-def test_hd95_turns_where_a_false_positive_holds_5_percent_of_the_predicted_surface(voxels_added, expected):
-    # a block of 11 x 11 x 9 has 1089 - 9 * 9 * 7 = 522 border voxels and a rod only border: 522 / 19 = 27.5 would be 5 %
-    # of both; the rod of n voxels at x = 66 is n / (n + 522): 5 % is n = 27.5 if the percentile fell on a voxel
-    truth = voxels((70, 60, 15), np.s_[4:15, 2:13, 2:11])
-    border = np.count_nonzero(truth & ~ndimage.binary_erosion(truth))
-    assert border == 522
-    del voxels_added, expected
+@pytest.mark.parametrize(("length", "expected"), [(9, 0), (10, 52)])
+def test_hd95_turns_where_a_false_positive_holds_5_percent_of_the_predicted_surface(length, expected):
+    truth = voxels((70, 15, 15), np.s_[4:15, 2:13, 2:11])
+    assert np.count_nonzero(truth & ~ndimage.binary_erosion(truth)) == 522
+    plate = voxels((70, 15, 15), np.s_[66, 2 : 2 + length, 4:7])  # 27 of 549 border voxels, or 30 of 552
+    # pooled over both borders, as other tools have it, neither would show: 30 of 1074
+    assert measure(truth, truth | plate, ISOTROPIC)["hd95"] == expected
 
 
 def test_precision_and_recall_tell_a_large_prediction_from_a_small_one():
@@ -207,7 +209,7 @@ def test_calibration_is_that_of_monai_in_the_same_box():
     rng = np.random.default_rng(5)
     probability = np.clip(0.7 * truth + rng.uniform(0, 0.3, truth.shape), 0, 1)
     found = calibration(truth, probability, (4.0, 4.0, 4.0))
-    inside = (slice(None), *box(truth.any(axis=0), [2, 2, 2]))  # 10 mm are 2.5 voxels, and even numbers win
+    inside = (slice(None), *box(truth.any(axis=0), [3, 3, 3]))  # 10 mm are 2.5 voxels
     p, y = (torch.from_numpy(array[inside].astype(np.float64))[None] for array in (probability, truth))
     mean_p, mean_y, count = calibration_binning(p, y, num_bins=10)
     ece = (torch.nan_to_num(mean_p - mean_y).abs() * count).sum(-1) / p[0, 0].numel()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from monai.metrics.utils import get_code_to_measure_table
+from scipy import ndimage
 
 from scripts.surfaces import CORNERS, areas_by_code, hd95_by_area
 
@@ -35,6 +36,18 @@ RECORDED = [
 def test_the_distance_is_the_recorded_one_of_surface_distance(a, b, spacing, expected):
     assert hd95_by_area(a, b, spacing) == pytest.approx(expected, rel=1e-9)
     assert hd95_by_area(b, a, spacing) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:Please import")  # it calls scipy by old names
+@pytest.mark.parametrize("seed", range(5))
+def test_the_distance_is_that_of_surface_distance_on_random_lesions(seed):
+    oracle = pytest.importorskip("surface_distance", reason="surface-distance is not installed")
+    rng = np.random.default_rng(seed)
+    spacing = tuple(rng.choice([0.5, 1.0, 1.2, 5.0], size=3))
+    noise = ndimage.gaussian_filter(rng.normal(size=(2, 25, 24, 20)), (0, 2, 2, 2))
+    a, b = noise[0] > 0.05, noise[0] + 0.5 * noise[1] > 0.06
+    distances = oracle.compute_surface_distances(a, b, spacing)
+    assert hd95_by_area(a, b, spacing) == pytest.approx(oracle.compute_robust_hausdorff(distances, 95))
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.0, 5.0), (0.9, 2.3, 0.4)])
