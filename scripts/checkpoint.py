@@ -126,8 +126,7 @@ def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
         )
         raise InputError(
             f"{path} is a checkpoint of another network ({different}: {shapes} in the config): lay the run's"
-            f" knobs.yaml over"
-            " the workflow, --config_file \"['configs/inference.yaml','runs/X/knobs.yaml']\"."
+            " knobs.yaml over the workflow, --config_file \"['configs/inference.yaml','runs/X/knobs.yaml']\"."
         ) from error
     return network
 

@@ -168,15 +168,13 @@ def check_split(datalist: Mapping[str, Any]) -> None:
         if len(places) > 1:
             raise InputError(
                 f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is judged would"
-                f" have"
-                " been learned from; make the list anew with `python -m bundle prepare`."
+                " have been learned from; make the list anew with `python -m bundle prepare`."
             )
     for same in twins.values():
         if len({_place(entry) for entry in same}) > 1:
             raise InputError(
                 f"cases {' and '.join(entry['case'] for entry in same)} hold the same voxels but stand in different"
-                f" folds:"
-                " make the list anew with `python -m bundle prepare`."
+                " folds: make the list anew with `python -m bundle prepare`."
             )
 
 
@@ -209,8 +207,7 @@ def check_files(
             if datalist["hashes"].get(name) != value:
                 raise InputError(
                     f"{root / name} has changed since the data list was made: run `python -m bundle prepare` again,"
-                    f" so that"
-                    " it is checked and the list tells what was used."
+                    " so that it is checked and the list tells what was used."
                 )
 
 
@@ -239,8 +236,7 @@ def require_same(
     if list(datalist["channels"]) != list(channels):
         raise InputError(
             f"the data list has channels {', '.join(datalist['channels'])}, the config has {', '.join(channels)}:"
-            f" lay the"
-            " task over the workflow that the list was made for (configs/tasks/)."
+            " lay the task over the workflow that the list was made for (configs/tasks/)."
         )
     if datalist["label_scheme"] != label_scheme or dict(datalist["labels"]) != dict(labels):
         raise InputError(

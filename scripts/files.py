@@ -32,8 +32,8 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp gives 0600; a result is as readable as any other file
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600; a result is as readable as any other file
+        temporary.replace(path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror or error}): free space there, or choose another folder."

@@ -111,8 +111,7 @@ class StopOnNan:
         if not bool(torch.isfinite(loss)):
             raise InputError(
                 f"the loss became {float(loss)} in epoch {engine.state.epoch}, step {engine.state.iteration}, on a"
-                f" batch of"
-                f" {', '.join(engine.state.batch['case'])}: look at these scans, or lower the learning rate;"
+                f" batch of {', '.join(engine.state.batch['case'])}: look at these scans, or lower the learning rate;"
                 f" {self.checkpoint}"
                 " holds the last good epoch."
             )

@@ -94,8 +94,7 @@ def not_yet_done(
     if done and not resume:
         raise InputError(
             f"{output_dir} already holds masks of {done} of {len(cases)} cases: choose another output_dir, or skip"
-            f" them with"
-            " --resume."
+            " them with --resume."
         )
     if done:
         print(f"{done} of {len(cases)} cases are already in {output_dir}")

@@ -101,8 +101,7 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
             wanted = " or ".join(channel_files.get(channel, ["(no pattern)"])).replace("{case}", case.case)
             raise InputError(
                 f"case {case.case} lacks channel {channel}: expected {wanted}, found {there}; add the file, or leave"
-                f" the"
-                " case out."
+                " the case out."
             )
     return [str(case.images[channel]) for channel in channels]
 

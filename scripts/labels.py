@@ -44,8 +44,7 @@ class RoundLabelsd(MapTransform):
             if bool(broken.any()):
                 raise InputError(
                     f"{name} holds the label {float(label[broken][0]):g}: labels must be whole numbers; it may have"
-                    f" been"
-                    " resampled with interpolation, so make it anew with nearest neighbour."
+                    " been resampled with interpolation, so make it anew with nearest neighbour."
                 )
             values = {int(v) for v in torch.unique(whole)}
             if unknown := sorted(values - {0, *self.labels.values()}):

@@ -82,12 +82,10 @@ def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_na
     if first.shape[1:] != other.shape[1:]:
         raise InputError(
             f"{other_name} has shape {tuple(other.shape[1:])} but {name} has {tuple(first.shape[1:])}: all files of"
-            f" a case"
-            " must lie on one grid; register and resample them first."
+            " a case must lie on one grid; register and resample them first."
         )
     if not np.allclose(first.affine, other.affine, atol=AFFINE_TOLERANCE):
         raise InputError(
             f"{other_name} has another affine than {name}: all files of a case must lie on one grid; register and"
-            f" resample"
-            " them first."
+            " resample them first."
         )
