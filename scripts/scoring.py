@@ -198,7 +198,7 @@ def print_summary(frame: pd.DataFrame, console: Console | None = None) -> None:
         )
     console.print(table)
     if len(failed):
-        console.print(f"{len(failed)} cases failed; each counts as Dice 0 and HD95 inf:", style="red")
+        console.print(f"{len(failed)} of them failed and counts as Dice 0 and HD95 inf:", style="red", soft_wrap=True)
     for case, reason in zip(failed["case"], failed["note"], strict=True):
         console.print(f"  {case}: {reason}", markup=False, highlight=False, soft_wrap=True)
 

@@ -1,0 +1,123 @@
+"""Does `python -m bundle score` judge what it is given, and say in one sentence what is wrong with it?"""
+
+import json
+import math
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bundle.__main__ import main
+from bundle.bench_score import bench
+from bundle.score import parse_labels
+from scripts import datalist as lists
+from scripts.errors import InputError
+from scripts.scoring import read_cases
+
+
+@pytest.fixture
+def predicted(cohort, tmp_path):
+    """The labels of the synthetic cohort as predictions, one of them empty."""
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    for number, entry in enumerate(lists.read(cohort.datalist)["training"]):
+        label = nib.load(cohort.dataset_dir / entry["label"])
+        voxels = np.asanyarray(label.dataobj).astype(np.uint8)
+        nib.save(nib.Nifti1Image(voxels * (number > 0), label.affine), folder / f"{entry['case']}_seg.nii.gz")
+    return folder
+
+
+def score(cohort, predictions, out, *options):
+    given = ["score", str(predictions), "--datalist", str(cohort.datalist), "--dataset_dir", str(cohort.dataset_dir)]
+    main([*given, "--out", str(out), "--workers", "1", *options])
+
+
+def refusal(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as ended:
+        score(*arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: ")
+    return said
+
+
+def test_without_test_patients_all_labelled_cases_are_judged_and_that_is_said(cohort, predicted, tmp_path, capsys):
+    score(cohort, predicted, tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "judging labelled cases" in printed
+    assert "4 cases of 4 patients" in printed
+    frame = read_cases(tmp_path / "out" / "cases.csv")
+    dice = frame[(frame["metric"] == "dice") & (frame["region"] == "WT")]["value"]
+    assert list(dice) == [0, 1, 1, 1]
+    assert math.inf in set(frame.loc[frame["metric"] == "hd95", "value"])
+
+
+def test_test_patients_are_judged_where_the_list_has_them(cohort, predicted, tmp_path, capsys):
+    content = json.loads(cohort.datalist.read_text())
+    del content["training"][2]["fold"]
+    content["training"][2]["split"] = "test"
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps(content))
+    score(cohort._replace(datalist=listed), predicted, tmp_path / "out")
+    assert "judging test cases" in capsys.readouterr().out
+    assert set(read_cases(tmp_path / "out" / "cases.csv")["case"]) == {content["training"][2]["case"]}
+
+
+def test_one_fold_is_judged_on_request(cohort, predicted, tmp_path):
+    score(cohort, predicted, tmp_path / "out", "--part", "validation", "--fold", "1")
+    assert read_cases(tmp_path / "out" / "cases.csv")["case"].nunique() == 1
+
+
+def test_the_rules_for_metastases_can_be_asked_for(cohort, predicted, tmp_path):
+    score(cohort, predicted, tmp_path / "out", "--dilations", "1", "--smallest", "2")
+    rule = json.loads((tmp_path / "out" / "judged.json").read_text())["definitions"]["brats2023"]
+    assert (rule["dilations"], rule["smallest"]) == (1, 2)
+
+
+def test_a_wrong_folder_a_wrong_list_and_a_wrong_part_end_in_one_sentence(cohort, predicted, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert "is not a folder" in refusal(capsys, cohort, tmp_path / "nowhere", out)
+    assert "part is 'all': expected test, validation" in refusal(capsys, cohort, predicted, out, "--part", "all")
+    assert "has no fold 9" in refusal(capsys, cohort, predicted, out, "--part", "validation", "--fold", "9")
+    assert "cannot be read" in refusal(capsys, cohort._replace(datalist=tmp_path / "no.json"), predicted, out)
+    assert "on disk" in refusal(capsys, cohort._replace(dataset_dir=tmp_path), predicted, out)
+    assert not out.exists()
+
+
+def test_predictions_of_other_patients_are_refused_with_the_nearest_names(cohort, predicted, tmp_path, capsys):
+    for file in predicted.iterdir():
+        file.rename(predicted / f"other_{file.name}")
+    said = refusal(capsys, cohort, predicted, tmp_path / "out")
+    assert "no file is named after a case" in said
+    assert "found other_" in said
+
+
+def test_label_values_of_another_scheme_are_refused_and_then_renamed(cohort, predicted, tmp_path, capsys):
+    for file in predicted.iterdir():
+        image = nib.load(file)
+        voxels = np.asanyarray(image.dataobj)
+        nib.save(nib.Nifti1Image(np.where(voxels == 4, 3, voxels).astype(np.uint8), image.affine), file)
+    score(cohort, predicted, tmp_path / "out", "--labels", "3=4")
+    frame = read_cases(tmp_path / "out" / "cases.csv")
+    assert frame.query("metric == 'dice' and region == 'ET'")["value"].max() == 1
+    capsys.readouterr()
+    score(cohort, predicted, tmp_path / "plain")  # the empty prediction holds no wrong value, so one case is judged
+    assert '--labels "3=4"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3=4", {3: 4}), ("3=4, 1=2", {3: 4, 1: 2}), ("", {})])
+def test_label_pairs_are_understood(text, expected):
+    assert parse_labels(text) == expected
+
+
+@pytest.mark.parametrize("text", ["3", "3:4", "a=b", "3=4=5"])
+def test_label_pairs_of_another_form_are_refused(text):
+    with pytest.raises(InputError, match='expected pairs such as "3=4,1=2"'):
+        parse_labels(text)
+
+
+def test_the_benchmark_prints_the_ratio_to_monai_in_one_run(capsys):
+    bench(repeats=1, scale=0.2)
+    printed = capsys.readouterr().out
+    assert "times faster than MONAI's calls, reading included" in printed
+    assert "MB peak memory" in printed
