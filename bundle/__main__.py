@@ -17,6 +17,7 @@ COMMANDS = {
     "phantom": "write synthetic patients in a layout of the field (brats2021, brats2023, msd, nnunet)",
     "prepare": "recognise a folder of scans, check every file, split by patient, write the data list",
     "score": "judge the masks of any system against a data list: cases.csv",
+    "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
 }
 EXAMPLES = """\
   python -m bundle smoke --out smoke

@@ -1,0 +1,182 @@
+"""What does a folder of judged cases hold? `cases.csv`, `judged.json` and `lesions.csv` as the tables that pages need."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.case_scores import WHOLE_CASE
+from scripts.errors import InputError
+from scripts.lesions import BRATS_2023
+from scripts.metrics import CASE_METRICS, METRICS
+from scripts.scoring import read_cases
+
+MISSING = "no prediction"  # how the reason of a failed case begins where there was no file at all
+LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "detected", "dice"]
+# What a case without a usable prediction counts as: the score of an empty one. Volumes and lesions are not known.
+FAILED_VALUES = {
+    **{name: metric.one_empty for name, metric in METRICS.items() if metric.one_empty is not None},
+    "lesionwise_dice_brats2023": 0.0,
+    "lesionwise_hd95_brats2023": BRATS_2023.penalty,
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One judged set of predictions.
+
+    Attributes:
+        folder: where it was read from.
+        scores: one row a case and region: case, patient, region, note (`absent`, `missed`, `hallucinated`, `failed` or
+            "") and a column a metric, NaN where it was not measured. A failed case has a row in every region, with the
+            scores of an empty prediction.
+        calibration: one row a case with probabilities: case, patient and a column a metric of the whole case.
+        failed: case to the reason why it could not be judged.
+        regions: in the order of the table.
+        length: the unit of distances, mm or pixel.
+        volume: the unit of volumes, such as ml.
+        judged: what judged.json says; empty where there is none.
+        lesions: one row a true lesion (`LESION_COLUMNS`); None where there is no lesions.csv.
+    """
+
+    folder: Path
+    scores: pd.DataFrame
+    calibration: pd.DataFrame
+    failed: Mapping[str, str]
+    regions: tuple[str, ...]
+    length: str
+    volume: str
+    judged: Mapping[str, Any]
+    lesions: pd.DataFrame | None
+
+    @property
+    def missing(self) -> list[str]:
+        """The failed cases that had no prediction at all."""
+        return [case for case, reason in self.failed.items() if reason.startswith(MISSING)]
+
+    def of(self, region: str) -> pd.DataFrame:
+        """The rows of one region, by case."""
+        return self.scores[self.scores["region"] == region]
+
+    def unit(self, metric: str) -> str:
+        """The unit of a metric's values: that of distances or of volumes, or "" for a share or a count."""
+        return {"length": self.length, "volume": self.volume}.get(METRICS[metric].unit, "")
+
+    def has(self, metric: str) -> bool:
+        """Was this metric measured at all?"""
+        return bool(self.scores[metric].notna().any())
+
+
+def read(folder: str | os.PathLike) -> Evaluation:
+    """Read an evaluation.
+
+    Raises:
+        InputError: there is no cases.csv, it holds no Dice, it lists a number twice or in two units, or judged.json or
+            lesions.csv is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "cases.csv").is_file():
+        raise InputError(
+            f"{folder} holds no cases.csv: give the folder that `python -m bundle score` or the evaluate workflow wrote."
+        )
+    rows = read_cases(folder / "cases.csv")
+    _check(rows, folder / "cases.csv")
+    failed = rows[rows["metric"] == "failed"]
+    scored = rows[rows["region"] != WHOLE_CASE]
+    whole = rows[rows["metric"].isin(list(CASE_METRICS))]
+    regions = tuple(scored["region"].unique())
+    return Evaluation(
+        folder=folder,
+        scores=_scores(scored, failed, regions),
+        calibration=_wide(whole, ["case", "patient"], list(CASE_METRICS)),
+        failed=dict(zip(failed["case"], failed["note"], strict=True)),
+        regions=regions,
+        length=_unit(scored, "hd95", "mm"),
+        volume=_unit(scored, "volume_truth", "ml"),
+        judged=_read_judged(folder / "judged.json"),
+        lesions=_read_lesions(folder / "lesions.csv"),
+    )
+
+
+def _check(rows: pd.DataFrame, path: Path) -> None:
+    if not (rows["metric"] == "dice").any():
+        raise InputError(f"{path} holds no Dice of any case: there is nothing to report; judge the predictions first.")
+    twice = rows[rows.duplicated(["case", "region", "metric"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(
+            f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: keep one evaluation a file."
+        )
+    several = rows.groupby("case")["patient"].nunique()
+    if (several > 1).any():
+        raise InputError(f"{path} gives case {several.idxmax()} to more than one patient: a case belongs to one.")
+    units = rows.groupby("metric")["unit"].nunique()
+    if (units > 1).any():
+        raise InputError(f"{path} gives {units.idxmax()} in more than one unit: report cases of one kind at a time.")
+
+
+def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]) -> pd.DataFrame:
+    notes = scored[scored["metric"] == "dice"].set_index(["case", "region"])["note"]
+    wide = _wide(scored, ["case", "patient", "region"], list(METRICS))
+    wide["note"] = notes.reindex(pd.MultiIndex.from_frame(wide[["case", "region"]])).fillna("").to_numpy()
+    empty = {name: FAILED_VALUES[name] for name in FAILED_VALUES if wide[name].notna().any()}
+    lost = pd.DataFrame(
+        [
+            {"case": case, "patient": patient, "region": region, "note": "failed", **empty}
+            for case, patient in zip(failed["case"], failed["patient"], strict=True)
+            for region in regions
+        ],
+        columns=wide.columns,
+    )
+    both = pd.concat([wide, lost], ignore_index=True) if len(lost) else wide
+    order = {region: number for number, region in enumerate(regions)}
+    return both.sort_values(["case", "region"], key=lambda c: c.map(order) if c.name == "region" else c).reset_index(
+        drop=True
+    )
+
+
+def _wide(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
+    """One row for each combination of keys, one column a metric (NaN where there is none)."""
+    wide = rows.pivot(index=keys, columns="metric", values="value").reindex(columns=metrics)
+    return wide.astype(float).rename_axis(columns=None).reset_index()
+
+
+def _unit(rows: pd.DataFrame, metric: str, otherwise: str) -> str:
+    units = rows.loc[rows["metric"] == metric, "unit"]
+    return units.iloc[0] if len(units) else otherwise
+
+
+def _read_judged(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON ({error}): judge again, or delete it to report without it.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no object: judge again, or delete it to report without it.")
+    return content
+
+
+def _read_lesions(path: Path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        text = dict.fromkeys(("case", "patient", "region"), str)
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"dice": [""], "volume": [""]})
+        frame = frame.astype({"volume": np.float64, "detected": np.int64, "dice": np.float64})
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be read as a table of lesions ({error}): expected the columns {', '.join(LESION_COLUMNS)};"
+            " judge again, or delete it to report without it."
+        ) from error
+    if missing := [name for name in LESION_COLUMNS if name not in frame]:
+        raise InputError(f"{path} has no column {', '.join(missing)}: judge again, or delete it to report without it.")
+    return frame

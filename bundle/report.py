@@ -1,0 +1,104 @@
+"""What does an evaluation say? The `report` command: cases.csv becomes one page, report.html, and summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bundle import evaluations
+from bundle.summaries import LOW, summarise
+from scripts.errors import InputError
+from scripts.files import write_json, write_text
+
+
+def report(
+    folder: str,
+    title: str | None = None,
+    reference: str | None = None,
+    datalist: str | None = None,
+    dataset_dir: str | None = None,
+    predictions: str | None = None,
+) -> None:
+    """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
+
+    All numbers come from FOLDER/cases.csv, and judged.json beside it if it is there. Pictures of patients need the images
+    as well: give the data list. docs/report.md tells what stands where and why.
+
+    Examples:
+        python -m bundle report judged
+        python -m bundle report judged --datalist datalist.json --dataset_dir /data/BraTS --title "Glioma, test set"
+        python -m bundle report judged_new --reference judged_old
+
+    Args:
+        folder: the folder with cases.csv, from `python -m bundle score` or the evaluate workflow.
+        title: what stands above the page; the name of the folder by default.
+        reference: the folder of an earlier evaluation of the same cases, to compare with, case by case.
+        datalist: the data list that was judged; adds pictures of the worst and the most typical patients.
+        dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
+        predictions: the folder of the judged label maps, if it has moved since.
+    """
+    if (dataset_dir or predictions) and not datalist:
+        raise InputError("--dataset_dir and --predictions are for the pictures of patients: give --datalist as well.")
+    evaluation = evaluations.read(str(folder))
+    earlier = evaluations.read(str(reference)) if reference else None
+    from bundle.reporting.examples import describe, illustrate, open_scans  # matplotlib takes its time to start
+    from bundle.reporting.page import render
+
+    scans = open_scans(evaluation, datalist, dataset_dir, predictions) if datalist else None
+    summary = summarise(evaluation, str(title or Path(str(folder)).resolve().name), earlier)
+    examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
+    if scans:
+        examples = illustrate(evaluation, examples, scans)
+    worst = len(summary["worst"])
+    page = Path(str(folder)) / "report.html"
+    write_text(page, render(summary, evaluation, earlier, examples[:worst], examples[worst:]))
+    write_json(page.with_name("summary.json"), summary)
+    print_summary(summary)
+    print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB) and {page.with_name('summary.json')}")
+
+
+def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the page's first tables and its warnings: a row a region."""
+    from bundle.reporting import words
+    from bundle.reporting.page import warnings
+
+    console = console or Console()
+    length = summary["units"]["length"]
+    people = f"{words.count(summary['cases'], 'case')} of {words.count(summary['patients'], 'patient')}"
+    table = Table(title=f"{summary['title']}: {people}", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("region", overflow="fold")
+    for heading in ("n", "Dice mean", "95 %", "median", "quartiles", "min", *(f"<{limit}" for limit in LOW), "missed"):
+        table.add_column(heading, justify="right")
+    table.add_column(f"HD95 {length}", justify="right")
+    for region, own in summary["regions"].items():
+        dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
+        table.add_row(
+            region,
+            str(own["cases"]),
+            words.share(dice["mean"], 3),
+            words.between(dice["mean_interval"]),
+            words.share(dice["median"], 3),
+            words.between([dice["q1"], dice["q3"]]),
+            words.share(dice["minimum"]),
+            *(str(own[f"dice_below_{limit}"]) for limit in LOW),
+            str(own["missed"]),
+            words.amount(hd95.get("median")),
+        )
+    console.print(table)
+    for case, reason in (summary["failed"] | dict.fromkeys(summary["missing"], "no prediction")).items():
+        console.print(f"failed, counts as Dice 0: {case}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for row in (summary["reference"] or {"differences": []})["differences"]:
+        if row["metric"] == "dice":
+            console.print(
+                f"{row['region']}: Dice {words.change(row['difference'])} ({words.between(row['difference_interval'], words.change)})"
+                f" against the reference, p {words.p_value(row['p_holm'])} (Holm)",
+                markup=False,
+                highlight=False,
+            )
+    for warning in warnings(summary):
+        console.print(f"WARNING: {warning}", markup=False, highlight=False, style="red")

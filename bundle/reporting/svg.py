@@ -1,0 +1,120 @@
+"""How does a matplotlib figure become SVG that lives in a page? With the page's colours and font, and a name a dot.
+
+Figures are drawn in the stand-in colours of `Ink`, which become the page's CSS variables, so that one drawing serves
+light, dark and print.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+POINTS = 72  # an inch; one point of the drawing is one CSS pixel at full size
+
+
+class Ink:
+    """Stand-in colours, and the CSS variables that they become."""
+
+    TEXT = "#101112"
+    SOFT = "#717273"
+    GRID = "#d1d2d3"
+    ACCENT = "#0171b1"
+    SECOND = "#d15e01"
+    NAMES = {TEXT: "--ink", SOFT: "--soft", GRID: "--line", ACCENT: "--accent", SECOND: "--second"}
+
+
+STYLE = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be read aloud and found
+    "svg.hashsalt": "report",  # the same figure gives the same bytes
+    "text.parse_math": False,  # a region may be called $WT$
+    "font.size": 11,
+    "text.color": Ink.TEXT,
+    "axes.facecolor": "none",
+    "axes.edgecolor": Ink.SOFT,
+    "axes.labelcolor": Ink.TEXT,
+    "xtick.color": Ink.SOFT,
+    "ytick.color": Ink.SOFT,
+    "xtick.labelcolor": Ink.TEXT,
+    "ytick.labelcolor": Ink.TEXT,
+    "grid.color": Ink.GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "lines.linewidth": 1.2,
+}
+COORDINATES = {"d", "x", "y", "width", "height", "transform"}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as the page holds it: the svg element, and what it shows in words."""
+
+    svg: str
+    words: str
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A transparent figure of so many CSS pixels."""
+    figure = Figure(figsize=(width / POINTS, height / POINTS), layout="constrained")
+    figure.patch.set_alpha(0)
+    return figure
+
+
+def draw(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None = None) -> Drawing:
+    """The figure as an svg element.
+
+    Args:
+        figure: drawn under `rc_context(STYLE)`, in the colours of `Ink`.
+        words: what it shows, for those who do not see it.
+        titles: for each `gid` of a scatter, one line a dot, which a pointer shows.
+    """
+    stream = io.StringIO()
+    with rc_context(STYLE):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    root = ElementTree.fromstring(stream.getvalue())
+    _name_dots(root, titles or {})
+    _tidy(root, words)
+    ElementTree.register_namespace("", SVG)
+    text = ElementTree.tostring(root, encoding="unicode")
+    text = text.replace(f' xmlns="{SVG}"', "").replace(f' xmlns:ns1="{XLINK}"', "").replace("ns1:href", "href")
+    for colour, name in Ink.NAMES.items():
+        text = text.replace(colour, f"var({name})")
+    text = re.sub(r" font-family: [^;\"]+;", "", text)
+    return Drawing(re.sub(r">\s+<", "><", text), words)
+
+
+def _name_dots(root: ElementTree.Element, titles: Mapping[str, Sequence[str]]) -> None:
+    for group in root.iter(f"{{{SVG}}}g"):
+        lines = titles.get(group.get("id", ""))
+        if lines:
+            for dot, line in zip(group.iter(f"{{{SVG}}}use"), lines, strict=True):
+                ElementTree.SubElement(dot, f"{{{SVG}}}title").text = line
+
+
+def _tidy(root: ElementTree.Element, words: str) -> None:
+    """Leave out what a page needs once or not at all; ids would clash between the figures of a page."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                parent.remove(child)
+            elif child.tag == f"{{{SVG}}}use" and (style := child.attrib.pop("style", None)):
+                parent.set("style", style)  # once for all dots of a group, which look the same
+    for element in root.iter():
+        if element.tag == f"{{{SVG}}}g":
+            element.attrib.pop("id", None)
+        for name in COORDINATES.intersection(element.keys()):
+            element.set(name, re.sub(r"(\.\d\d)\d+", r"\1", element.get(name, "")))  # hundredths of a pixel
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.set("role", "img")
+    root.set("aria-label", words)

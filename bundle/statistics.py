@@ -1,0 +1,148 @@
+"""How sure is a number? Intervals, quantiles and paired tests in which the patient is the unit.
+
+Several cases of a patient are not independent: intervals resample patients, each with all of its cases (the cluster
+bootstrap of Davison and Hinkley, Bootstrap Methods, 1997, 3.8), and tests see one difference a patient. Distances may be
+infinite (one mask empty): an infinite value ranks beyond every finite one, and two of them are equal.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+SEED = 0
+RESAMPLES = 9999
+LEVEL = 0.95
+ENOUGH = 50  # patients; below, bootstrap intervals are too narrow
+
+Interval = tuple[float, float] | None
+
+
+class Paired(NamedTuple):
+    """A comparison of two systems on the same cases; differences are this one minus the other."""
+
+    cases: int
+    patients: int
+    median: float
+    interval: Interval
+    higher: int
+    equal: int
+    lower: int
+    p: float
+
+
+def mean_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
+    """The 95 % interval of the mean over cases (BCa bootstrap over patients); None where there is none.
+
+    There is none for fewer than two patients, for values that are all the same, and for infinite values.
+    """
+    values = np.asarray(values, float)
+    return None if np.isinf(values).any() else _bootstrap(values, patients, np.mean, np.nanmean, "BCa")
+
+
+def median_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
+    """The 95 % interval of the median over cases (percentile bootstrap over patients); None where there is none."""
+    finite, top = _ranked(values)
+    found = _bootstrap(finite, patients, np.median, np.nanmedian, "percentile")
+    return found and tuple(_back(np.array(found), top).tolist())
+
+
+def quantiles(values: Sequence[float], at: Sequence[float]) -> list[float]:
+    """Quantiles; inf where one falls between the largest finite value and inf. NaN for no values."""
+    if not len(values):
+        return [float("nan")] * len(at)
+    finite, top = _ranked(values)
+    return _back(np.quantile(finite, at), top).tolist()
+
+
+def paired(this: Sequence[float], other: Sequence[float], patients: Sequence[str]) -> Paired:
+    """Compare two systems case by case.
+
+    The p value is Wilcoxon's signed-rank test with Pratt's zeros on one difference a patient, the median of its cases.
+    """
+    this, other = np.asarray(this, float), np.asarray(other, float)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(this == other, 0.0, this - other)  # so that inf - inf is no difference
+    finite, top = _ranked(difference)
+    by_patient = pd.Series(finite).groupby(np.asarray(patients)).median()
+    return Paired(
+        cases=len(difference),
+        patients=len(by_patient),
+        median=quantiles(difference, [0.5])[0],
+        interval=median_interval(difference, patients),
+        higher=int((difference > 0).sum()),
+        equal=int((difference == 0).sum()),
+        lower=int((difference < 0).sum()),
+        p=_wilcoxon(by_patient.to_numpy()),
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p values corrected for their number by Holm's step-down method (Scand J Stat 6:65, 1979)."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected.tolist()
+
+
+def share_interval(hits: int, of: int) -> Interval:
+    """Wilson's 95 % interval of a share; None of nothing."""
+    if not of:
+        return None
+    found = stats.binomtest(hits, of).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _bootstrap(values: np.ndarray, patients: Sequence[str], plain, padded, method: str) -> Interval:
+    """Resample patients, each with all of its cases: one row a patient, padded with NaN."""
+    groups = [group.to_numpy() for _, group in pd.Series(values).groupby(np.asarray(patients))]
+    if len(groups) < 2 or np.ptp(values) == 0:
+        return None
+    table = np.full((len(groups), max(map(len, groups))), np.nan)
+    for row, group in zip(table, groups, strict=True):
+        row[: len(group)] = group
+    statistic = padded if np.isnan(table).any() else plain
+
+    def of_patients(numbers: np.ndarray, axis: int = -1) -> np.ndarray:
+        drawn = table[numbers]
+        return statistic(drawn.reshape(*drawn.shape[:-2], -1), axis=-1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # gives NaN, which becomes None
+        found = stats.bootstrap(
+            (np.arange(len(groups)),),
+            of_patients,
+            n_resamples=RESAMPLES,
+            batch=1000,
+            confidence_level=LEVEL,
+            method=method,
+            rng=np.random.default_rng(SEED),
+        ).confidence_interval
+    low, high = float(found.low), float(found.high)
+    return None if np.isnan(low) or np.isnan(high) else (low, high)
+
+
+def _wilcoxon(differences: np.ndarray) -> float:
+    if not differences.any():
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that few patients make the normal approximation rough is said on the page
+        return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+def _ranked(values: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The values with +-inf replaced by finite ones beyond all others, and the largest magnitude that was finite."""
+    values = np.asarray(values, float)
+    top = float(np.abs(values[np.isfinite(values)]).max(initial=0))
+    return np.where(np.isinf(values), np.sign(values) * (2 * top + 1), values), top
+
+
+def _back(values: np.ndarray, top: float) -> np.ndarray:
+    return np.where(np.abs(values) > top * (1 + 1e-12), np.copysign(np.inf, values), values)
