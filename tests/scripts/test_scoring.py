@@ -351,6 +351,14 @@ def test_the_printed_summary_names_each_failed_case_and_how_it_counts(cohort, ca
     assert "c: no prediction" in printed
 
 
+def test_a_table_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot be read as a table"):
+        read_cases(tmp_path / "none.csv")
+    (tmp_path / "other.csv").write_text("case,dice\na,1\n")
+    with pytest.raises(InputError, match="has columns case, dice: expected case, patient"):
+        read_cases(tmp_path / "other.csv")
+
+
 def test_real_grids_are_judged_as_monai_judges_them_and_within_a_second_or_so(shared_data, tmp_path):
     """240 x 240 x 155 voxels with float labels; predictions are shifted truths with a false positive."""
     import torch
