@@ -46,7 +46,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInferer):
 
 
 def scans(
-    source: str | os.PathLike,
+    source: str | os.PathLike | None,
     channels: Sequence[str],
     channel_files: Mapping[str, Sequence[str]],
     dataset_dir: str | os.PathLike = ".",
@@ -54,7 +54,7 @@ def scans(
     """The cases of a data list, a folder of cases, the folder of one case, a folder of 4D files, or one 4D file.
 
     Args:
-        source: what the user gave.
+        source: what the user gave; None: no case, for those who only load the bundle.
         channels: the network's channels, in order.
         channel_files: the file name patterns of each channel (`scripts.inputs`).
         dataset_dir: where a data list's paths start; its unlabelled cases are taken, or all if every case has a label.
@@ -62,6 +62,8 @@ def scans(
     Raises:
         InputError: there is no case, or a case lacks a channel.
     """
+    if source is None:
+        return []
     source = Path(source)
     if source.suffix == ".json":
         content = datalist.read(source)

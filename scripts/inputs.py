@@ -65,7 +65,7 @@ def find_cases(
     label = [pattern_to_regex(p) for p in label_files]
     base = root.resolve().parent  # so that the folder of one case matches `{case}/...` too
     cases: dict[str, CaseFiles] = {}
-    for folder, subfolders, names in os.walk(root.resolve()):
+    for folder, subfolders, names in os.walk(root.resolve(), followlinks=True):  # cohorts are often linked together
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             if name.startswith("."):  # macOS leaves ._X.nii.gz beside X.nii.gz
