@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -100,18 +99,20 @@ class PreparedCases(Dataset):
     def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         folder = self.cache_dir / self._name(entry)
         if not folder.is_dir():
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(dir=self.cache_dir, prefix=".writing-"))
+            case = self._prepare(entry)
             try:
-                _write(unfinished, self._prepare(entry))
-                unfinished.rename(folder)
+                self.cache_dir.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=self.cache_dir, prefix=".writing-") as unfinished:
+                    inner = Path(unfinished, folder.name)
+                    inner.mkdir()
+                    _write(inner, case)
+                    inner.rename(folder)
             except OSError as error:
                 if not folder.is_dir():  # another run may have been first
                     raise InputError(
-                        f"the cache {self.cache_dir} cannot be written ({error.strerror}): free space."
+                        f"the cache {self.cache_dir} cannot be written ({error.strerror or error}): free space there,"
+                        " or choose another cache_dir."
                     ) from error
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
         return {"folder": folder}
 
     def _name(self, entry: Mapping[str, Any]) -> str:
