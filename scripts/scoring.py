@@ -91,7 +91,7 @@ def judge(
             patient=entry["patient"],
             label=entry["label"],
             prediction=str(found[entry["case"]]) if entry["case"] in found else None,
-            hint=nearest_names(entry["case"], spare),
+            hint="" if entry["case"] in found else nearest_names(entry["case"], spare),
             probability=str(soft[entry["case"]]) if entry["case"] in soft else None,
             regions=regions,
             known=sorted({*datalist["labels"].values(), *(value for values in regions.values() for value in values)}),
