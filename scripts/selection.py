@@ -38,9 +38,10 @@ class RegionScore(IgniteMetricHandler):
         dice = DiceMetric(include_background=True, reduction="mean_batch", ignore_empty=False)
         super().__init__(metric_fn=dice, output_transform=from_engine(["pred", "label"]), save_details=False)
         self.regions, self.floor = list(regions), floor
-        if weights is not None and set(weights) != set(self.regions):
+        if weights is not None and list(weights) != self.regions:  # in order, since the loss takes them by channel
             raise InputError(
-                f"region_weights names {', '.join(weights)}: expected a weight for each of {', '.join(self.regions)}."
+                f"region_weights names {', '.join(weights)}: expected a weight for each of {', '.join(self.regions)},"
+                " in this order."
             )
         self.weights = [1.0 if weights is None else float(weights[name]) for name in self.regions]
 
