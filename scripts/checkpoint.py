@@ -76,9 +76,10 @@ def save(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     """
     with written_whole(path) as temporary:
         try:
-            torch.save(dict(state), temporary)
+            with temporary.open("wb") as stream:  # torch writes a path's name into the file, and this one is random
+                torch.save(dict(state), stream)
         except RuntimeError as error:  # torch's own word for a full disk
-            raise OSError(str(error).strip().splitlines()[0]) from error
+            raise OSError(str(error.__context__ or error).strip().splitlines()[0]) from error
 
 
 def read_state(path: str | os.PathLike) -> dict[str, Any]:
