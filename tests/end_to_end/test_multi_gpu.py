@@ -27,7 +27,15 @@ def test_two_processes_validate_as_one_would_and_only_the_first_writes(cohort, t
     given = {"datalist": str(tmp_path / "datalist.json"), "dataset_dir": str(cohort.dataset_dir)}
     run_dir = tmp_path / "two"
     files = ["configs/train.yaml", "configs/multi_gpu_train.yaml", "configs/tasks/phantom.yaml"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+    ]
     command += ["run", "training", "--config_file", str(files), "--run_dir", str(run_dir)]
     knobs = {**given, **KNOBS, "max_epochs": 2, "steps_per_epoch": 3, "val_interval": 2, "ema_decay": 0.5}
     command += [part for name, value in knobs.items() for part in (f"--{name}", str(value))]

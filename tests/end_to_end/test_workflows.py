@@ -113,7 +113,9 @@ def test_inference_stands_alone():
     text = Path("configs/inference.yaml").read_text()
     assert "@_meta_" not in text
     assert not re.search(r'"%\w', text)
-    borrowed = [key for key, value in yaml.safe_load(Path("configs/train.yaml").read_text()).items() if "%" in str(value)]
+    borrowed = [
+        key for key, value in yaml.safe_load(Path("configs/train.yaml").read_text()).items() if "%" in str(value)
+    ]
     assert len(borrowed) > 10
 
 

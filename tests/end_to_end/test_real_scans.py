@@ -1,0 +1,74 @@
+"""Real scans go through the same commands: what is learned carries over to a patient that took no part."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import run
+
+from bundle.prepare import prepare
+from scripts.scoring import read_cases
+
+SHORT = {"max_epochs": 1, "val_interval": 1, "overlap": 0.0, "device": "cpu", "filters": [8, 16, 32], "ema_decay": 0.98}
+
+
+def median_dice(folder: Path, region: str) -> float:
+    frame = read_cases(folder / "cases.csv")
+    return float(frame.query("metric == 'dice' and region == @region")["value"].median())
+
+
+def learned(
+    datalist: Path, source: Path, task: str, tmp_path: Path, region: str, **knobs: object
+) -> tuple[float, float]:
+    """Median Dice on the patient held out, of a network that learned nothing and of one that learned for a while."""
+    given = {"datalist": str(datalist), "dataset_dir": str(source)}
+    training = ["configs/train.yaml", f"configs/tasks/{task}.yaml"]
+    scores = []
+    for name, steps, rate in (("random", 1, 0.0), ("trained", 120, 3.0e-3)):
+        amount = {"steps_per_epoch": steps, "learning_rate": rate}
+        run("training", config_file=training, run_dir=str(tmp_path / name), **given, **SHORT, **amount, **knobs)
+        evaluate = ["configs/evaluate.yaml", str(tmp_path / name / "knobs.yaml")]
+        run("evaluating", config_file=evaluate, device="cpu", overlap=0.0, score_workers=1, **given)
+        scores.append(median_dice(tmp_path / name / "evaluation", region))
+    return scores[0], scores[1]
+
+
+@pytest.fixture
+def workflows(at_root, monkeypatch):
+    """The repository's root as working directory; two threads; the workflows' excepthook is taken off afterwards."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+# slow: trains for about a minute on real volumes
+@pytest.mark.slow
+@pytest.mark.usefixtures("workflows")
+def test_glioma_training_beats_the_untrained_network_on_a_patient_it_never_saw(shared_data, tmp_path):
+    source, datalist = shared_data("brats2015"), tmp_path / "datalist.json"
+    prepare(str(source), out=str(datalist), task="brats2015", folds=4, test=0.2, picture=False)
+    more = {"spacing": [4.0, 4.0, 4.0], "patch_size": [32, 32, 32]}
+    before, after = learned(datalist, source, "brats2015", tmp_path, "WT", **more)
+    assert after > before + 0.2, f"untrained {before:.2f}, trained {after:.2f}"
+
+
+# slow: trains for about a minute on real volumes
+@pytest.mark.slow
+@pytest.mark.usefixtures("workflows")
+def test_lesion_training_beats_the_untrained_network_with_a_ten_line_task(shared_data, tmp_path):
+    source, datalist = shared_data("open-ms"), tmp_path / "datalist.json"
+    prepare(str(source), out=str(datalist), task="open_ms", folds=2, picture=False)
+    # the one patient that does not teach is judged; a single epoch leaves it nothing to choose
+    more = {"spacing": [3.0, 3.0, 3.0], "patch_size": [32, 32, 32], "fold": fold_of(datalist, "patient07")}
+    before, after = learned(datalist, source, "open_ms", tmp_path, "lesion", **more)
+    assert after > before + 0.1, f"untrained {before:.2f}, trained {after:.2f}"
+
+
+def fold_of(datalist: Path, patient: str) -> int:
+    return next(e["fold"] for e in json.loads(datalist.read_text())["training"] if e["patient"] == patient)

@@ -1,0 +1,57 @@
+"""The first command of the README keeps its promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from scripts.scoring import read_cases, summary
+
+ROOT = Path(__file__).parents[2]
+
+
+# slow: the whole story takes about a minute on two cores
+@pytest.mark.slow
+def test_smoke_trains_judges_and_segments_in_one_command(tmp_path):
+    out = tmp_path / "smoke"
+    done = subprocess.run(
+        [sys.executable, "-m", "bundle", "smoke", "--out", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    dice = summary(read_cases(out / "evaluation" / "cases.csv"))
+    assert dice.loc["WT", "n"] == 4
+    assert dice.loc["WT", "median"] >= 0.80
+    for step in ("bundle phantom", "bundle prepare", "run training", "run evaluating", "run inferring"):
+        assert f"$ python -m {step}" in done.stdout or f"$ python -m monai.bundle {step}" in done.stdout
+    picture = out / "predictions.png"
+    assert str(picture) in done.stdout
+    assert min(Image.open(picture).size) > 300
+    assert [path.name for path in (out / "predictions").glob("*.nii.gz")] == ["BraTS2021_00016.nii.gz"]
+
+
+def test_smoke_never_writes_into_a_folder_that_holds_something(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    command = [sys.executable, "-m", "bundle", "smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "already holds files" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys, bundle.__main__ as b; b.main(['--help']); assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "smoke" in done.stdout
