@@ -1,4 +1,4 @@
-"""What does a folder of judged cases hold? `cases.csv`, `judged.json` and `lesions.csv` as the tables that pages need."""
+"""What does a folder of judged cases hold? `cases.csv`, `judged.json` and `lesions.csv` as tables for pages."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
     folder = Path(folder)
     if not (folder / "cases.csv").is_file():
         raise InputError(
-            f"{folder} holds no cases.csv: give the folder that `python -m bundle score` or the evaluate workflow wrote."
+            f"{folder} holds no cases.csv: give the folder that `python -m bundle score` or an evaluation wrote."
         )
     rows = read_cases(folder / "cases.csv")
     _check(rows, folder / "cases.csv")

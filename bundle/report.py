@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bundle import evaluations
+from bundle.reporting.sentences import limits, warnings
+from bundle.reporting.words import amount, between, change, count, p_value, share
 from bundle.summaries import LOW, summarise
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
@@ -26,8 +28,8 @@ def report(
 ) -> None:
     """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
 
-    All numbers come from FOLDER/cases.csv, and judged.json beside it if it is there. Pictures of patients need the images
-    as well: give the data list. docs/report.md tells what stands where and why.
+    All numbers come from FOLDER/cases.csv, and judged.json beside it if it is there. Pictures of patients need the
+    images as well: give the data list. docs/report.md tells what stands where and why.
 
     Examples:
         python -m bundle report judged
@@ -51,6 +53,7 @@ def report(
 
     scans = open_scans(evaluation, datalist, dataset_dir, predictions) if datalist else None
     summary = summarise(evaluation, str(title or Path(str(folder)).resolve().name), earlier)
+    summary |= {"warnings": warnings(summary), "limits": limits(summary)}
     examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
     if scans:
         examples = illustrate(evaluation, examples, scans)
@@ -63,42 +66,40 @@ def report(
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the page's first tables and its warnings: a row a region."""
-    from bundle.reporting import words
-    from bundle.reporting.page import warnings
-
+    """Print what stands first on the page: a row a region, failed cases, the comparison, the warnings."""
     console = console or Console()
-    length = summary["units"]["length"]
-    people = f"{words.count(summary['cases'], 'case')} of {words.count(summary['patients'], 'patient')}"
-    table = Table(title=f"{summary['title']}: {people}", box=box.SIMPLE_HEAD, title_justify="left")
+    people = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
+    table = Table(
+        title=f"{summary['title']}: {people}", box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
+    )
     table.add_column("region", overflow="fold")
-    for heading in ("n", "Dice mean", "95 %", "median", "quartiles", "min", *(f"<{limit}" for limit in LOW), "missed"):
+    headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
+    for heading in (*headings, f"HD95\n{summary['units']['length']}"):
         table.add_column(heading, justify="right")
-    table.add_column(f"HD95 {length}", justify="right")
     for region, own in summary["regions"].items():
         dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
         table.add_row(
             region,
             str(own["cases"]),
-            words.share(dice["mean"], 3),
-            words.between(dice["mean_interval"]),
-            words.share(dice["median"], 3),
-            words.between([dice["q1"], dice["q3"]]),
-            words.share(dice["minimum"]),
-            *(str(own[f"dice_below_{limit}"]) for limit in LOW),
+            f"{share(dice['mean'])} {_brackets(dice['mean_interval'])}",
+            f"{share(dice['median'])} {_brackets([dice['q1'], dice['q3']])}",
+            share(dice["minimum"]),
+            str(own[f"dice_below_{LOW[0]}"]),
             str(own["missed"]),
-            words.amount(hd95.get("median")),
+            amount(hd95.get("median")),
         )
     console.print(table)
-    for case, reason in (summary["failed"] | dict.fromkeys(summary["missing"], "no prediction")).items():
-        console.print(f"failed, counts as Dice 0: {case}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
+    lines += [f"no prediction, counts as Dice 0: {case}" for case in summary["missing"]]
     for row in (summary["reference"] or {"differences": []})["differences"]:
         if row["metric"] == "dice":
-            console.print(
-                f"{row['region']}: Dice {words.change(row['difference'])} ({words.between(row['difference_interval'], words.change)})"
-                f" against the reference, p {words.p_value(row['p_holm'])} (Holm)",
-                markup=False,
-                highlight=False,
+            lines.append(
+                f"{row['region']} against the reference: Dice {change(row['difference'])} in the median"
+                f" ({between(row['difference_interval'], change)}), p {p_value(row['p_holm'])} after Holm"
             )
-    for warning in warnings(summary):
-        console.print(f"WARNING: {warning}", markup=False, highlight=False, style="red")
+    for line in [*lines, *(f"WARNING: {text}" for text in summary["warnings"])]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _brackets(pair: Sequence[float] | None) -> str:
+    return "" if pair is None else f"({share(pair[0])}-{share(pair[1])})"

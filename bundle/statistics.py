@@ -1,8 +1,8 @@
 """How sure is a number? Intervals, quantiles and paired tests in which the patient is the unit.
 
 Several cases of a patient are not independent: intervals resample patients, each with all of its cases (the cluster
-bootstrap of Davison and Hinkley, Bootstrap Methods, 1997, 3.8), and tests see one difference a patient. Distances may be
-infinite (one mask empty): an infinite value ranks beyond every finite one, and two of them are equal.
+bootstrap of Davison and Hinkley, Bootstrap Methods, 1997, 3.8), and tests see one difference a patient. Distances may
+be infinite (one mask empty): an infinite value ranks beyond every finite one, and two of them are equal.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy import stats
 SEED = 0
 RESAMPLES = 9999
 LEVEL = 0.95
+FEWEST = 5  # patients that an interval is made of
 ENOUGH = 50  # patients; below, bootstrap intervals are too narrow
 
 Interval = tuple[float, float] | None
@@ -39,7 +40,7 @@ class Paired(NamedTuple):
 def mean_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
     """The 95 % interval of the mean over cases (BCa bootstrap over patients); None where there is none.
 
-    There is none for fewer than two patients, for values that are all the same, and for infinite values.
+    There is none for fewer than five patients, for values that are all the same, and for infinite values.
     """
     values = np.asarray(values, float)
     return None if np.isinf(values).any() else _bootstrap(values, patients, np.mean, np.nanmean, "BCa")
@@ -68,7 +69,7 @@ def paired(this: Sequence[float], other: Sequence[float], patients: Sequence[str
     this, other = np.asarray(this, float), np.asarray(other, float)
     with np.errstate(invalid="ignore"):
         difference = np.where(this == other, 0.0, this - other)  # so that inf - inf is no difference
-    finite, top = _ranked(difference)
+    finite, _ = _ranked(difference)
     by_patient = pd.Series(finite).groupby(np.asarray(patients)).median()
     return Paired(
         cases=len(difference),
@@ -103,7 +104,7 @@ def share_interval(hits: int, of: int) -> Interval:
 def _bootstrap(values: np.ndarray, patients: Sequence[str], plain, padded, method: str) -> Interval:
     """Resample patients, each with all of its cases: one row a patient, padded with NaN."""
     groups = [group.to_numpy() for _, group in pd.Series(values).groupby(np.asarray(patients))]
-    if len(groups) < 2 or np.ptp(values) == 0:
+    if len(groups) < FEWEST or np.ptp(values) == 0:
         return None
     table = np.full((len(groups), max(map(len, groups))), np.nan)
     for row, group in zip(table, groups, strict=True):

@@ -1,19 +1,21 @@
-"""Which numbers does an evaluation come down to? `summary.json`, which the report, the terminal and the model card quote.
+"""Which numbers does an evaluation come down to? `summary.json`, which page, terminal and model card quote.
 
-Its form is in `bundle/reporting/summary.schema.json`. It is strict JSON: an infinite number is the text "inf" or "-inf",
-and null is what is not known.
+Its form is in `bundle/reporting/summary.schema.json`. It is strict JSON: an infinite number is the text "inf" or
+"-inf", and null is what is not known.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
-from bundle.evaluations import Evaluation
+from bundle.evaluations import FAILED_VALUES, Evaluation
 from bundle.statistics import (
     ENOUGH,
     RESAMPLES,
@@ -44,6 +46,7 @@ def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None =
     """
     scores = evaluation.scores
     ranking = rank(evaluation)
+    regions = tqdm(evaluation.regions, desc="drawing patients for intervals", unit="region", leave=False)
     summary = {
         "schema": SCHEMA,
         "title": title,
@@ -59,7 +62,7 @@ def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None =
         "versions": dict(evaluation.judged.get("versions", {})),
         "datalist": evaluation.judged.get("datalist"),
         "about": {k: v for k, v in evaluation.judged.get("about", {}).items() if k != "patients"},
-        "regions": {region: _region(evaluation, region) for region in evaluation.regions},
+        "regions": {region: _region(evaluation, region) for region in regions},
         "calibration": _calibration(evaluation),
         "worst": list(ranking.head(WORST)["case"]),
         "typical": typical(ranking),
@@ -103,8 +106,8 @@ def compare(evaluation: Evaluation, reference: Evaluation) -> dict[str, Any]:
     both = evaluation.scores.merge(reference.scores, on=["case", "region"], suffixes=("", "_other"))
     if not len(both):
         raise InputError(
-            f"{evaluation.folder} and {reference.folder} have no case and region in common: give an evaluation of the same"
-            " patients."
+            f"{evaluation.folder} and {reference.folder} have no case and region in common: give an evaluation of the"
+            " same patients."
         )
     if (evaluation.length, evaluation.volume) != (reference.length, reference.volume):
         raise InputError(
@@ -117,8 +120,8 @@ def compare(evaluation: Evaluation, reference: Evaluation) -> dict[str, Any]:
         row = off.iloc[0]
         raise InputError(
             f"case {row['case']} has {row['volume_truth']:g} {evaluation.volume} of {row['region']} here and"
-            f" {row['volume_truth_other']:g} in {reference.folder}: they were judged against different labels; judge both"
-            " with the same data list."
+            f" {row['volume_truth_other']:g} in {reference.folder}: they were judged against different labels; judge"
+            " both with the same data list."
         )
     regions = [region for region in evaluation.regions if (both["region"] == region).any()]
     rows = []
@@ -181,13 +184,14 @@ def _spread(own: pd.DataFrame, metric: str, unit: str) -> dict[str, Any]:
     values = own[metric].to_numpy()
     p5, q1, median, q3, p95 = quantiles(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     infinite = int(np.isinf(values).sum())
+    patients = own["patient"] if metric in FAILED_VALUES else []  # scores have intervals; volumes and counts need none
     return {
         "unit": unit,
         "cases": len(values),
         "mean": float(values.mean()) if not infinite else None,
-        "mean_interval": mean_interval(values, own["patient"]),
+        "mean_interval": mean_interval(values, patients) if len(patients) else None,
         "median": median,
-        "median_interval": median_interval(values, own["patient"]),
+        "median_interval": median_interval(values, patients) if len(patients) else None,
         "q1": q1,
         "q3": q3,
         "p5": p5,
@@ -257,7 +261,7 @@ def lesion_bins(unit: str) -> list[tuple[float, float]]:
     """The volume classes of lesions, each above its first and up to its second number, in `unit`."""
     scale = 1000 if unit == "pixel" else 1
     edges = [edge * scale for edge in LESION_BINS]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _third(own: pd.DataFrame) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Where was a patient outlined wrongly? Three planes through the worst error, with truth, prediction and what differs.
 
-The worst error is the voxel deepest inside what is wrong: the thickest part that was missed or added. Planes are shown as
-radiologists see them (the patient's right on the left) where the file says how it lies.
+The worst error is the voxel deepest inside what is wrong: the thickest part that was missed or added. Planes are shown
+as radiologists see them (the patient's right on the left) where the file says how it lies.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def open_scans(
     folder = predictions or evaluation.judged.get("predictions")
     if not folder or not Path(folder).is_dir():
         raise InputError(
-            f"the predictions {folder or ''} are not there: give their folder with --predictions, or leave out --datalist"
-            " to report without pictures."
+            f"the predictions {folder or ''} are not there: give their folder with --predictions, or leave out"
+            " --datalist to report without pictures."
         )
     return Scans(content, Path(dataset_dir or Path(datalist).parent), Path(folder))
 
@@ -130,7 +130,8 @@ def _sentence(row: Any, unit: str) -> str:
         return f"{row.region}: misses all {amount(row.volume_fn)} {unit}"
     if row.note == "hallucinated":
         return f"{row.region}: adds {amount(row.volume_fp)} {unit} where there is none"
-    return f"{row.region}: misses {amount(row.volume_fn)} {unit}, adds {amount(row.volume_fp)} {unit} (Dice {share(row.dice)})"
+    missed, added = (f"{amount(value)} {unit}" for value in (row.volume_fn, row.volume_fp))
+    return f"{row.region}: misses {missed}, adds {added} (Dice {share(row.dice)})"
 
 
 def _illustrated(
@@ -287,7 +288,7 @@ def _range(seen: np.ndarray) -> slice:
 
 
 def _radiological(plane: np.ndarray) -> np.ndarray:
-    """A plane [right or front, front or up] as [row from the top, column]; the patient's right, or front, at the left."""
+    """A plane [right or front, front or up] as [row from the top, column]; right, or front, at the left."""
     return plane[::-1, ::-1].T
 
 
@@ -302,7 +303,7 @@ def _outline(cell: Axes, mask: np.ndarray, colour: str, extent: tuple[float, ...
 
 def _fill(cell: Axes, mask: np.ndarray, colour: str, extent: tuple[float, ...]) -> None:
     painted = np.zeros((*mask.shape, 4))
-    painted[mask] = to_rgba(colour, 0.55)
+    painted[mask] = to_rgba(colour, 0.6)
     cell.imshow(painted, extent=extent, interpolation="nearest")
 
 

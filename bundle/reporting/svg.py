@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from xml.etree import ElementTree
 
 from matplotlib import rc_context
@@ -28,7 +29,7 @@ class Ink:
     GRID = "#d1d2d3"
     ACCENT = "#0171b1"
     SECOND = "#d15e01"
-    NAMES = {TEXT: "--ink", SOFT: "--soft", GRID: "--line", ACCENT: "--accent", SECOND: "--second"}
+    NAMES: ClassVar = {TEXT: "--ink", SOFT: "--soft", GRID: "--line", ACCENT: "--accent", SECOND: "--second"}
 
 
 STYLE = {

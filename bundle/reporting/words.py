@@ -14,13 +14,26 @@ NAMES = {  # what a reader calls the metrics
     "hd95": "HD95",
     "hd100": "Hausdorff",
     "assd": "ASSD",
+    "volume_truth": "True volume",
+    "volume_prediction": "Predicted volume",
+    "volume_error": "Volume error",
+    "volume_error_absolute": "Volume error without its sign",
+    "volume_error_relative": "Relative volume error",
+    "volume_fp": "Added volume",
+    "volume_fn": "Missed volume",
+    "lesions_tp": "Lesions found",
+    "lesions_fp": "False lesions",
+    "lesions_fn": "Missed lesions",
     "lesion_f1": "Lesion F1",
+    "lesionwise_dice_brats2023": "Lesion-wise Dice, BraTS 2023",
+    "lesionwise_hd95_brats2023": "Lesion-wise HD95, BraTS 2023",
     "panoptic_quality": "Panoptic quality",
     "ece": "Calibration error (ECE)",
     "brier": "Brier score",
 }
+MINUS = "\u2212"
 SIGNS = {"cm2": "cm²"}
-NOTHING = "–"
+NOTHING = "\u2013"  # an en dash
 
 
 def name(metric: str, unit: str = "mm") -> str:
@@ -48,12 +61,17 @@ def share(value: Any, places: int = 2) -> str:
     return f"{value:.{places}f}"
 
 
+def share3(value: Any) -> str:
+    """The same with three places, for tables."""
+    return share(value, 3)
+
+
 def amount(value: Any, signed: bool = False) -> str:
     """A length, area or volume: about three digits, ∞ for inf."""
     value = _number(value)
     if value is None:
         return NOTHING
-    plus = "+" if signed and value > 0 else "−" if value < 0 else ""
+    plus = "+" if signed and value > 0 else MINUS if value < 0 else ""
     size = abs(value)
     if math.isinf(size):
         return f"{plus}∞"
@@ -61,10 +79,18 @@ def amount(value: Any, signed: bool = False) -> str:
     return f"{plus}{size:,.{places}f}".replace(",", "\u202f")
 
 
+def signed(value: Any) -> str:
+    """The same with a plus where it is above 0."""
+    return amount(value, signed=True)
+
+
 def change(value: Any) -> str:
     """A difference of two numbers between 0 and 1, with its sign."""
     value = _number(value)
-    return NOTHING if value is None else f"{value:+.3f}".replace("-", "−")
+    if value is None:
+        return NOTHING
+    written = f"{value:+.3f}"
+    return written[1:] if float(written) == 0 else written.replace("-", MINUS)
 
 
 def between(pair: Sequence[Any] | None, write: Any = share) -> str:
@@ -88,6 +114,12 @@ def listed(items: Sequence[str], most: int = 8) -> str:
     if len(items) > most:
         items = [*items[: most - 1], f"{len(items) - most + 1} more"]
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def whole(value: Any) -> str:
+    """A count that came through a table of numbers."""
+    value = _number(value)
+    return NOTHING if value is None else f"{value:.0f}"
 
 
 def _number(value: Any) -> float | None:

@@ -1,0 +1,151 @@
+"""What does a summary say in plain words? What must be known first, what was found, and what it cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bundle.reporting.words import count, listed, name, share, share3
+from bundle.statistics import ENOUGH
+from bundle.summaries import LOW
+
+ROLE_WARNINGS = {
+    "taught": "taught the network: their scores say how well it remembers, and nothing about new patients.",
+    "chose": "chose the checkpoint or the settings: their scores are higher than those of new patients will be.",
+}
+PARTS = {
+    "test": "test: the patients set aside",
+    "labelled": "labelled: every case with a label",
+    "validation": "validation: the fold that training leaves out",
+}
+
+RULES = {"border": "Border", "empties": "Empty masks", "connectivity": "Voxels of a lesion touch"}
+
+
+def part(summary: Mapping[str, Any]) -> str:
+    """Which part of the data list was judged."""
+    if not summary["part"]:
+        return "not known: there is no judged.json"
+    kind, _, fold = summary["part"].partition(" ")
+    return f"{PARTS.get(kind, kind)} {fold}".strip()
+
+
+def meanings(judged: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
+    """What each number means, as far as judged.json says."""
+    told = judged.get("definitions", {})
+    said = [(name(metric, length), meaning) for metric, meaning in told.get("metrics", {}).items()]
+    said += [(heading, told[key]) for key, heading in RULES.items() if key in told]
+    if "lesion_found_iou" in told:
+        said.append(("A lesion is found", f"where a predicted one has an IoU over {told['lesion_found_iou']} with it"))
+    if rule := told.get("brats2023"):
+        said.append(
+            (
+                "Rule of BraTS 2023",
+                f"{rule['dilations']} dilations; true lesions up to {rule['smallest']} mm³ left out; {rule['penalty']}"
+                " mm"
+                " for a missed or false one",
+            )
+        )
+    return said
+
+
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before the first number."""
+    used = summary["roles"] or {}
+    return [
+        f"{len(used[role])} of {count(summary['patients'], 'judged patient')} {text}"
+        for role, text in ROLE_WARNINGS.items()
+        if used.get(role)
+    ]
+
+
+def findings(summary: Mapping[str, Any]) -> list[str]:
+    """The page in a few sentences."""
+    regions = summary["regions"]
+    medians = [f"{share(own['metrics']['dice']['median'])} for {region}" for region, own in regions.items()]
+    low = [f"{own[f'dice_below_{LOW[0]}']} of {own['cases']} for {region}" for region, own in regions.items()]
+    said = [
+        f"The median Dice is {listed(medians, len(medians))}.",
+        f"Cases with a Dice below {LOW[0]}: {listed(low, len(low))}.",
+    ]
+    for note, text in (("missed", "Missed altogether"), ("hallucinated", "Drawn where there is none")):
+        numbers = [f"{region} in {count(own[note], 'case')}" for region, own in regions.items() if own[note]]
+        if numbers:
+            said.append(f"{text}: {listed(numbers, len(numbers))}.")
+    if lost := _lost(summary):
+        said.append(f"{count(lost, 'case')} could not be judged and {'counts' if lost == 1 else 'count'} as Dice 0.")
+    return said
+
+
+def limits(summary: Mapping[str, Any]) -> list[str]:
+    """What these numbers cannot say."""
+    return list(_limits(summary))
+
+
+def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
+    patients, cases, lost = summary["patients"], summary["cases"], _lost(summary)
+    if patients < ENOUGH:
+        yield (
+            f"{count(patients, 'patient')} {'is' if patients == 1 else 'are'} few. Below {ENOUGH}, bootstrap intervals"
+            " are too narrow, and two systems must differ much before the difference can be told from chance."
+        )
+    else:
+        yield (
+            f"{patients} patients give intervals that can be trusted roughly; one that is a hundredth wide takes 100 to"
+            " 200 of them (El Jurdi et al. 2023)."
+        )
+    if summary["roles"] is None:
+        yield (
+            "It is not written down whether these patients took part in training or in choosing the checkpoint. If they"
+            " did, the scores are too high."
+        )
+    yield (
+        "Other scanners, hospitals, treatments or kinds of tumour can give quite different scores, and nothing here"
+        " tells how different."
+    )
+    yield (
+        "The truth is what one reading drew, and experts differ too: for gliomas, Menze et al. (2015) found a Dice of"
+        " 0.74 to 0.85 between human raters, by another protocol. Above such a number, a higher score means more of"
+        " this reading's habits. A second rater's masks can be judged as well, and given as the reference."
+    )
+    if cases > patients:
+        yield (
+            f"{cases} cases come from {count(patients, 'patient')}. Tables count cases. Intervals draw patients, each"
+            " with all of its cases, since scans of one patient are alike; the limits of agreement do not allow for"
+            " that."
+        )
+    if lost:
+        yield (
+            f"{count(lost, 'failed case')} {'counts' if lost == 1 else 'count'} as an empty prediction: Dice 0, no"
+            " distance. Volumes and lesions are not known without a mask, so the parts about these leave"
+            f" {'it' if lost == 1 else 'them'} out and look better than they should."
+        )
+    absent = [
+        f"{region} in {count(own['absent'], 'case')} (mean Dice of the others"
+        f" {share3(own['dice_mean_without_absent'])})"
+        for region, own in summary["regions"].items()
+        if own["absent"]
+    ]
+    if absent:
+        yield f"What is neither there nor drawn counts as Dice 1 and distance 0: {listed(absent, len(absent))}."
+    metrics = {metric for own in summary["regions"].values() for metric in own["metrics"]}
+    if "nsd_2mm" in metrics:
+        length = summary["units"]["length"]
+        yield (
+            f"NSD 2 {length} is the share of the borders that lie within 2 {length} of each other. It means something"
+            f" for voxels of up to 1 {length}; with larger ones it measures the grid."
+        )
+    if "lesionwise_dice_brats2023" in metrics:
+        yield (
+            "Lesion-wise scores follow the rule of BraTS 2023; the tools of other years give other numbers for the same"
+            " masks."
+        )
+    if summary["reference"]:
+        yield (
+            "The comparison is of two sets of masks on the same cases. Training either system once more would give"
+            " other masks, and the test does not know by how much."
+        )
+
+
+def _lost(summary: Mapping[str, Any]) -> int:
+    return len(summary["failed"]) + len(summary["missing"])
