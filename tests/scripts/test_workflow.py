@@ -1,0 +1,161 @@
+"""Is a mistyped knob refused with the right one, and no real one mistaken for it, before a workflow starts?"""
+
+import sys
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from scripts import workflow
+from scripts.errors import InputError, report_and_exit, sentence_of
+
+WORKFLOWS = ("train", "evaluate", "inference")
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_no_knob_of_a_workflow_is_unused_with_any_task(read_config, at_root, name):
+    tasks = sorted(path.name for path in (at_root / "configs" / "tasks").glob("*.yaml"))
+    assert len(tasks) >= 8
+    for task in [None, *tasks]:
+        files = [f"configs/{name}.yaml", *([f"configs/tasks/{task}"] if task else [])]
+        workflow.refuse_unused(read_config(*files).config)
+
+
+def test_no_knob_is_unused_with_any_recipe_on_one_or_several_processes(read_config, at_root):
+    recipes = sorted(path.name for path in (at_root / "configs" / "recipes").glob("*.yaml"))
+    assert len(recipes) >= 3
+    for recipe in recipes:
+        for more in ([], ["configs/multi_gpu_train.yaml"]):
+            files = ["configs/train.yaml", *more, "configs/tasks/brats.yaml", f"configs/recipes/{recipe}"]
+            workflow.refuse_unused(read_config(*files).config)
+
+
+def test_what_a_run_leaves_for_inference_is_used_by_evaluation_and_inference(small_train, read_config):
+    folder = small_train().get_parsed_content("folder")
+    folder.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
+    for name in ("evaluate", "inference"):
+        config = read_config(f"configs/{name}.yaml", str(folder.path / "knobs.yaml"))
+        workflow.refuse_unused(config.config)
+        assert config["min_component_ml"] == {"WT": 0.1}
+        assert config["filters"] == [4, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "typo", "meant"),
+    [
+        ("train", "learning_rat", "learning_rate"),
+        ("train", "patchsize", "patch_size"),
+        ("train", "Fold", "fold"),
+        ("evaluate", "data_list", "datalist"),
+        ("inference", "over_lap", "overlap"),
+        ("inference", "outputdir", "output_dir"),
+    ],
+)
+def test_a_mistyped_knob_is_refused_with_the_nearest_one(read_config, name, typo, meant):
+    config = read_config(f"configs/{name}.yaml", **{typo: 1})
+    with pytest.raises(InputError, match=rf"no knob '{typo}' in this workflow: .*did you mean {meant}\b"):
+        workflow.refuse_unused(config.config)
+
+
+def test_a_knob_that_is_near_to_none_is_refused_all_the_same(read_config):
+    config = read_config("configs/inference.yaml", qqqqqq=1)
+    with pytest.raises(InputError, match=r"no knob 'qqqqqq' in this workflow: nothing refers to it\.$"):
+        workflow.refuse_unused(config.config)
+
+
+def test_a_knob_of_training_is_refused_by_inference(read_config):
+    with pytest.raises(InputError, match="no knob 'learning_rate'"):
+        workflow.refuse_unused(read_config("configs/inference.yaml", learning_rate=1.0).config)
+
+
+def test_beginning_refuses_a_mistyped_knob_and_makes_errors_plain(read_config):
+    config = read_config("configs/inference.yaml", input="somewhere", learning_rate=1.0)
+    with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
+        config.get_parsed_content("initialize")
+    assert "no knob 'learning_rate'" in sentence_of(caught.value)
+    assert sys.excepthook is report_and_exit
+
+
+def test_the_running_config_has_the_overrides_and_the_resolved_macros(read_config):
+    config = read_config("configs/train.yaml", "configs/tasks/phantom.yaml", learning_rate=0.5)
+    config.update({"seen": "$workflow.running_config()"})
+    seen = config.get_parsed_content("seen")
+    assert seen["learning_rate"] == 0.5
+    assert seen["network_def"]["_target_"] == "DynUNet"
+    assert seen["patch_size"] == [32, 32, 32]
+    assert "_meta_" not in seen
+
+
+def test_the_running_config_is_there_for_components_too():
+    config = ConfigParser({"knob": 7, "config": {"_target_": "scripts.workflow.running_config"}, "_meta_": {"a": 1}})
+    assert config.get_parsed_content("config")["knob"] == 7
+
+
+def test_there_is_no_running_config_outside_of_a_config():
+    with pytest.raises(RuntimeError, match="outside a config"):
+        workflow.running_config()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
+def test_a_device_that_is_none_is_refused(device):
+    with pytest.raises(InputError, match=f"device is '{device}': expected cpu, cuda or cuda:N"):
+        workflow.check_device(device)
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_what_to_do():
+    workflow.check_device("cpu")
+    workflow.check_device(torch.device("cpu"))
+    absent = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(InputError, match=rf"device is {absent}, but this machine has .*--device cpu"):
+        workflow.check_device(absent)
+
+
+def test_without_a_gpu_the_cpu_is_the_default(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert workflow.default_device() == "cpu"
+    assert workflow.local_device() == "cpu"
+
+
+def test_each_process_takes_its_own_gpu_or_says_that_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert workflow.local_device() == "cuda:1"
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match="device is cuda:2, but this machine has 2 CUDA devices"):
+        workflow.local_device()
+
+
+def test_several_processes_need_torchrun(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(InputError, match="start it by `torchrun"):
+        workflow.join_processes()
+
+
+def test_a_process_that_torchrun_started_joins_the_group(monkeypatch):
+    environment = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in {**environment, "GLOO_SOCKET_IFNAME": "lo"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    workflow.join_processes()
+    try:
+        assert torch.distributed.get_world_size() == 1
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_knob_without_a_default_must_be_given():
+    workflow.require_all(datalist="list.json", fold=0)
+    with pytest.raises(InputError, match="input is not given: add --input"):
+        workflow.require_all(datalist="list.json", input=None)
+
+
+def test_the_summary_tells_what_was_made(capsys):
+    network = torch.nn.Linear(10, 100)
+    network.bias.requires_grad = False
+    workflow.summary(network, batch_size=2, run_dir="runs/x")
+    printed = capsys.readouterr().out
+    assert "Linear, 1,000 weights to learn" in printed
+    assert "batch size" in printed
+    assert "runs/x" in printed
