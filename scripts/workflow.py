@@ -25,14 +25,17 @@ GIVEN = ("_meta_", "handlers", "save_execute_config", "tracking_uri", "experimen
 REFERENCE = re.compile(r"@(\w+)")
 
 
-def begin() -> None:
+def begin(workflow: str) -> None:
     """Start a workflow: from here on wrong input ends in one sentence, and every knob is one that exists.
+
+    Args:
+        workflow: the workflow's own file, whose knobs exist even where a recipe has replaced what refers to them.
 
     Raises:
         InputError: a top-level key is used by nothing, which is what a mistyped override looks like.
     """
     speak_plainly()
-    refuse_unused(running_config())
+    refuse_unused(running_config(), ConfigParser.load_config_file(workflow))
 
 
 def running_config() -> dict[str, Any]:
@@ -53,19 +56,38 @@ def running_config() -> dict[str, Any]:
     raise RuntimeError("running_config() was called outside a config")
 
 
-def refuse_unused(config: Mapping[str, Any]) -> None:
+def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
     """MONAI accepts any override and ignores what nothing refers to; a mistyped knob is such a key.
+
+    Args:
+        config: the whole config as it runs.
+        own: the top-level keys of the workflow's own file.
 
     Raises:
         InputError: names the key and the nearest knobs.
     """
     sections = {p["id"].split("::")[0] for p in (*TrainProperties.values(), *InferProperties.values())}
-    used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | sections | {*RUN_IDS, *TOLD, *GIVEN}
+    used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | sections
+    used |= {*RUN_IDS, *TOLD, *GIVEN, *own}
     for key in config:
         if key not in used:
             near = difflib.get_close_matches(key, [k for k in config if k in used], n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
             raise InputError(f"there is no knob '{key}' in this workflow: nothing refers to it{hint}")
+
+
+def as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]:
+    """A section of the running config and all that it refers to, as they are written rather than what they make.
+
+    So that a run can hand its network on, whatever a recipe has put there. Items named in `without` are left out.
+    """
+    config, found, waiting = running_config(), {}, [name]
+    while waiting:
+        key = waiting.pop(0)
+        if key in config and key not in found and key not in without:
+            found[key] = config[key]
+            waiting += [reference for text in _texts(config[key]) for reference in REFERENCE.findall(text)]
+    return found
 
 
 def check_device(device: str | torch.device) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_net_in_out
 
 from scripts.workflow import refuse_unused
 
@@ -135,3 +135,26 @@ def test_supervision_heads_change_training_alone(small_train):
     patch = torch.zeros(1, 4, 16, 16, 16)
     assert trained.train()(patch).shape == (1, 2, 3, 16, 16, 16)
     assert trained.eval()(patch).shape == (1, 3, 16, 16, 16)
+
+
+@pytest.mark.usefixtures("at_root")
+def test_a_network_that_a_recipe_brings_is_handed_on_to_inference(cohort, tmp_path):
+    recipe = {
+        "deep_supervision": False,
+        "width": 4,
+        "network_def": {
+            "_target_": "BasicUNet",
+            "spatial_dims": 3,
+            "in_channels": "$len(@channels)",
+            "out_channels": "$len(@regions)",
+            "features": "$[@width] * 6",
+        },
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    given = {"dataset_dir": str(cohort.dataset_dir), "device": "cpu", "overlap": 0.0}
+    short = {"max_epochs": 1, "steps_per_epoch": 1, "patch_size": [32, 32, 32], "verify_hashes": False}
+    files = ["configs/train.yaml", "configs/tasks/phantom.yaml", str(tmp_path / "recipe.yaml")]
+    run("training", config_file=files, datalist=str(cohort.datalist), run_dir=str(tmp_path / "run"), **given, **short)
+    files = ["configs/inference.yaml", str(tmp_path / "run" / "knobs.yaml")]
+    run("inferring", config_file=files, input=str(cohort.datalist), output_dir=str(tmp_path / "masks"), **given)
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 1
