@@ -60,7 +60,7 @@ def scans(
         dataset_dir: where a data list's paths start; its unlabelled cases are taken, or all if every case has a label.
 
     Raises:
-        InputError: there is no case, or a case lacks a channel.
+        InputError: there is no case, a case lacks a channel, or two masks would have the same name.
     """
     if source is None:
         return []
@@ -76,11 +76,16 @@ def scans(
     found = [case for case in find_cases(source, channel_files) if case.images]
     if found:
         return [{"image": require_channels(case, channels, channel_files), "case": case.case} for case in found]
-    files = [path for path in sorted(source.iterdir()) if path.name.endswith(NIFTI)]
+    files: dict[str, Path] = {}
+    for path in sorted(source.iterdir()):
+        if not path.name.endswith(NIFTI) or path.name.startswith("."):  # macOS leaves ._X.nii.gz beside X.nii.gz
+            continue
+        if (first := files.setdefault(_stem(path), path)) != path:
+            raise InputError(f"{first} and {path} would both become {_stem(path)}.nii.gz: rename one of them.")
     if not files:
         patterns = ", ".join(pattern for several in channel_files.values() for pattern in several)
         raise InputError(f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI a case.")
-    return [{"image": str(path), "case": _stem(path)} for path in files]
+    return [{"image": str(path), "case": case} for case, path in files.items()]
 
 
 def not_yet_done(
@@ -89,7 +94,7 @@ def not_yet_done(
     """The cases whose mask is not in `output_dir` yet.
 
     Raises:
-        InputError: masks are there and `resume` is off, or there is nothing left to do.
+        InputError: masks are there and `resume` is off.
     """
     left = [dict(case) for case in cases if not mask_path(output_dir, case["case"]).exists()]
     done = len(cases) - len(left)

@@ -1,0 +1,364 @@
+"""Does a scan of any kind become a mask on its own grid, and is nothing overwritten, skipped or half-written?"""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from monai.inferers import SlidingWindowInferer
+
+from scripts.errors import InputError
+from scripts.inference import MaskSaver, MirroringSlidingWindowInferer, mask_path, not_yet_done, scans
+
+# ---- mirror images -------------------------------------------------------------------------------------------------
+
+
+def lopsided(dims: int) -> torch.nn.Module:
+    """A small network whose weights are not symmetric."""
+    torch.manual_seed(0)
+    convolution = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[dims]
+    return torch.nn.Sequential(convolution(2, 4, 3, padding=1), torch.nn.ReLU(), convolution(4, 3, 3, padding=1)).eval()
+
+
+WINDOWS = {"roi_size": 8, "sw_batch_size": 2, "overlap": 0.25, "mode": "gaussian"}
+
+
+@pytest.mark.parametrize(("dims", "passes"), [(2, 4), (3, 8)])
+@pytest.mark.parametrize("size", [8, 12], ids=["one window", "several windows"])
+def test_mirroring_averages_the_logits_of_every_mirror_image(dims, passes, size):
+    network, scan = lopsided(dims), torch.randn(1, 2, *[size] * dims)
+    plain = SlidingWindowInferer(**WINDOWS)
+    axes = range(2, 2 + dims)
+    mirrors = [[axis for bit, axis in enumerate(axes) if number >> bit & 1] for number in range(2**dims)]
+    with torch.no_grad():
+        images = [plain(scan.flip(m) if m else scan, network) for m in mirrors]
+        expected = sum(image.flip(m) if m else image for image, m in zip(images, mirrors, strict=True)) / len(mirrors)
+        averaged = MirroringSlidingWindowInferer(**WINDOWS, tta=True)(scan, network)
+        assert len(mirrors) == passes
+        assert torch.allclose(averaged, expected, atol=1e-5)
+        assert not torch.allclose(averaged, images[0], atol=1e-3)
+
+
+def test_what_is_averaged_does_not_care_for_left_and_right():
+    network, scan = lopsided(3), torch.randn(1, 2, 8, 8, 8)
+    infer = MirroringSlidingWindowInferer(**WINDOWS, tta=True)
+    with torch.no_grad():
+        assert torch.allclose(infer(scan.flip(2), network), infer(scan, network).flip(2), atol=1e-5)
+
+
+def test_without_mirroring_each_window_is_seen_once():
+    network, scan = lopsided(3), torch.randn(1, 2, 12, 8, 8)
+    with torch.no_grad():
+        once = MirroringSlidingWindowInferer(**WINDOWS)(scan, network)
+        assert torch.equal(once, SlidingWindowInferer(**WINDOWS)(scan, network))
+
+
+# ---- what is to be segmented ---------------------------------------------------------------------------------------
+
+CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
+FILES = {"T1": ["{case}/{case}_t1.nii*"], "T1c": ["{case}/{case}_t1ce.nii*"], "T2": ["{case}/{case}_t2.nii*"],
+         "FLAIR": ["{case}/{case}_flair.nii*"]}  # fmt: skip
+
+
+def found(source, **others) -> list[dict]:
+    return scans(source, CHANNELS, FILES, **others)
+
+
+def names(cases: list[dict]) -> list[str]:
+    return [case["case"] for case in cases]
+
+
+def test_a_folder_of_patients_is_all_of_them_with_channels_in_order(cohort):
+    cases = found(cohort.dataset_dir)
+    assert names(cases) == [f"BraTS2021_{k:05d}" for k in range(5)]
+    assert [name.rsplit("_", 1)[1] for name in cases[0]["image"]] == [
+        f"{c}.nii.gz" for c in ("t1", "t1ce", "t2", "flair")
+    ]
+    assert cases[0].keys() == {"image", "case"}  # a label beside a scan must not be looked at
+
+
+def test_the_folder_of_one_patient_is_that_patient(cohort):
+    assert names(found(cohort.dataset_dir / "BraTS2021_00002")) == ["BraTS2021_00002"]
+
+
+def test_patients_that_are_linked_together_are_found(cohort, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "BraTS2021_00001").symlink_to(cohort.dataset_dir / "BraTS2021_00001")
+    assert names(found(tmp_path / "linked")) == ["BraTS2021_00001"]
+
+
+def test_a_data_list_is_its_cases_without_a_label_or_all_of_them(cohort, tmp_path):
+    assert names(found(cohort.datalist, dataset_dir=cohort.dataset_dir)) == ["BraTS2021_00004"]
+    content = json.loads(cohort.datalist.read_text())
+    content["testing"] = []
+    (tmp_path / "labelled.json").write_text(json.dumps(content))
+    cases = found(tmp_path / "labelled.json", dataset_dir=cohort.dataset_dir)
+    assert len(cases) == 4
+    assert all("label" not in case for case in cases)
+    assert cases[0]["image"][0].startswith(str(cohort.dataset_dir))
+
+
+def test_one_4d_file_is_one_case_named_after_it(tmp_path):
+    (tmp_path / "BRATS_001.nii.gz").write_text("")
+    expected = [{"image": str(tmp_path / "BRATS_001.nii.gz"), "case": "BRATS_001"}]
+    assert found(tmp_path / "BRATS_001.nii.gz") == expected
+
+
+def test_a_folder_of_4d_files_is_a_case_each(tmp_path):
+    for name in ("b.nii.gz", "a.nii", "readme.txt", "._a.nii"):  # macOS leaves the last beside a.nii
+        (tmp_path / name).write_text("")
+    assert names(found(tmp_path)) == ["a", "b"]
+
+
+def test_two_files_whose_masks_would_have_one_name_are_refused(tmp_path):
+    for name in ("a.nii.gz", "a.nii"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match=r"a\.nii and .*a\.nii\.gz would both become a\.nii\.gz"):
+        found(tmp_path)
+
+
+def test_a_missing_modality_ends_before_anything_is_segmented(cohort, tmp_path):
+    shutil.copytree(cohort.dataset_dir, tmp_path / "patients")
+    (tmp_path / "patients" / "BraTS2021_00003" / "BraTS2021_00003_t2.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"case BraTS2021_00003 lacks channel T2: expected .*_t2"):
+        found(tmp_path / "patients")
+
+
+def test_a_source_that_is_not_there_or_holds_no_scan_says_what_was_expected(tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist: give a folder of patients, one scan, or a data list"):
+        found(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"holds no scan: expected files like \{case\}/\{case\}_t1\.nii"):
+        found(tmp_path)
+
+
+def test_a_bundle_can_be_loaded_without_any_input():
+    assert found(None) == []
+
+
+# ---- what is done already ------------------------------------------------------------------------------------------
+
+TWO = [{"case": "a", "image": "a.nii"}, {"case": "b", "image": "b.nii"}]
+
+
+def test_masks_that_are_there_are_not_overwritten(tmp_path):
+    assert not_yet_done(TWO, tmp_path, resume=False) == TWO
+    mask_path(tmp_path, "a").write_text("")
+    with pytest.raises(InputError, match=r"already holds masks of 1 of 2 cases: .*--resume"):
+        not_yet_done(TWO, tmp_path, resume=False)
+
+
+def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
+    mask_path(tmp_path, "a").write_text("")
+    assert names(not_yet_done(TWO, tmp_path, resume=True)) == ["b"]
+    assert "1 of 2 cases are already in" in capsys.readouterr().out
+    mask_path(tmp_path, "b").write_text("")
+    assert not_yet_done(TWO, tmp_path, resume=True) == []
+
+
+# ---- masks on disk -------------------------------------------------------------------------------------------------
+
+
+def oblique(degrees: float = 12.0) -> np.ndarray:
+    """LPS, voxels of 1 x 1.5 x 3 mm, turned about the long axis of the head."""
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-1.0, -1.5, 3.0])
+    affine[:3, 3] = [90, 120, -70]
+    return affine
+
+
+def save_masks(folder, source: nib.Nifti1Image, mask: np.ndarray, probabilities=None, case: str = "a") -> None:
+    """What the evaluator does with one case whose scan is in the file of `source`."""
+    image = MetaTensor(torch.zeros(1, *mask.shape), meta={"filename_or_obj": source.get_filename()})
+    item = {"image": image, "pred": torch.from_numpy(mask)[None].float()}
+    if probabilities is not None:
+        item["probabilities"] = torch.from_numpy(probabilities)
+    engine = Engine(lambda *_: [item])
+    MaskSaver(folder).attach(engine)
+    engine.run([[{"case": case}]])
+
+
+def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarray | None = None) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(np.zeros(shape, np.float32), None)
+    image.header.set_zooms((1.0, 1.5, 3.0)[: len(shape)])
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(oblique() if affine is None else affine, qform)
+    image.set_sform(oblique() if affine is None else affine, sform)
+    nib.save(image, path)
+    return nib.load(path)
+
+
+@pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 4), (2, 0), (0, 2), (0, 0)])
+def test_a_mask_lies_where_its_scan_lies_for_every_reader(tmp_path, qform, sform):
+    source = scan(tmp_path / "scan.nii.gz", qform=qform, sform=sform)
+    mask = np.random.default_rng(0).integers(0, 5, (5, 6, 7)).astype(np.uint8)
+    save_masks(tmp_path / "out", source, mask)
+    saved = nib.load(tmp_path / "out" / "a.nii.gz")
+    assert saved.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(saved.dataobj), mask)
+    assert np.allclose(saved.affine, source.affine, atol=1e-4)
+    assert nib.aff2axcodes(saved.affine) == nib.aff2axcodes(source.affine)
+    assert (int(saved.header["qform_code"]), int(saved.header["sform_code"])) == (qform, sform)
+    assert saved.header.get_xyzt_units() == ("mm", "sec")
+    assert np.allclose(saved.header.get_zooms(), source.header.get_zooms())
+    if qform:  # ITK reads this one
+        assert np.allclose(saved.get_qform(), source.get_qform(), atol=1e-4)
+
+
+def test_probabilities_are_written_beside_one_volume_a_region(tmp_path):
+    probabilities = np.random.default_rng(0).random((3, 5, 6, 7)).astype(np.float32)
+    source = scan(tmp_path / "scan.nii.gz")
+    save_masks(tmp_path / "out", source, np.zeros((5, 6, 7), np.uint8), probabilities)
+    saved = nib.load(tmp_path / "out" / "probabilities" / "a.nii.gz")
+    assert saved.get_data_dtype() == np.float32
+    assert np.array_equal(np.asarray(saved.dataobj), np.moveaxis(probabilities, 0, -1))
+    assert np.allclose(saved.affine, source.affine)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"a\.nii\.gz cannot be written"):
+        save_masks(tmp_path / "file" / "out", scan(tmp_path / "scan.nii.gz"), np.zeros((5, 6, 7), np.uint8))
+
+
+def test_a_full_disk_leaves_no_half_mask_that_resume_would_take_for_done(tmp_path, full_disk):
+    source = scan(tmp_path / "scan.nii.gz", shape=(40, 40, 40))
+    mask = np.random.default_rng(0).integers(0, 255, (40, 40, 40)).astype(np.uint8)
+    with full_disk(10_000), pytest.raises(InputError, match="cannot be written"):
+        save_masks(tmp_path / "out", source, mask)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert names(not_yet_done(TWO, tmp_path / "out", resume=True)) == ["a", "b"]
+
+
+# ---- the whole way: preprocessing, network, postprocessing, file ---------------------------------------------------
+
+
+class Ideal(torch.nn.Module):
+    """Finds what `write_case` hid: region r is where channel r is bright."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = []
+        for channel in image[0, :3]:
+            usual = channel[channel != 0].median()  # most of the head is neither tumour nor air
+            logits.append(20 * (channel - (usual + channel.max()) / 2))
+        return torch.stack(logits)[None]
+
+
+def ball(shape, centre, radius_mm: float, voxel=(1.0, 1.5, 3.0)) -> np.ndarray:
+    place = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1)
+    return (((place - centre) * voxel[: len(shape)]) ** 2).sum(-1) < radius_mm**2
+
+
+def write_case(folder, shape=(40, 32, 16), speck: tuple[slice, ...] | None = None, affine=None) -> np.ndarray:
+    """A head of ones in air, with WT, TC and ET bright in one channel each; returns the true label map."""
+    centre = [0.45 * n for n in shape]
+    head = ball(shape, [n / 2 for n in shape], 19)
+    regions = [ball(shape, centre, radius) & head for radius in (12, 8, 5)]
+    if speck is not None:
+        for region in regions:
+            region[speck] = True
+    label = np.select([regions[2], regions[1], regions[0]], [4, 1, 2], 0).astype(np.uint8)
+    (folder / "X").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, region in zip(("t1", "t1ce", "t2", "flair"), [*regions, head], strict=True):
+        values = head * (100 + 100 * region + rng.random(shape))
+        image = nib.Nifti1Image(values.astype(np.float32), oblique() if affine is None else affine)
+        nib.save(image, folder / "X" / f"X_{name}.nii.gz")
+    return label
+
+
+def segment(read_config, folder, **knobs) -> nib.Nifti1Image:
+    """Run `inferring` with the ideal network; the saved mask."""
+    config = read_config(
+        "configs/inference.yaml", "configs/tasks/phantom.yaml",
+        input=str(folder), output_dir=str(folder.parent / "masks"), device="cpu", network=Ideal(), **knobs,
+    )  # fmt: skip
+    config.get_parsed_content("initialize")
+    config.get_parsed_content("evaluator").run()
+    return nib.load(folder.parent / "masks" / "X.nii.gz")
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+def test_what_is_found_comes_back_voxel_for_voxel_on_an_oblique_lps_grid_of_flat_voxels(read_config, tmp_path):
+    label = write_case(tmp_path / "in")
+    saved = segment(read_config, tmp_path / "in")
+    assert np.array_equal(np.asarray(saved.dataobj), label)
+    assert np.allclose(saved.affine, oblique(), atol=1e-4)
+    assert nib.aff2axcodes(saved.affine) == ("L", "P", "S")
+
+
+@pytest.mark.parametrize("spacing", [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]], ids=["finer", "coarser"])
+def test_what_is_found_on_another_spacing_comes_back_to_the_scans_own(read_config, tmp_path, spacing):
+    label = write_case(tmp_path / "in")
+    saved = segment(read_config, tmp_path / "in", spacing=spacing)
+    mask = np.asarray(saved.dataobj)
+    assert mask.shape == label.shape
+    assert np.allclose(saved.affine, oblique(), atol=1e-4)
+    for values in ([1, 2, 4], [1, 4], [4]):
+        assert dice(np.isin(mask, values), np.isin(label, values)) > 0.9
+
+
+def test_mirroring_and_probabilities_change_no_mask_of_a_network_that_needs_none(read_config, tmp_path):
+    label = write_case(tmp_path / "in")
+    saved = segment(read_config, tmp_path / "in", tta=True, save_probabilities=True)
+    assert np.array_equal(np.asarray(saved.dataobj), label)
+    probabilities = nib.load(tmp_path / "masks" / "probabilities" / "X.nii.gz")
+    assert np.array_equal(np.asarray(probabilities.dataobj)[..., 2] > 0.5, label == 4)
+    assert float(np.asarray(probabilities.dataobj).max()) <= 1
+
+
+@pytest.mark.parametrize(("minimum", "stays"), [(0.03, True), (0.04, False)])
+def test_small_components_are_measured_in_the_scans_own_voxels(read_config, tmp_path, minimum, stays):
+    # 2 x 2 x 2 voxels of 4.5 mm³ are 0.036 ml
+    speck = (slice(8, 10), slice(16, 18), slice(8, 10))
+    label = write_case(tmp_path / "in", speck=speck)
+    minima = dict.fromkeys(("WT", "TC", "ET"), minimum)
+    mask = np.asarray(segment(read_config, tmp_path / "in", min_component_ml=minima).dataobj)
+    assert bool((mask[speck] == 4).all()) == stays
+    label[speck] = mask[speck]
+    assert np.array_equal(mask, label)
+
+
+@pytest.mark.parametrize(("minimum", "stays"), [(0.3, True), (0.55, False)])
+def test_small_components_have_the_same_volume_when_the_network_sees_another_spacing(
+    read_config, tmp_path, minimum, stays
+):
+    # 6 x 4 x 4 voxels of 4.5 mm³ are 0.43 ml; as many of 1 mm³ would be 0.1 ml, and of the network's 8 mm³ 0.77 ml
+    speck = (slice(4, 10), slice(14, 18), slice(6, 10))
+    write_case(tmp_path / "in", speck=speck)
+    minima = dict.fromkeys(("WT", "TC", "ET"), minimum)
+    mask = np.asarray(segment(read_config, tmp_path / "in", min_component_ml=minima, spacing=[2.0, 2.0, 2.0]).dataobj)
+    assert bool((mask[speck] == 4).any()) == stays
+    assert (mask > 0).any()
+
+
+def test_slices_go_the_same_way(read_config, tmp_path):
+    label = write_case(tmp_path / "in", shape=(40, 32))
+    saved = segment(read_config, tmp_path / "in", patch_size=[32, 32], filters=[8, 16, 32])
+    assert np.array_equal(np.asarray(saved.dataobj), label)
+
+
+def test_intensities_below_zero_are_brain_and_not_cropped_away(read_config, tmp_path):
+    label = write_case(tmp_path / "in")
+    for path in (tmp_path / "in" / "X").iterdir():  # as if they had been normalised before
+        image = nib.load(path)
+        array = np.asarray(image.dataobj)
+        nib.save(nib.Nifti1Image(np.where(array > 0, array - 150, 0), image.affine), path)
+    assert np.array_equal(np.asarray(segment(read_config, tmp_path / "in").dataobj), label)
+
+
+def test_one_4d_file_goes_the_same_way(read_config, tmp_path):
+    label = write_case(tmp_path / "in")
+    channels = [nib.load(tmp_path / "in" / "X" / f"X_{name}.nii.gz") for name in ("t1", "t1ce", "t2", "flair")]
+    nib.save(nib.concat_images(channels), tmp_path / "X.nii.gz")
+    saved = segment(read_config, tmp_path / "X.nii.gz")
+    assert np.array_equal(np.asarray(saved.dataobj), label)
+    assert np.allclose(saved.affine, oblique(), atol=1e-4)
