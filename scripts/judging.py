@@ -55,7 +55,7 @@ def judge_run(
     )
     scoring.print_summary(frame)
     if not roles:
-        print("It is not known which patients taught this checkpoint: no environment.json stands beside it.")
+        print("It is not known which patients taught this checkpoint: no environment.json beside it tells.")
     for role, names in roles.items():
         if names:
             print(f"{len(names)} of {len(patients)} judged patients {ROLES[role]}.")
@@ -65,9 +65,9 @@ def judge_run(
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:
     """What each patient had been used for (`set_aside`, `chose`, `taught`); empty if the run's record is not there."""
     record = Path(checkpoint).parent / "environment.json"
-    if not record.is_file():
+    used = json.loads(record.read_text(encoding="utf-8")).get("patients") if record.is_file() else None
+    if used is None:
         return {}
-    used = json.loads(record.read_text(encoding="utf-8"))["patients"]
     roles: dict[str, list[str]] = {role: [] for role in ROLES}
     for patient in patients:
         role = next((role for role in ("taught", "chose") if patient in used[role]), "set_aside")

@@ -1,0 +1,76 @@
+"""Does a judgement say whether its patients had been learned from?"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts import datalist
+from scripts.judging import judge_run, patient_roles
+
+
+@pytest.fixture
+def run(cohort, tmp_path):
+    """A checkpoint with its record, and perfect masks of all labelled patients."""
+    data = datalist.read(cohort.datalist)
+    folder = tmp_path / "run"
+    (folder / "masks").mkdir(parents=True)
+    (folder / "model.pt").write_bytes(b"weights")
+    for entry in data["training"]:
+        label = cohort.dataset_dir / entry["label"]
+        (folder / "masks" / f"{entry['case']}.nii.gz").write_bytes(label.read_bytes())
+    used = {part: datalist.patients(data, name, 0) for part, name in (("taught", "training"), ("chose", "validation"))}
+    (folder / "environment.json").write_text(json.dumps({"patients": used}))
+    return folder
+
+
+def judged(cohort, run, **others) -> pd.DataFrame:
+    data = datalist.read(cohort.datalist)
+    arguments = {"part": "validation", "fold": 0, "checkpoint": run / "model.pt", "workers": 1, **others}
+    judge_run(data, cohort.dataset_dir, run / "masks", run / "evaluation", **arguments)
+    return pd.read_csv(run / "evaluation" / "cases.csv")
+
+
+def test_a_run_is_judged_on_the_patients_that_chose_its_checkpoint_and_says_so(cohort, run, capsys):
+    rows = judged(cohort, run)
+    dice = rows[rows["metric"] == "dice"]
+    assert len(dice) == 3  # regions
+    assert np.allclose(dice["value"].astype(float), 1)
+    printed = capsys.readouterr().out
+    assert "1 of 1 judged patients chose the checkpoint" in printed
+    assert "so their scores are too high" in printed
+    assert "cases.csv" in printed
+
+
+def test_patients_that_taught_the_network_are_counted_and_warned_of(cohort, run, capsys):
+    judged(cohort, run, part="labelled")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "3 of 4 judged patients taught the network, so their scores say nothing about new patients" in printed
+    assert "1 of 4 judged patients chose the checkpoint" in printed
+
+
+def test_the_record_beside_the_numbers_tells_whose_they_are(cohort, run):
+    judged(cohort, run)
+    text = (run / "evaluation" / "judged.json").read_text()
+    assert datalist.file_hash(run / "model.pt") in text
+    assert str(run / "model.pt") in text
+    assert '"chose"' in text
+
+
+def test_a_checkpoint_without_a_record_is_judged_and_that_is_said(cohort, run, capsys):
+    (run / "environment.json").unlink()
+    judged(cohort, run)
+    assert "It is not known which patients taught this checkpoint" in capsys.readouterr().out
+
+
+def test_each_patient_has_the_role_that_weighs_most(tmp_path):
+    record = {"patients": {"taught": ["a", "b"], "chose": ["b", "c"]}}
+    (tmp_path / "environment.json").write_text(json.dumps(record))
+    roles = patient_roles(tmp_path / "model.pt", ["a", "b", "c", "d"])
+    assert roles == {"taught": ["a", "b"], "chose": ["c"], "set_aside": ["d"]}
+
+
+def test_a_record_of_something_else_is_no_record_of_patients(tmp_path):
+    (tmp_path / "environment.json").write_text(json.dumps({"python": "3.11"}))
+    assert patient_roles(tmp_path / "model.pt", ["a"]) == {}
