@@ -78,6 +78,31 @@ class LabelsToRegionsd(MapTransform):
         return converted
 
 
+class RegionIndicesd(MapTransform):
+    """Where the background and each region lie, for crops that choose among them (`RandCropByLabelClassesd`).
+
+    Adds `<key>_indices`, a list of R + 1 vectors of flat voxel indices: the background first, which is what of the image is
+    not 0 and in no region.
+
+    Args:
+        keys: region masks [R, ...].
+        image_key: the image [C, ...], 0 in air.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the indices of each key."""
+        indexed = dict(data)
+        for key in self.key_iterator(indexed):
+            regions = torch.as_tensor(indexed[key]) > 0
+            background = (torch.as_tensor(indexed[self.image_key]) != 0).any(0) & ~regions.any(0)
+            indexed[f"{key}_indices"] = [mask.flatten().nonzero().flatten() for mask in (background, *regions)]
+        return indexed
+
+
 class RegionsToLabelsd(MapTransform):
     """Turn region probabilities [R, ...] into one label map [1, ...] (uint8).
 
@@ -85,6 +110,7 @@ class RegionsToLabelsd(MapTransform):
         keys: the probabilities.
         regions: region name to label values, in channel order.
         labels_out: region name to the value it is painted with, in painting order: later regions lie on top.
+        fill: the value where no region is.
         threshold: a voxel belongs to a region where the probability is above this.
     """
 
@@ -93,6 +119,7 @@ class RegionsToLabelsd(MapTransform):
         keys: KeysCollection,
         regions: Mapping[str, Sequence[int]],
         labels_out: Mapping[str, int],
+        fill: int = 0,
         threshold: float = 0.5,
     ) -> None:
         super().__init__(keys)
@@ -100,14 +127,14 @@ class RegionsToLabelsd(MapTransform):
         if unknown:
             raise InputError(f"labels_out paints {unknown[0]}, which is no region: there are {', '.join(regions)}.")
         self.painting = [(list(regions).index(name), int(value)) for name, value in labels_out.items()]
-        self.threshold = threshold
+        self.fill, self.threshold = int(fill), threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Paint each key."""
         painted = dict(data)
         for key in self.key_iterator(painted):
             regions = painted[key]
-            labels = torch.zeros_like(regions[:1], dtype=torch.uint8)
+            labels = torch.full_like(regions[:1], self.fill, dtype=torch.uint8)
             for channel, value in self.painting:
                 labels[regions[channel : channel + 1] > self.threshold] = value
             painted[key] = labels
