@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bundle import evaluations
 from bundle.reporting.sentences import limits, warnings
@@ -70,7 +71,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     console = console or Console()
     people = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
     table = Table(
-        title=f"{summary['title']}: {people}", box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
+        title=Text(f"{summary['title']}: {people}"), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
     )
     table.add_column("region", overflow="fold")
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
@@ -79,7 +80,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     for region, own in summary["regions"].items():
         dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
         table.add_row(
-            region,
+            Text(region),
             str(own["cases"]),
             f"{share(dice['mean'])} {_brackets(dice['mean_interval'])}",
             f"{share(dice['median'])} {_brackets([dice['q1'], dice['q3']])}",

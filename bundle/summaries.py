@@ -78,11 +78,11 @@ def rank(evaluation: Evaluation) -> pd.DataFrame:
     return means.drop_duplicates("patient").reset_index(drop=True)
 
 
-def typical(ranking: pd.DataFrame, most: int = TYPICAL) -> list[str]:
+def typical(ranking: pd.DataFrame) -> list[str]:
     """The cases nearest to the median of the ranking that are not among the worst."""
-    rest = ranking.iloc[min(WORST, max(len(ranking) - most, 0)) :]
+    rest = ranking.iloc[WORST:]
     distance = (rest["dice"] - ranking["dice"].median()).abs()
-    return list(rest.loc[distance.sort_values(kind="stable").index[:most], "case"])
+    return list(rest.loc[distance.sort_values(kind="stable").index[:TYPICAL], "case"])
 
 
 def roles(evaluation: Evaluation) -> dict[str, list[str]] | None:

@@ -1,7 +1,7 @@
 """Where was a patient outlined wrongly? Three planes through the worst error, with truth, prediction and what differs.
 
-The worst error is the voxel deepest inside what is wrong: the thickest part that was missed or added. Planes are shown
-as radiologists see them (the patient's right on the left) where the file says how it lies.
+The worst error is the largest connected part that was missed, or added, and the planes cross where it is thickest. They
+are shown as radiologists see them (the patient's right on the left) where the file says how it lies.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class _View:
         self.scan, self.truth, self.prediction = scan[box], truth[box], prediction[box]
         self.spacing = spacing
         self.grey = window(scan)
-        self.centre = _deepest(self.truth != self.prediction, self.truth, spacing)
+        self.centre = _worst(self.truth, self.prediction, spacing)
         self.side = max(size * step for size, step in zip(self.scan.shape, spacing, strict=True))
 
     def flat(self, axis: int) -> bool:
@@ -267,19 +267,24 @@ class _View:
         return _png(figure)
 
 
-def _deepest(wrong: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
-    """The voxel deepest inside what is wrong; the middle of the truth, or of the image, where nothing is."""
-    mask = wrong if wrong.any() else truth
+def _worst(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
+    """The voxel deepest inside the largest error; inside the truth, or in the middle, where there is no error."""
+    parts = [_largest(truth & ~prediction), _largest(prediction & ~truth)]
+    mask = max(parts, key=np.count_nonzero)
+    mask = mask if mask.any() else truth
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    if 1 in mask.shape:  # in one slice every voxel is as deep as the slice is thick
-        flat = mask.shape.index(1)
-        sampling = [step for axis, step in enumerate(spacing) if axis != flat]
-        depth = np.expand_dims(
-            ndimage.distance_transform_edt(np.pad(mask.squeeze(flat), 1), sampling)[1:-1, 1:-1], flat
-        )
+    thick = [axis for axis, size in enumerate(mask.shape) if size > 1]  # in a single slice depth is within it
+    padded = np.pad(mask.squeeze(), 1)
+    depth = ndimage.distance_transform_edt(padded, sampling=[spacing[axis] for axis in thick])
+    depth = depth[(slice(1, -1),) * depth.ndim].reshape(mask.shape)
     return tuple(int(i) for i in np.unravel_index(depth.argmax(), depth.shape))
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask; of equal ones the first."""
+    numbers, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    return numbers == 1 + np.bincount(numbers.ravel())[1:].argmax() if count else mask
 
 
 def _range(seen: np.ndarray) -> slice:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from bundle.evaluations import Evaluation
 from bundle.reporting.svg import STYLE, Drawing, Ink, draw, new_figure
-from bundle.reporting.words import MINUS, amount, count, name, share, share3, sign
+from bundle.reporting.words import MINUS, amount, count, name, share, share3, sign, size
 from bundle.statistics import quantiles
 
 WIDTH, HEIGHT = 340, 236  # CSS pixels: one fills a phone, three stand beside each other on a screen
@@ -80,11 +80,11 @@ def by_volume(evaluation: Evaluation, region: str, thirds: Sequence[Mapping[str,
     titles = [f"{r.case}: Dice {share3(r.dice)}, {amount(r.volume_truth)} {unit}" for r in own.itertuples()]
     figure, axes = _figure()
     _dots(axes, own["volume_truth"], own["dice"])
-    axes.set(xlabel=f"true volume, {unit}", ylabel="Dice")
+    axes.set(xlabel=f"true {size(evaluation.volume)}, {unit}", ylabel="Dice")
     _from_0_to_1(axes.yaxis)
     _logarithmic(axes, own["volume_truth"].min() / 1.5, own["volume_truth"].max() * 1.5)
     words = (
-        f"{region}: median Dice {share(thirds[0]['dice_median'])} in the smallest third of {count(len(own), 'tumour')},"
+        f"{region}: median Dice {share(thirds[0]['dice_median'])} in the smallest third of {count(len(own), 'case')},"
         f" {share(thirds[-1]['dice_median'])} in the largest."
     )
     return draw(figure, words, {"dots": titles})
@@ -157,7 +157,9 @@ def lesions_by_volume(evaluation: Evaluation, region: str, classes: Sequence[Map
         places, shares, np.clip([shares - low, high - shares], 0, None), fmt="none", ecolor=Ink.TEXT, elinewidth=1
     )
     _from_0_to_1(axes.yaxis)
-    axes.set(xlim=(-0.6, len(classes) - 0.4), ylabel="share found", xlabel=f"lesion volume, {unit}")
+    axes.set(
+        xlim=(-0.6, len(classes) - 0.4), ylabel="share found", xlabel=f"{size(evaluation.volume)} of the lesion, {unit}"
+    )
     axes.set_xticks(
         places, [f"{_class(row)}\n{text}" for row, text in zip(classes, found, strict=True)], fontsize=SMALL
     )
@@ -203,8 +205,8 @@ def _figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
 
 
 def _dots(axes: Axes, x: Any, y: Any, colour: str = Ink.ACCENT, gid: str = "dots") -> None:
-    size = 44 if len(x) <= 40 else 28 if len(x) <= 120 else 16  # square CSS pixels: less where there are many
-    axes.scatter(x, y, s=size, alpha=0.6, linewidths=0, color=colour, gid=gid)
+    area = 44 if len(x) <= 40 else 28 if len(x) <= 120 else 16  # square CSS pixels: less where there are many
+    axes.scatter(x, y, s=area, alpha=0.6, linewidths=0, color=colour, gid=gid)
 
 
 def _strips(

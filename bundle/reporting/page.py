@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from bundle.evaluations import Evaluation
 from bundle.reporting import figures, words
-from bundle.reporting.examples import PREDICTION, TRUTH, Example
+from bundle.reporting.examples import PLANES, PREDICTION, TRUTH, Example
 from bundle.reporting.sentences import findings, meanings, part
 from bundle.reporting.svg import Drawing
 from bundle.summaries import LOW
@@ -65,7 +64,6 @@ def render(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["svg"] = lambda drawing: Markup(drawing.svg)  # `bundle.reporting.svg` escapes what it writes
     environment.globals.update({said.__name__: said for said in SAID})
     regions, by_region = evaluation.regions, summary["regions"]
     compared = [r for r in regions if reference is not None and r in reference.regions]
@@ -95,6 +93,8 @@ def render(
         columns=[heading for metric, heading, _ in CASE_COLUMNS if evaluation.has(metric)],
         groups=column_groups(evaluation),
         rows=list(case_rows(evaluation)),
+        size=words.size(evaluation.volume),
+        oriented=any(tile.caption in PLANES for example in (*worst, *typical) for tile in example.tiles),
         several=summary["cases"] > summary["patients"],
         folder=str(evaluation.folder),
     )
@@ -114,7 +114,12 @@ def column_groups(evaluation: Evaluation) -> list[tuple[str, int]]:
     """The headings over the columns of the table of cases, and how many columns each spans."""
     groups = {
         "overlap and border": ("dice", "hd95", "nsd_2mm"),
-        f"volume, {words.sign(evaluation.volume)}": ("volume_truth", "volume_prediction", "volume_fn", "volume_fp"),
+        f"{words.size(evaluation.volume)}, {words.sign(evaluation.volume)}": (
+            "volume_truth",
+            "volume_prediction",
+            "volume_fn",
+            "volume_fp",
+        ),
         "lesions": ("lesions_tp", "lesions_fn", "lesions_fp"),
     }
     spans = [(heading, sum(evaluation.has(metric) for metric in metrics)) for heading, metrics in groups.items()]

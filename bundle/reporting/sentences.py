@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bundle.reporting.words import count, listed, name, share, share3
+from bundle.reporting.words import count, listed, name, share, share3, sign
 from bundle.statistics import ENOUGH
 from bundle.summaries import LOW
 
@@ -63,10 +63,11 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     """The page in a few sentences."""
     regions = summary["regions"]
     medians = [f"{share(own['metrics']['dice']['median'])} for {region}" for region, own in regions.items()]
-    low = [f"{own[f'dice_below_{LOW[0]}']} of {own['cases']} for {region}" for region, own in regions.items()]
+    below = [own[f"dice_below_{LOW[0]}"] for own in regions.values()]
+    low = [f"{few} of {own['cases']} for {region}" for few, (region, own) in zip(below, regions.items(), strict=True)]
     said = [
         f"The median Dice is {listed(medians, len(medians))}.",
-        f"Cases with a Dice below {LOW[0]}: {listed(low, len(low))}.",
+        f"Cases with a Dice below {LOW[0]}: {listed(low, len(low)) if any(below) else 'none'}.",
     ]
     for note, text in (("missed", "Missed altogether"), ("hallucinated", "Drawn where there is none")):
         numbers = [f"{region} in {count(own[note], 'case')}" for region, own in regions.items() if own[note]]
@@ -130,10 +131,10 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"What is neither there nor drawn counts as Dice 1 and distance 0: {listed(absent, len(absent))}."
     metrics = {metric for own in summary["regions"].values() for metric in own["metrics"]}
     if "nsd_2mm" in metrics:
-        length = summary["units"]["length"]
+        length = sign(summary["units"]["length"])
         yield (
-            f"NSD 2 {length} is the share of the borders that lie within 2 {length} of each other. It means something"
-            f" for voxels of up to 1 {length}; with larger ones it measures the grid."
+            f"NSD 2 {length} is the share of the borders that lie within 2 {length} of each other. Where voxels are"
+            " larger than half of that, it measures the grid rather than the outlines."
         )
     if "lesionwise_dice_brats2023" in metrics:
         yield (

@@ -32,20 +32,25 @@ NAMES = {  # what a reader calls the metrics
     "brier": "Brier score",
 }
 MINUS = "\u2212"
-SIGNS = {"cm2": "cm²"}
+SIGNS = {"cm2": "cm²", "pixel": "pixels"}
 NOTHING = "\u2013"  # an en dash
 
 
 def name(metric: str, unit: str = "mm") -> str:
     """What a reader calls a metric: `NSD 2 mm` for nsd_2mm; the tolerance is in the unit of length."""
     if metric.startswith("nsd_"):
-        return f"NSD {metric.removeprefix('nsd_').removesuffix('mm')} {unit}"
+        return f"NSD {metric.removeprefix('nsd_').removesuffix('mm')} {sign(unit)}"
     return NAMES.get(metric, metric.replace("_", " "))
 
 
 def sign(unit: str) -> str:
-    """A unit as it is written: cm² for cm2."""
+    """A unit as it is written: cm² for cm2, and in the plural."""
     return SIGNS.get(unit, unit)
+
+
+def size(unit: str) -> str:
+    """What is measured in a unit of volumes: an area where the masks are flat."""
+    return "area" if unit in ("cm2", "pixel") else "volume"
 
 
 def share(value: Any, places: int = 2) -> str:

@@ -8,12 +8,11 @@
     const plain = s.replace(/[\u202f<>]/g, "").replace("−", "-").replace("∞", "Infinity");
     return plain === "" || plain === "–" ? NaN : Number(plain);
   };
-  const compare = (a, b) => {
+  const compare = (a, b, up) => { // words by their letters, numbers by their size, what is not known last
     const x = number(a), y = number(b);
-    if (Number.isNaN(x) || Number.isNaN(y)) {
-      return Number.isNaN(x) && Number.isNaN(y) ? a.localeCompare(b, "en", { numeric: true }) : Number.isNaN(x) ? 1 : -1;
-    }
-    return x === y ? 0 : x < y ? -1 : 1;
+    if (Number.isNaN(x) !== Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
+    const order = Number.isNaN(x) ? a.localeCompare(b, "en", { numeric: true }) : x === y ? 0 : x - y;
+    return up ? order : -order;
   };
   const filter = () => {
     const wanted = find.value.toLowerCase();
@@ -35,7 +34,7 @@
       const up = cell.getAttribute("aria-sort") !== "ascending";
       for (const other of table.tHead.rows[1].cells) other.removeAttribute("aria-sort");
       cell.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const ordered = [...rows].sort((a, b) => (up ? 1 : -1) * compare(text(a, column), text(b, column)));
+      const ordered = [...rows].sort((a, b) => compare(text(a, column), text(b, column), up));
       body.append(...ordered);
     });
   });

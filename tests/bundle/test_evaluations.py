@@ -1,0 +1,125 @@
+"""Is an evaluation read as it was written, with every case that failed?"""
+
+import json
+
+import numpy as np
+import pytest
+from made_scores import INF, cohort, failed, rows_of, write
+
+from bundle.evaluations import read
+from scripts.errors import InputError
+
+
+def test_a_failed_case_counts_as_an_empty_prediction_in_every_region(tmp_path):
+    rows = rows_of("a", "WT", 0.9) + rows_of("a", "ET", 0.8) + failed("b", "wrong grid")
+    evaluation = read(write(tmp_path, rows))
+    lost = evaluation.scores[evaluation.scores["case"] == "b"].set_index("region")
+    assert list(lost.index) == ["WT", "ET"]
+    assert lost["dice"].eq(0).all()
+    assert lost["hd95"].eq(INF).all()
+    assert lost["volume_truth"].isna().all()
+    assert evaluation.failed == {"b": "wrong grid"}
+
+
+def test_a_case_without_a_file_is_told_from_one_that_broke(tmp_path):
+    evaluation = read(write(tmp_path, rows_of("a", "WT", 0.9) + failed("b") + failed("c", "wrong grid")))
+    assert evaluation.missing == ["b"]
+    assert list(evaluation.failed) == ["b", "c"]
+
+
+def test_regions_keep_the_order_of_the_table_and_cases_are_sorted(tmp_path):
+    rows = rows_of("b", "WT", 0.9) + rows_of("b", "ET", 0.7) + rows_of("a", "WT", 0.8) + rows_of("a", "ET", 0.6)
+    evaluation = read(write(tmp_path, rows))
+    assert evaluation.regions == ("WT", "ET")
+    assert list(zip(evaluation.scores["case"], evaluation.scores["region"], strict=True)) == [
+        ("a", "WT"),
+        ("a", "ET"),
+        ("b", "WT"),
+        ("b", "ET"),
+    ]
+
+
+def test_notes_and_infinite_distances_survive(tmp_path):
+    evaluation = read(write(tmp_path, rows_of("a", "ET", 0.0, note="missed") + rows_of("b", "ET", 0.8)))
+    assert list(evaluation.of("ET")["note"]) == ["missed", ""]
+    assert list(np.isinf(evaluation.of("ET")["hd95"])) == [True, False]
+
+
+def test_a_table_with_dice_alone_can_be_read(tmp_path):
+    rows = [row for row in cohort([0.8, 0.9]) if row[3] == "dice"]
+    evaluation = read(write(tmp_path, rows))
+    assert evaluation.has("dice")
+    assert not evaluation.has("hd95")
+
+
+def test_units_come_from_the_table(tmp_path):
+    rows = [[*row[:5], {"mm": "pixel", "ml": "pixel"}.get(row[5], ""), row[6]] for row in cohort([0.8, 0.9])]
+    evaluation = read(write(tmp_path, rows))
+    assert (evaluation.length, evaluation.volume) == ("pixel", "pixel")
+    assert (evaluation.unit("hd95"), evaluation.unit("volume_fp"), evaluation.unit("dice")) == ("pixel", "pixel", "")
+
+
+def test_probabilities_are_read_by_case(tmp_path):
+    rows = [*cohort([0.8, 0.9]), ["c00", "c00", "all", "ece", 0.03, "", ""], ["c01", "c01", "all", "ece", 0.05, "", ""]]
+    assert list(read(write(tmp_path, rows)).calibration["ece"]) == [0.03, 0.05]
+
+
+def test_names_like_numbers_stay_names(tmp_path):
+    assert set(read(write(tmp_path, rows_of("007", "1", 0.9))).scores["case"]) == {"007"}
+
+
+def test_without_judged_json_nothing_is_made_up(tmp_path):
+    assert read(write(tmp_path, cohort([0.8]))).judged == {}
+
+
+def refusals():
+    base = cohort([0.8, 0.9])
+    yield "no Dice", [row for row in base if row[3] != "dice"], "holds no Dice"
+    yield "only failures", failed("a"), "holds no Dice"
+    yield "the same number twice", base + base[:1], "dice of WT of case c00 twice"
+    yield "a case of two patients", base + rows_of("c00", "TC", 0.9, patient="other"), "c00 to more than one patient"
+    pixels = [[*row[:5], "pixel" if row[5] == "mm" else row[5], row[6]] for row in rows_of("x", "WT", 0.9)]
+    yield "two units", base + pixels, "in more than one unit"
+
+
+@pytest.mark.parametrize(("rows", "said"), [pytest.param(rows, said, id=name) for name, rows, said in refusals()])
+def test_a_table_that_cannot_be_meant_is_refused(tmp_path, rows, said):
+    with pytest.raises(InputError, match=said):
+        read(write(tmp_path, rows))
+
+
+def test_a_folder_that_was_never_judged_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"holds no cases\.csv"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "said"), [("{half", "is not JSON"), ("[1]", "holds no object")])
+def test_a_damaged_judged_json_is_refused(tmp_path, text, said):
+    write(tmp_path, cohort([0.8]))
+    (tmp_path / "judged.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read(tmp_path)
+
+
+def test_lesions_are_read_where_they_are(tmp_path):
+    folder = write(tmp_path, cohort([0.8]))
+    assert read(folder).lesions is None
+    (folder / "lesions.csv").write_text("case,patient,region,lesion,volume,detected,dice\n007,007,WT,1,0.5,1,0.7\n")
+    lesions = read(folder).lesions
+    assert list(lesions["case"]) == ["007"]
+    assert lesions["volume"].sum() == 0.5
+
+
+@pytest.mark.parametrize(
+    "text", ["case,patient,region\na,a,WT\n", "case,patient,region,volume,detected,dice\na,a,WT,big,1,1\n"]
+)
+def test_a_damaged_table_of_lesions_is_refused(tmp_path, text):
+    folder = write(tmp_path, cohort([0.8]))
+    (folder / "lesions.csv").write_text(text)
+    with pytest.raises(InputError, match=r"lesions\.csv"):
+        read(folder)
+
+
+def test_what_judging_wrote_is_what_is_read(tmp_path):
+    judged = {"part": "test", "about": {"patients": {"taught": ["c00"]}}}
+    assert read(write(tmp_path, cohort([0.8]), **judged)).judged == json.loads(json.dumps(judged))

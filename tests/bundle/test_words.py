@@ -1,0 +1,93 @@
+"""Is a number written so that nobody reads more, or less, into it?"""
+
+import pytest
+
+from bundle.reporting.words import (
+    MINUS,
+    NOTHING,
+    amount,
+    between,
+    change,
+    count,
+    listed,
+    name,
+    p_value,
+    share,
+    sign,
+    signed,
+    size,
+    whole,
+)
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.8549, "0.85"),
+        (0.001, "<0.01"),
+        (0, "0.00"),
+        (0.9999, ">0.99"),
+        (1, "1.00"),
+        (None, NOTHING),
+        (float("nan"), NOTHING),
+    ],
+)
+def test_a_share_is_never_rounded_to_perfect_or_to_nothing(value, written):
+    assert share(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (14.24, "14.2"),
+        (0.312, "0.31"),
+        (0.0051, "0.005"),
+        (192.3, "192"),
+        (0, "0"),
+        (1234.5, "1\u202f234"),
+        (None, NOTHING),
+    ],
+)
+def test_an_amount_has_about_three_digits(value, written):
+    assert amount(value) == written
+
+
+@pytest.mark.parametrize("value", [INF, "inf"])
+def test_inf_is_a_sign_also_when_it_comes_from_json(value):
+    assert amount(value) == "∞"
+    assert between([1, value], amount) == "1.0 to ∞"
+
+
+def test_differences_carry_their_sign():
+    assert (signed(2.0), signed(-2.0), signed(0.0)) == ("+2.0", MINUS + "2.0", "0")
+    assert (change(0.0123), change(-0.5), change(0.0001)) == ("+0.012", MINUS + "0.500", "0.000")
+    assert signed("-inf") == MINUS + "∞"
+
+
+def test_a_small_p_value_is_not_zero():
+    assert [p_value(p) for p in (1e-9, 0.0123, 0.512)] == ["<0.001", "0.012", "0.51"]
+
+
+def test_names_are_those_of_the_field_and_carry_the_tables_unit():
+    assert name("hd95") == "HD95"
+    assert name("nsd_2mm") == "NSD 2 mm"
+    assert name("nsd_2mm", "pixel") == "NSD 2 pixels"
+    assert name("of_another_system") == "of another system"
+
+
+def test_flat_masks_have_areas():
+    assert (size("ml"), size("cm2"), size("pixel")) == ("volume", "area", "area")
+    assert sign("cm2") == "cm²"
+
+
+def test_counts_and_lists_read_as_english():
+    assert (count(1, "case"), count(3, "case"), whole(3.0)) == ("1 case", "3 cases", "3")
+    assert listed(["A", "B", "C"]) == "A, B and C"
+    assert listed(["A"]) == "A"
+    assert listed([f"{k}" for k in range(20)], most=4) == "0, 1, 2 and 17 more"
+
+
+def test_no_interval_is_a_dash():
+    assert between(None) == NOTHING
