@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,10 @@ class PatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.cases)
 
+    def labelled(self) -> list[int]:
+        """The numbers of the cases that have any label."""
+        return [number for number in range(len(self.cases)) if bool(self.cases[number]["label"].any())]
+
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
         number, seed = index
         case = self.cases[number]
@@ -206,11 +210,24 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: the run's seed.
         rank: this process.
         world_size: all processes.
+        labelled_share: share of the patches from cases with any label, where many have none (slices of a volume);
+            None: every case alike.
+        labelled: tells the numbers of the cases with a label; asked when the first epoch starts.
     """
 
-    def __init__(self, cases: int, samples: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        cases: int,
+        samples: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        labelled_share: float | None = None,
+        labelled: Callable[[], Sequence[int]] = tuple,
+    ) -> None:
         self.cases, self.samples, self.seed = cases, samples, seed
         self.rank, self.world_size = rank, world_size
+        self.labelled_share, self.labelled = labelled_share, labelled
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -221,9 +238,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(range(self.rank, self.samples, self.world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        pools, share = [np.arange(self.cases)], 0.0
+        if self.labelled_share is not None:
+            labelled = np.asarray(self.labelled(), dtype=int)
+            empty = np.setdiff1d(pools[0], labelled)
+            if labelled.size and empty.size:
+                pools, share = [empty, labelled], self.labelled_share
         for position in range(self.rank, self.samples, self.world_size):
             count = self.epoch * self.samples + position  # counted over the whole run
-            round_, place = divmod(count, self.cases)
-            order = np.random.default_rng([self.seed, round_]).permutation(self.cases)
+            before, after = int(count * share), int((count + 1) * share)
+            pool, drawn = (1, before) if after > before else (0, count - before)
+            round_, place = divmod(drawn, len(pools[pool]))
+            order = np.random.default_rng([self.seed, pool, round_]).permutation(pools[pool])
             seed = np.random.SeedSequence([self.seed, count]).generate_state(1)[0]
             yield int(order[place]), int(seed)

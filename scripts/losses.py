@@ -21,6 +21,7 @@ class RegionDiceCELoss(nn.Module):
         lambda_ce: weight of the cross-entropy part.
         region_weights: region name to weight, applied to both parts; None: all alike.
         batch: Dice over the whole batch: a patch without tumour then does not count as a total miss.
+        pos_weight: how much a voxel inside a region counts in the cross-entropy against one outside.
 
     Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on the same
     sum.
@@ -32,9 +33,11 @@ class RegionDiceCELoss(nn.Module):
         lambda_ce: float = 1.0,
         region_weights: Mapping[str, float] | None = None,
         batch: bool = True,
+        pos_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.lambda_dice, self.lambda_ce = lambda_dice, lambda_ce
+        self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
         self.dice = DiceLoss(sigmoid=True, batch=batch, reduction="none", smooth_nr=1e-5, smooth_dr=1e-5)
         self.register_buffer("weights", _normalised(region_weights), persistent=False)
 
@@ -42,7 +45,9 @@ class RegionDiceCELoss(nn.Module):
         """The weighted mean over regions."""
         regions = logits.shape[1]
         dice = self.dice(logits, target).reshape(-1, regions).mean(0)
-        entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        entropy = functional.binary_cross_entropy_with_logits(
+            logits, target, reduction="none", pos_weight=self.pos_weight
+        )
         entropy = entropy.transpose(0, 1).flatten(1).mean(1)
         return _weighted_mean(self.lambda_dice * dice + self.lambda_ce * entropy, self.weights)
 

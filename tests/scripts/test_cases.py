@@ -358,3 +358,17 @@ def test_real_scans_give_patches_of_the_task(read_config, shared_data, tmp_path)
         assert torch.isfinite(patch["image"]).all()
         brain = patch["image"][patch["image"] != 0]
         assert float(brain.std()) == pytest.approx(1, abs=0.5)
+
+
+def test_half_of_the_patches_come_from_the_few_cases_that_have_a_label():
+    sampler = EpochSampler(cases=10, samples=400, seed=1, labelled_share=0.5, labelled=lambda: [2, 7])
+    drawn = [case for case, _ in sampler]
+    assert sum(case in (2, 7) for case in drawn) == 200
+    assert {case: drawn.count(case) for case in (2, 7)} == {2: 100, 7: 100}
+    assert all(drawn.count(case) == 25 for case in range(10) if case not in (2, 7))
+
+
+def test_a_share_of_labelled_cases_changes_nothing_where_all_or_none_have_a_label():
+    plain = list(EpochSampler(cases=3, samples=9, seed=1))
+    for labelled in ([], [0, 1, 2]):
+        assert list(EpochSampler(3, 9, seed=1, labelled_share=0.5, labelled=lambda known=labelled: known)) == plain

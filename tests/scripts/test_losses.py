@@ -188,3 +188,10 @@ def test_the_workflows_network_and_loss_fit_each_other(small_train):
     loss(logits, torch.zeros(2, 3, 16, 16, 16)).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None]
     assert without == []
+
+
+def test_a_positive_weight_multiplies_what_voxels_inside_a_region_cost():
+    logits, target = torch.zeros(1, 1, 1, 1, 4), torch.tensor([1.0, 0, 0, 0]).reshape(1, 1, 1, 1, 4)
+    # every voxel costs ln 2 at a logit of 0; the one inside counts nine times: (9 + 3) / 4 * ln 2
+    loss = RegionDiceCELoss(lambda_dice=0.0, pos_weight=9.0)
+    assert loss(logits, target).item() == pytest.approx(3 * math.log(2))

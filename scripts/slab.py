@@ -1,0 +1,39 @@
+"""How does a 2D network segment a volume? It sees each slice with its neighbours as further channels (2.5D)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from scripts.errors import InputError
+
+SLICES_AT_ONCE = 32  # in evaluation, which may hand over a whole volume
+
+
+class SlabNetwork(nn.Module):
+    """Runs a 2D network over the last axis of a volume, each slice stacked with its neighbours.
+
+    Args:
+        network: takes [N, C * slab, H, W], gives [N, R, H, W] (or [N, heads, R, H, W] while it trains under deep
+            supervision).
+        slab: slices at once, odd; at the ends of the volume the last slice is repeated.
+
+    Shapes: [B, C, H, W, D] to [B, R, H, W, D].
+    """
+
+    def __init__(self, network: nn.Module, slab: int = 3) -> None:
+        super().__init__()
+        if slab < 1 or slab % 2 == 0:
+            raise InputError(f"slab is {slab}: expected an odd number of slices, the middle one being segmented.")
+        self.network, self.slab = network, slab
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """Every slice of the volume."""
+        batch, depth, beside = len(volume), volume.shape[-1], self.slab // 2
+        padded = functional.pad(volume, (beside, beside, 0, 0, 0, 0), mode="replicate")
+        slabs = padded.unfold(-1, self.slab, 1)  # [B, C, H, W, D, slab]
+        slices = slabs.permute(0, 4, 1, 5, 2, 3).flatten(2, 3).flatten(0, 1)  # [B * D, C * slab, H, W]
+        chunks = [slices] if self.training else slices.split(SLICES_AT_ONCE)
+        logits = torch.cat([self.network(chunk) for chunk in chunks])
+        return logits.unflatten(0, (batch, depth)).movedim(1, -1)
