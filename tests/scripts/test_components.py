@@ -106,6 +106,11 @@ def test_a_case_without_the_region_counts_so_a_hallucination_is_cut_off():
     assert statistics((volume(FOUR), volume())).choose() == {"tumour": 0.05}
 
 
+def test_a_hallucination_in_a_case_without_the_region_weighs_as_much_as_a_whole_case():
+    # the lesion's part of 4 voxels is worth 0.02 of Dice, the hallucination of 4 voxels 1
+    assert statistics((volume(BIG, FOUR), volume(BIG, FOUR)), (volume(FOUR), volume())).choose() == {"tumour": 0.05}
+
+
 def test_where_nothing_is_wrong_nothing_is_cut_off():
     assert statistics((volume(BIG), volume(BIG)), (volume(), volume())).choose() == {"tumour": 0.0}
 

@@ -60,6 +60,17 @@ def test_the_sentence_of_a_loader_process_survives_a_further_wrapping():
     assert sentence_of(raised(wrap)) == SENTENCE
 
 
+def test_of_two_sentences_from_a_loader_process_the_later_one_is_told():
+    def refuse_again(data: object) -> None:
+        try:
+            refuse(data)
+        except InputError as error:
+            raise InputError("case a cannot be prepared.") from error
+
+    data = torch.utils.data.DataLoader(Dataset([0], transform=refuse_again), num_workers=1)
+    assert sentence_of(raised(lambda: next(iter(data)))) == "case a cannot be prepared."
+
+
 def test_a_bug_is_not_mistaken_for_a_wrong_input():
     assert sentence_of(raised(lambda: [][1])) is None
     assert sentence_of(None) is None

@@ -28,6 +28,16 @@ def test_the_temporary_name_keeps_the_ending_that_writers_go_by(tmp_path, name, 
         assert temporary.name != name
 
 
+def test_whoever_reads_the_old_file_meanwhile_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "cases.csv"
+    write_text(path, "old, and long enough")
+    with open(path) as reader:
+        assert reader.read(3) == "old"
+        write_text(path, "new")
+        assert reader.read() == ", and long enough"
+    assert path.read_text() == "new"
+
+
 def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, full_disk):
     path = tmp_path / "cases.csv"
     write_text(path, "old")

@@ -50,6 +50,7 @@ def test_what_macos_leaves_beside_files_is_no_scan(tmp_path):
     make(tmp_path, "A/._A_t1.nii.gz", "A/A_t1.nii.gz", ".Trashes/B/B_t1.nii.gz")
     (case,) = find_cases(tmp_path, BRATS)
     assert case.images["T1"].name == "A_t1.nii.gz"
+    assert [found.case for found in find_cases(tmp_path, {"T1": ["{case}_t1.nii*"]})] == ["A"]
 
 
 def test_signs_that_mean_something_to_regular_expressions_are_taken_as_they_stand():

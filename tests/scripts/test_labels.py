@@ -7,7 +7,7 @@ import yaml
 from monai.data import MetaTensor
 
 from scripts.errors import InputError
-from scripts.labels import LabelsToRegionsd, RegionsToLabelsd, RoundLabelsd
+from scripts.labels import LabelsToRegionsd, RegionIndicesd, RegionsToLabelsd, RoundLabelsd
 
 SCHEME = {"NCR": 1, "ED": 2, "ET": 4}
 REGIONS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
@@ -80,3 +80,21 @@ def test_every_task_paints_back_the_regions_that_it_reads(at_root):
         painted = RegionsToLabelsd("pred", task["regions"], task["labels_out"])({"pred": masks.float()})["pred"]
         again = to_regions({"label": painted.float()})["label"]
         assert np.array_equal(again, masks), path.name
+
+
+def test_where_no_region_is_the_map_has_the_value_that_the_task_gives_the_background():
+    row = torch.tensor([[0.1, 0.9]])
+    painted = RegionsToLabelsd("pred", {"cell": [0]}, {"cell": 0}, fill=255)({"pred": row})["pred"]
+    assert painted.tolist() == [[255, 0]]
+
+
+def test_a_crop_finds_each_region_and_the_rest_of_the_brain_without_the_air():
+    masks = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 0, 0]]).reshape(2, 1, 5)
+    image = torch.tensor([[0, 5, 0, 0, -3], [0, 0, 0, 2, 0]]).reshape(2, 1, 5)  # air at 0: all channels are 0
+    indices = RegionIndicesd("label")({"label": masks, "image": image})["label_indices"]
+    assert [found.tolist() for found in indices] == [[3, 4], [1, 2], [2]]
+
+
+def test_a_region_that_a_case_lacks_has_no_place():
+    indices = RegionIndicesd("label")({"label": torch.zeros(2, 2, 2), "image": torch.ones(1, 2, 2)})["label_indices"]
+    assert [len(found) for found in indices] == [4, 0, 0]

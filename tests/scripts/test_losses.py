@@ -121,13 +121,14 @@ def test_a_prediction_that_is_all_wrong_has_a_finite_gradient_too(kind):
 @pytest.mark.parametrize("kind", [RegionDiceCELoss, FocalTverskyLoss])
 def test_a_few_steps_down_the_gradient_lower_the_loss_of_every_region(kind):
     logits, loss = torch.zeros_like(LOGITS).requires_grad_(), kind()
-    before = [float(loss(logits[:, r : r + 1], TRUTH[:, r : r + 1])) for r in range(3)]
+    by_region = [(logits[:, r : r + 1], TRUTH[:, r : r + 1]) for r in range(3)]
+    before = [loss(*region).item() for region in by_region]
     optimizer = torch.optim.SGD([logits], lr=1.0)
     for _ in range(20):
         optimizer.zero_grad()
         loss(logits, TRUTH).backward()
         optimizer.step()
-    after = [float(loss(logits[:, r : r + 1], TRUTH[:, r : r + 1])) for r in range(3)]
+    after = [loss(*region).item() for region in by_region]
     assert all(a < 0.9 * b for a, b in zip(after, before, strict=True))
 
 
@@ -171,9 +172,17 @@ def test_a_network_without_heads_is_judged_by_its_output_alone():
     assert float(DeepSupervisionLoss(torch.nn.MSELoss())(HEADS[:, 1], NOTHING)) == pytest.approx(4)
 
 
-def test_the_loss_is_computed_in_full_precision_under_autocast():
+class Product(torch.nn.Module):
+    """A loss of the kind that autocast would compute in half precision."""
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (logits.flatten(1) @ target.flatten(1).T).sum()
+
+
+@pytest.mark.parametrize("inner", [RegionDiceCELoss(), Product()], ids=["dice and entropy", "product"])
+def test_the_loss_is_computed_in_full_precision_under_autocast(inner):
     logits = LOGITS.to(torch.bfloat16)
-    loss = DeepSupervisionLoss(RegionDiceCELoss())
+    loss = DeepSupervisionLoss(inner)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = loss(logits, TRUTH)
     assert mixed.dtype == torch.float32
