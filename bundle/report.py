@@ -52,7 +52,7 @@ def report(
     from bundle.reporting.examples import describe, illustrate, open_scans  # matplotlib takes its time to start
     from bundle.reporting.page import render
 
-    scans = open_scans(evaluation, datalist, dataset_dir, predictions) if datalist else None
+    scans = open_scans(evaluation, str(datalist), dataset_dir, predictions) if datalist else None
     summary = summarise(evaluation, str(title or Path(str(folder)).resolve().name), earlier)
     summary |= {"warnings": warnings(summary), "limits": limits(summary)}
     examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]

@@ -98,6 +98,7 @@ def agreement(evaluation: Evaluation, region: str, limits: Mapping[str, float] |
     own = evaluation.of(region).dropna(subset=["volume_error"])
     unit = sign(evaluation.volume)
     bias, low, high = (limits[key] for key in ("bias", "low", "high"))
+    off = f"{amount(abs(bias))} {unit} too {'large' if bias > 0 else 'small'}" if bias else "as large as the truth"
     titles = [
         f"{r.case}: {amount(r.volume_prediction)} {unit} for {amount(r.volume_truth)} {unit}" for r in own.itertuples()
     ]
@@ -111,7 +112,7 @@ def agreement(evaluation: Evaluation, region: str, limits: Mapping[str, float] |
     axes.margins(y=0.12)
     _few_ticks(axes)
     words = (
-        f"{region}: predictions are on average {amount(abs(bias))} {unit} too {'large' if bias > 0 else 'small'};"
+        f"{region}: predictions are on average {off};"
         f" 95 % limits of agreement {amount(low, True)} to {amount(high, True)} {unit}."
     )
     return draw(figure, words, {"dots": titles})
@@ -129,7 +130,7 @@ def errors(evaluation: Evaluation, region: str) -> Drawing | None:
         f"{r.case}: misses {amount(r.volume_fn)} {unit}, adds {amount(r.volume_fp)} {unit}" for r in own.itertuples()
     ]
     figure, axes = _figure()
-    _halves(axes, 1.08 * max(missed.max(), added.max(), 1e-6), "adds more", "misses more")
+    _halves(axes, 1.08 * max(missed.max(), added.max()) or 1.0, "adds more", "misses more")
     _dots(axes, missed, added)
     axes.set(xlabel=f"missed, {unit}", ylabel=f"added in error, {unit}")
     _few_ticks(axes)
