@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -238,12 +239,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(range(self.rank, self.samples, self.world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        pools, share = [np.arange(self.cases)], 0.0
-        if self.labelled_share is not None:
-            labelled = np.asarray(self.labelled(), dtype=int)
-            empty = np.setdiff1d(pools[0], labelled)
-            if labelled.size and empty.size:
-                pools, share = [empty, labelled], self.labelled_share
+        pools, share = self._pools
         for position in range(self.rank, self.samples, self.world_size):
             count = self.epoch * self.samples + position  # counted over the whole run
             before, after = int(count * share), int((count + 1) * share)
@@ -252,3 +248,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = np.random.default_rng([self.seed, pool, round_]).permutation(pools[pool])
             seed = np.random.SeedSequence([self.seed, count]).generate_state(1)[0]
             yield int(order[place]), int(seed)
+
+    @cached_property
+    def _pools(self) -> tuple[list[np.ndarray], float]:
+        """The case numbers to draw from, and the share of the second of them."""
+        every = np.arange(self.cases)
+        if self.labelled_share is not None:
+            labelled = np.asarray(self.labelled(), dtype=int)
+            empty = np.setdiff1d(every, labelled)
+            if labelled.size and empty.size:
+                return [empty, labelled], self.labelled_share
+        return [every], 0.0

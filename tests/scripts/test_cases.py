@@ -368,6 +368,15 @@ def test_half_of_the_patches_come_from_the_few_cases_that_have_a_label():
     assert all(drawn.count(case) == 25 for case in range(10) if case not in (2, 7))
 
 
+def test_labels_are_looked_through_once_and_not_in_each_epoch():
+    asked = []
+    sampler = EpochSampler(4, 8, labelled_share=0.5, labelled=lambda: asked.append(1) or [0])
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        assert len(list(sampler)) == 8
+    assert len(asked) == 1
+
+
 def test_a_share_of_labelled_cases_changes_nothing_where_all_or_none_have_a_label():
     plain = list(EpochSampler(cases=3, samples=9, seed=1))
     for labelled in ([], [0, 1, 2]):
