@@ -31,10 +31,10 @@ def test_the_temporary_name_keeps_the_ending_that_writers_go_by(tmp_path, name, 
 def test_whoever_reads_the_old_file_meanwhile_reads_it_to_its_end(tmp_path):
     path = tmp_path / "cases.csv"
     write_text(path, "old, and long enough")
-    with open(path) as reader:
-        assert reader.read(3) == "old"
+    with open(path, "rb", buffering=0) as reader:
+        assert reader.read(3) == b"old"
         write_text(path, "new")
-        assert reader.read() == ", and long enough"
+        assert reader.read() == b", and long enough"
     assert path.read_text() == "new"
 
 
