@@ -1,0 +1,114 @@
+"""What a training run leaves behind, and what its knobs change."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+from monai.bundle import run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from scripts.scoring import read_cases
+
+TRAIN = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
+SMALL = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "overlap": 0.0, "picture_interval": 1}
+SHORT = {"max_epochs": 2, "steps_per_epoch": 2, "val_interval": 1}
+
+
+@pytest.fixture
+def train(at_root, cohort, tmp_path, monkeypatch):
+    """Trains for two epochs of two steps; gives the run's folder."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def training(name="run", **knobs):
+        given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
+        run("training", config_file=TRAIN, run_dir=str(tmp_path / name), **{**given, **SMALL, **SHORT, **knobs})
+        return tmp_path / name
+
+    return training
+
+
+def test_a_run_tells_what_it_was(train, cohort):
+    folder = train(seed=5)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["seed"] == 5
+    assert len(environment["datalist"]["sha256"]) == 64
+    patients = environment["patients"]
+    assert len(patients["taught"]) == 3
+    assert len(patients["chose"]) == 1
+    assert not set(patients["taught"]) & set(patients["chose"])
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["patch_size"] == [16, 16, 16]
+    assert config["datalist"] == str(cohort.datalist)
+    assert "%" not in str(config["network_def"]), "a macro was left unresolved"
+
+
+def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(train):
+    events = EventAccumulator(str(train() / "log"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"loss", "val_score", "dice_WT", "dice_TC", "dice_ET"} <= set(tags["scalars"])
+    assert len(events.Scalars("loss")) == 4
+    assert tags["images"]
+
+
+@pytest.mark.parametrize("knobs", [{"num_workers": 2}, {"cache": "disk"}, {"cache": "none"}], ids=str)
+def test_neither_workers_nor_the_cache_change_what_is_learned(train, tmp_path, knobs):
+    folders = [train("plain"), train("other", **knobs, cache_dir=str(tmp_path / "cache"))]
+    plain, other = (torch.load(folder / "model.pt", weights_only=True) for folder in folders)
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_accumulated_batches_take_one_step(train):
+    folder = train(accumulation_steps=2)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert state["engine"] == {"epoch": 2, "iteration": 8}
+    assert {entry["step"].item() for entry in state["optimizer"]["state"].values()} == {4}
+
+
+def test_a_run_starts_from_the_weights_of_another(train, capsys):
+    first = train("first")
+    train("second", init_from=str(first / "model.pt"), learning_rate=0.0)
+    assert "took" in capsys.readouterr().out
+    old, new = (torch.load(first.parent / name / "model.pt", weights_only=True) for name in ("first", "second"))
+    assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
+
+
+def test_a_judged_run_has_numbers_in_the_space_of_the_original_labels(train, cohort):
+    folder = train()
+    knobs = ["configs/evaluate.yaml", str(folder / "knobs.yaml")]
+    given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
+    run("evaluating", config_file=knobs, device="cpu", overlap=0.0, score_workers=1, **given)
+    frame = read_cases(folder / "evaluation" / "cases.csv")
+    case = frame["case"].iloc[0]
+    label = nib.load(cohort.dataset_dir / case / f"{case}_seg.nii.gz")
+    mask = nib.load(folder / "evaluation" / "masks" / f"{case}.nii.gz")
+    assert mask.shape == label.shape
+    assert np.allclose(mask.affine, label.affine)
+    assert mask.get_data_dtype() == np.uint8
+    voxel_ml = np.prod(label.header.get_zooms()) / 1000
+    truth = frame.query("region == 'WT' and metric == 'volume_truth'")["value"].item()
+    assert truth == pytest.approx((np.asarray(label.dataobj) > 0).sum() * voxel_ml)
+    told = json.loads((folder / "evaluation" / "judged.json").read_text())["about"]["patients"]
+    assert len(told["chose"]) == 1, "the judged patient chose the checkpoint, and the record does not say so"
+
+
+def test_mirror_averaging_and_probabilities_are_knobs(train, cohort, tmp_path):
+    folder = train()
+    files = ["configs/inference.yaml", str(folder / "knobs.yaml")]
+    given = {"input": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "device": "cpu", "overlap": 0.0}
+    for name, tta in (("plain", False), ("mirrored", True)):
+        run("inferring", config_file=files, output_dir=str(tmp_path / name), save_probabilities=True, tta=tta, **given)
+    plain, mirrored = (
+        np.asarray(nib.load(next((tmp_path / name / "probabilities").glob("*.nii.gz"))).dataobj)
+        for name in ("plain", "mirrored")
+    )
+    assert plain.shape == (32, 32, 32, 3)
+    assert 0 <= plain.min() <= plain.max() <= 1
+    assert np.abs(plain - mirrored).max() > 1e-4
