@@ -108,6 +108,14 @@ def read(folder: str | os.PathLike) -> Evaluation:
 def _check(rows: pd.DataFrame, path: Path) -> None:
     if not (rows["metric"] == "dice").any():
         raise InputError(f"{path} holds no Dice of any case: there is nothing to report; judge the predictions first.")
+    dice = rows[rows["metric"] == "dice"]
+    off = dice[~dice["value"].between(0, 1)]
+    if len(off):
+        row = off.iloc[0]
+        raise InputError(
+            f"{path} gives case {row['case']} a Dice of {row['value']:g} in {row['region']}: expected 0 to 1; write"
+            " shares, not percent."
+        )
     twice = rows[rows.duplicated(["case", "region", "metric"])]
     if len(twice):
         row = twice.iloc[0]
@@ -162,7 +170,8 @@ def _read_judged(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON ({error}): judge again, or delete it to report without it.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no object: judge again, or delete it to report without it.")
-    return content
+    parts = ("about", "versions", "definitions", "label_map")  # another program may have written something else there
+    return {key: value for key, value in content.items() if key not in parts or isinstance(value, dict)}
 
 
 def _read_lesions(path: Path) -> pd.DataFrame | None:

@@ -7,7 +7,7 @@ Its form is in `bundle/reporting/summary.schema.json`. It is strict JSON: an inf
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -88,7 +88,7 @@ def typical(ranking: pd.DataFrame) -> list[str]:
 def roles(evaluation: Evaluation) -> dict[str, list[str]] | None:
     """Which judged patients had been set aside, chose the checkpoint, or taught; None if nobody wrote it down."""
     written = evaluation.judged.get("about", {}).get("patients")
-    return {role: list(written.get(role, [])) for role in ROLES} if written else None
+    return {role: list(written.get(role, [])) for role in ROLES} if isinstance(written, Mapping) and written else None
 
 
 def size_thirds(own: pd.DataFrame) -> list[pd.DataFrame]:

@@ -86,6 +86,8 @@ def open_scans(
         raise InputError(
             f"{datalist} is not the data list that {evaluation.folder} was judged with: give that one, or judge again."
         )
+    if unknown := [region for region in evaluation.regions if region not in content["regions"]]:
+        raise InputError(f"{datalist} has no region {unknown[0]}: give the data list that was judged.")
     folder = predictions or evaluation.judged.get("predictions")
     if not folder or not Path(folder).is_dir():
         raise InputError(

@@ -76,6 +76,8 @@ def refusals():
     base = cohort([0.8, 0.9])
     yield "no Dice", [row for row in base if row[3] != "dice"], "holds no Dice"
     yield "only failures", failed("a"), "holds no Dice"
+    yield "percent", cohort([80.0]), "c00 a Dice of 80 in WT: expected 0 to 1"
+    yield "no number", cohort([float("nan")]), "a value that is no number"
     yield "the same number twice", base + base[:1], "dice of WT of case c00 twice"
     yield "a case of two patients", base + rows_of("c00", "TC", 0.9, patient="other"), "c00 to more than one patient"
     pixels = [[*row[:5], "pixel" if row[5] == "mm" else row[5], row[6]] for row in rows_of("x", "WT", 0.9)]

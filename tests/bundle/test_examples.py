@@ -188,6 +188,14 @@ def test_a_data_list_that_was_not_judged_is_refused(missed):
         missed.example()
 
 
+def test_a_list_without_the_region_is_refused(tmp_path):
+    mask = box((20, 20, 20), (5, 9), (5, 9), (5, 9))
+    patient = Patient(tmp_path, mask, mask, datalist="")
+    (tmp_path / "list.json").write_text(json.dumps(patient.list | {"regions": {"ET": [1]}}))
+    with pytest.raises(InputError, match="has no region WT"):
+        patient.example()
+
+
 def test_predictions_that_are_gone_are_named(missed):
     (missed.folder / "pred" / "one.nii").unlink()
     with pytest.raises(InputError, match="holds no image"):

@@ -133,6 +133,11 @@ def test_roles_are_null_when_nobody_wrote_them_down(tmp_path):
     assert known == {"set_aside": [], "chose": [], "taught": ["c00"]}
 
 
+@pytest.mark.parametrize("about", [None, "a model", {"patients": 12}, {"patients": ["c00"]}])
+def test_what_another_program_wrote_about_its_masks_does_no_harm(tmp_path, about):
+    assert summary_of(tmp_path, cohort([0.8]), about=about, versions=3)["roles"] is None
+
+
 def test_a_comparison_is_of_the_common_cases_alone(tmp_path):
     here, there = cohort(TEN), [row for row in cohort([d - 0.05 for d in TEN]) if row[0] != "c09"]
     reference = summary_of(tmp_path, here, there)["reference"]
