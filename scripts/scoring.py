@@ -147,7 +147,10 @@ def read_cases(path: str | os.PathLike) -> pd.DataFrame:
         ) from error
     if list(frame.columns) != COLUMNS:
         raise InputError(f"{path} has columns {', '.join(frame.columns)}: expected {', '.join(COLUMNS)}.")
-    return frame.astype({"value": float})
+    try:
+        return frame.astype({"value": float})
+    except ValueError as error:
+        raise InputError(f"{path} has a value that is no number ({error}): each row needs one.") from error
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
