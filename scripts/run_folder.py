@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,20 @@ class RunFolder:
         write_text(
             self.path / "knobs.yaml", head + _as_yaml({**knobs, "checkpoint": (self.path / "model.pt").as_posix()})
         )
+
+    def measured_once(self, knob: str, measure: Callable[[], Any]) -> Any:
+        """A knob that the data decide before the first step: measured and written down, and read again by a resumption.
+
+        Args:
+            knob: its name in knobs.yaml.
+            measure: gives its value, of plain lists, dictionaries, numbers and strings.
+        """
+        old = self.path / "knobs.yaml"
+        known = yaml.safe_load(old.read_text(encoding="utf-8")).get(knob) if self.resume and old.is_file() else None
+        self.knobs[knob] = measure() if known is None else known
+        if known is None and self.writes:
+            self.keep_choice(min_component_ml={}, chosen=None)
+        return self.knobs[knob]
 
     def _require_same_config(self, old: Mapping[str, Any]) -> None:
         new = _plain(running_config())
