@@ -162,6 +162,10 @@ def test_a_case_without_tumour_yields_patches_of_brain(cache, tmp_path, monkeypa
         assert float(patch["image"].min()) >= 1
 
 
+def test_cases_with_any_label_are_found_among_empty_ones():
+    assert cut_from([box(tumour=False), box(), box(tumour=False), box()]).labelled() == [1, 3]
+
+
 def test_a_patch_does_not_drag_its_volume_through_the_loaders_queue():
     patch = cut_from([box()])[(0, 7)]
     assert patch["image"].untyped_storage().nbytes() == 8**3 * 4
