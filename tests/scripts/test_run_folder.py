@@ -8,7 +8,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts.errors import sentence_of
-from scripts.run_folder import MAY_DIFFER, environment
+from scripts.run_folder import MAY_DIFFER, RunFolder, environment
 
 
 def open_folder(path, resume: bool = False, writes: bool = True, **knobs) -> None:
@@ -169,3 +169,29 @@ def test_opening_outside_of_a_config_is_a_bug_and_says_so(small_train):
     folder = small_train().get_parsed_content("folder")
     with pytest.raises(RuntimeError, match="outside a config"):
         folder.open()
+
+
+def folder(path, resume: bool = False, writes: bool = True) -> RunFolder:
+    return RunFolder(path, resume=resume, knobs={"statistics": None}, about={}, writes=writes)
+
+
+def test_what_the_data_decide_is_measured_once_and_handed_to_inference(tmp_path):
+    first = folder(tmp_path)
+    assert first.measured_once("statistics", lambda: {"T1": [0.5, 2.0]}) == {"T1": [0.5, 2.0]}
+    first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)  # a later validation
+    knobs = yaml.safe_load((tmp_path / "knobs.yaml").read_text())
+    assert knobs["statistics"] == {"T1": [0.5, 2.0]}
+    assert knobs["min_component_ml"] == {"WT": 0.1}
+
+
+def test_a_resumed_run_takes_what_was_measured_at_its_start_and_keeps_what_was_chosen_since(tmp_path):
+    first = folder(tmp_path)
+    first.measured_once("statistics", lambda: 1.0)
+    first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
+    assert folder(tmp_path, resume=True).measured_once("statistics", lambda: pytest.fail("measured again")) == 1.0
+    assert yaml.safe_load((tmp_path / "knobs.yaml").read_text())["min_component_ml"] == {"WT": 0.1}
+
+
+def test_a_process_that_does_not_write_measures_for_itself(tmp_path):
+    assert folder(tmp_path / "run", writes=False).measured_once("statistics", lambda: 2.0) == 2.0
+    assert not (tmp_path / "run").exists()
