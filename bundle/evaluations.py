@@ -1,11 +1,11 @@
-"""What does a folder of judged cases hold? `cases.csv`, `judged.json` and `lesions.csv` as tables for pages."""
+"""What does a folder of judged cases hold? `judged.json`, `cases.csv`, `patients.csv` and `lesions.csv` as tables."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,10 @@ class Evaluation:
         calibration: one row a case with probabilities: case, patient and a column a metric of the whole case.
         failed: case to the reason why it could not be judged.
         regions: in the order of the table.
-        length: the unit of distances, mm or pixel.
-        volume: the unit of volumes, such as ml.
+        units: metric to unit, for those that are in the table; "" for a share or a count.
         judged: what judged.json says; empty where there is none.
         lesions: one row a true lesion (`LESION_COLUMNS`); None where there is no lesions.csv.
+        volumes: where the cases are slices, the scores of all slices of a patient as one volume, the patient as case.
     """
 
     folder: Path
@@ -51,10 +51,10 @@ class Evaluation:
     calibration: pd.DataFrame
     failed: Mapping[str, str]
     regions: tuple[str, ...]
-    length: str
-    volume: str
+    units: Mapping[str, str]
     judged: Mapping[str, Any]
     lesions: pd.DataFrame | None
+    volumes: Evaluation | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -65,13 +65,19 @@ class Evaluation:
         """The rows of one region, by case."""
         return self.scores[self.scores["region"] == region]
 
-    def unit(self, metric: str) -> str:
-        """The unit of a metric's values: that of distances or of volumes, or "" for a share or a count."""
-        return {"length": self.length, "volume": self.volume}.get(METRICS[metric].unit, "")
+    @property
+    def length(self) -> str:
+        """The unit of distances: mm or pixel."""
+        return self.units.get("hd95", "mm")
+
+    @property
+    def volume(self) -> str:
+        """The unit of volumes: ml, cm2 or pixel."""
+        return self.units.get("volume_truth", "ml")
 
     def has(self, metric: str) -> bool:
         """Was this metric measured at all?"""
-        return bool(self.scores[metric].notna().any())
+        return metric in self.units
 
 
 def read(folder: str | os.PathLike) -> Evaluation:
@@ -88,6 +94,27 @@ def read(folder: str | os.PathLike) -> Evaluation:
         )
     rows = read_cases(folder / "cases.csv")
     _check(rows, folder / "cases.csv")
+    whole = _evaluation(folder, rows)
+    return replace(
+        whole,
+        judged=_read_judged(folder / "judged.json"),
+        lesions=_read_lesions(folder / "lesions.csv"),
+        volumes=_read_volumes(folder),
+    )
+
+
+def _read_volumes(folder: Path) -> Evaluation | None:
+    path = folder / "patients.csv"
+    if not path.is_file():
+        return None
+    rows = read_cases(path)
+    if not (rows["metric"] == "dice").any():  # no patient could be put together
+        return None
+    _check(rows, path)
+    return _evaluation(folder, rows)
+
+
+def _evaluation(folder: Path, rows: pd.DataFrame) -> Evaluation:
     failed = rows[rows["metric"] == "failed"]
     scored = rows[rows["region"] != WHOLE_CASE]
     whole = rows[rows["metric"].isin(list(CASE_METRICS))]
@@ -98,10 +125,9 @@ def read(folder: str | os.PathLike) -> Evaluation:
         calibration=_wide(whole, ["case", "patient"], list(CASE_METRICS)),
         failed=dict(zip(failed["case"], failed["note"], strict=True)),
         regions=regions,
-        length=_unit(scored, "hd95", "mm"),
-        volume=_unit(scored, "volume_truth", "ml"),
-        judged=_read_judged(folder / "judged.json"),
-        lesions=_read_lesions(folder / "lesions.csv"),
+        units=dict(scored.drop_duplicates("metric")[["metric", "unit"]].itertuples(index=False)),
+        judged={},
+        lesions=None,
     )
 
 
@@ -132,7 +158,8 @@ def _check(rows: pd.DataFrame, path: Path) -> None:
 
 def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]) -> pd.DataFrame:
     notes = scored[scored["metric"] == "dice"].set_index(["case", "region"])["note"]
-    wide = _wide(scored, ["case", "patient", "region"], list(METRICS))
+    metrics = [*METRICS, *(name for name in scored["metric"].unique() if name not in METRICS)]
+    wide = _wide(scored, ["case", "patient", "region"], metrics)
     wide["note"] = notes.reindex(pd.MultiIndex.from_frame(wide[["case", "region"]])).fillna("").to_numpy()
     empty = {name: FAILED_VALUES[name] for name in FAILED_VALUES if wide[name].notna().any()}
     lost = pd.DataFrame(
@@ -154,11 +181,6 @@ def _wide(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFra
     """One row for each combination of keys, one column a metric (NaN where there is none)."""
     wide = rows.pivot(index=keys, columns="metric", values="value").reindex(columns=metrics)
     return wide.astype(float).rename_axis(columns=None).reset_index()
-
-
-def _unit(rows: pd.DataFrame, metric: str, otherwise: str) -> str:
-    units = rows.loc[rows["metric"] == metric, "unit"]
-    return units.iloc[0] if len(units) else otherwise
 
 
 def _read_judged(path: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None =
     """
     scores = evaluation.scores
     ranking = rank(evaluation)
-    regions = tqdm(evaluation.regions, desc="drawing patients for intervals", unit="region", leave=False)
+    volumes = evaluation.volumes
     summary = {
         "schema": SCHEMA,
         "title": title,
@@ -62,7 +62,8 @@ def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None =
         "versions": dict(evaluation.judged.get("versions", {})),
         "datalist": evaluation.judged.get("datalist"),
         "about": {k: v for k, v in evaluation.judged.get("about", {}).items() if k != "patients"},
-        "regions": {region: _region(evaluation, region) for region in regions},
+        "regions": _regions(evaluation),
+        "volumes": volumes and {"patients": int(volumes.scores["case"].nunique()), "regions": _regions(volumes)},
         "calibration": _calibration(evaluation),
         "worst": list(ranking.head(WORST)["case"]),
         "typical": typical(ranking),
@@ -161,6 +162,11 @@ def _named(test: Any) -> dict[str, Any]:
     }
 
 
+def _regions(evaluation: Evaluation) -> dict[str, Any]:
+    bar = tqdm(evaluation.regions, desc="drawing patients for intervals", unit="region", leave=False)
+    return {region: _region(evaluation, region) for region in bar}
+
+
 def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
     own = evaluation.of(region)
     dice = own["dice"]
@@ -171,7 +177,9 @@ def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
         **{f"dice_below_{limit}": int((dice < limit).sum()) for limit in LOW},
         "dice_zero": int((dice == 0).sum()),
         "dice_mean_without_absent": float(present["dice"].mean()) if len(present) else None,
-        "metrics": {name: _spread(own, name, evaluation.unit(name)) for name in METRICS if own[name].notna().any()},
+        "metrics": {
+            name: _spread(own, name, unit) for name, unit in evaluation.units.items() if own[name].notna().any()
+        },
         "agreement": _agreement(own),
         "lesions": _lesions(own),
         "lesions_by_volume": _lesions_by_volume(evaluation, region),
@@ -184,14 +192,14 @@ def _spread(own: pd.DataFrame, metric: str, unit: str) -> dict[str, Any]:
     values = own[metric].to_numpy()
     p5, q1, median, q3, p95 = quantiles(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     infinite = int(np.isinf(values).sum())
-    patients = own["patient"] if metric in FAILED_VALUES else []  # scores have intervals; volumes and counts need none
+    counted = metric in METRICS and metric not in FAILED_VALUES  # volumes and numbers of lesions need no interval
     return {
         "unit": unit,
         "cases": len(values),
         "mean": float(values.mean()) if not infinite else None,
-        "mean_interval": mean_interval(values, patients) if len(patients) else None,
+        "mean_interval": None if counted else mean_interval(values, own["patient"]),
         "median": median,
-        "median_interval": median_interval(values, patients) if len(patients) else None,
+        "median_interval": None if counted else median_interval(values, own["patient"]),
         "q1": q1,
         "q3": q3,
         "p5": p5,

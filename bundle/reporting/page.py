@@ -13,6 +13,7 @@ from bundle.reporting.examples import PLANES, PREDICTION, TRUTH, Example
 from bundle.reporting.sentences import findings, meanings, part
 from bundle.reporting.svg import Drawing
 from bundle.summaries import LOW
+from scripts.metrics import METRICS
 
 SAID = (  # how the template writes numbers and names
     words.amount,
@@ -85,6 +86,12 @@ def render(
         errors=_there(figures.errors(evaluation, region) for region in regions),
         agreement=_there(figures.agreement(evaluation, region, by_region[region]["agreement"]) for region in regions),
         boundaries=[figures.boundaries(evaluation, region) for region in regions] if evaluation.has("hd95") else [],
+        further=[
+            (region, metric, spread)
+            for region, own in by_region.items()
+            for metric, spread in own["metrics"].items()
+            if metric not in METRICS
+        ],
         calibration=figures.calibration(evaluation) if summary["calibration"] else None,
         against=[figures.against(evaluation, reference, region) for region in compared] if reference else [],
         worst=worst,

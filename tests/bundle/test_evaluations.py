@@ -56,7 +56,7 @@ def test_units_come_from_the_table(tmp_path):
     rows = [[*row[:5], {"mm": "pixel", "ml": "pixel"}.get(row[5], ""), row[6]] for row in cohort([0.8, 0.9])]
     evaluation = read(write(tmp_path, rows))
     assert (evaluation.length, evaluation.volume) == ("pixel", "pixel")
-    assert (evaluation.unit("hd95"), evaluation.unit("volume_fp"), evaluation.unit("dice")) == ("pixel", "pixel", "")
+    assert (evaluation.units["hd95"], evaluation.units["volume_fp"], evaluation.units["dice"]) == ("pixel", "pixel", "")
 
 
 def test_probabilities_are_read_by_case(tmp_path):
@@ -120,6 +120,23 @@ def test_a_damaged_table_of_lesions_is_refused(tmp_path, text):
     (folder / "lesions.csv").write_text(text)
     with pytest.raises(InputError, match=r"lesions\.csv"):
         read(folder)
+
+
+def test_slices_of_a_patient_are_read_as_a_volume_too(tmp_path):
+    slices = rows_of("a-1", "WT", 0.9, patient="a") + rows_of("a-2", "WT", 0.1, patient="a")
+    folder = write(tmp_path / "patients", rows_of("a", "WT", 0.8)) / "cases.csv"
+    write(tmp_path, slices)
+    folder.rename(tmp_path / "patients.csv")
+    evaluation = read(tmp_path)
+    assert list(evaluation.scores["dice"]) == [0.9, 0.1]
+    assert list(evaluation.volumes.scores["dice"]) == [0.8]
+
+
+def test_volumes_that_all_failed_leave_the_slices_readable(tmp_path):
+    write(tmp_path / "patients", failed("a", "slice 2: wrong grid")).joinpath("cases.csv").rename(
+        tmp_path / "patients.csv"
+    )
+    assert read(write(tmp_path, rows_of("a-1", "WT", 0.9, patient="a"))).volumes is None
 
 
 def test_what_judging_wrote_is_what_is_read(tmp_path):

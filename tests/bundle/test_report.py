@@ -114,11 +114,10 @@ def test_pictures_are_small_enough_for_a_page(real_story):
 
 def test_a_scan_that_cannot_be_read_leaves_the_old_page_alone(real_story, tmp_path):
     folder, where, _ = real_story
-    before = (folder / "report.html").read_bytes()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(InputError, match=r"does not exist|cannot be read"):
         report(str(folder), datalist=where["datalist"], dataset_dir=str(tmp_path))
-    assert (folder / "report.html").read_bytes() == before
-    assert {path.name for path in folder.iterdir()} == {"cases.csv", "judged.json", "report.html", "summary.json"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_the_page_loads_nothing_from_anywhere(plain):
@@ -241,6 +240,21 @@ def test_lesions_by_volume_are_drawn_where_they_were_written(tmp_path):
     pd.DataFrame([lesion]).to_csv(tmp_path / "lesions.csv", index=False)
     report(str(tmp_path))
     assert "WT, lesions found: 0 of 1 of 0.1 to 1 ml." in Page(tmp_path / "report.html").text
+
+
+def test_slices_are_shown_as_the_volumes_of_patients_too(tmp_path):
+    write(tmp_path, rows_of("a", "WT", 0.81) + rows_of("b", "WT", 0.61)).joinpath("cases.csv").rename(
+        tmp_path / "patients.csv"
+    )
+    slices = [row for p in "ab" for k in range(3) for row in rows_of(f"{p}{k}", "WT", 0.3 * k, patient=p)]
+    text = page_of(tmp_path, slices).text
+    assert "Dice by region, 2 patients as volumes" in text
+    assert "0.710" in text.split("2 patients as volumes")[1].split("Every case")[0]
+
+
+def test_metrics_that_the_page_does_not_know_are_not_dropped(tmp_path):
+    extra = [[f"c{k:02d}", f"c{k:02d}", "WT", "rand_f", 0.9 + k / 1000, "", ""] for k in range(10)]
+    assert re.search(r"WT rand f 10 0\.905", page_of(tmp_path, scores_of(TEN) + extra).text, flags=re.IGNORECASE)
 
 
 def test_a_comparison_stands_on_the_page(tmp_path):
