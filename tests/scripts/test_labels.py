@@ -73,11 +73,12 @@ def test_painting_a_region_that_is_none_is_refused():
 def test_every_task_paints_back_the_regions_that_it_reads(at_root):
     for path in sorted((at_root / "configs" / "tasks").glob("*.yaml")):
         task = yaml.safe_load(path.read_text(encoding="utf-8"))
-        values = [0, *task["labels"].values()]
+        fill = task.get("labels_fill", 0)
+        values = [fill, *task["labels"].values()]
         label = torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
         to_regions = LabelsToRegionsd("label", task["regions"])
         masks = to_regions({"label": label})["label"]
-        painted = RegionsToLabelsd("pred", task["regions"], task["labels_out"])({"pred": masks.float()})["pred"]
+        painted = RegionsToLabelsd("pred", task["regions"], task["labels_out"], fill)({"pred": masks.float()})["pred"]
         again = to_regions({"label": painted.float()})["label"]
         assert np.array_equal(again, masks), path.name
 
