@@ -7,6 +7,8 @@ import sys
 from types import TracebackType
 
 EXIT_CODE = 2
+# how a mistyped override below the top level ends: MONAI hands it to the component that it stands under
+UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
 class InputError(Exception):
@@ -26,6 +28,8 @@ def sentence_of(error: BaseException | None) -> str | None:
             return text
         if from_loader := re.findall(r"^(?:\w+\.)*InputError: (.+)$", text, flags=re.MULTILINE):
             return from_loader[-1]
+        if unknown := UNKNOWN_ARGUMENT.search(text):
+            return f"{unknown[1]} has no argument '{unknown[2]}': look for it in the overrides and recipes given."
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None

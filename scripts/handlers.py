@@ -55,12 +55,12 @@ class WeightAverage:
     """
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
-        def average(old: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
+        def average(old: list[torch.Tensor], new: list[torch.Tensor], steps: torch.Tensor | int) -> None:
             share = min(decay, (1 + int(steps)) / (10 + int(steps)))
-            return old.lerp(new, 1 - share)
+            torch._foreach_lerp_(old, new, 1 - share)  # all weights at once: one wait for the GPU, not one a weight
 
         self.learning = unwrapped(network)
-        self.model = AveragedModel(self.learning, avg_fn=average)
+        self.model = AveragedModel(self.learning, multi_avg_fn=average)
         self.network = self.model.module
 
     def attach(self, engine: Engine) -> None:

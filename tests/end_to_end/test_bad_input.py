@@ -218,6 +218,7 @@ def test_a_file_changed_since_the_list_was_made_is_refused(scans, tmp_path):
     ("knobs", "says"),
     [
         ({"epocs": 9}, "did you mean max_epochs"),
+        ({"loss::aneal": True}, "DeepSupervisionLoss has no argument 'aneal'"),
         ({"device": "cuda:7"}, "CUDA devices"),
         ({"device": "gpu"}, "expected cpu, cuda"),
         ({"fold": 9}, "has no fold 9"),
