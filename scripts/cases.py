@@ -40,12 +40,10 @@ class PreparedCases(Dataset):
     Args:
         data: entries with absolute paths (`scripts.datalist.select`).
         transform: deterministic transforms; what they leave under `keep` is kept.
-        cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under `cache_dir`,
-        read
-            by memory map; `none` computes a case each time it is asked for.
-        cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a changed
-        input
-            is a new case, and several runs may share the folder.
+        cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under
+            `cache_dir`, read by memory map; `none` computes a case each time it is asked for.
+        cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a
+            changed input is a new case, and several runs may share the folder.
         keep: the keys of a prepared case, tensors all.
         workers: threads that prepare cases.
         title: beside the progress bar.
@@ -160,8 +158,8 @@ class PatchDataset(Dataset):
     Args:
         data: entries with absolute paths.
         transform: deterministic preprocessing, ending in what `crop` needs (see `keep`).
-        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; it is seeded anew for each
-        patch.
+        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; it is seeded anew for
+            each patch.
         keep: the keys of a prepared case that `crop` needs beside image and label (precomputed indices).
         others: arguments of `PreparedCases`.
     """
@@ -202,8 +200,7 @@ class PatchDataset(Dataset):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Pairs (case number, seed) for one epoch: every case equally often, in a new order each round.
 
-    With several processes each takes its own part of the same sequence, so the sequence does not depend on their
-    number.
+    With several processes each takes its own part of the same sequence, whatever their number.
 
     Args:
         cases: how many cases there are.

@@ -73,15 +73,13 @@ def voxel_ml(image: torch.Tensor) -> float:
 
 
 class ComponentStatistics:
-    """Collects the predicted components of each validation pass, and chooses the minimum volume of each region from
-    them.
+    """Collects the predicted components of each validation pass, and chooses each region's smallest volume from them.
 
     Args:
         regions: the regions in channel order.
         voxel_key: where the batch carries the voxel volume in ml.
 
-    Attach it to the validation evaluator, which must decollate and leave binary `pred` and `label` [R, ...] of each
-    case.
+    Attach it to the validation evaluator, which must decollate and leave binary `pred` and `label` [R, ...].
     """
 
     def __init__(self, regions: Sequence[str], voxel_key: str = "voxel_ml") -> None:

@@ -15,8 +15,7 @@ from scripts.errors import InputError
 
 @contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary path in the folder of `path`, with the same ending; it becomes `path` when the block ends
-    well.
+    """Yields a temporary path in the folder of `path`, with the same ending; renamed to it if all goes well.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full; nothing is left behind.

@@ -49,9 +49,8 @@ class WeightAverage:
 
     Args:
         network: the network that learns.
-        decay: share of the old average in the new one; smaller in the first steps, (1 + n) / (10 + n) after n of them,
-        so
-            that the random start is forgotten (the warm-up of TensorFlow's ExponentialMovingAverage).
+        decay: share of the old average in the new one; smaller in the first steps, (1 + n) / (10 + n) after n of
+            them, so that the random start is forgotten (the warm-up of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:

@@ -118,8 +118,7 @@ class MaskSaver:
 
     Args:
         output_dir: gets `<case>.nii.gz` (uint8, the scheme's own values) and `<case>_probabilities.nii.gz` (float32,
-        one
-            volume a region).
+            one volume a region).
 
     Attach it to an evaluator whose postprocessed output holds `pred` [1, ...] and maybe `probabilities` [R, ...].
 

@@ -23,8 +23,7 @@ class RegionDiceCELoss(nn.Module):
         batch: Dice over the whole batch: a patch without tumour then does not count as a total miss.
         pos_weight: how much a voxel inside a region counts in the cross-entropy against one outside.
 
-    Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on the same
-    sum.
+    Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on it.
     """
 
     def __init__(
@@ -58,8 +57,7 @@ class FocalTverskyLoss(nn.Module):
     Args:
         alpha: weight of false positives.
         beta: weight of false negatives; beta > alpha trades precision for recall, which small regions need.
-        gamma: the power; below 1 it keeps the gradient of regions that are already good, above 1 it turns to the bad
-        ones.
+        gamma: the power; below 1 it keeps the gradient of regions that are already good, above 1 it turns to bad ones.
         region_weights: region name to weight; None: all alike.
 
     Shapes: logits and target [B, R, ...]; returns a scalar. MONAI's `AsymmetricFocalTverskyLoss` ignores every channel

@@ -41,8 +41,7 @@ def begin(workflow: str) -> None:
 def running_config() -> dict[str, Any]:
     """The config that is being evaluated, its macros resolved, without metadata.
 
-    MONAI hands an expression no reference to the config that it stands in, so it is taken from the parser that is
-    calling.
+    MONAI hands an expression no reference to the config that it stands in, so it is taken from the calling parser.
 
     Raises:
         RuntimeError: not called from a config's expression or component.
