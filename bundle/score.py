@@ -7,7 +7,8 @@ from pathlib import Path
 from scripts import datalist as lists
 from scripts.errors import InputError
 from scripts.lesions import BRATS_2023
-from scripts.scoring import judge, print_summary
+from scripts.scoring import judge
+from scripts.summary import print_summary
 
 
 def score(
@@ -25,6 +26,9 @@ def score(
     workers: int | None = None,
 ) -> None:
     """Judge the label maps of any system against a data list: cases.csv, one row a case, region and metric.
+
+    Beside it lesions.csv, one row a true lesion; where the cases are slices also patients.csv, each patient's slices as
+    one volume.
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
     image in a folder X. Interrupted, the same command goes on where it stopped. docs/evaluation.md defines each metric.
@@ -54,7 +58,7 @@ def score(
     if part not in ("test", "validation", "labelled"):
         raise InputError(f"part is '{part}': expected test, validation (with --fold) or labelled.")
     print(f"judging {part} cases of {datalist}")
-    frame = judge(
+    judgement = judge(
         content,
         dataset_dir or Path(str(datalist)).parent,
         str(predictions),
@@ -68,7 +72,7 @@ def score(
         workers=workers,
         about={"command": "score"},
     )
-    print_summary(frame)
+    print_summary(judgement.cases, patients=judgement.patients)
     print(f"wrote {Path(str(out)) / 'cases.csv'}")
 
 

@@ -21,7 +21,8 @@ from bundle.pictures import prediction_picture, spread
 from bundle.prepare import prepare
 from scripts import datalist
 from scripts.errors import InputError
-from scripts.scoring import print_summary, read_cases
+from scripts.scoring import read_cases
+from scripts.summary import print_summary
 
 TASK = "configs/tasks/phantom.yaml"
 RECIPE = "configs/recipes/smoke.yaml"

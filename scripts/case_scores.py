@@ -1,22 +1,22 @@
-"""What are the rows of one case? Reads its label and its prediction, and measures every region."""
+"""What are the rows of one case? Reads its label and its prediction, and measures every region and every lesion."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from scripts import metrics
+from scripts import boundaries, lesions, metrics
 from scripts.boxes import box
 from scripts.datalist import file_hash
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.lesions import BRATS_2023, FOUND, BratsRule
-from scripts.predictions import grid_difference, onto_grid, read_image, read_labels
+from scripts.predictions import GridImage, grid_difference, onto_grid, read_image, read_labels, split_page
 
 WHOLE_CASE = "all"  # the region of rows that concern the whole case
 
@@ -37,12 +37,21 @@ class Job(NamedTuple):
     resample: bool
     brats: BratsRule
     kept: str  # the file that holds the rows until all cases are done
+    boundaries: tuple[str, ...] = ()  # the regions that are outlines of cells
+
+
+class Scores(NamedTuple):
+    """The rows of a case in the two tables, `scripts.scoring.COLUMNS` and `LESION_COLUMNS`."""
+
+    rows: list[list]
+    lesions: list[list]
 
 
 def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
     """What each metric means, and the rules that they share."""
+    every = {**metrics.METRICS, **metrics.BOUNDARY_METRICS, **metrics.CASE_METRICS}
     return {
-        "metrics": {name: metric.meaning for name, metric in {**metrics.METRICS, **metrics.CASE_METRICS}.items()},
+        "metrics": {name: metric.meaning for name, metric in every.items()},
         "border": "voxels of the mask with background, or the end of the image, across a face",
         "tolerances": list(metrics.TOLERANCES),
         "empties": "both masks empty: overlap 1, distances 0, noted absent; one empty: overlap 0, distances inf, kept",
@@ -50,65 +59,132 @@ def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
         "lesion_found_iou": FOUND,
         "brats2023": brats._asdict(),
         "tumour_box_margin": metrics.BOX_MARGIN,
+        "by_patient": "all slices of a patient, in the order of their index, as one volume",
+        "boundaries": "segments are what a boundary encloses, across faces; pixels inside true segments count; the"
+        " predicted boundary is thinned by a watershed, and each pixel of the line left is a segment of its own",
     }
 
 
-def judge_case(job: Job) -> list[list]:
+def judge_case(job: Job) -> Scores:
     """The rows of one case, taken from `job.kept` if they were made of the same files by the same rules."""
     if job.prediction is None:
-        near = f"; there are {job.hint}" if job.hint else ""
-        return [_row(job, WHOLE_CASE, "failed", 1, note=f"no prediction: no file is named after case {job.case}{near}")]
-    key = _key(job)
+        return failed(job.case, job.patient, no_prediction(job))
+    return remembered(job.kept, key(job), lambda: _judge(job))
+
+
+def remembered(kept: str, key: str, judge: Callable[[], Scores]) -> Scores:
+    """What was kept in a file under this key, else what `judge` gives, kept from now on."""
     try:
-        kept = json.loads(Path(job.kept).read_text(encoding="utf-8"))
-        if kept["key"] == key:
-            return kept["rows"]
+        content = json.loads(Path(kept).read_text(encoding="utf-8"))
+        if content["key"] == key:
+            return Scores(content["rows"], content["lesions"])
     except (OSError, ValueError, KeyError):
         pass
-    try:
-        rows = list(_rows(job))
-    except InputError as error:
-        rows = [_row(job, WHOLE_CASE, "failed", 1, note=str(error))]
-    write_json(job.kept, {"key": key, "rows": rows})
-    return rows
+    scores = judge()
+    write_json(kept, {"key": key, **scores._asdict()})
+    return scores
 
 
-def _rows(job: Job) -> Iterator[list]:
+def failed(case: str, patient: str, reason: str) -> Scores:
+    """The one row of a case that could not be judged."""
+    return Scores([[case, patient, WHOLE_CASE, "failed", 1.0, "", reason]], [])
+
+
+def no_prediction(job: Job) -> str:
+    """The reason of a case without a prediction."""
+    near = f"; there are {job.hint}" if job.hint else ""
+    return f"no prediction: no file is named after case {job.case}{near}"
+
+
+def key(job: Job) -> str:
+    """A hash of the files of a case and of the rules that it is judged by."""
+    files = [file_hash(split_page(file)[0]) for file in (job.label, job.prediction, job.probability) if file]
+    rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
+    return hashlib.sha256(json.dumps([files, rules, definitions(job.brats)]).encode()).hexdigest()
+
+
+def read_pair(job: Job) -> tuple[GridImage, GridImage, str]:
+    """The label, the prediction on its grid, and how its own grid differed ("" if it did not).
+
+    Raises:
+        InputError: a file is damaged, holds other labels, or lies on another grid and `job.resample` is off.
+    """
     truth = read_labels(job.label, job.known)
     prediction = read_labels(job.prediction, job.known, job.rename)
-    if difference := grid_difference(truth, prediction):
-        if not job.resample:
-            raise InputError(f"{job.prediction} has {difference}: predict on the label's grid, or allow --resample.")
-        prediction = onto_grid(prediction, truth)
-        yield _row(job, WHOLE_CASE, "resampled", 1, note=f"{difference}; nearest neighbour")
-    axes = truth.voxels.ndim
-    pixels = job.unit == "pixel"
-    spacing = (1.0,) * axes if pixels else truth.spacing(axes)
-    units = {"": "", "length": job.unit, "volume": job.unit if pixels else "ml" if axes == 3 else "cm2"}
-    scale = {"volume": 1 if pixels else 10**axes}  # mm^3 to ml
-    here = box((truth.voxels > 0) | (prediction.voxels > 0), margin=[max(1, job.brats.dilations)] * axes)
-    cropped = [np.ascontiguousarray(image.voxels[here]) for image in (truth, prediction)]  # NIfTI's order is slow
+    difference = grid_difference(truth, prediction)
+    if difference and not job.resample:
+        raise InputError(f"{job.prediction} has {difference}: predict on the label's grid, or allow --resample.")
+    return truth, onto_grid(prediction, truth) if difference else prediction, difference
+
+
+def measure_regions(
+    job: Job,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    spacing: Sequence[float],
+    leave_out: Collection[str] = (),
+    compare_boundaries: Callable[[np.ndarray, np.ndarray], dict[str, float]] = boundaries.measure,
+) -> Scores:
+    """The rows of every region of two label maps.
+
+    Args:
+        job: names the case, the regions and the rules.
+        truth: [H, W, D] or [H, W], the values of the scheme.
+        prediction: the same shape.
+        spacing: mm along each axis; 1 where the unit is pixel.
+        leave_out: names of metrics that make no sense here.
+        compare_boundaries: what scores the regions that are outlines of cells.
+    """
+    axes, scores = truth.ndim, Scores([], [])
+    volume = job.unit if job.unit == "pixel" else "ml" if axes == 3 else "cm2"
+    units = {"": "", "length": job.unit, "volume": volume}
+    scale = {"volume": 1 if job.unit == "pixel" else 10**axes}  # mm^3 to ml
+    if not job.boundaries and not any(0 in values for values in job.regions.values()):
+        here = box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
+        truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # NIfTI's is slow
     for region, values in job.regions.items():
-        true, predicted = (np.isin(voxels, values) for voxels in cropped)
-        note = metrics.state(true, predicted)
-        for name, value in metrics.measure(true, predicted, spacing, job.brats).items():
+        true, predicted = (np.isin(voxels, values) for voxels in (truth, prediction))
+        note, wanted = metrics.state(true, predicted), metrics.METRICS.keys() - set(leave_out)
+        if region in job.boundaries:
+            wanted -= metrics.LESIONS.keys() | metrics.LESIONWISE.keys()
+        for name, value in metrics.measure(true, predicted, spacing, job.brats, wanted).items():
             unit = metrics.METRICS[name].unit
-            yield _row(job, region, name, value / scale.get(unit, 1), units[unit], note)
-    if job.probability:
-        masks = np.stack([np.isin(truth.voxels, values) for values in job.regions.values()])
-        probability = _read_probability(job.probability, masks.shape)
-        for name, value in metrics.calibration(masks, probability, spacing).items():
-            yield _row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent")
+            scores.rows.append(_row(job, region, name, value / scale.get(unit, 1), units[unit], note))
+        if region in job.boundaries:
+            for name, value in compare_boundaries(true, predicted).items():
+                scores.rows.append(_row(job, region, name, value, note=note))
+        else:
+            voxel = float(np.prod(spacing)) / scale["volume"]
+            for number, (size, found, dice) in enumerate(lesions.each(true, predicted), start=1):
+                scores.lesions.append([job.case, job.patient, region, number, size * voxel, volume, found, dice])
+    return scores
+
+
+def _judge(job: Job) -> Scores:
+    try:
+        truth, prediction, difference = read_pair(job)
+        axes = truth.voxels.ndim
+        spacing = (1.0,) * axes if job.unit == "pixel" else truth.spacing(axes)
+        leave_out = metrics.LESIONWISE if axes == 2 else ()  # a rule for volumes
+        scores = measure_regions(job, truth.voxels, prediction.voxels, spacing, leave_out)
+        if difference:
+            scores.rows.insert(0, _row(job, WHOLE_CASE, "resampled", 1, note=f"{difference}; nearest neighbour"))
+        if job.probability:
+            scores.rows.extend(_calibration(job, truth.voxels, spacing))
+    except InputError as error:
+        return failed(job.case, job.patient, str(error))
+    return scores
+
+
+def _calibration(job: Job, truth: np.ndarray, spacing: Sequence[float]) -> Iterator[list]:
+    masks = np.stack([np.isin(truth, values) for values in job.regions.values()])
+    probability = _read_probability(job.probability, masks.shape)
+    for name, value in metrics.calibration(masks, probability, spacing).items():
+        yield _row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent")
 
 
 def _row(job: Job, region: str, metric: str, value: float, unit: str = "", note: str = "") -> list:
     return [job.case, job.patient, region, metric, float(value), unit, note]
-
-
-def _key(job: Job) -> str:
-    files = [file_hash(file) for file in (job.label, job.prediction, job.probability) if file]
-    rules = [job.case, job.patient, job.regions, job.known, sorted(job.rename.items()), job.unit, job.resample]
-    return hashlib.sha256(json.dumps([files, rules, definitions(job.brats)]).encode()).hexdigest()
 
 
 def _read_probability(path: str, shape: tuple[int, ...]) -> np.ndarray:

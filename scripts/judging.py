@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import datalist, scoring
+from scripts.summary import print_summary
 
 ROLES = {
     "set_aside": "took no part in training",
@@ -28,13 +29,13 @@ def judge_run(
     checkpoint: str | os.PathLike,
     workers: int | None = None,
 ) -> None:
-    """Write cases.csv and judged.json, and print the summary and what the judged patients had been used for.
+    """Write the tables and judged.json, and print the summary and what the judged patients had been used for.
 
     Args:
         data: the data list.
         dataset_dir: where its paths start.
-        masks: the folder with one label map a case.
-        output_dir: gets cases.csv.
+        masks: the folder with one label map a case, and maybe a folder `probabilities`.
+        output_dir: gets cases.csv and the other tables (`scripts.scoring`).
         part: test, validation or labelled.
         fold: for part validation.
         checkpoint: whose masks these are; the environment.json beside it tells which patients its training used.
@@ -43,17 +44,19 @@ def judge_run(
     patients = sorted({entry["patient"] for entry in datalist.select(data, dataset_dir, part, fold)})
     roles = patient_roles(checkpoint, patients)
     about = {"checkpoint": str(checkpoint), "sha256": datalist.file_hash(checkpoint), "patients": roles}
-    frame = scoring.judge(
+    probabilities = Path(masks) / "probabilities"
+    judgement = scoring.judge(
         data,
         dataset_dir,
         masks,
         output_dir,
         part=part,
         fold=fold if part == "validation" else None,
+        probabilities=probabilities if probabilities.is_dir() else None,
         workers=workers,
         about=about,
     )
-    scoring.print_summary(frame)
+    print_summary(judgement.cases, patients=judgement.patients)
     if not roles:
         print("It is not known which patients taught this checkpoint: no environment.json beside it tells.")
     for role, names in roles.items():

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.optimize import linear_sum_assignment
 
 from scripts.boxes import box
 from scripts.surfaces import hd95_by_area
@@ -58,14 +57,9 @@ def detection(true: tuple[np.ndarray, int], predicted: tuple[np.ndarray, int]) -
     A pair is one true and one predicted lesion with an IoU over `FOUND`; a lesion is in one pair at most, and as many
     pairs are made as can be. Panoptic quality counts the pairs over `PANOPTIC` alone.
     """
-    (true, n_true), (predicted, n_predicted) = true, predicted
-    a, b, common = pairs(true, predicted)
-    sizes_true, sizes_predicted = np.bincount(true[true > 0]), np.bincount(predicted[predicted > 0])
-    iou = common / (sizes_true[a] + sizes_predicted[b] - common)
-    near = iou > FOUND
-    graph = csr_array((np.ones(near.sum()), (a[near] - 1, b[near] - 1)), shape=(n_true, n_predicted))
-    found = int((maximum_bipartite_matching(graph) >= 0).sum()) if near.any() else 0
-    mean_number = (n_true + n_predicted) / 2
+    overlaps = ious(true[0], predicted[0])
+    n_true, n_predicted, found = true[1], predicted[1], len(matched(*overlaps)[0])
+    mean_number, iou = (n_true + n_predicted) / 2, overlaps[2]
     return {
         "lesions_tp": found,
         "lesions_fp": n_predicted - found,
@@ -73,6 +67,39 @@ def detection(true: tuple[np.ndarray, int], predicted: tuple[np.ndarray, int]) -
         "lesion_f1": found / mean_number if mean_number else 1,
         "panoptic_quality": iou[iou > PANOPTIC].sum() / mean_number if mean_number else 1,
     }
+
+
+def each(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, float]]:
+    """Every true lesion, the largest first: its size in voxels, whether it was found (1 or 0), and its Dice with the
+    predicted lesion that it makes a pair with (0 if it was missed).
+    """
+    numbered, count = components(truth)
+    sizes = np.bincount(numbered[truth], minlength=count + 1)[1:]
+    found, iou = matched(*ious(numbered, components(prediction)[0]))
+    dice = np.zeros(count)
+    dice[found - 1] = 2 * iou / (1 + iou)
+    return [(int(sizes[k]), int(dice[k] > 0), float(dice[k])) for k in np.argsort(-sizes, kind="stable")]
+
+
+def ious(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The numbers of the true and the predicted lesions that share voxels, and their IoU."""
+    a, b, common = pairs(true, predicted)
+    sizes_true, sizes_predicted = np.bincount(true[true > 0]), np.bincount(predicted[predicted > 0])
+    return a, b, common / (sizes_true[a] + sizes_predicted[b] - common)
+
+
+def matched(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the true lesions that are in a pair, and the IoU of each pair.
+
+    Of the ways to make as many pairs as can be, the one with the largest sum of IoU.
+    """
+    near = iou > FOUND
+    (rows, row), (columns, column) = (np.unique(n[near], return_inverse=True) for n in (a, b))
+    worth = np.zeros((len(rows), len(columns)))
+    worth[row, column] = iou[near] + len(rows)  # so that one more pair outweighs any gain in IoU
+    row, column = linear_sum_assignment(worth, maximize=True)
+    made = worth[row, column] > 0
+    return rows[row[made]], worth[row, column][made] - len(rows)
 
 
 def lesionwise(

@@ -2,13 +2,13 @@
 
 Masks are boolean arrays of one shape, in two or three dimensions; `spacing` is the size of a voxel along each axis of
 the array, in mm. The definitions follow Metrics Reloaded (Maier-Hein et al., Nat Methods 21:195, 2024); how lesions are
-counted is in `scripts.lesions`.
+counted is in `scripts.lesions`, whether boundaries keep cells apart in `scripts.boundaries`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,15 +37,19 @@ class Metric(NamedTuple):
     one_empty: float | None = None
 
 
-METRICS = {
+OVERLAP = {
     "dice": Metric("", "2 TP / (2 TP + FP + FN), in voxels", 1, 0),
     "iou": Metric("", "TP / (TP + FP + FN), in voxels", 1, 0),
     "precision": Metric("", "TP / (TP + FP), in voxels", 1, 0),
     "recall": Metric("", "TP / (TP + FN), in voxels", 1, 0),
+}
+DISTANCES = {
     "hd95": Metric("length", "the larger of the two directed 95th percentiles between border voxels", 0, math.inf),
     "hd100": Metric("length", "the largest distance from a border voxel to the other border", 0, math.inf),
     "assd": Metric("length", "the mean distance from the border voxels of both masks to the other border", 0, math.inf),
     **{f"nsd_{t}mm": Metric("", f"the part of both borders within {t} mm of the other", 1, 0) for t in TOLERANCES},
+}
+VOLUMES = {
     "volume_truth": Metric("volume", "volume of the label"),
     "volume_prediction": Metric("volume", "volume of the prediction"),
     "volume_error": Metric("volume", "prediction minus truth: positive is too large"),
@@ -53,6 +57,8 @@ METRICS = {
     "volume_error_relative": Metric("", "the signed error over the volume of the truth; inf where nothing is there"),
     "volume_fp": Metric("volume", "predicted outside the truth"),
     "volume_fn": Metric("volume", "true outside the prediction"),
+}
+LESIONS = {
     "lesions_tp": Metric("", f"largest number of one-to-one pairs of lesions with an IoU over {lesions.FOUND}"),
     "lesions_fp": Metric("", "predicted lesions without a pair"),
     "lesions_fn": Metric("", "true lesions without a pair"),
@@ -60,8 +66,19 @@ METRICS = {
     "panoptic_quality": Metric(
         "", f"sum of the IoU of pairs over {lesions.PANOPTIC}, divided by the mean number of lesions", 1, 0
     ),
+}
+LESIONWISE = {
     "lesionwise_dice_brats2023": Metric("", "the BraTS 2023 rule: mean over true and false positive lesions"),
     "lesionwise_hd95_brats2023": Metric("length", "the same rule, by surface area; a false or missed lesion is 374"),
+}
+METRICS = {**OVERLAP, **DISTANCES, **VOLUMES, **LESIONS, **LESIONWISE}
+BOUNDARY_METRICS = {
+    "rand_f": Metric("", "2 / (1 / rand_split + 1 / rand_merge), after the predicted boundary is thinned"),
+    "rand_split": Metric("", "of the pairs of pixels in one true segment, those in one predicted segment"),
+    "rand_merge": Metric("", "of the pairs of pixels in one predicted segment, those in one true segment"),
+    "information_f": Metric("", "2 I / (H(truth) + H(prediction)), of the segments, after thinning"),
+    "information_split": Metric("", "I / H(prediction)"),
+    "information_merge": Metric("", "I / H(truth)"),
 }
 CASE_METRICS = {
     "ece": Metric("", f"expected calibration error, {BINS} bins, mean over the regions, in the tumour's box"),
@@ -77,30 +94,37 @@ def state(truth: np.ndarray, prediction: np.ndarray) -> str:
 
 
 def measure(
-    truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: lesions.BratsRule = lesions.BRATS_2023
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    spacing: Sequence[float],
+    brats: lesions.BratsRule = lesions.BRATS_2023,
+    wanted: Collection[str] = tuple(METRICS),
 ) -> dict[str, float]:
-    """Every metric of one region of one case, in the order of `METRICS`; lengths in mm, volumes in mm to the dimension.
+    """The wanted metrics of one region of one case, in the order of `METRICS`; lengths in mm, volumes in mm to the
+    dimension.
 
     Args:
         truth: [H, W, D] or [H, W] boolean.
         prediction: boolean of the same shape.
         spacing: mm along each axis.
         brats: the parameters of the lesion-wise rule.
+        wanted: names of `METRICS`.
     """
     region = box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
     truth, prediction = truth[region], prediction[region]
-    values = {
-        **volumes(truth, prediction, float(np.prod(spacing))),
-        **lesions.measure(truth, prediction, spacing, brats),
-    }
     empty = state(truth, prediction)
+    values = volumes(truth, prediction, float(np.prod(spacing)))
+    if not (LESIONS | LESIONWISE).keys().isdisjoint(wanted):
+        values |= lesions.measure(truth, prediction, spacing, brats)
     if not empty:
-        values |= {**overlap(truth, prediction), **distances(truth, prediction, spacing)}
+        values |= overlap(truth, prediction)
+    if not empty and not DISTANCES.keys().isdisjoint(wanted):
+        values |= distances(truth, prediction, spacing)
     for name, metric in METRICS.items():  # decided here, before any library sees an empty mask
         decided = metric.absent if empty == "absent" else metric.one_empty if empty else None
         if decided is not None:
             values[name] = decided
-    return {name: float(values[name]) for name in METRICS}
+    return {name: float(values[name]) for name in METRICS if name in wanted}
 
 
 def overlap(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Which file is the prediction of a case, and does it lie on the label's grid? Finds and reads label maps, 3D and 2D.
 
 A file belongs to case X when its name without the ending is X, or X followed by `_`, `-` or `.` and one of `SUFFIXES`
-(X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X.
+(X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X. One
+page of a TIFF is written `stack.tif#5`, the first being 0.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -44,7 +45,7 @@ class GridImage(NamedTuple):
 
 
 def images_in(folder: str | os.PathLike) -> list[Path]:
-    """Every image under a folder.
+    """Every image under a folder, without the probabilities that lie in a folder of that name (`PROBABILITY_SUFFIXES`).
 
     Raises:
         InputError: the folder is missing or holds no image.
@@ -52,7 +53,14 @@ def images_in(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds one image a case.")
-    files = sorted(p for p in folder.rglob("*") if stem(p) is not None and not p.name.startswith(".") and p.is_file())
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if stem(path) is not None
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not {part.lower() for part in path.relative_to(folder).parts[:-1]}.intersection(PROBABILITY_SUFFIXES)
+    )
     if not files:
         raise InputError(f"{folder} holds no image: expected one {', '.join((*NIFTI, *PICTURES))} file a case.")
     return files
@@ -85,6 +93,23 @@ def match(files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] =
     return found
 
 
+def find(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The file of each case of a data list that has one; a case whose label is a page of a stack may have its
+    prediction on the same page of the stack that is named after its patient.
+
+    Raises:
+        InputError: no case has a file, or two files claim the same case.
+    """
+    pages = {entry["case"]: split_page(entry["label"])[1] for entry in entries}
+    stacks = {entry["patient"] for entry in entries if pages[entry["case"]] is not None}
+    found = match(files, [*pages, *sorted(stacks - pages.keys())])
+    for entry in entries:
+        case, patient = entry["case"], entry["patient"]
+        if case not in found and patient in stacks & found.keys():
+            found[case] = Path(f"{found[patient]}#{pages[case]}")
+    return {case: str(found[case]) for case in pages if case in found}
+
+
 def nearest_names(case: str, files: Iterable[Path]) -> str:
     """The names of up to three files that are most like a case's, for a message."""
     return ", ".join(difflib.get_close_matches(case, sorted({file.name for file in files}), n=3, cutoff=0))
@@ -98,21 +123,29 @@ def stem(path: Path) -> str | None:
     return None
 
 
+def split_page(name: str | os.PathLike) -> tuple[Path, int | None]:
+    """`stack.tif#5` as the file and its page; None where the name has no page."""
+    path, _, page = str(name).rpartition("#")
+    return (Path(path), int(page)) if path and page.isdecimal() else (Path(name), None)
+
+
 def read_image(path: str | os.PathLike) -> GridImage:
-    """The image in a NIfTI file or a picture, without axes of length one at the end.
+    """The image in a NIfTI file, a picture or one page of a TIFF, without axes of length one at the end.
 
     Pictures come as [column, row], as MONAI reads them, and have no affine.
 
     Raises:
-        InputError: the file is missing, damaged, or a picture with different colours.
+        InputError: the file is missing, damaged, a picture with different colours, or a stack of pictures.
     """
-    path = Path(path)
+    path, page = split_page(path)
     try:
         if path.name.lower().endswith(NIFTI):
             image = nib.load(path)
             voxels, affine = np.asanyarray(image.dataobj), image.affine
         else:
             with Image.open(path) as picture:
+                pages = getattr(picture, "n_frames", 1)
+                picture.seek(page or 0)
                 opaque = picture.convert(picture.mode[:-1]) if picture.mode in ("LA", "RGBA") else picture
                 voxels, affine = np.asarray(opaque).swapaxes(0, 1), None
     except Exception as error:  # each reader has its own set of errors for a damaged file
@@ -120,6 +153,8 @@ def read_image(path: str | os.PathLike) -> GridImage:
         raise InputError(
             f"{path} cannot be read as an image ({reason[:200]}): it may be damaged; copy it again."
         ) from error
+    if affine is None and pages > 1 and page is None:
+        raise InputError(f"{path} holds {pages} pages: give one file a case, or name the page as {path.name}#0.")
     if affine is None and voxels.ndim == 3:
         if (voxels != voxels[..., :1]).any():
             raise InputError(f"{path} is a picture in colours: a label map has one value a pixel; save it in grey.")

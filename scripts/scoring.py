@@ -1,9 +1,13 @@
 """How good is each prediction? Judges a folder of label maps against a data list: `cases.csv`, one row a number.
 
 The rows are (case, patient, region, metric, value, unit, note), in the order of the list, its regions and
-`scripts.metrics.METRICS`. `note` says `absent`, `missed` or `hallucinated` where a mask is empty. What concerns the
-whole case stands under region `all`: `ece` and `brier`, `resampled` (1, with the reason), and `failed` (1, with the
-reason) for a case that could not be judged: it has no other row, and counts.
+`scripts.metrics.METRICS`; `BOUNDARY_METRICS` follow where a region is the outline of cells (`boundaries` in the list's
+header). `note` says `absent`, `missed` or `hallucinated` where a mask is empty. What concerns the whole case stands
+under region `all`: `ece` and `brier`, `resampled` (1, with the reason), and `failed` (1, with the reason) for a case
+that could not be judged: it has no other row, and counts.
+
+`lesions.csv` beside it has a row a true lesion. Where the cases are slices, `patients.csv` has the columns of
+`cases.csv` for all slices of a patient as one volume, and the patient as case.
 """
 
 from __future__ import annotations
@@ -12,28 +16,36 @@ import os
 import platform
 import shutil
 import signal
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from scripts import datalist as lists
-from scripts.case_scores import Job, definitions, judge_case
+from scripts.case_scores import Job, Scores, definitions, judge_case
 from scripts.errors import InputError
 from scripts.files import write_json, written_whole
 from scripts.lesions import BRATS_2023, BratsRule
-from scripts.predictions import PROBABILITY_SUFFIXES, images_in, match, nearest_names
+from scripts.predictions import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names, split_page
+from scripts.volumes import Stack, judge_patient
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
-LOW_DICE = 0.7
+LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "unit", "detected", "dice"]
+Task = TypeVar("Task", Job, Stack)
+
+
+class Judgement(NamedTuple):
+    """The rows of `cases.csv`, of `patients.csv` (None where cases are no slices) and of `lesions.csv`."""
+
+    cases: pd.DataFrame
+    patients: pd.DataFrame | None
+    lesions: pd.DataFrame
 
 
 def judge(
@@ -50,8 +62,8 @@ def judge(
     brats: BratsRule = BRATS_2023,
     workers: int | None = None,
     about: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:
-    """Judge a folder of label maps: writes `cases.csv` and `judged.json` to `output_dir` and returns the rows.
+) -> Judgement:
+    """Judge a folder of label maps: writes the tables and `judged.json` to `output_dir` and returns the rows.
 
     Cases run in parallel processes. Interrupted, the same call goes on where it stopped.
 
@@ -78,8 +90,8 @@ def judge(
     labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
     lists.check_files(datalist, labels, dataset_dir)
     files = images_in(predictions)
-    found = match(files, [entry["case"] for entry in chosen])
-    spare = set(files) - set(found.values())
+    found = find(files, chosen)
+    spare = set(files) - {split_page(file)[0] for file in found.values()}
     soft = _find_probabilities(probabilities, found)
     output_dir = Path(output_dir)
     kept = output_dir / ".scoring"
@@ -90,7 +102,7 @@ def judge(
             case=entry["case"],
             patient=entry["patient"],
             label=entry["label"],
-            prediction=str(found[entry["case"]]) if entry["case"] in found else None,
+            prediction=found.get(entry["case"]),
             hint="" if entry["case"] in found else nearest_names(entry["case"], spare),
             probability=str(soft[entry["case"]]) if entry["case"] in soft else None,
             regions=regions,
@@ -100,14 +112,23 @@ def judge(
             resample=bool(resample),
             brats=brats,
             kept=str(kept / f"{entry['case']}.json"),
+            boundaries=_boundaries(datalist),
         )
         for entry in chosen
     ]
-    rows = _judge_all(jobs, workers)
-    frame = pd.DataFrame([row for job in jobs for row in rows[job.case]], columns=COLUMNS)
-    failed = frame[frame["metric"] == "failed"]
-    with written_whole(output_dir / "cases.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+    stacks = _stacks(chosen, jobs, kept / "patients")
+    scores = _judge_all(judge_case, jobs, workers, "case")
+    volumes = _judge_all(judge_patient, stacks, workers, "patient")
+    shown = Judgement(
+        pd.DataFrame([row for each in scores for row in each.rows], columns=COLUMNS),
+        pd.DataFrame([row for each in volumes for row in each.rows], columns=COLUMNS) if stacks else None,
+        pd.DataFrame([row for each in scores for row in each.lesions], columns=LESION_COLUMNS),
+    )
+    for name, frame in zip(("cases", "patients", "lesions"), shown, strict=True):
+        if frame is not None:
+            with written_whole(output_dir / f"{name}.csv") as temporary:
+                frame.to_csv(temporary, index=False)
+    failed = shown.cases[shown.cases["metric"] == "failed"]
     write_json(
         output_dir / "judged.json",
         {
@@ -119,10 +140,10 @@ def judge(
             "files_of_no_case": len(spare),
             "datalist": lists.list_hash(datalist),
             "label_map": label_map,
-            "resampled": list(frame.loc[frame["metric"] == "resampled", "case"]),
+            "resampled": list(shown.cases.loc[shown.cases["metric"] == "resampled", "case"]),
             "definitions": definitions(brats),
             "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("numpy", "scipy", "nibabel")},
+            | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
             "about": dict(about or {}),
         },
     )
@@ -130,7 +151,7 @@ def judge(
     if len(failed) == len(jobs):
         first = failed.iloc[0]
         raise InputError(f"none of the {len(jobs)} cases could be judged; case {first['case']}: {first['note']}")
-    return frame
+    return shown
 
 
 def read_cases(path: str | os.PathLike) -> pd.DataFrame:
@@ -153,72 +174,45 @@ def read_cases(path: str | os.PathLike) -> pd.DataFrame:
         raise InputError(f"{path} has a value that is no number ({error}): each row needs one.") from error
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a region: `n` cases, Dice (median, q1, q3, minimum, how many below 0.7), HD95 (median, how many inf).
-
-    A failed case counts as Dice 0 and HD95 inf in every region.
-    """
-    n_failed = int((frame["metric"] == "failed").sum())
-    rows = {}
-    for region in frame.loc[frame["metric"] == "dice", "region"].unique():
-        own = frame[frame["region"] == region]
-        dice = np.append(own.loc[own["metric"] == "dice", "value"], np.zeros(n_failed))
-        hd95 = np.append(own.loc[own["metric"] == "hd95", "value"], np.full(n_failed, np.inf))
-        q1, median, q3 = np.quantile(dice, [0.25, 0.5, 0.75])
-        rows[region] = {
-            "n": len(dice),
-            "failed": n_failed,
-            "median": median,
-            "q1": q1,
-            "q3": q3,
-            "minimum": dice.min(),
-            "low": int((dice < LOW_DICE).sum()),
-            "hd95_median": np.median(hd95),
-            "hd95_inf": int(np.isinf(hd95).sum()),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
-
-
-def print_summary(frame: pd.DataFrame, console: Console | None = None) -> None:
-    """Print `summary` as a table, then every case that failed with its reason."""
-    console = console or Console()
-    units = frame.loc[frame["metric"] == "hd95", "unit"]
-    unit = units.iloc[0] if len(units) else "mm"
-    failed = frame[frame["metric"] == "failed"]
-    table = Table(title=f"{frame['case'].nunique()} cases of {frame['patient'].nunique()} patients")
-    table.add_column("region", overflow="fold")
-    for heading in ("n", "Dice median", "q1", "q3", "minimum", f"< {LOW_DICE}", f"HD95 {unit} median", "inf"):
-        table.add_column(heading, justify="right")
-    for region, row in summary(frame).iterrows():
-        dice = (f"{row[name]:.3f}" for name in ("median", "q1", "q3", "minimum"))
-        table.add_row(
-            str(region),
-            f"{row['n']:.0f}",
-            *dice,
-            f"{row['low']:.0f}",
-            f"{row['hd95_median']:.1f}",
-            f"{row['hd95_inf']:.0f}",
+def _boundaries(datalist: Mapping[str, Any]) -> tuple[str, ...]:
+    named = datalist.get("boundaries") or []
+    named = (named,) if isinstance(named, str) else tuple(named)
+    if unknown := [name for name in named if name not in datalist["regions"]]:
+        raise InputError(
+            f"the data list says that {unknown[0]} is a boundary: expected a region, {', '.join(datalist['regions'])}."
         )
-    console.print(table)
-    if len(failed):
-        console.print(f"{len(failed)} of them failed and counts as Dice 0 and HD95 inf:", style="red", soft_wrap=True)
-    for case, reason in zip(failed["case"], failed["note"], strict=True):
-        console.print(f"  {case}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return named
 
 
-def _judge_all(jobs: list[Job], workers: int | None) -> dict[str, list[list]]:
+def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Path) -> list[Stack]:
+    """The slices of each patient in the order of their index."""
+    slices: dict[str, list[tuple[int, Job]]] = defaultdict(list)
+    for entry, job in zip(entries, jobs, strict=True):
+        if "slice" in entry:
+            slices[job.patient].append((int(entry["slice"]), job))
+    stacks = []
+    for patient, members in slices.items():
+        places, own = zip(*sorted(members, key=lambda member: member[0]), strict=True)
+        if twice := [place for place, below in zip(places[1:], places, strict=False) if place == below]:
+            raise InputError(
+                f"patient {patient} has slice {twice[0]} twice in the data list: each index is one slice; make the list"
+                " anew with `python -m bundle prepare`."
+            )
+        stacks.append(Stack(patient, list(own), list(places), str(kept / f"{patient}.json")))
+    return stacks
+
+
+def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or cores, len(jobs))
-    rows: dict[str, list[list]] = {}
+    workers = min(workers or cores, len(tasks))
     if workers <= 1:
-        for job in tqdm(jobs, desc="scoring", unit="case"):
-            rows[job.case] = judge_case(job)
-        return rows
+        return [judge(task) for task in tqdm(tasks, desc="scoring", unit=unit, disable=not tasks)]
+    scores: dict[str, Scores] = {}
     with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
-        waiting = {pool.submit(judge_case, job): job.case for job in jobs}
+        waiting = {pool.submit(judge, task): task.case for task in tasks}
         try:
-            for done in tqdm(as_completed(waiting), total=len(waiting), desc="scoring", unit="case"):
-                rows[waiting[done]] = done.result()
+            for done in tqdm(as_completed(waiting), total=len(waiting), desc="scoring", unit=unit):
+                scores[waiting[done]] = done.result()
         except BrokenProcessPool as error:
             raise InputError(
                 f"a scoring process was killed, most likely for memory: take fewer than {workers} --workers; what was"
@@ -226,20 +220,20 @@ def _judge_all(jobs: list[Job], workers: int | None) -> dict[str, list[list]]:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-    return rows
+    return [scores[task.case] for task in tasks]
 
 
 def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _find_probabilities(folder: str | os.PathLike | None, found: Mapping[str, Path]) -> dict[str, Path]:
+def _find_probabilities(folder: str | os.PathLike | None, found: Mapping[str, str]) -> dict[str, Path]:
     if folder is None:
         return {}
     soft = match(images_in(folder), found, PROBABILITY_SUFFIXES)
     if missing := [case for case in found if case not in soft]:
         raise InputError(
-            f"{folder} holds no probabilities for case {missing[0]}: give one file for every prediction, or leave out"
-            " --probabilities."
+            f"{folder} holds no probabilities for case {missing[0]}: give one file for every prediction, or none (leave"
+            " out --probabilities, or move that folder away)."
         )
     return soft

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scripts.scoring import read_cases, summary
+from scripts.scoring import read_cases
+from scripts.summary import summary
 
 ROOT = Path(__file__).parents[2]
 

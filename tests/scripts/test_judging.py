@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,3 +75,31 @@ def test_each_patient_has_the_role_that_weighs_most(tmp_path):
 def test_a_record_of_something_else_is_no_record_of_patients(tmp_path):
     (tmp_path / "environment.json").write_text(json.dumps({"python": "3.11"}))
     assert patient_roles(tmp_path / "model.pt", ["a"]) == {}
+
+
+def test_probabilities_that_the_run_saved_are_judged_too(cohort, run):
+    data = datalist.read(cohort.datalist)
+    (run / "masks" / "probabilities").mkdir()
+    for entry in data["training"]:
+        label = nib.load(cohort.dataset_dir / entry["label"])
+        masks = [np.isin(np.asanyarray(label.dataobj), values) for values in data["regions"].values()]
+        soft = nib.Nifti1Image(0.9 * np.stack(masks, axis=-1).astype(np.float32), label.affine)
+        nib.save(soft, run / "masks" / "probabilities" / f"{entry['case']}.nii.gz")
+    rows = judged(cohort, run)
+    assert set(rows["metric"]) >= {"ece", "brier"}
+    assert (rows[rows["metric"] == "brier"]["value"].astype(float) < 0.01).all()
+
+
+def test_a_run_on_slices_is_judged_by_slice_and_by_patient(cohort, run, capsys):
+    data = datalist.read(cohort.datalist)
+    for number, entry in enumerate(data["training"]):
+        entry |= {"patient": "one", "slice": number, "fold": 0}
+        voxels = nib.load(cohort.dataset_dir / entry["label"])
+        for path in (run / "slices" / entry["label"], run / "masks" / f"{entry['case']}.nii.gz"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(voxels.slicer[:, :, 15:16], path)
+        entry_file = run / "slices" / entry["label"]
+        data["hashes"][entry["label"]] = datalist.file_hash(entry_file)
+    judge_run(data, run / "slices", run / "masks", run / "out", "validation", 0, run / "model.pt", workers=1)
+    assert set(pd.read_csv(run / "out" / "patients.csv")["case"]) == {"one"}
+    assert "by patient (1): all slices as one volume" in capsys.readouterr().out

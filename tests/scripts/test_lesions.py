@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from scripts.lesions import BratsRule, components, measure
+from scripts.lesions import BratsRule, components, each, measure
 
 SHAPE = (60, 30, 30)
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -107,3 +108,31 @@ def test_a_thousand_false_specks_are_each_counted():
     found = measure(truth, prediction, ISOTROPIC)
     assert found["lesions_fp"] == specks
     assert found["lesionwise_hd95_brats2023"] == pytest.approx(374 * specks / (specks + 1))
+
+
+def test_every_true_lesion_has_its_size_and_the_dice_of_its_pair_the_largest_first():
+    truth, prediction = blocks((2, 3), (20, 6), (40, 6)), blocks((21, 6), (40, 6), (52, 4))
+    dice = 2 * 5 * 36 / (2 * 216)  # of the lesion that is found a voxel further
+    assert each(truth, prediction) == [(216, 1, pytest.approx(dice)), (216, 1, 1.0), (27, 0, 0.0)]
+
+
+def test_the_lesions_of_the_table_are_found_as_often_as_the_counts_say():
+    rng = np.random.default_rng(0)
+    truth, prediction = (ndimage.gaussian_filter(rng.normal(size=(40, 40, 20)), 1.5) for _ in range(2))
+    truth, prediction = truth > 0.1, (truth + 0.7 * prediction) > 0.1
+    counts, table = measure(truth, prediction, ISOTROPIC), each(truth, prediction)
+    assert 1 < counts["lesions_tp"] < len(table)
+    assert sum(found for _, found, _ in table) == counts["lesions_tp"]
+    assert sum(size for size, _, _ in table) == truth.sum()
+    flipped = each(truth[::-1, :, ::-1], prediction[::-1, :, ::-1])
+    assert sorted(flipped) == pytest.approx(sorted(table))
+
+
+def test_a_well_outlined_pair_counts_for_panoptic_quality_though_more_pairs_can_be_made_without_it():
+    truth, prediction = np.zeros((2, 40, 20), dtype=bool)
+    truth[0:10, 0:10] = truth[0:10, 12:14] = True  # 100 and 20 pixels
+    prediction[0:7, 0:14] = True  # an IoU of 70 / 128 with the first, and of 14 / 104 with the second
+    prediction[8:11, 0:10] = True  # of 20 / 110 with the first
+    found = measure(truth, prediction, (1.0, 1.0))
+    assert found["lesions_tp"] == 2
+    assert found["panoptic_quality"] == pytest.approx((70 / 128) / 2)

@@ -10,6 +10,7 @@ from PIL import Image
 from scripts.errors import InputError
 from scripts.predictions import (
     PROBABILITY_SUFFIXES,
+    find,
     grid_difference,
     images_in,
     match,
@@ -176,3 +177,42 @@ def test_a_picture_cannot_be_resampled(tmp_path):
     Image.fromarray(np.ones((5, 5), np.uint8)).save(tmp_path / "Y.png")
     with pytest.raises(InputError, match="no place in space"):
         onto_grid(read_image(tmp_path / "X.png"), read_image(tmp_path / "Y.png"))
+
+
+def stack(path, pages) -> Path:
+    first, *rest = (Image.fromarray(np.asarray(page, np.uint8)) for page in pages)
+    first.save(path, save_all=True, append_images=rest)
+    return path
+
+
+def test_a_page_of_a_stack_is_one_slice_and_a_stack_is_none(tmp_path):
+    path = stack(tmp_path / "X.tif", [np.full((2, 3), value) for value in (0, 1, 2)])
+    assert read_labels(f"{path}#2", [1, 2]).voxels.tolist() == np.full((3, 2), 2).tolist()
+    with pytest.raises(InputError, match=r"holds 3 pages.*X\.tif#0"):
+        read_image(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image(f"{path}#3")
+
+
+def test_probabilities_in_a_folder_of_their_own_are_not_taken_for_label_maps(tmp_path):
+    (tmp_path / "probabilities").mkdir()
+    mask = nifti(tmp_path / "X.nii.gz", np.ones((4, 3, 2), np.uint8))
+    soft = nifti(tmp_path / "probabilities" / "X.nii.gz", np.ones((4, 3, 2), np.float32))
+    assert images_in(tmp_path) == [mask]
+    assert images_in(tmp_path / "probabilities") == [soft]
+
+
+def entry(case, patient, label) -> dict:
+    return {"case": case, "patient": patient, "label": label}
+
+
+def test_a_stack_named_after_the_patient_holds_the_predictions_of_its_pages():
+    listed = [entry("train_0", "train", "train-labels.tif#0"), entry("train_1", "train", "train-labels.tif#1")]
+    assert find(files("train.tif"), listed) == {f"train_{k}": f"predictions/train.tif#{k}" for k in (0, 1)}
+    both = find(files("train.tif", "train_1_pred.png"), listed)
+    assert both == {"train_0": "predictions/train.tif#0", "train_1": "predictions/train_1_pred.png"}
+
+
+def test_a_patient_is_no_stack_where_the_labels_are_files():
+    listed = [entry("P_0", "P", "P_0_mask.png"), entry("P_1", "P", "P_1_mask.png")]
+    assert find(files("P.tif", "P_1.png"), listed) == {"P_1": "predictions/P_1.png"}

@@ -19,8 +19,9 @@ from scipy import ndimage
 
 from scripts import datalist as lists
 from scripts.errors import InputError
-from scripts.metrics import METRICS
-from scripts.scoring import COLUMNS, judge, print_summary, read_cases, summary
+from scripts.metrics import BOUNDARY_METRICS, METRICS
+from scripts.scoring import COLUMNS, LESION_COLUMNS, judge, read_cases
+from scripts.summary import print_summary, summary
 
 SPACING = (1.0, 1.0, 2.0)
 REPOSITORY = Path(__file__).parents[2]
@@ -73,6 +74,9 @@ class Cohort:
         save(self.predictions / f"{case}.nii.gz", labels, **kind)
 
     def judge(self, **options):
+        return self.judgement(**options).cases
+
+    def judgement(self, **options):
         return judge(self.datalist, self.root, self.predictions, self.out, **{"workers": 1, **options})
 
 
@@ -263,7 +267,7 @@ def test_what_was_judged_and_how_stands_beside_the_table(cohort):
     assert about["definitions"]["metrics"]["hd95"].startswith("the larger of the two directed 95th percentiles")
     assert about["definitions"]["tolerances"] == [1, 2, 3]
     assert about["definitions"]["brats2023"] == {"dilations": 3, "smallest": 50.0, "penalty": 374.0}
-    assert set(about["definitions"]["metrics"]) == {*METRICS, "ece", "brier"}
+    assert set(about["definitions"]["metrics"]) == {*METRICS, *BOUNDARY_METRICS, "ece", "brier"}
     assert about["about"] == {"checkpoint": "best.pt"}
     assert about["versions"]["scipy"]
     assert not (cohort.out / ".scoring").exists()
@@ -382,7 +386,7 @@ def test_real_grids_are_judged_as_monai_judges_them_and_within_a_second_or_so(sh
         "training": training,
     }
     start = time.process_time()
-    frame = judge(datalist, root, tmp_path / "predictions", tmp_path / "judged", workers=1)
+    frame = judge(datalist, root, tmp_path / "predictions", tmp_path / "judged", workers=1).cases
     assert (time.process_time() - start) / len(training) < 3  # s; 0.6 on an idle core, with room for a busy one
     case, region = training[0], "TC"
     truth = np.isin(np.asanyarray(nib.load(root / case["label"]).dataobj), datalist["regions"][region])
@@ -399,3 +403,73 @@ def test_real_grids_are_judged_as_monai_judges_them_and_within_a_second_or_so(sh
     assert value(frame, case["case"], region, "assd") == pytest.approx(
         compute_average_surface_distance(p, y, symmetric=True, **rules).item(), abs=1e-5
     )
+
+
+def test_every_true_lesion_is_a_row_of_its_own_table(cohort):
+    two = tumour()
+    two[16:19, 16:19, 16:18] = 2
+    save(cohort.root / "b_label.nii.gz", two)
+    cohort.datalist["hashes"]["b_label.nii.gz"] = lists.file_hash(cohort.root / "b_label.nii.gz")
+    found = cohort.judgement()
+    assert list(found.lesions.columns) == LESION_COLUMNS
+    rows = found.lesions[(found.lesions["case"] == "b") & (found.lesions["region"] == "WT")]
+    assert rows[["lesion", "unit", "detected", "dice"]].to_numpy().tolist() == [[1, "ml", 1, 1.0], [2, "ml", 0, 0.0]]
+    assert list(rows["volume"]) == pytest.approx([2.0, 0.036])
+    assert set(rows["patient"]) == {"p1"}
+    assert (cohort.out / "lesions.csv").read_text().splitlines()[0] == ",".join(LESION_COLUMNS)
+    assert sum(found.lesions["detected"]) == found.cases.query("metric == 'lesions_tp'")["value"].sum()
+
+
+def test_volumes_have_no_table_of_patients(cohort):
+    assert cohort.judgement().patients is None
+    assert not (cohort.out / "patients.csv").exists()
+
+
+def cells(hole=False) -> np.ndarray:
+    """Two cells (255) with a membrane (0) between them."""
+    labels = np.full((20, 20), 255, np.uint8)
+    labels[:, 10] = 0
+    if hole:
+        labels[5, 10] = 255
+    return labels
+
+
+class Sections(Cohort):
+    """Sections with membranes, which are label 0 in the files of ISBI 2012."""
+
+    def __init__(self, root, **header):
+        super().__init__(root, labels=cells(), suffix=".png", unit="pixel", regions={"membrane": [0]}, **header)
+        self.datalist["labels"] = {"membrane": 0, "cell": 255}
+
+
+def test_outlines_of_cells_have_their_scores_and_no_lesions(tmp_path):
+    sections = Sections(tmp_path, boundaries="membrane")
+    sections.write(sections.predictions / "b.png", cells(hole=True))
+    found = sections.judgement()
+    metrics = set(found.cases["metric"])
+    assert set(BOUNDARY_METRICS) < metrics
+    assert not {name for name in metrics if "lesion" in name}
+    assert found.lesions.empty
+    assert value(found.cases, "a", "membrane", "rand_f") == 1
+    assert value(found.cases, "b", "membrane", "rand_split") == 1
+    assert value(found.cases, "b", "membrane", "rand_merge") < 0.6
+    assert value(found.cases, "b", "membrane", "dice") == pytest.approx(2 * 19 / 39)
+
+
+def test_a_region_of_label_0_is_judged_to_the_end_of_the_image(tmp_path):
+    frame = Sections(tmp_path).judge()
+    assert value(frame, "a", "membrane", "volume_truth") == 20
+    assert set(frame["metric"]).isdisjoint(BOUNDARY_METRICS)  # the list does not say that it is an outline
+
+
+def test_a_boundary_that_is_no_region_is_refused(tmp_path):
+    with pytest.raises(InputError, match="says that cell is a boundary: expected a region, membrane"):
+        Sections(tmp_path, boundaries=["cell"]).judge()
+
+
+def test_the_lesionwise_rule_of_volumes_is_not_applied_to_slices(tmp_path):
+    truth = np.zeros((30, 40), np.uint8)
+    truth[5:15, 5:25] = 1
+    frame = Cohort(tmp_path, labels=truth, suffix=".png", unit="pixel", regions={"lesion": [1]}).judge()
+    assert "lesions_tp" in set(frame["metric"])
+    assert not {name for name in frame["metric"] if "brats2023" in name}

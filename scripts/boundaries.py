@@ -1,0 +1,63 @@
+"""Do predicted boundaries keep cells apart? The foreground-restricted Rand and information scores of ISBI 2012.
+
+Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for connectomics, Front Neuroanat
+9:142, 2015. A segment is what a boundary encloses: a connected component of its complement, across faces. Only pixels
+inside true segments count. The predicted boundary is thinned before (a watershed lets the segments grow until a line of
+one pixel is left), so that how thick it was drawn makes no difference; each pixel of the line is a segment of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import entropy
+from skimage.metrics import adapted_rand_error, variation_of_information
+from skimage.segmentation import watershed
+
+
+def measure(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """The scores of two boundaries, boolean masks [H, W] or [H, W, D] of the whole image (see `scores`)."""
+    return scores(segments(truth), thinned(prediction))
+
+
+def segments(boundary: np.ndarray) -> np.ndarray:
+    """What a boundary encloses, numbered from 1; 0 on the boundary."""
+    return ndimage.label(~boundary)[0]
+
+
+def thinned(boundary: np.ndarray) -> np.ndarray:
+    """The segments of a boundary, grown until a line of one pixel (0) is left between them."""
+    return watershed(boundary, segments(boundary), connectivity=1, watershed_line=True)
+
+
+def scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Rand and information scores of two maps of numbered segments; pixels that are 0 in the truth do not count.
+
+    Split scores fall where a true segment is cut, merge scores where true segments run together; F is their harmonic
+    mean. A score whose denominator is 0 is 1: there was nothing to cut, or nothing to merge.
+    """
+    inside = truth > 0
+    true, predicted = truth[inside].astype(np.int64), prediction[inside].astype(np.int64)
+    line = predicted == 0
+    predicted[line] = predicted.max(initial=0) + 1 + np.arange(np.count_nonzero(line))
+    if not true.size:
+        return dict.fromkeys(
+            ("rand_f", "rand_split", "rand_merge", "information_f", "information_split", "information_merge"), 1.0
+        )
+    with np.errstate(invalid="ignore"):  # 0 / 0 where no two pixels share a segment
+        rand_error, rand_split, rand_merge = adapted_rand_error(true, predicted, ignore_labels=())
+    of_truth, of_prediction = (float(entropy(np.bincount(numbers), base=2)) for numbers in (true, predicted))
+    shared = of_truth - float(variation_of_information(true, predicted)[1])  # without H(truth | prediction)
+    return {
+        "rand_f": float(np.nan_to_num(1 - rand_error, nan=1)),
+        "rand_split": float(np.nan_to_num(rand_split, nan=1)),
+        "rand_merge": float(np.nan_to_num(rand_merge, nan=1)),
+        "information_f": _share(2 * shared, of_truth + of_prediction),
+        "information_split": _share(shared, of_prediction),
+        "information_merge": _share(shared, of_truth),
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    """part / whole, without what rounding adds; 1 where the whole is 0."""
+    return min(max(part / whole, 0.0), 1.0) if whole > 0 else 1.0
