@@ -8,11 +8,12 @@ import itertools
 import multiprocessing
 import os
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from bundle.layouts import Case, Task
+from scripts import pages
 from scripts.errors import InputError
 
 COARSE = 3.0  # mm; brain masks are compared on a grid about this wide
@@ -36,11 +38,11 @@ SMALL = 20_000_000  # bytes; below this, starting processes costs more than it s
 
 
 class Picture(NamedTuple):
-    """A file's voxels as stored, the affine to mm (None where the file has no spacing), voxel sizes, and its sha256."""
+    """A file's voxels as stored, the affine to mm and the voxel sizes (None if it has no spacing), and its sha256."""
 
     array: np.ndarray
     affine: np.ndarray | None
-    spacing: tuple[float, ...]
+    spacing: tuple[float, ...] | None
     sha256: str
 
 
@@ -50,25 +52,27 @@ class Record:
 
     Attributes:
         case: its name.
+        group: the patient or volume of a slice; a case that is none is its own.
         problems: why it cannot be used, one sentence each.
         notes: what the user should know and the case can be used with.
         hashes: each file's sha256.
         channels: each channel's sha256 of the voxels.
         shape: of the image, in voxels.
-        spacing: in mm.
+        spacing: in mm; None where the files tell none.
         orientation: such as LPS.
         bright: each channel's log of the 99th percentile in the brain.
-        counts: each label value's voxels.
-        volume: of the tumour, all labels together, in ml.
+        counts: each label value's voxels, without the background's.
+        volume: of the tumour, all labels together, in ml; in cm² for two axes; in pixels where there is no spacing.
     """
 
     case: str
+    group: str = ""
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     hashes: dict[Path, str] = field(default_factory=dict)
     channels: dict[str, str] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
-    spacing: tuple[float, ...] = ()
+    spacing: tuple[float, ...] | None = ()
     orientation: str = ""
     bright: dict[str, float] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)
@@ -87,7 +91,7 @@ class Channel:
     name: str
     path: Path
     shape: tuple[int, ...]
-    affine: np.ndarray
+    affine: np.ndarray | None
     digest: str
     coarse: np.ndarray
     mask: np.ndarray
@@ -102,15 +106,25 @@ def read(path: str | os.PathLike) -> Picture:
         InputError: the file cannot be opened, is of no known kind, is damaged, or ends before its data do.
     """
     path = Path(path)
-    reader = next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
+    file = pages.file_of(path)
+    reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
     if reader is None:
         raise InputError(f"{path} is no {' or '.join(READERS)}: convert it.")
     try:
-        content = path.read_bytes()
+        content, sha256 = _content(file, file.stat().st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): copy it again.") from error
-    array, affine, spacing = reader(path, content)
-    return Picture(array, affine, spacing, hashlib.sha256(content).hexdigest())
+    return Picture(*reader(path, content), sha256)
+
+
+@lru_cache(maxsize=2)  # a stack and its label are read for each of their pages
+def _content(file: Path, changed: int) -> tuple[bytes, str]:
+    content = file.read_bytes()
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def _read_picture(path: Path, content: bytes) -> tuple[np.ndarray, None, None]:
+    return pages.read(path), None, None
 
 
 def _read_nifti(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -135,9 +149,10 @@ def _read_nifti(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray, tup
     return array, image.affine, tuple(float(size) for size in nib.affines.voxel_sizes(image.affine))
 
 
-READERS: dict[str, Callable[[Path, bytes], tuple[np.ndarray, np.ndarray | None, tuple[float, ...]]]] = {
+READERS: dict[str, Callable[[Path, bytes], tuple[np.ndarray, np.ndarray | None, tuple[float, ...] | None]]] = {
     ".nii": _read_nifti,
     ".nii.gz": _read_nifti,
+    **dict.fromkeys(pages.PICTURES, _read_picture),
 }
 
 
@@ -150,14 +165,15 @@ def check_cases(
         cases: what to check.
         task: its channels and labels.
         tasks: others, of which one may know a value that `task` does not.
-        allow_empty: a label without tumour is fine.
+        allow_empty: a label without tumour is fine, whatever the task says.
         workers: processes; each holds one case in memory.
 
     Raises:
         InputError: a process was killed, most likely for its memory.
     """
     if workers is None:
-        sizes = (path.stat().st_size for case in cases for path in _files(case) if path.is_file())
+        files = {pages.file_of(path) for case in cases for path in _files(case)}
+        sizes = (file.stat().st_size for file in files if file.is_file())
         workers = 1 if sum(sizes) < SMALL else cores()
     jobs = [(case, task, tasks, allow_empty) for case in cases]
     with tqdm(total=len(jobs), desc="checking", unit="case") as bar:
@@ -198,15 +214,17 @@ def check_case(case: Case, task: Task, tasks: Sequence[Task] = (), allow_empty: 
         tasks: others, of which one may know a value that `task` does not.
         allow_empty: a label without tumour is fine.
     """
-    record = Record(case.case, list(case.problems))
+    record = Record(case.case, case.patient or case.volume or case.case, list(case.problems))
     channels = list(_read_channels(case, task, record))
     frame = _check_geometry(channels, record)
     sound = [channel for channel in channels if frame and channel.shape == frame.shape]
-    _check_copies(sound, record)
+    _check_copies(sound, case, record)
     _check_alignment(sound, record)
-    record.channels = {channel.name: channel.digest for channel in channels}
-    record.bright = {channel.name: channel.bright for channel in sound}
-    if case.label and case.label.is_file():
+    record.channels = {channel.name: channel.digest for channel in channels if channel.mask.any()}
+    record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
+    if channels and not record.channels:
+        record.problems.append(f"{case.images[0]} shows nothing in any channel: leave it out.")
+    if case.label and pages.file_of(case.label).is_file():
         _check_label(case.label, task, tasks, allow_empty, frame, sound, record)
     return record
 
@@ -218,66 +236,90 @@ def _files(case: Case) -> list[Path]:
 def _read_channels(case: Case, task: Task, record: Record) -> Iterator[Channel]:
     names = task.channels if len(case.images) == len(task.channels) else [path.name for path in case.images]
     for path, name in zip(case.images, names, strict=True):
-        if not path.is_file():  # the layout has said so
+        if not pages.file_of(path).is_file():  # the layout has said so
             continue
         try:
             picture = read(path)
         except InputError as error:
             record.problems.append(str(error))
             continue
-        record.hashes[path] = picture.sha256
-        wanted = 4 if case.stacked else 3
-        if picture.array.ndim != wanted or picture.array.dtype.kind not in "biuf":
-            record.problems.append(
-                f"{path} has shape {_by(picture.array.shape)} of type {picture.array.dtype}, expected {wanted}"
-                " dimensions of plain numbers: export it anew."
-            )
-        elif case.stacked and picture.array.shape[-1] != len(task.channels):
-            record.problems.append(
-                f"{path} holds {picture.array.shape[-1]} channels, expected {len(task.channels)}"
-                f" ({', '.join(task.channels)}): add the missing one or mend dataset.json."
-            )
-        elif not _affine_is_sound(picture.affine):
-            record.problems.append(
-                f"{path} has a header without spacing (affine {picture.affine.tolist()}): export it anew."
-            )
-        elif case.stacked:
-            for i, channel in enumerate(task.channels):
-                yield from _summarise(channel, path, picture._replace(array=picture.array[..., i]), record)
-        else:
-            yield from _summarise(name, path, picture, record)
+        record.hashes[pages.file_of(path)] = picture.sha256
+        if picture.affine is None and not case.stacked and picture.array.ndim == 3:
+            picture = picture._replace(array=pages.grey(picture.array))
+            if picture.array.ndim == 2:
+                record.notes.append("a picture in colours that are all grey is read as one channel")
+        if problem := _form_problem(path, picture, case, task):
+            record.problems.append(problem)
+            continue
+        arrays = np.moveaxis(picture.array, -1, 0) if case.stacked else [picture.array]
+        for channel, array in zip(task.channels if case.stacked else [name], arrays, strict=True):
+            yield from _summarise(channel, path, picture._replace(array=array), case, record)
+
+
+def _form_problem(path: Path, picture: Picture, case: Case, task: Task) -> str | None:
+    """Why the array cannot be the channels of a case, whatever its values."""
+    shape, kind = picture.array.shape, picture.array.dtype
+    if picture.affine is None and len(shape) == 3 and not case.stacked:
+        return (
+            f"{path} is a picture in colours where one channel is expected: save it in grey, or name its colours as"
+            " channels with one pattern for all (R=...,G=...,B=...)."
+        )
+    if len(shape) - case.stacked not in (2, 3) or kind.kind not in "biuf":
+        return (
+            f"{path} has shape {_by(shape)} of type {kind}, expected two or three dimensions"
+            f"{' and one of channels' if case.stacked else ''} of plain numbers: export it anew."
+        )
+    if case.stacked and shape[-1] != len(task.channels):
+        return (
+            f"{path} holds {shape[-1]} channels, expected {len(task.channels)} ({', '.join(task.channels)}): add the"
+            " missing one, or mend what names them."
+        )
+    if picture.affine is not None and not _affine_is_sound(picture.affine):
+        return f"{path} has a header without spacing (affine {picture.affine.tolist()}): export it anew."
+    return None
 
 
 def _affine_is_sound(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
-def _summarise(name: str, path: Path, picture: Picture, record: Record) -> Iterator[Channel]:
-    """One channel, or none if its voxels cannot be used."""
+def _summarise(name: str, path: Path, picture: Picture, case: Case, record: Record) -> Iterator[Channel]:
+    """One channel, or none if its voxels cannot be used; its mask is empty where a slice shows nothing."""
     array = picture.array
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
-        record.problems.append(f"{path}: channel {name} holds {bad} voxels that are NaN or infinite: export it anew.")
+        record.problems.append(
+            f"{path}: channel {name} holds {bad} {_points(array)} that are NaN or infinite: export it anew."
+        )
         return
     array = array.astype(np.float32, copy=False)
     low, high = array.min(), array.max()
-    if low == high:
+    if low == high and case.slice is None:
         record.problems.append(f"{path}: channel {name} holds nothing but the value {low:g}: export it anew.")
         return
     # Files are stored with the first axis running fastest; transposed, their bytes need no copy
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.asfortranarray(array, dtype="<f4").T)
     outside, flat = air(array)
-    coarse = array[tuple(slice(None, None, max(1, int(COARSE / size))) for size in picture.spacing)]
-    mask, stripped = _brain_mask(coarse, outside, flat)
-    if not mask.any():
+    coarse = array[_steps(array, picture.spacing)]
+    mask, stripped = _brain_mask(coarse, outside, flat) if low < high else (np.zeros(coarse.shape, bool), False)
+    if not mask.any() and case.slice is None:
         record.problems.append(f"{path}: channel {name} is {outside:g} nearly everywhere: export it anew.")
         return
-    bright = float(np.log(max(abs(float(np.percentile(coarse[mask], 99)) - outside), 1e-6)))
+    if not mask.any():  # as at the ends of a volume
+        record.notes.append(f"channel {name} shows nothing in these slices")
+    signal = float(np.percentile(coarse[mask], 99)) - outside if mask.any() else 0.0
+    bright = float(np.log(max(abs(signal), 1e-6)))
     yield Channel(name, path, array.shape, picture.affine, digest.hexdigest(), coarse.copy(), mask, stripped, bright)
 
 
+def _steps(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[slice, ...]:
+    """Every how many voxels a coarse copy needs one."""
+    sizes = spacing[: array.ndim] if spacing else [COARSE] * array.ndim
+    return tuple(slice(None, None, max(1, int(COARSE / size))) for size in sizes)
+
+
 def air(array: np.ndarray) -> tuple[float, float]:
-    """The commonest value on the faces of the volume, and its share of them."""
+    """The commonest value on the faces of the volume, or the sides of the picture, and its share of them."""
     faces = [np.moveaxis(array, axis, 0)[end].ravel() for axis in range(array.ndim) for end in (0, -1)]
     values, counts = np.unique(np.concatenate(faces), return_counts=True)
     return float(values[counts.argmax()]), float(counts.max() / counts.sum())
@@ -320,8 +362,11 @@ def _check_geometry(channels: Sequence[Channel], record: Record) -> Channel | No
         channels, key=lambda one: sum(_difference(one, other.shape, other.affine) is None for other in channels)
     )
     record.shape = frame.shape
-    record.spacing = tuple(round(float(size), 4) for size in nib.affines.voxel_sizes(frame.affine))
-    record.orientation = "".join(nib.aff2axcodes(frame.affine))
+    record.spacing = None
+    if frame.affine is not None:
+        sizes = nib.affines.voxel_sizes(frame.affine)[: len(frame.shape)]
+        record.spacing = tuple(round(float(size), 4) for size in sizes)
+        record.orientation = "".join(nib.aff2axcodes(frame.affine)[: len(frame.shape)])
     for channel in channels:
         if difference := _difference(frame, channel.shape, channel.affine):
             record.problems.append(
@@ -334,10 +379,12 @@ def _difference(frame: Channel, shape: tuple[int, ...], affine: np.ndarray) -> s
     """How a file lies differently from `frame`, in words, or None: a tenth of a voxel is allowed."""
     if shape != frame.shape:
         return f"has shape {_by(shape)}, not the {_by(frame.shape)}"
+    if affine is None or frame.affine is None:
+        return None if affine is frame.affine else "has another kind of header than that"
     codes, wanted = ("".join(nib.aff2axcodes(a)) for a in (affine, frame.affine))
     if codes != wanted:
         return f"has orientation {codes}, not the {wanted}"
-    corners = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
+    corners = np.array(list(itertools.product(*((0, size - 1) for size in (*shape, 1)[:3]))))
     apart = nib.affines.apply_affine(affine, corners) - nib.affines.apply_affine(frame.affine, corners)
     distance = float(np.linalg.norm(apart, axis=1).max())
     if distance > 0.1 * nib.affines.voxel_sizes(frame.affine).min():
@@ -345,13 +392,16 @@ def _difference(frame: Channel, shape: tuple[int, ...], affine: np.ndarray) -> s
     return None
 
 
-def _check_copies(channels: Sequence[Channel], record: Record) -> None:
-    for one, other in itertools.combinations(channels, 2):
+def _check_copies(channels: Sequence[Channel], case: Case, record: Record) -> None:
+    for one, other in itertools.combinations([channel for channel in channels if channel.mask.any()], 2):
         if one.digest == other.digest:
             how = "is a copy of"
         elif abs(_correlation(one, other)) > COPY:
             how = "is, up to its scale, a copy of"
         else:
+            continue
+        if case.slice is not None:  # one slice alone is no proof, and missing sequences are filled with others
+            record.notes.append(f"channel {other.name} {how} channel {one.name} in these slices")
             continue
         files = f" ({one.path.name})" if one.path != other.path else ""
         record.problems.append(
@@ -365,7 +415,8 @@ def _correlation(one: Channel, other: Channel) -> float:
 
 
 def _check_alignment(channels: Sequence[Channel], record: Record) -> None:
-    """Find the channel whose brain does not lie where the others' do."""
+    """Find the channel whose brain does not lie where the others' do; a slice does not show where a brain lies."""
+    channels = [channel for channel in channels if _is_volume(channel)]
     apart: dict[tuple[int, int], tuple[float, float]] = {}
     for (i, one), (j, other) in itertools.combinations(enumerate(channels), 2):
         dice, distance = overlap(one, other)
@@ -383,6 +434,10 @@ def _check_alignment(channels: Sequence[Channel], record: Record) -> None:
         )
         if odd:
             break
+
+
+def _is_volume(channel: Channel) -> bool:
+    return channel.affine is not None and len(channel.shape) == 3
 
 
 def overlap(one: Channel, other: Channel) -> tuple[float, float]:
@@ -407,26 +462,28 @@ def _check_label(
     except InputError as error:
         record.problems.append(str(error))
         return
-    record.hashes[path] = picture.sha256
-    if problem := _values_problem(path, picture.array, record):
+    record.hashes[pages.file_of(path)] = picture.sha256
+    if problem := _values_problem(path, picture, record):
         record.problems.append(problem)
         return
     values, counts = np.unique(np.rint(picture.array).astype(np.int64), return_counts=True)
-    record.counts = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v}
+    record.counts = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != task.labels_fill}
     if strange := sorted(set(record.counts) - set(task.labels.values())):
-        record.problems.append(_strange_values(path, record.case, strange, record.counts, task, tasks))
-    if not record.counts and not allow_empty:
+        record.problems.append(_strange_values(path, picture.array, record, strange, task, tasks))
+    if not record.counts and not (allow_empty or task.empty_labels):
         record.problems.append(
-            f"{path} is empty: it labels no voxel; draw the tumour, or give --allow-empty if there is none."
+            f"{path} is empty: it labels no {_points(picture.array)[:-1]}; draw the tumour, or give --allow-empty if"
+            " there is none."
         )
-    record.volume = sum(record.counts.values()) * float(np.prod(picture.spacing)) / 1000
+    axes = picture.array.ndim
+    unit = float(np.prod(picture.spacing[:axes])) / 10**axes if picture.spacing else 1.0
+    record.volume = sum(record.counts.values()) * unit
     if frame is None:
         return
     if difference := _difference(frame, picture.array.shape, picture.affine):
         record.problems.append(f"{path} {difference} of {frame.path.name}: resample it to that (nearest neighbour).")
-    elif channels and record.counts:
-        steps = tuple(slice(None, None, max(1, int(COARSE / size))) for size in picture.spacing)
-        tumour = picture.array[steps] > 0.5
+    elif channels and record.counts and _is_volume(frame):
+        tumour = picture.array[_steps(picture.array, picture.spacing)] > 0.5
         brain = np.any([channel.mask for channel in channels], axis=0)
         if tumour.any() and (share := 1 - float(brain[tumour].mean())) > 0.5:
             record.problems.append(
@@ -434,20 +491,25 @@ def _check_label(
             )
 
 
-def _values_problem(path: Path, array: np.ndarray, record: Record) -> str | None:
+def _values_problem(path: Path, picture: Picture, record: Record) -> str | None:
     """Why the values are no label; values a little off a whole number are noted."""
+    array = picture.array
+    if pages.file_of(path).suffix.lower() in pages.LOSSY:
+        return f"{path} is a JPEG, whose compression changes the values of a label: save it anew as PNG or TIFF."
+    if picture.affine is None and array.ndim == 3:
+        return f"{path} is a picture in colours: a label has one value a pixel; save it in grey."
     if array.dtype.kind not in "biuf":
         return f"{path} holds {array.dtype}, expected whole numbers: export the label anew."
     if array.dtype.kind != "f":
         return None
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
-        return f"{path}: the label holds {bad} voxels that are NaN or infinite: export it anew."
+        return f"{path}: the label holds {bad} {_points(array)} that are NaN or infinite: export it anew."
     off = np.abs(array - np.rint(array))
     if off.max() > TOLERANCE:
         example = array.ravel()[off.argmax()]
         return (
-            f"{path}: the label holds {np.count_nonzero(off > TOLERANCE)} voxels that are no whole number, such as"
-            f" {example:g}: it was interpolated; resample it with nearest neighbour."
+            f"{path}: the label holds {np.count_nonzero(off > TOLERANCE)} {_points(array)} that are no whole number,"
+            f" such as {example:g}: it was interpolated; resample it with nearest neighbour."
         )
     if off.max() > 0:
         example = array.ravel()[off.argmax()]
@@ -456,13 +518,13 @@ def _values_problem(path: Path, array: np.ndarray, record: Record) -> str | None
 
 
 def _strange_values(
-    path: Path, case: str, strange: Sequence[int], counts: Mapping[int, int], task: Task, tasks: Sequence[Task]
+    path: Path, array: np.ndarray, record: Record, strange: Sequence[int], task: Task, tasks: Sequence[Task]
 ) -> str:
-    shown = ", ".join(f"{value} ({counts[value]} voxels)" for value in strange[:5]) + (
-        ", ..." if len(strange) > 5 else ""
-    )
+    counts = record.counts
+    shown = ", ".join(f"{value} ({counts[value]} {_points(array)})" for value in strange[:5])
+    shown += ", ..." if len(strange) > 5 else ""
     knowing = [other for other in tasks if task.channel_files and set(counts) <= set(other.labels.values())]
-    alike = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(case)]
+    alike = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(record.case)]
     related = [other.name for other in knowing if set(other.channels) == set(task.channels)]
     hint = f"; --task {alike[0]} knows it" if alike else f"; known to {', '.join(related)}" if related else ""
     return (
@@ -474,12 +536,16 @@ def _strange_values(
 def cohort_notes(records: Sequence[Record]) -> list[str]:
     """What sets single cases apart from the rest: spacing, orientation, and intensity (a robust z-score of its log)."""
     notes = []
-    for what, of in (("spacing in mm", lambda r: _by(r.spacing)), ("orientation", lambda r: r.orientation)):
+    for what, of in (("spacing in mm", lambda r: _by(r.spacing or ())), ("orientation", lambda r: r.orientation)):
         common, count = Counter(map(of, records)).most_common(1)[0] if records else ("", 0)
         if others := [f"{record.case} ({of(record)})" for record in records if of(record) != common]:
             notes.append(f"{what}: {count} of {len(records)} cases have {common}; not so {some(others)}.")
-    for channel in records[0].bright if records else ():
-        values = {record.case: record.bright[channel] for record in records if channel in record.bright}
+    for channel in dict.fromkeys(channel for record in records for channel in record.bright):
+        slices = defaultdict(list)
+        for record in records:
+            if channel in record.bright:
+                slices[record.group or record.case].append(record.bright[channel])
+        values = {group: float(np.median(bright)) for group, bright in slices.items()}
         middle = float(np.median(list(values.values())))
         spread = max(1.4826 * float(np.median(np.abs(np.array(list(values.values())) - middle))), SPREAD)
         far = {case: value - middle for case, value in values.items() if abs(value - middle) > OUTLIER * spread}
@@ -492,6 +558,10 @@ def cohort_notes(records: Sequence[Record]) -> list[str]:
 def some(items: Sequence[str], most: int = 5) -> str:
     """The first few of the items, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _points(array: np.ndarray) -> str:
+    return "pixels" if array.ndim == 2 else "voxels"
 
 
 def _by(sizes: Sequence[float]) -> str:

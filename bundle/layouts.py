@@ -18,8 +18,9 @@ from typing import Any
 
 import yaml
 
+from scripts import pages
 from scripts.errors import InputError
-from scripts.inputs import NIFTI, CaseFiles, find_cases, require_channels
+from scripts.inputs import NIFTI, CaseFiles, find_cases, image_entry, require_channels
 
 TASKS = Path(__file__).resolve().parents[1] / "configs" / "tasks"
 NEEDED = ("label_scheme", "labels", "channels", "regions")
@@ -32,12 +33,14 @@ class Task:
     Attributes:
         name: of the task file, as `--task` takes it.
         label_scheme: what the numbers in a label mean, by name.
-        labels: each label's name and value; 0 is the background and is not listed.
+        labels: each label's name and value; the background is not listed if it is 0.
         channels: in the order of the network's input.
         regions: each region's name and the label values it is made of.
         labels_out: in which order and as which value regions are painted into one label map.
         channel_files: for each channel its file patterns (see `scripts.inputs`).
         label_files: the label's file patterns.
+        labels_fill: the background, which is what is in no region.
+        empty_labels: labels that hold nothing but background are to be expected, as in slices.
         case_names: a regular expression that a case's whole name fits, where the task shall be recognised by itself.
         patient_names: a regular expression whose first group is the patient.
     """
@@ -50,6 +53,8 @@ class Task:
     labels_out: dict[str, int] | None = None
     channel_files: dict[str, list[str]] = field(default_factory=dict)
     label_files: list[str] = field(default_factory=list)
+    labels_fill: int = 0
+    empty_labels: bool = False
     case_names: str | None = None
     patient_names: str | None = None
 
@@ -68,10 +73,14 @@ class Case:
 
     Attributes:
         case: its name.
-        images: one file a channel, in order; or, `stacked`, one 4D file.
+        images: one file a channel, in order; or, `stacked`, one file of them all. A page of a TIFF is written
+            `stack.tif#5` (see `scripts.pages`).
         label: if there is one.
         stacked: the channels are the last axis of one file.
         problems: what the layout promises and is not there.
+        patient: as the file names tell.
+        volume: for a slice, of what it is one.
+        slice: its number there.
     """
 
     case: str
@@ -79,6 +88,9 @@ class Case:
     label: Path | None = None
     stacked: bool = False
     problems: list[str] = field(default_factory=list)
+    patient: str | None = None
+    volume: str | None = None
+    slice: int | None = None
 
 
 @dataclass
@@ -234,34 +246,46 @@ def _nothing_fits(folder: str | os.PathLike, partly: list[str]) -> str:
     if below:
         return f"{folder} is not recognised, but {below[0].parent} has a dataset.json: give that folder."
     return (
-        f"{folder} is not recognised as BraTS, Decathlon or nnU-Net raw{example(folder)}; say what is what with --task,"
-        ' or with --channels "T1c={case}/*t1c*.nii.gz,FLAIR=..." --label "{case}/*seg*.nii.gz" --labels "lesion=1".'
+        f"{folder} is not recognised as that of a task, Decathlon or nnU-Net raw{example(folder)}; say what is"
+        ' what with --task, or with --channels "T1c={case}/*t1c*.nii.gz,FLAIR=..." --label "{case}/*seg*.nii.gz"'
+        ' --labels "lesion=1".'
     )
 
 
 def example(folder: str | os.PathLike) -> str:
     """What scans lie in the folder, for the end of a message."""
     root = Path(folder)
-    scans = [p for p in root.rglob("*") if p.name.endswith(NIFTI) and not p.name.startswith(".")]
-    if not scans:
-        return ": it holds no .nii or .nii.gz file"
-    names = ", ".join(path.relative_to(root).as_posix() for path in sorted(scans)[:3])
-    return f": it holds {len(scans)} .nii or .nii.gz files, such as {names}"
+    files = sorted(path for path in root.rglob("*") if not path.name.startswith("."))
+    scans = [path for path in files if path.name.endswith(NIFTI)]
+    pictures = [path for path in files if pages.is_picture(path)]
+    if not (scans or pictures):
+        return ": it holds no .nii or .nii.gz file and no picture"
+    names = ", ".join(path.relative_to(root).as_posix() for path in (scans or pictures)[:3])
+    kind = ".nii or .nii.gz files" if scans else "pictures"
+    return f": it holds {len(scans or pictures)} {kind}, such as {names}"
 
 
 def _case_of_files(found: CaseFiles, task: Task) -> Case:
+    place = {"patient": found.patient, "volume": found.volume, "slice": found.slice}
     try:
-        require_channels(found, task.channels, task.channel_files)
+        images = image_entry(require_channels(found, task.channels, task.channel_files))
     except InputError as error:
-        images = [found.images[name] for name in task.channels if name in found.images]
-        return Case(found.case, images, found.label, problems=[str(error)])
-    return Case(found.case, [found.images[name] for name in task.channels], found.label)
+        there = [found.images[name] for name in task.channels if name in found.images]
+        return Case(found.case, there, found.label, problems=[str(error)], **place)
+    if isinstance(images, str):
+        return Case(found.case, [Path(images)], found.label, stacked=True, **place)
+    return Case(found.case, [Path(name) for name in images], found.label, **place)
 
 
 def _home(case: Case, root: Path) -> str:
-    """The folder of the case's images without the case's own name: the same for all cases that lie side by side."""
+    """The folder of the case's images without the case's own name: the same for all cases that lie side by side.
+
+    A TIFF of several pages is a folder of its own.
+    """
     if not case.images:
         return ""
+    if (file := pages.file_of(case.images[0])) != case.images[0]:
+        return str(file)
     own, letter, digit = re.escape(case.case), r"(?<![a-zA-Z])(?=[a-zA-Z])", r"(?<!\d)(?=\d)"  # case a is not in "data"
     return re.sub(f"(?:{letter}|{digit}){own}(?![a-zA-Z0-9])", "", os.path.relpath(case.images[0].parent, root))
 

@@ -5,8 +5,8 @@ radiological: axial slices, front at the top, the patient's right on the left. A
 
     {"case": name, "image": [C, H, W, D] or one [H, W, D] a channel, "label": [H, W, D] or None, "spacing": mm by axis}
 
-or the same without D. Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color), which colour-blind readers
-can tell apart.
+or the same without D. The spacing is None where there is none; "background" is the label's value outside, if not 0.
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color), which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def spread(items: Sequence[Item], most: int = MOST_CASES) -> list[Item]:
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
 
 
-def tumour_slice(label: np.ndarray | None, depth: int = 1) -> int:
-    """The axial slice of a label [H, W, D] with most voxels above 0; the middle of `depth` slices if there is none."""
-    if label is None or not np.any(label):
+def tumour_slice(label: np.ndarray | None, depth: int = 1, background: int = 0) -> int:
+    """The axial slice of a label [H, W, D] with most of what is not background; the middle one if there is none."""
+    if label is None or not np.any(label != background):
         return (depth if label is None else label.shape[-1]) // 2
-    return int(np.argmax((label > 0).sum((0, 1))))
+    return int(np.argmax((label != background).sum((0, 1))))
 
 
 def window(image: np.ndarray) -> tuple[float, float]:
@@ -62,11 +62,12 @@ def colours(labels: Mapping[str, int]) -> dict[int, str]:
     return {value: OKABE_ITO[i % len(OKABE_ITO)] for i, value in enumerate(sorted(labels.values()))}
 
 
-def volume(label: np.ndarray, spacing: Sequence[float]) -> str:
-    """How much is above 0, as "12.3 ml", or as "4.5 cm²" for a label of two axes; `spacing` in mm."""
-    return (
-        f"{np.count_nonzero(label) * np.prod(spacing) / 10 ** len(spacing):.1f} {'cm²' if len(spacing) == 2 else 'ml'}"
-    )
+def volume(label: np.ndarray, spacing: Sequence[float] | None, background: int = 0) -> str:
+    """How much is not background: "12.3 ml", "4.5 cm²" for a label of two axes; `spacing` in mm, or "67 px" without."""
+    count = np.count_nonzero(label != background)
+    if spacing is None:
+        return f"{count} px"
+    return f"{count * np.prod(spacing) / 10 ** len(spacing):.1f} {'cm²' if len(spacing) == 2 else 'ml'}"
 
 
 def contact_sheet(
@@ -98,15 +99,15 @@ def contact_sheet(
         cases = spread(cases)
     views = []
     for case in tqdm(islice(cases, MOST_CASES), desc="drawing", unit="case", leave=False):
-        amount = "no label" if case.get("label") is None else volume(case["label"], case["spacing"])
+        amount = "no label" if case.get("label") is None else _amount(case, "label")
         views.append(_View(case, f"{_wrap(case['case'])}\n{amount}", "label"))
     heading = f"{title}{': ' if title else ''}{len(views)} of {of or len(views)} cases"
     figure, axes = _grid(views, channels, heading, labels)
     for cells, view in zip(axes, views, strict=True):
         for cell, channel, grey in zip(cells, view.image, view.windows, strict=True):
             _show(cell, channel, grey, view.aspect)
-            _outline(cell, view.masks["label"], colours(labels))
-    _save(figure, path)
+            outline(cell, view.masks["label"], colours(labels))
+    save(figure, path)
 
 
 def prediction_picture(
@@ -131,7 +132,7 @@ def prediction_picture(
     views = []
     for case in islice(cases, MOST_PREDICTIONS):
         amounts = [
-            f"{name} {volume(case[key], case['spacing'])}"
+            f"{name} {_amount(case, key)}"
             for name, key in (("label", "label"), ("predicted", "prediction"))
             if case.get(key) is not None
         ]
@@ -143,7 +144,11 @@ def prediction_picture(
             _show(cell, channel, grey, view.aspect)
         for cell, (name, mask) in zip(cells[-2:], view.masks.items(), strict=True):
             _fill(cell, name, mask, colours(labels), view.aspect)
-    _save(figure, path)
+    save(figure, path)
+
+
+def _amount(case: Mapping[str, Any], key: str) -> str:
+    return volume(case[key], case["spacing"], case.get("background", 0))
 
 
 class _View:
@@ -152,14 +157,16 @@ class _View:
     def __init__(self, case: Mapping[str, Any], title: str, *masks: str):
         image = [np.atleast_3d(channel) for channel in case["image"]]
         found = {name: None if case.get(name) is None else np.atleast_3d(case[name]) for name in masks}
-        k = tumour_slice(next((mask for mask in found.values() if mask is not None), None), image[0].shape[-1])
+        mask = next((mask for mask in found.values() if mask is not None), None)
+        k = tumour_slice(mask, image[0].shape[-1], case.get("background", 0))
         seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
         cut = (_range(seen.any(1)), _range(seen.any(0)), k)
         self.title = title
-        self.image = [_radiological(channel[cut]) for channel in image]
+        self.image = [radiological(channel[cut]) for channel in image]
         self.windows = [window(channel) for channel in image]
-        self.masks = {name: None if mask is None else _radiological(mask[cut]) for name, mask in found.items()}
-        self.aspect = float(case["spacing"][1] / case["spacing"][0])  # height of a voxel by its width
+        self.masks = {name: None if mask is None else radiological(mask[cut]) for name, mask in found.items()}
+        wide, high = (case["spacing"] or (1.0, 1.0))[:2]
+        self.aspect = float(high / wide)  # of a voxel
         self.shape = self.image[0].shape[1] / self.image[0].shape[0] / self.aspect  # width by height
 
 
@@ -173,7 +180,7 @@ def _range(seen: np.ndarray) -> slice:
     return slice(max(where[0] - 2, 0), where[-1] + 3) if where.size else slice(None)
 
 
-def _radiological(array: np.ndarray) -> np.ndarray:
+def radiological(array: np.ndarray) -> np.ndarray:
     """A slice [right, front] as [row from the front, column from the right side]; a copy, so that the volume can go."""
     return array[::-1, ::-1].T.copy()
 
@@ -207,7 +214,7 @@ def _show(cell: Axes, channel: np.ndarray, grey: tuple[float, float], aspect: fl
     cell.imshow(channel, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect, interpolation="nearest")
 
 
-def _outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -> None:
+def outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -> None:
     """Draw each label's outline just inside it and the smallest last, so that neighbours do not hide each other."""
     masks = [] if label is None else [(label == value, colour) for value, colour in palette.items()]
     for mask, colour in sorted(masks, key=lambda pair: -pair[0].sum()):
@@ -226,6 +233,7 @@ def _fill(cell: Axes, name: str, label: np.ndarray | None, palette: Mapping[int,
     cell.imshow(painted, aspect=aspect, interpolation="nearest")
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG, whole or not at all."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png", bbox_inches="tight")  # so that long names widen it

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from bundle.layouts import (
     recognise,
     unlabelled_among_labelled,
 )
-from bundle.splits import assign, join, patients_of
+from bundle.splits import assign, cut, join, patients_of
 from scripts.errors import InputError
 from scripts.files import write_json
+from scripts.pages import grey
 
 CUSTOM = "custom"  # the label scheme of data that no task file describes, unless the user names it
 
@@ -47,6 +48,7 @@ def prepare(
     group_by: str | None = None,
     folds: int = 5,
     test: float = 0.0,
+    gap: int = 1,
     seed: int = 0,
     skip_bad: bool = False,
     allow_empty: bool = False,
@@ -62,12 +64,16 @@ def prepare(
         python -m bundle prepare /data/BraTS2024 --task brats2024_post --test 0.2 --out brats2024.json
         python -m bundle prepare /data/mine --channels "T1c={case}/*t1c*.nii.gz,FLAIR={case}/*flair*.nii.gz" \
             --label "{case}/*mask*.nii.gz" --labels "lesion=1" --group-by "(.+)_visit"
+        python -m bundle prepare /data/lgg-mri-segmentation/kaggle_3m
+        python -m bundle prepare /data/cells --channels "grey=images/{case}.png" --label "masks/{case}.png" \
+            --labels "cell=255"
 
     Args:
-        folder: the data set: BraTS 2018 and later, Medical Segmentation Decathlon, nnU-Net raw, or files by patterns.
+        folder: the data set: one of configs/tasks/, Medical Segmentation Decathlon, nnU-Net raw, or files by patterns.
         out: the data list to write; the picture goes beside it.
         task: a name of configs/tasks/ or a task file, instead of recognising one.
-        channels: NAME=PATTERN for each channel, {case} standing for the case's name, with commas between.
+        channels: NAME=PATTERN for each channel, with commas between; {case} stands for the case's name, {patient} for
+            the patient's, {slice} for the number of a slice. Channels in one file have the same pattern.
         label: the label's pattern.
         labels: NAME=VALUE for each label, with commas between, if no task says so.
         regions: NAME=VALUE+VALUE for each region to learn; every label is one by default.
@@ -75,6 +81,7 @@ def prepare(
         group_by: a regular expression whose first group, in a case's name, is the patient.
         folds: how many.
         test: the share of the patients to set aside for judging, such as 0.2.
+        gap: slices left out between the blocks, where the slices of one volume are cut into folds.
         seed: of the split.
         skip_bad: leave bad cases out and name them, instead of refusing.
         allow_empty: labels without tumour are fine.
@@ -86,7 +93,7 @@ def prepare(
     Raises:
         InputError: nothing is recognised, a case is bad, there are fewer patients than folds, or `out` exists.
     """
-    _check_options(folds, test, seed, workers)
+    _check_options(folds, test, gap, seed, workers)
     target = _check_target(str(out), overwrite)
     root, tasks = Path(str(folder)).resolve(), known_tasks()
     files = _pairs("channels", channels), None if label is None else str(label)
@@ -96,38 +103,61 @@ def prepare(
     for line in _recognised(str(folder), layout):
         say(line)
     # A wrong --folds or --group-by ends here, not after every file was read
-    _split(layout.cases, layout.task, group_by, folds, test, seed)
+    _split(layout.cases, layout.task, group_by, folds, test, gap, seed)
 
     records = check_cases(layout.cases, layout.task, tasks, allow_empty, workers)
     left_out = _refuse_or_leave_out(records, root, skip_bad)
     records = [record for record in records if not record.problems]
+    _require_one_kind(records)
     sound = {record.case for record in records}
     cases = [case for case in layout.cases if case.case in sound]
     twins = _twins(records)
     volumes = {record.case: record.volume for record in records}
-    patients, places = _split(cases, layout.task, group_by, folds, test, seed, twins, volumes)
+    split = _split(cases, layout.task, group_by, folds, test, gap, seed, twins, volumes)
+    cases = [case for case in cases if case.case not in split.gap]
+    listed = {case.case for case in cases}
+    records = [record for record in records if record.case in listed]
     notes = [
         *left_out,
+        *split.notes,
         *_twin_notes(twins),
         *_gathered(records),
         *cohort_notes(records),
         *_unseen_labels(records, layout.task, tasks),
     ]
     header = _header(root, layout, records, folds, seed, [*layout.notes, *notes])
-    write_json(target, header | _entries(cases, root, patients, places))
+    write_json(target, header | _entries(cases, root, split))
 
-    Console(highlight=False).print(_table(cases, patients, places, volumes))
+    Console(highlight=False).print(_table(cases, split, volumes, amount_unit(header)))
     for note in notes:
         say(f"note: {note}")
     say(f"written: {target}")
     if picture:
-        _draw(cases, layout.task, root.name, target.with_suffix(".png"))
+        _draw(cases, layout.task, split.patients, volumes, root.name, target.with_suffix(".png"))
         say(f"written: {target.with_suffix('.png')} (look whether channels and outlines are where they belong)")
 
 
-def _check_options(folds: int, test: float, seed: int, workers: int | None) -> None:
+@dataclass
+class Split:
+    """Who is whose, and where: the patient of every case, the fold (or "test") of every patient with a label.
+
+    Attributes:
+        patients: by case.
+        places: by patient.
+        gap: cases that are in no part, since they lie between blocks of slices.
+        notes: why it is so.
+    """
+
+    patients: dict[str, str]
+    places: dict[str, int | str]
+    gap: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _check_options(folds: int, test: float, gap: int, seed: int, workers: int | None) -> None:
     for name, value, least in (
         ("folds", folds, 2),
+        ("gap", gap, 0),
         ("seed", seed, 0),
         ("workers", 1 if workers is None else workers, 1),
     ):
@@ -261,19 +291,67 @@ def _split(
     group_by: str | None,
     folds: int,
     test: float,
+    gap: int,
     seed: int,
     twins: Iterable[Sequence[str]] = (),
     volumes: Mapping[str, float] | None = None,
-) -> tuple[dict[str, str], dict[str, int | str]]:
-    """The patient of every case, and the fold (or "test") of every patient with a label."""
+) -> Split:
+    """Share the patients out; where slices tell no patient and are of too few volumes for that, cut the volumes."""
     pattern = task.patient_names if group_by is None else str(group_by)
-    patients = join(patients_of([case.case for case in cases], pattern, strict=group_by is not None), twins)
-    largest: dict[str, float] = {}
+    patients = patients_of([case.case for case in cases], pattern, strict=group_by is not None)
+    if pattern is None:
+        patients = {case.case: case.patient or case.volume or case.case for case in cases}
+        # A bad case may have lost its label, and is counted until it is left out
+        stacks = {case.volume for case in cases if case.volume and not case.patient and (case.label or case.problems)}
+        if stacks and len(stacks) < folds + (test > 0):
+            return _split_in_blocks(cases, sorted(stacks), folds, test, gap, twins)
+    patients = join(patients, twins)
+    amounts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for case in cases:
-        if case.label or case.problems:  # a bad case may have lost its label, and is counted until it is left out
-            patient = patients[case.case]
-            largest[patient] = max(largest.get(patient, 0.0), (volumes or {}).get(case.case, 0.0))
-    return patients, assign(largest, folds, test, seed) if largest else {}
+        if case.label or case.problems:
+            time_point = "" if case.slice is not None else case.case  # slices add up, time points do not
+            amounts[patients[case.case]][time_point] += (volumes or {}).get(case.case, 0.0)
+    largest = {patient: max(each.values()) for patient, each in amounts.items()}
+    return Split(patients, assign(largest, folds, test, seed) if largest else {})
+
+
+def _split_in_blocks(
+    cases: Sequence[Case], stacks: Sequence[str], folds: int, test: float, gap: int, twins: Iterable[Sequence[str]]
+) -> Split:
+    split = Split({case.case: case.patient or case.volume or case.case for case in cases}, {})
+    places = [*range(folds), *(["test"] if test else [])]
+    for stack in stacks:
+        slices = [case.case for case in cases if case.volume == stack and (case.label or case.problems)]
+        blocks, between = cut(slices, folds, test, gap)
+        split.gap += between
+        for number, (block, place) in enumerate(zip(blocks, places, strict=True), start=1):
+            split.patients.update(dict.fromkeys(block, f"{stack} block {number}"))
+            split.places[f"{stack} block {number}"] = place
+    for same in twins:
+        if len({split.places.get(split.patients[case]) for case in same} - {None}) > 1:
+            raise InputError(
+                f"slices {' and '.join(same)} hold the same pixels but lie in different folds: remove one of them."
+            )
+    split.notes.append(
+        f"no patient is told and there are too few volumes to share out ({some(stacks)}), so each is cut into"
+        f" {len(places)} consecutive blocks: neighbouring slices are nearly the same picture, and a split at random"
+        " would judge on what was learned."
+    )
+    if split.gap:
+        split.notes.append(f"left out, so that no two blocks touch (--gap {gap}): {some(split.gap, most=20)}.")
+    return split
+
+
+def _require_one_kind(records: Sequence[Record]) -> None:
+    """Every case has as many axes as the others, and either all or none have a spacing."""
+    kinds: dict[str, str] = {}
+    for record in records:
+        kinds.setdefault(f"{len(record.shape)} axes and {'a' if record.spacing else 'no'} spacing", record.case)
+    if len(kinds) > 1:
+        (one, case), (other, another), *_ = kinds.items()
+        raise InputError(
+            f"case {case} has {one}, case {another} has {other}: no network takes both; give them in two folders."
+        )
 
 
 def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) -> list[str]:
@@ -323,7 +401,7 @@ def _gathered(records: Sequence[Record]) -> list[str]:
 def _unseen_labels(records: Sequence[Record], task: Task, tasks: Sequence[Task]) -> list[str]:
     """Labels of the scheme that no case has: chance, or a sign that the scheme is another."""
     seen = {value for record in records for value in record.counts}
-    unseen = [f"{name}={value}" for name, value in task.labels.items() if value not in seen]
+    unseen = [f"{name}={value}" for name, value in task.labels.items() if value not in {*seen, task.labels_fill}]
     if not seen or not unseen:
         return []
     others = [t for t in tasks if t.channel_files and t.channel_files == task.channel_files and t.name != task.name]
@@ -348,8 +426,8 @@ def _header(
         "labels": task.labels,
         "regions": task.regions,
         **({"labels_out": task.labels_out} if task.labels_out else {}),
-        "dimensions": 3,
-        "unit": "mm",
+        "dimensions": len(records[0].shape),
+        "unit": "mm" if records[0].spacing else "pixel",
         "seed": seed,
         "folds": folds,
         "notes": list(notes),
@@ -358,18 +436,23 @@ def _header(
     }
 
 
-def _entries(
-    cases: Sequence[Case], root: Path, patients: Mapping[str, str], places: Mapping[str, int | str]
-) -> dict[str, list[dict[str, Any]]]:
+def amount_unit(header: Mapping[str, Any]) -> str:
+    """What tumours are measured in."""
+    return "pixels" if header["unit"] == "pixel" else {2: "cm²", 3: "ml"}[header["dimensions"]]
+
+
+def _entries(cases: Sequence[Case], root: Path, split: Split) -> dict[str, list[dict[str, Any]]]:
     parts: dict[str, list[dict[str, Any]]] = {"training": [], "testing": []}
     for case in cases:
         images = [_relative(path, root) for path in case.images]
         entry: dict[str, Any] = {"image": images[0] if case.stacked else images}
         if case.label:
             entry["label"] = _relative(case.label, root)
-        entry |= {"case": case.case, "patient": patients[case.case]}
+        entry |= {"case": case.case, "patient": split.patients[case.case]}
+        if case.slice is not None:
+            entry["slice"] = case.slice
         if case.label:
-            place = places[patients[case.case]]
+            place = split.places[entry["patient"]]
             entry |= {"split": "test"} if place == "test" else {"fold": place}
         parts["training" if case.label else "testing"].append(entry)
     return parts
@@ -379,42 +462,69 @@ def _relative(path: Path, root: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _table(
-    cases: Sequence[Case], patients: Mapping[str, str], places: Mapping[str, int | str], volumes: Mapping[str, float]
-) -> Table:
+def _table(cases: Sequence[Case], split: Split, volumes: Mapping[str, float], unit: str) -> Table:
     """Cases, patients and tumour volumes of each fold, of the test set and of the cases without a label."""
+    empty = any(case.label and not volumes[case.case] for case in cases)
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("part", "cases", "patients", "tumour in ml: median (least to most)"):
+    amounts = f"{'labelled' if unit == 'pixels' else 'tumour in'} {unit}: median (least to most)"
+    for name in ("part", "cases", "patients", *(["empty"] if empty else []), amounts):
         table.add_column(name, justify="left" if name == "part" else "right")
-    parts: dict[str, list[str]] = {f"fold {k}": [] for k in sorted(p for p in places.values() if p != "test")}
+    parts: dict[str, list[str]] = {f"fold {k}": [] for k in sorted(p for p in split.places.values() if p != "test")}
     for case in cases:
-        place = places[patients[case.case]] if case.label else None
+        place = split.places[split.patients[case.case]] if case.label else None
         name = "testing (no label)" if place is None else "test (set aside)" if place == "test" else f"fold {place}"
         parts.setdefault(name, []).append(case.case)
+    digits = 0 if unit == "pixels" else 1
     for name, members in parts.items():
-        sizes = [volumes[case] for case in members]
-        amount = "" if "no label" in name else f"{np.median(sizes):.1f} ({min(sizes):.1f} to {max(sizes):.1f})"
-        table.add_row(name, str(len(members)), str(len({patients[case] for case in members})), amount)
+        sizes = [volumes[case] for case in members if volumes[case] or not empty]
+        least, most = min(sizes, default=0.0), max(sizes, default=0.0)
+        amount = f"{np.median(sizes or [0]):.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"
+        row = [name, str(len(members)), str(len({split.patients[case] for case in members}))]
+        row += [str(len(members) - len(sizes))] * empty + [amount]
+        table.add_row(*([*row[:3]] if "no label" in name else row))
     return table
 
 
-def _draw(cases: Sequence[Case], task: Task, title: str, path: Path) -> None:
+def _draw(
+    cases: Sequence[Case],
+    task: Task,
+    patients: Mapping[str, str],
+    volumes: Mapping[str, float],
+    title: str,
+    path: Path,
+) -> None:
     from bundle.pictures import contact_sheet, spread  # here, because matplotlib takes its time to start
 
-    contact_sheet(map(_view, spread(cases)), path, task.channels, task.labels, of=len(cases), title=title)
+    fullest: dict[str, Case] = {}  # of each patient's slices the one with most tumour
+    for case in cases:
+        group = case.case if case.slice is None else patients[case.case]
+        if group not in fullest or volumes[case.case] > volumes[fullest[group].case]:
+            fullest[group] = case
+    labels = {name: value for name, value in task.labels.items() if value != task.labels_fill}
+    views = (_view(case, task.labels_fill) for case in spread(list(fullest.values())))
+    contact_sheet(views, path, task.channels, labels, of=len(cases), title=title)
 
 
-def _view(case: Case) -> dict[str, Any]:
-    """The case as `bundle.pictures` draws it: in RAS, with air at 0."""
+def _view(case: Case, background: int = 0) -> dict[str, Any]:
+    """The case as `bundle.pictures` draws it: in RAS, with air at 0; a picture as it would be seen."""
     pictures = [read(path) for path in case.images]
     affine = pictures[0].affine
-    arrays = list(np.moveaxis(pictures[0].array, -1, 0)) if case.stacked else [picture.array for picture in pictures]
-    turn = nib.io_orientation(affine)
-    spacing = [pictures[0].spacing[axis] for axis in np.argsort(turn[:, 0])]
+    arrays = np.moveaxis(pictures[0].array, -1, 0) if case.stacked else [grey(picture.array) for picture in pictures]
+    axes = arrays[0].ndim
+    # A picture runs to the right and down, which is how a slice in LPS is shown
+    turn = nib.io_orientation(np.diag([-1, -1, 1, 1]) if affine is None else affine)[:axes]
+    spacing = pictures[0].spacing and [pictures[0].spacing[axis] for axis in np.argsort(turn[:, 0])]
     label = read(case.label).array if case.label else None
     return {
         "case": case.case,
-        "image": [nib.apply_orientation(array.astype(np.float32) - air(array)[0], turn) for array in arrays],
+        "image": [nib.apply_orientation(_without_air(array.astype(np.float32)), turn) for array in arrays],
         "label": None if label is None else nib.apply_orientation(np.rint(label).astype(np.int16), turn),
         "spacing": spacing,
+        "background": background,
     }
+
+
+def _without_air(array: np.ndarray) -> np.ndarray:
+    """With air at 0, where there is any: the sides of a microscope's picture have no one value."""
+    outside, share = air(array)
+    return array - outside if share > 0.5 else array

@@ -1,4 +1,7 @@
-"""Who learns, who chooses and who judges? Shares patients out over folds and a test set, alike in tumour volume."""
+"""Who learns, who chooses and who judges? Shares patients out over folds and a test set, alike in tumour volume.
+
+Slices of too few volumes to share out are cut into blocks.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +92,41 @@ def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed
         block = left[start : start + folds]
         places.update(zip(block, draw.sample(range(folds), len(block)), strict=True))
     return places
+
+
+def cut(slices: Sequence[Name], folds: int = 5, test: float = 0.0, gap: int = 1) -> tuple[list[list[Name]], list[Name]]:
+    """Cut the slices of one volume into consecutive blocks, one a fold, with a gap between, so that no two touch.
+
+    Neighbouring slices are nearly the same picture: drawn at random, most slices that judge would have a neighbour
+    among those that teach.
+
+    Args:
+        slices: in their order.
+        folds: how many blocks; their lengths differ by one at most.
+        test: the share of the slices for one more block, the last.
+        gap: how many slices are left out between two blocks.
+
+    Returns:
+        the blocks in order, and what is left out.
+
+    Raises:
+        InputError: there are too few slices for so many blocks and gaps.
+    """
+    count = folds + (test > 0)
+    kept = len(slices) - gap * (count - 1)
+    aside = max(1, round(test * kept)) if test else 0
+    if kept - aside < folds:
+        raise InputError(
+            f"{len(slices)} labelled slices cannot be cut into {count} blocks with gaps of {gap} between: give fewer"
+            " --folds, or a smaller --gap."
+        )
+    lengths = [len(block) for block in _blocks(range(kept - aside), folds)] + [aside] * (test > 0)
+    blocks, left_out, start = [], [], 0
+    for length in lengths:
+        left_out += slices[start - gap : start] if start else []
+        blocks.append(list(slices[start : start + length]))
+        start += length + gap
+    return blocks, left_out
 
 
 def _blocks(items: Sequence[Name], count: int) -> list[Sequence[Name]]:

@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from scripts import pages
 from scripts.errors import InputError
 
 HEADER = ("channels", "label_scheme", "labels", "regions", "hashes", "training")
@@ -66,9 +67,12 @@ def entries(datalist: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def files_of(entry: Mapping[str, Any]) -> list[str]:
-    """The files of one entry as the list names them: images in channel order, then the label if there is one."""
+    """The files of one entry as the list names them: images in channel order, then the label if there is one.
+
+    Of a page of a TIFF (`stack.tif#5`, see `scripts.pages`) that is the file.
+    """
     images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-    return [*images, *([entry["label"]] if "label" in entry else [])]
+    return [pages.file_of(name).as_posix() for name in (*images, *([entry["label"]] if "label" in entry else []))]
 
 
 def select(
@@ -191,7 +195,7 @@ def check_files(
         InputError: names the first file that is missing or changed.
     """
     root = Path(dataset_dir)
-    files = [name for entry in wanted for name in files_of(entry)]
+    files = list(dict.fromkeys(name for entry in wanted for name in files_of(entry)))
     for name in files:
         if not (root / name).is_file():
             raise InputError(

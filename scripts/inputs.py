@@ -3,40 +3,66 @@
 A pattern is matched against the end of a file's path: `{case}` is one part of a path (the same wherever it stands
 twice), `*` any characters and `?` one character within a part. `{case}/{case}_t1.nii*` finds `/data/HGG/X/X_t1.nii.gz`
 as case X.
+
+`{slice}` instead of `{case}` is the number of a slice: `{patient}/{patient}_{slice}.tif` finds `/data/X/X_7.tif` as
+slice 7 of patient X, a case called X_7. Without `{patient}` the slices of a folder are one volume. So are the pages of
+a TIFF that a pattern with `{case}` finds: page 7 of X.tif, counted from 0, is the case X_7.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scripts import pages
 from scripts.errors import InputError
 
 NIFTI = (".nii", ".nii.gz")
+PLACEHOLDERS = {"{case}": "[^/]+?", "{patient}": "[^/]+?", "{slice}": r"\d+"}
 
 
 @dataclass
 class CaseFiles:
-    """The files of one case as they were found: channel name to path, and the label if there is one."""
+    """The files of one case as they were found: channel name to path, and the label if there is one.
+
+    Attributes:
+        case: its name.
+        images: a path for each channel, the same one where a file holds several.
+        label: if there is one.
+        patient: as the pattern tells.
+        volume: for a slice, the folder or file of which it is one.
+        slice: its number there.
+    """
 
     case: str
     images: dict[str, Path] = field(default_factory=dict)
     label: Path | None = None
+    patient: str | None = None
+    volume: str | None = None
+    slice: int | None = None
 
 
 def pattern_to_regex(pattern: str) -> re.Pattern[str]:
     """Compile a file pattern so that `.search` matches the end of a path with `/` between its parts.
 
     Raises:
-        InputError: the pattern has no `{case}`.
+        InputError: the pattern has neither `{case}` nor `{slice}`, or both.
     """
-    if "{case}" not in pattern:
-        raise InputError(f"the file pattern '{pattern}' has no {{case}}: put it where the case's name stands.")
-    first, *rest = re.escape(pattern).split(re.escape("{case}"))
-    regex = first + r"(?P<case>[^/]+?)" + r"(?P=case)".join(rest)
+    if ("{case}" in pattern) == ("{slice}" in pattern):
+        both = "both {case} and {slice}" if "{case}" in pattern else "no {case}"
+        raise InputError(
+            f"the file pattern '{pattern}' has {both}: put {{case}} where the case's name stands, or {{slice}} where"
+            " the number of a slice does."
+        )
+    regex = re.escape(pattern)
+    for name, characters in PLACEHOLDERS.items():
+        first, *rest = regex.split(re.escape(name))
+        group = name.strip("{}")
+        regex = first + (f"(?P<{group}>{characters})" + f"(?P={group})".join(rest) if rest else "")
     regex = regex.replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
     return re.compile(rf"(?:^|/){regex}$")
 
@@ -46,7 +72,7 @@ def find_cases(
     channel_files: Mapping[str, Sequence[str]],
     label_files: Sequence[str] = (),
 ) -> list[CaseFiles]:
-    """All cases under `root` (a folder of cases, or the folder of one case), sorted by name.
+    """All cases under `root` (a folder of cases, or the folder of one case), sorted by name, slices by their number.
 
     A case may lack channels or the label: the caller says which of them it needs (see `require_channels`).
 
@@ -64,33 +90,34 @@ def find_cases(
     roles = [(name, [pattern_to_regex(p) for p in patterns]) for name, patterns in channel_files.items()]
     label = [pattern_to_regex(p) for p in label_files]
     base = root.resolve().parent  # so that the folder of one case matches `{case}/...` too
-    cases: dict[str, CaseFiles] = {}
-    for folder, subfolders, names in os.walk(root.resolve(), followlinks=True):  # cohorts are often linked together
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):  # macOS leaves ._X.nii.gz beside X.nii.gz
+    cases: dict[tuple, CaseFiles] = {}
+    for path in _files(root.resolve()):
+        relative = path.relative_to(base).as_posix()
+        drawn = _match(relative, label)
+        for role, patterns in roles:
+            match = _match(relative, patterns)
+            # masks/X.png fits `{case}.png` too: a file is what leaves the shorter name
+            if match is None or (drawn and len(drawn.case) <= len(match.case)):
                 continue
-            path = Path(folder, name)
-            relative = path.relative_to(base).as_posix()
-            for role, patterns in roles:
-                if case := _case_of(relative, patterns):
-                    images = cases.setdefault(case, CaseFiles(case)).images
-                    if role in images:
-                        raise InputError(
-                            f"case {case} has two files for channel {role}: {images[role]} and {path}; keep one of"
-                            f" them."
-                        )
-                    images[role] = path
-            if case := _case_of(relative, label):
-                found = cases.setdefault(case, CaseFiles(case))
-                if found.label is not None:
-                    raise InputError(f"case {case} has two labels: {found.label} and {path}; keep one of them.")
-                found.label = path
-    return [cases[name] for name in sorted(cases)]
+            found = cases.setdefault(_key(match), match)
+            if role in found.images:
+                raise InputError(
+                    f"case {match.case} has two files for channel {role}: {found.images[role]} and {path}; keep one of"
+                    f" them."
+                )
+            found.images[role] = path
+            drawn = None
+        if drawn:
+            found = cases.setdefault(_key(drawn), drawn)
+            if found.label is not None:
+                raise InputError(f"case {drawn.case} has two labels: {found.label} and {path}; keep one of them.")
+            found.label = path
+    single = [page for found in cases.values() for page in _pages(found)]
+    return sorted(_distinct(single), key=lambda c: (c.patient or c.volume or c.case, c.slice or 0, c.case))
 
 
 def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]) -> list[str]:
-    """The case's image files in the order of `channels`.
+    """The case's image files in the order of `channels`, or the one file that holds all of several.
 
     Raises:
         InputError: a channel has no file; names it, its pattern and what is there.
@@ -106,8 +133,64 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
     return [str(case.images[channel]) for channel in channels]
 
 
-def _case_of(relative: str, patterns: Sequence[re.Pattern[str]]) -> str | None:
+def image_entry(images: Sequence[str]) -> str | list[str]:
+    """The `image` of a data list's entry: a file a channel, or the one file that holds all of several channels."""
+    return images[0] if len(images) > 1 and len(set(images)) == 1 else list(images)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root, followlinks=True):  # cohorts are often linked together
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        # macOS leaves ._X.nii.gz beside X.nii.gz
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _match(relative: str, patterns: Sequence[re.Pattern[str]]) -> CaseFiles | None:
+    """What the path below the root's parent says of the case, as one without files."""
     for pattern in patterns:
         if match := pattern.search(relative):
-            return match["case"]
+            found = match.groupdict()
+            patient = found.get("patient")
+            if "case" in found:
+                return CaseFiles(found["case"], patient=patient)
+            name = relative[: match.end("slice")].rpartition("/")[2]
+            root, _, below = relative[: match.start()].partition("/")
+            volume = "/".join(filter(None, (below, patient))) or root
+            return CaseFiles(name, patient=patient, volume=volume, slice=int(found["slice"]))
     return None
+
+
+def _key(found: CaseFiles) -> tuple:
+    return (found.case, found.patient) if found.slice is None else (found.volume, found.patient, found.slice)
+
+
+def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
+    """The case itself, or a case for each page of its files."""
+    numbers = {file: pages.count(file) for file in (*found.images.values(), found.label) if file}
+    most = max(numbers.values())
+    if most == 1:
+        yield found
+        return
+    if found.slice is not None or min(numbers.values()) != most:
+        listed = " and ".join(f"{file} has {number}" for file, number in numbers.items())
+        raise InputError(
+            f"the pages of case {found.case} do not fit: {listed}; a stack needs as many in each of its files, and a"
+            " pattern with {case}, not {slice}."
+        )
+    for k in range(most):
+        images = {channel: pages.page_of(file, k) for channel, file in found.images.items()}
+        label = found.label and pages.page_of(found.label, k)
+        yield replace(found, case=f"{found.case}_{k}", images=images, label=label, volume=found.case, slice=k)
+
+
+def _distinct(cases: Sequence[CaseFiles]) -> Sequence[CaseFiles]:
+    """The cases under names that tell them apart: slices may have the same number in two volumes."""
+    forms = (
+        lambda c: c.case,
+        lambda c: f"{c.patient or (c.volume or '').rpartition('/')[2]}_{c.case}",
+        lambda c: f"{c.volume or c.patient}_{c.case}".replace("/", "_"),
+    )
+    for form in forms:
+        if max(Counter(map(form, cases)).values(), default=1) == 1:
+            return [replace(case, case=form(case)) for case in cases]
+    return cases

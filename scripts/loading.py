@@ -1,7 +1,8 @@
-"""How do files become one tensor a case? One file a channel, or one file that holds all channels."""
+"""How do files become one tensor a case? One file a channel, or one that holds all channels; volumes and pictures."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,37 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
+from monai.data import MetaTensor, PILReader
 from monai.transforms import LoadImage, MapTransform
+from monai.utils import ensure_tuple
+from PIL import Image
 
+from scripts import pages
 from scripts.errors import InputError
 
 AFFINE_TOLERANCE = 1e-3  # mm; scanners and converters round the header to about this
 
 
-class LoadImageChannelsd(MapTransform):
-    """Load each key as a float32 `MetaTensor` [C, ...] with the affine of its first file.
+class PageReader(PILReader):
+    """MONAI's reader of pictures, for what `scripts.pages` reads: TIFF and its pages too, and no number is changed.
 
+    Hand it to `LoadImage` with each call: a reader given at its making is only the first of those that it tries.
+    """
+
+    def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> Image.Image:
+        """The page of one file.
+
+        Raises:
+            InputError: see `scripts.pages.open_page`.
+        """
+        (name,) = ensure_tuple(data)
+        return pages.open_page(name)
+
+
+class LoadImageChannelsd(MapTransform):
+    """Load each key as a float32 `MetaTensor` [C, ...] with the affine of its first file; a picture's is the identity.
+
+    The colours of a picture are channels. One that is grey in colours counts as one channel where one is expected.
     The name contains "LoadImage" because deployment tools leave out the transforms that load by that name.
 
     Args:
@@ -37,6 +58,7 @@ class LoadImageChannelsd(MapTransform):
         self.channels = list(channels)
         self.image_key = image_key
         self.load = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)
+        self.pictures = PageReader()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the file names of each key by the tensor."""
@@ -56,6 +78,8 @@ class LoadImageChannelsd(MapTransform):
         for file, tensor in zip(files[1:], tensors[1:], strict=True):
             _require_same_grid(tensors[0], tensor, str(files[0]), str(file))
         stacked = torch.cat([tensor.as_tensor() for tensor in tensors])
+        if names == self.channels and len(names) == 1 and pages.is_picture(files[0]):
+            stacked = stacked[:1] if bool((stacked == stacked[:1]).all()) else stacked  # a label has no such excuse
         if len(stacked) != len(names):
             raise InputError(
                 f"{files[0]} and its siblings hold {len(stacked)} channels: expected {len(names)} ({', '.join(names)});"
@@ -64,10 +88,12 @@ class LoadImageChannelsd(MapTransform):
         return MetaTensor(stacked, meta=tensors[0].meta)
 
     def _read(self, file: Path) -> MetaTensor:
-        if not file.is_file():
+        if not pages.file_of(file).is_file():
             raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
         try:
-            tensor = self.load(str(file))
+            tensor = self.load(str(file), reader=self.pictures if pages.is_picture(file) else None)
+        except InputError:
+            raise
         except Exception as error:  # each reader has its own set of errors for a damaged file
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise InputError(
