@@ -81,7 +81,7 @@ class LabelsToRegionsd(MapTransform):
 class RegionIndicesd(MapTransform):
     """Where the background and each region lie, for crops that choose among them (`RandCropByLabelClassesd`).
 
-    Adds `<key>_indices`, a list of R + 1 vectors of flat voxel indices: the background first, which is what of the image is
+    Adds `<key>_indices`, R + 1 vectors of flat voxel indices: the background first, which is what of the image is
     not 0 and in no region.
 
     Args:
