@@ -16,6 +16,7 @@ COMMANDS = {
     "smoke": "the whole story on synthetic patients in about a minute: data, training, judging, segmenting",
     "phantom": "write synthetic patients in a layout of the field (brats2021, brats2023, msd, nnunet)",
     "prepare": "recognise a folder of scans, check every file, split by patient, write the data list",
+    "look": "draw normalisations, the cohort and augmented patches: to look at before any training",
     "score": "judge the masks of any system against a data list: cases.csv",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
 }
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
                 f"there is no command '{name}'{_nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}."
             )
         command = getattr(importlib.import_module(f"bundle.{name}"), name)
+        if {"--help", "-h"} & set(arguments):
+            arguments = [name, "--help"]  # Fire would run the command before it shows its help
         _refuse_unknown_options(command, arguments[1:])
         fire.Fire({name: command}, command=arguments, name="python -m bundle", serialize=lambda result: None)
     except Exception as error:
