@@ -118,7 +118,8 @@ class PreparedCases(Dataset):
         files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files_of(entry)]
         versions = [monai.__version__, torch.__version__, np.__version__]
         recipe = pickle_hashing(self.transform.flatten().transforms).decode()
-        content = json.dumps([files, versions, recipe, self.keep])
+        pages = entry["image"], entry.get("label")  # several cases may be pages of one file
+        content = json.dumps([files, pages, versions, recipe, self.keep])
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

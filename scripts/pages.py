@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from scripts.errors import InputError
+from scripts.files import written_whole
 
 TIFF = (".tif", ".tiff")
 LOSSY = (".jpg", ".jpeg")  # which keep no label: its values are changed at every edge
@@ -87,6 +88,19 @@ def open_page(name: str | os.PathLike) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{file} cannot be read to its end ({reason}): copy it again.") from error
+
+
+def write(path: Path, *arrays: np.ndarray) -> None:
+    """Write arrays [x, y] as a picture, without loss, each a page; the file's ending says in what format.
+
+    Raises:
+        InputError: the file cannot be written; none is left behind.
+    """
+    first, *others = (Image.fromarray(np.ascontiguousarray(array.T)) for array in arrays)
+    more = {"save_all": True, "append_images": others} if others else {}
+    packed = {"compression": "tiff_deflate"} if path.suffix.lower() in TIFF else {}
+    with written_whole(path) as temporary:
+        first.save(temporary, **more, **packed)
 
 
 def grey(array: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_a_folder_of_4d_files_is_a_case_each(tmp_path):
 def test_two_files_whose_masks_would_have_one_name_are_refused(tmp_path):
     for name in ("a.nii.gz", "a.nii"):
         (tmp_path / name).write_text("")
-    with pytest.raises(InputError, match=r"a\.nii and .*a\.nii\.gz would both become a\.nii\.gz"):
+    with pytest.raises(InputError, match=r"a\.nii and .*a\.nii\.gz would both give the mask of case a"):
         found(tmp_path)
 
 
@@ -146,16 +146,16 @@ TWO = [{"case": "a", "image": "a.nii"}, {"case": "b", "image": "b.nii"}]
 
 def test_masks_that_are_there_are_not_overwritten(tmp_path):
     assert not_yet_done(TWO, tmp_path, resume=False) == TWO
-    mask_path(tmp_path, "a").write_text("")
+    mask_path(tmp_path, "a", "a.nii").write_text("")
     with pytest.raises(InputError, match=r"already holds masks of 1 of 2 cases: .*--resume"):
         not_yet_done(TWO, tmp_path, resume=False)
 
 
 def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
-    mask_path(tmp_path, "a").write_text("")
+    mask_path(tmp_path, "a", "a.nii").write_text("")
     assert names(not_yet_done(TWO, tmp_path, resume=True)) == ["b"]
     assert "1 of 2 cases are already in" in capsys.readouterr().out
-    mask_path(tmp_path, "b").write_text("")
+    mask_path(tmp_path, "b", "b.nii").write_text("")
     assert not_yet_done(TWO, tmp_path, resume=True) == []
 
 
