@@ -6,7 +6,7 @@ histogram) comes from one slice, from one image, or from all cases that teach, a
 zscore_nonzero  mean 0 and standard deviation 1 over what is not 0 (MONAI's NormalizeIntensity); air stays 0
 zscore          the same over all voxels, air included
 minmax          least to 0, greatest to 1 (MONAI's ScaleIntensity)
-percentile      the 0.5th percentile of what is not 0 to 0, the 99.5th to 1, clipped (ScaleIntensityRangePercentiles)
+percentile      the 0.5th percentile of what is not 0 to 0, the 99.5th to 1, clipped (as ScaleIntensityRangePercentiles)
 histogram       every grey value equally often in what is not 0, from 0 to 1 (HistogramNormalize); air stays 0
 clahe           `percentile`, then contrast-limited equalisation of neighbourhoods (Zuiderveld 1994, by scikit-image)
 """
@@ -29,8 +29,8 @@ from monai.transforms import (
     NormalizeIntensityd,
     ScaleIntensity,
     ScaleIntensityRange,
-    ScaleIntensityRangePercentiles,
 )
+from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from tqdm import tqdm
 
@@ -49,7 +49,6 @@ BY_ITSELF = {
     "zscore_nonzero": NormalizeIntensity(),
     "zscore": NormalizeIntensity(),
     "minmax": ScaleIntensity(0.0, 1.0),
-    "percentile": ScaleIntensityRangePercentiles(LOW, HIGH, 0.0, 1.0, clip=True),
     "histogram": HistogramNormalize(num_bins=256, min=0, max=1),
 }
 
@@ -146,19 +145,25 @@ def require_possible(method: str, scope: str) -> None:
 
 
 def _on_its_voxels(piece: torch.Tensor, method: str, statistics: Mapping[str, Any] | None = None) -> torch.Tensor:
-    """One channel, or one slice of it, normalised; what is 0 stays 0 if the method looks at the brain."""
+    """One channel, or one slice of it; what is 0 stays 0 if the method looks at the brain."""
     seen = piece != 0 if method in BRAIN else torch.ones_like(piece, dtype=torch.bool)
     done = torch.zeros_like(piece)
     values = piece[seen]
     if statistics is not None:
         done[seen] = _by_statistics(values, statistics)
     elif values.numel() and values.min() < values.max():  # what is flat holds nothing, and becomes 0
-        if method == "clahe":
-            done[seen] = BY_ITSELF["percentile"](values)
+        done[seen] = BY_ITSELF[method](values) if method in BY_ITSELF else _by_percentiles(values)
+        if method == "clahe" and done.any():
             done = torch.where(seen, _clahe(done), 0.0)
-        else:
-            done[seen] = BY_ITSELF[method](values)
     return done
+
+
+def _by_percentiles(values: torch.Tensor) -> torch.Tensor:
+    """As MONAI's ScaleIntensityRangePercentiles, but 0 where nearly all values are one and the same."""
+    low, high = percentile(values, [LOW, HIGH]).tolist()
+    if low == high:
+        return torch.zeros_like(values)
+    return _by_statistics(values, {"low": low, "high": high})
 
 
 def _by_statistics(values: torch.Tensor, statistics: Mapping[str, Any]) -> torch.Tensor:
@@ -258,21 +263,24 @@ def statistics_of(voxels: Iterable[Voxels], method: str) -> list[dict[str, Any]]
     for number in range(len(several[0].values)):
         values = np.concatenate([one.values[number] for one in several]).astype(np.float64)
         values = values[values != 0] if method in BRAIN else values
-        if not values.size or values.min() == values.max():
+        ends = (LOW, HIGH) if method == "percentile" else (0, 100)
+        low, high = np.percentile(values, ends) if values.size else (0.0, 0.0)
+        if low == high:
             raise InputError(
                 f"channel {number + 1} of the training cases is the same everywhere, so normalize_scope cannot be"
                 " dataset: check the files, or leave the channel out of the task."
             )
-        if method in ("zscore", "zscore_nonzero"):
-            found = {"mean": values.mean(), "std": values.std()}
-        elif method == "minmax":
-            least, greatest = (min(one.least[number] for one in several), max(one.greatest[number] for one in several))
-            found = {"low": least, "high": greatest}
-        elif method == "percentile":
-            low, high = np.percentile(values, [LOW, HIGH])
-            found = {"low": low, "high": high}
-        else:
+        if method == "histogram":
             found = {"levels": np.quantile(values, np.linspace(0, 1, LEVELS))}
+        elif method == "percentile":
+            found = {"low": low, "high": high}
+        elif method == "minmax":
+            found = {
+                "low": min(one.least[number] for one in several),
+                "high": max(one.greatest[number] for one in several),
+            }
+        else:
+            found = {"mean": values.mean(), "std": values.std()}
         statistics.append({"method": method, **{name: _six_digits(value) for name, value in found.items()}})
     return statistics
 

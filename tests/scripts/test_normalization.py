@@ -118,6 +118,15 @@ def test_what_is_the_same_everywhere_becomes_0_and_no_nan(method, scope):
         assert normalized(torch.full((1, 4, 4, 3), value), method, scope).unique().tolist() == [0]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_slice_with_a_single_other_voxel_stays_finite(method):
+    image = torch.full((1, 40, 40, 1), 7.0)  # the uppermost slice of a real scan is such a one
+    image[0, 0, 0] = 5000.0
+    done = normalized(image, method, "slice")
+    assert torch.isfinite(done).all()
+    assert done.abs().max() <= 40  # the z-score of one in 1600
+
+
 def test_the_image_keeps_its_affine_and_the_record_of_what_was_done(head):
     image = MetaTensor(head, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))
     cropped = image[:, 1:]
