@@ -41,6 +41,7 @@ class Task:
         label_files: the label's file patterns.
         labels_fill: the background, which is what is in no region.
         empty_labels: labels that hold nothing but background are to be expected, as in slices.
+        boundaries: the regions that are outlines of cells, to be judged by whether they keep these apart.
         case_names: a regular expression that a case's whole name fits, where the task shall be recognised by itself.
         patient_names: a regular expression whose first group is the patient.
     """
@@ -55,6 +56,7 @@ class Task:
     label_files: list[str] = field(default_factory=list)
     labels_fill: int = 0
     empty_labels: bool = False
+    boundaries: list[str] = field(default_factory=list)
     case_names: str | None = None
     patient_names: str | None = None
 

@@ -426,6 +426,7 @@ def _header(
         "labels": task.labels,
         "regions": task.regions,
         **({"labels_out": task.labels_out} if task.labels_out else {}),
+        **({"boundaries": task.boundaries} if task.boundaries else {}),
         "dimensions": len(records[0].shape),
         "unit": "mm" if records[0].spacing else "pixel",
         "seed": seed,
@@ -450,7 +451,7 @@ def _entries(cases: Sequence[Case], root: Path, split: Split) -> dict[str, list[
             entry["label"] = _relative(case.label, root)
         entry |= {"case": case.case, "patient": split.patients[case.case]}
         if case.slice is not None:
-            entry["slice"] = case.slice
+            entry |= {"volume": case.volume, "slice": case.slice}
         if case.label:
             place = split.places[entry["patient"]]
             entry |= {"split": "test"} if place == "test" else {"fold": place}

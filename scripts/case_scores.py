@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scripts import boundaries, lesions, metrics
+from scripts import boundaries, lesions, metrics, pages
 from scripts.boxes import box
 from scripts.datalist import file_hash
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.lesions import BRATS_2023, FOUND, BratsRule
-from scripts.predictions import GridImage, grid_difference, onto_grid, read_image, read_labels, split_page
+from scripts.predictions import GridImage, grid_difference, onto_grid, read_image, read_labels
 
 WHOLE_CASE = "all"  # the region of rows that concern the whole case
 
@@ -98,7 +98,7 @@ def no_prediction(job: Job) -> str:
 
 def key(job: Job) -> str:
     """A hash of the files of a case and of the rules that it is judged by."""
-    files = [file_hash(split_page(file)[0]) for file in (job.label, job.prediction, job.probability) if file]
+    files = [file_hash(pages.file_of(file)) for file in (job.label, job.prediction, job.probability) if file]
     rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
     return hashlib.sha256(json.dumps([files, rules, definitions(job.brats)]).encode()).hexdigest()
 

@@ -73,6 +73,8 @@ def each(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, floa
     """Every true lesion, the largest first: its size in voxels, whether it was found (1 or 0), and its Dice with the
     predicted lesion that it makes a pair with (0 if it was missed).
     """
+    here = box(truth | prediction, margin=[0] * truth.ndim)
+    truth, prediction = truth[here], prediction[here]
     numbered, count = components(truth)
     sizes = np.bincount(numbered[truth], minlength=count + 1)[1:]
     found, iou = matched(*ious(numbered, components(prediction)[0]))

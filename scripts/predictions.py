@@ -1,8 +1,7 @@
 """Which file is the prediction of a case, and does it lie on the label's grid? Finds and reads label maps, 3D and 2D.
 
 A file belongs to case X when its name without the ending is X, or X followed by `_`, `-` or `.` and one of `SUFFIXES`
-(X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X. One
-page of a TIFF is written `stack.tif#5`, the first being 0.
+(X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from scripts import pages
 from scripts.errors import InputError
 from scripts.inputs import NIFTI
 
-PICTURES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+PICTURES = (".png", *pages.TIFF)
 SUFFIXES = ("pred", "prediction", "seg", "segmentation", "mask", "label", "labels", "output")
 PROBABILITY_SUFFIXES = ("prob", "probs", "probability", "probabilities")
 AFFINE_TOLERANCE = 1e-3  # mm; scanners and converters round the header to about this
@@ -95,19 +94,23 @@ def match(files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] =
 
 def find(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The file of each case of a data list that has one; a case whose label is a page of a stack may have its
-    prediction on the same page of the stack that is named after its patient.
+    prediction on the same page of the stack that is named after its volume.
 
     Raises:
         InputError: no case has a file, or two files claim the same case.
     """
-    pages = {entry["case"]: split_page(entry["label"])[1] for entry in entries}
-    stacks = {entry["patient"] for entry in entries if pages[entry["case"]] is not None}
-    found = match(files, [*pages, *sorted(stacks - pages.keys())])
+    stacks = {
+        entry["case"]: entry.get("volume", entry["patient"])
+        for entry in entries
+        if pages.file_of(entry["label"]) != Path(entry["label"])
+    }
+    cases = [entry["case"] for entry in entries]
+    found = match(files, [*cases, *sorted({*stacks.values()} - {*cases})])
     for entry in entries:
-        case, patient = entry["case"], entry["patient"]
-        if case not in found and patient in stacks & found.keys():
-            found[case] = Path(f"{found[patient]}#{pages[case]}")
-    return {case: str(found[case]) for case in pages if case in found}
+        case = entry["case"]
+        if case not in found and stacks.get(case) in found:
+            found[case] = pages.page_of(found[stacks[case]], pages.split(entry["label"])[1])
+    return {case: str(found[case]) for case in cases if case in found}
 
 
 def nearest_names(case: str, files: Iterable[Path]) -> str:
@@ -123,45 +126,27 @@ def stem(path: Path) -> str | None:
     return None
 
 
-def split_page(name: str | os.PathLike) -> tuple[Path, int | None]:
-    """`stack.tif#5` as the file and its page; None where the name has no page."""
-    path, _, page = str(name).rpartition("#")
-    return (Path(path), int(page)) if path and page.isdecimal() else (Path(name), None)
-
-
 def read_image(path: str | os.PathLike) -> GridImage:
-    """The image in a NIfTI file, a picture or one page of a TIFF, without axes of length one at the end.
+    """The image in a NIfTI file, a picture or a page of one (`scripts.pages`), without axes of length one at the end.
 
-    Pictures come as [column, row], as MONAI reads them, and have no affine.
+    Pictures come as [x, y] and have no affine.
 
     Raises:
         InputError: the file is missing, damaged, a picture with different colours, or a stack of pictures.
     """
-    path, page = split_page(path)
+    if not Path(path).name.lower().endswith(NIFTI):
+        return GridImage(_read_picture(path), None)
     try:
-        if path.name.lower().endswith(NIFTI):
-            image = nib.load(path)
-            voxels, affine = np.asanyarray(image.dataobj), image.affine
-        else:
-            with Image.open(path) as picture:
-                pages = getattr(picture, "n_frames", 1)
-                picture.seek(page or 0)
-                opaque = picture.convert(picture.mode[:-1]) if picture.mode in ("LA", "RGBA") else picture
-                voxels, affine = np.asarray(opaque).swapaxes(0, 1), None
+        image = nib.load(path)
+        voxels = np.asanyarray(image.dataobj)
     except Exception as error:  # each reader has its own set of errors for a damaged file
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise InputError(
             f"{path} cannot be read as an image ({reason[:200]}): it may be damaged; copy it again."
         ) from error
-    if affine is None and pages > 1 and page is None:
-        raise InputError(f"{path} holds {pages} pages: give one file a case, or name the page as {path.name}#0.")
-    if affine is None and voxels.ndim == 3:
-        if (voxels != voxels[..., :1]).any():
-            raise InputError(f"{path} is a picture in colours: a label map has one value a pixel; save it in grey.")
-        voxels = voxels[..., 0]
     while voxels.ndim > 2 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
-    return GridImage(voxels, affine)
+    return GridImage(voxels, image.affine)
 
 
 def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[int, int] | None = None) -> GridImage:
@@ -216,6 +201,16 @@ def onto_grid(prediction: GridImage, truth: GridImage) -> GridImage:
         nib.Nifti1Image(prediction.voxels, prediction.affine), (truth.voxels.shape, truth.affine), order=0
     )
     return GridImage(np.asanyarray(moved.dataobj), truth.affine)
+
+
+def _read_picture(path: str | os.PathLike) -> np.ndarray:
+    file = pages.file_of(path)
+    if file == Path(path) and (number := pages.count(file)) > 1:
+        raise InputError(f"{path} holds {number} pages: give one file a case, or name the page as {file.name}#0.")
+    array = pages.grey(pages.read(path))
+    if array.ndim != 2:
+        raise InputError(f"{path} is a picture in colours: a label map has one value a pixel; save it in grey.")
+    return array
 
 
 def _whole(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:

@@ -16,7 +16,7 @@ import os
 import platform
 import shutil
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -28,11 +28,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from scripts import datalist as lists
+from scripts import pages
 from scripts.case_scores import Job, Scores, definitions, judge_case
 from scripts.errors import InputError
 from scripts.files import write_json, written_whole
 from scripts.lesions import BRATS_2023, BratsRule
-from scripts.predictions import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names, split_page
+from scripts.predictions import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names
 from scripts.volumes import Stack, judge_patient
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
@@ -91,7 +92,7 @@ def judge(
     lists.check_files(datalist, labels, dataset_dir)
     files = images_in(predictions)
     found = find(files, chosen)
-    spare = set(files) - {split_page(file)[0] for file in found.values()}
+    spare = set(files) - {pages.file_of(file) for file in found.values()}
     soft = _find_probabilities(probabilities, found)
     output_dir = Path(output_dir)
     kept = output_dir / ".scoring"
@@ -185,20 +186,22 @@ def _boundaries(datalist: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Path) -> list[Stack]:
-    """The slices of each patient in the order of their index."""
-    slices: dict[str, list[tuple[int, Job]]] = defaultdict(list)
+    """The slices of each patient in the order of their index; of each volume where a patient has several."""
+    slices: dict[tuple[str, str], list[tuple[int, Job]]] = defaultdict(list)
     for entry, job in zip(entries, jobs, strict=True):
         if "slice" in entry:
-            slices[job.patient].append((int(entry["slice"]), job))
+            slices[job.patient, entry.get("volume", job.patient)].append((int(entry["slice"]), job))
+    volumes = Counter(patient for patient, _ in slices)
     stacks = []
-    for patient, members in slices.items():
+    for (patient, volume), members in slices.items():
+        case = patient if volumes[patient] == 1 else volume
         places, own = zip(*sorted(members, key=lambda member: member[0]), strict=True)
-        if twice := [place for place, below in zip(places[1:], places, strict=False) if place == below]:
+        if twice := [place for place, number in Counter(places).items() if number > 1]:
             raise InputError(
-                f"patient {patient} has slice {twice[0]} twice in the data list: each index is one slice; make the list"
-                " anew with `python -m bundle prepare`."
+                f"slice {twice[0]} of {case} stands twice in the data list: each index is one slice; make the list anew"
+                " with `python -m bundle prepare`."
             )
-        stacks.append(Stack(patient, list(own), list(places), str(kept / f"{patient}.json")))
+        stacks.append(Stack(case, list(own), list(places), str(kept / f"{case.replace('/', '_')}.json")))
     return stacks
 
 

@@ -31,16 +31,16 @@ APART = {**metrics.DISTANCES, **metrics.LESIONWISE}  # what needs to know how fa
 
 
 class Stack(NamedTuple):
-    """All that judging one patient needs; `case` is the patient."""
+    """All that judging one patient needs."""
 
-    case: str
+    case: str  # the patient, or the volume if the patient has several
     slices: list[Job]
     places: list[int]  # the index of each slice, ascending
     kept: str  # the file that holds the rows until all patients are done
 
 
 def judge_patient(stack: Stack) -> Scores:
-    """The rows of one patient, with the patient as case; a slice that cannot be judged fails the patient.
+    """The rows of one patient as one case; a slice that cannot be judged fails the patient.
 
     Region `all` has a row `slices`: how many there are, and which are missing between them.
     """
@@ -67,7 +67,7 @@ def _judge(stack: Stack) -> Scores:
     first, job = pairs[0][0], stack.slices[0]._replace(case=stack.case)
     if len(shapes := {truth.voxels.shape for truth, _ in pairs}) > 1 or first.voxels.ndim != 2:
         sizes = " and ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
-        return failed(stack.case, stack.case, f"the slices have {sizes} pixels: a volume needs slices of one size.")
+        return failed(stack.case, job.patient, f"the slices have {sizes} pixels: a volume needs slices of one size.")
     gaps = missing(stack.places)
     spacing = first.spacing(3) if job.unit != "pixel" and first.affine is not None else None
     notes = [f"not in the list: {gaps}"] if gaps else []
@@ -75,7 +75,7 @@ def _judge(stack: Stack) -> Scores:
         notes.append("no distances, since it is not known how far apart the slices are")
     truth, prediction = (np.stack([image.voxels for image in images], axis=-1) for images in zip(*pairs, strict=True))
     scores = measure_regions(job, truth, prediction, spacing or (1.0,) * 3, leave_out, _by_slice)
-    scores.rows.insert(0, [stack.case, stack.case, WHOLE_CASE, "slices", float(len(pairs)), "", "; ".join(notes)])
+    scores.rows.insert(0, [stack.case, job.patient, WHOLE_CASE, "slices", float(len(pairs)), "", "; ".join(notes)])
     return scores
 
 
@@ -86,4 +86,4 @@ def _by_slice(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 
 
 def _failed(stack: Stack, job: Job, reason: str) -> Scores:
-    return failed(stack.case, stack.case, f"slice {job.case}: {reason}")
+    return failed(stack.case, job.patient, f"slice {job.case}: {reason}")

@@ -19,7 +19,17 @@ from scripts.errors import InputError, speak_plainly
 
 RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
 # what tasks and runs tell other workflows and `prepare`; laid over a workflow without a use for it, it is no mistake
-TOLD = ("label_scheme", "labels", "channel_files", "label_files", "case_names", "patient_names", "empty_labels", "fold")
+TOLD = (
+    "label_scheme",
+    "labels",
+    "channel_files",
+    "label_files",
+    "case_names",
+    "patient_names",
+    "empty_labels",
+    "boundaries",
+    "fold",
+)
 # the Model Zoo's names, and what `--tracking mlflow` brings along
 GIVEN = ("_meta_", "handlers", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 REFERENCE = re.compile(r"@(\w+)")

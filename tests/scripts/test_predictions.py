@@ -190,7 +190,7 @@ def test_a_page_of_a_stack_is_one_slice_and_a_stack_is_none(tmp_path):
     assert read_labels(f"{path}#2", [1, 2]).voxels.tolist() == np.full((3, 2), 2).tolist()
     with pytest.raises(InputError, match=r"holds 3 pages.*X\.tif#0"):
         read_image(path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="so there is no page 3"):
         read_image(f"{path}#3")
 
 
@@ -206,9 +206,11 @@ def entry(case, patient, label) -> dict:
     return {"case": case, "patient": patient, "label": label}
 
 
-def test_a_stack_named_after_the_patient_holds_the_predictions_of_its_pages():
+def test_a_stack_named_after_the_volume_holds_the_predictions_of_its_pages():
     listed = [entry("train_0", "train", "train-labels.tif#0"), entry("train_1", "train", "train-labels.tif#1")]
     assert find(files("train.tif"), listed) == {f"train_{k}": f"predictions/train.tif#{k}" for k in (0, 1)}
+    blocks = [{**one, "patient": f"train block {k}", "volume": "train"} for k, one in enumerate(listed)]
+    assert find(files("train.tif"), blocks) == find(files("train.tif"), listed)
     both = find(files("train.tif", "train_1_pred.png"), listed)
     assert both == {"train_0": "predictions/train.tif#0", "train_1": "predictions/train_1_pred.png"}
 

@@ -168,12 +168,23 @@ def test_slices_of_two_sizes_are_no_volume(tmp_path):
     ]
 
 
+def test_two_time_points_of_a_patient_are_two_volumes(tmp_path):
+    slices = Sliced(tmp_path)
+    for visit in ("first", "second"):
+        for index in (1, 2):
+            slices.add(visit, index, square(4), square(4 * (visit == "first")))
+            slices.datalist["training"][-1] |= {"patient": "P", "volume": visit}
+    rows = slices.judge().patients
+    assert (value(rows, "first", "dice"), value(rows, "second", "dice")) == (1, 0)
+    assert set(rows["patient"]) == {"P"}
+
+
 def test_one_index_for_two_slices_is_refused(tmp_path):
     slices = Sliced(tmp_path)
     slices.add("P", 1, square(4), square(4))
     slices.add("P", 2, square(4), square(4))
     slices.datalist["training"][1]["slice"] = 1
-    with pytest.raises(InputError, match="patient P has slice 1 twice"):
+    with pytest.raises(InputError, match="slice 1 of P stands twice"):
         slices.judge()
     assert not slices.out.exists()
 
