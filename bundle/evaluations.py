@@ -15,14 +15,14 @@ import pandas as pd
 from scripts.case_scores import WHOLE_CASE
 from scripts.errors import InputError
 from scripts.lesions import BRATS_2023
-from scripts.metrics import CASE_METRICS, METRICS
-from scripts.scoring import read_cases
+from scripts.metrics import BOUNDARY_METRICS, CASE_METRICS, METRICS
+from scripts.scoring import LESION_COLUMNS, read_cases
 
 MISSING = "no prediction"  # how the reason of a failed case begins where there was no file at all
-LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "detected", "dice"]
 # What a case without a usable prediction counts as: the score of an empty one. Volumes and lesions are not known.
 FAILED_VALUES = {
     **{name: metric.one_empty for name, metric in METRICS.items() if metric.one_empty is not None},
+    **dict.fromkeys(BOUNDARY_METRICS, 0.0),
     "lesionwise_dice_brats2023": 0.0,
     "lesionwise_hd95_brats2023": BRATS_2023.penalty,
 }
@@ -161,7 +161,9 @@ def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]
     metrics = [*METRICS, *(name for name in scored["metric"].unique() if name not in METRICS)]
     wide = _wide(scored, ["case", "patient", "region"], metrics)
     wide["note"] = notes.reindex(pd.MultiIndex.from_frame(wide[["case", "region"]])).fillna("").to_numpy()
-    empty = {name: FAILED_VALUES[name] for name in FAILED_VALUES if wide[name].notna().any()}
+    empty = {
+        name: FAILED_VALUES[name] for name in wide.columns.intersection(list(FAILED_VALUES)) if wide[name].notna().any()
+    }
     lost = pd.DataFrame(
         [
             {"case": case, "patient": patient, "region": region, "note": "failed", **empty}

@@ -28,9 +28,9 @@ from bundle.evaluations import Evaluation
 from bundle.pictures import window
 from bundle.reporting.words import amount, share, sign
 from scripts import datalist as lists
+from scripts import pages
 from scripts.errors import InputError
-from scripts.inputs import NIFTI
-from scripts.predictions import GridImage, grid_difference, images_in, match, onto_grid, read_labels
+from scripts.predictions import GridImage, find, grid_difference, images_in, onto_grid, read_labels
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis that each looks along, in RAS
@@ -114,7 +114,8 @@ def illustrate(evaluation: Evaluation, examples: Sequence[Example], scans: Scans
     entries = {entry["case"]: entry for entry in lists.select(scans.datalist, scans.dataset_dir, "labelled")}
     if unknown := [example.case for example in examples if example.case not in entries]:
         raise InputError(f"case {unknown[0]} is not in the data list: give the one that was judged.")
-    found = match(images_in(scans.predictions), [example.case for example in examples])
+    chosen = [entries[example.case] for example in examples]
+    found = find(images_in(scans.predictions), chosen)
     if gone := [example.case for example in examples if example.case not in found]:
         raise InputError(f"{scans.predictions} holds no prediction of case {gone[0]} any more: judge again.")
     return [
@@ -137,7 +138,7 @@ def _sentence(row: Any, unit: str) -> str:
 
 
 def _illustrated(
-    evaluation: Evaluation, example: Example, entry: Mapping[str, Any], path: Path, datalist: Mapping[str, Any]
+    evaluation: Evaluation, example: Example, entry: Mapping[str, Any], path: str, datalist: Mapping[str, Any]
 ) -> Example:
     region = _region_to_show(evaluation, example.case)
     values = datalist["regions"][region]
@@ -193,20 +194,17 @@ def _channels(files: str | Sequence[str], label: GridImage) -> list[np.ndarray]:
     return list(np.moveaxis(array, -1, 0)) if array.ndim > label.voxels.ndim else [array]
 
 
-def _read_scan(path: str | os.PathLike) -> np.ndarray:
+def _read_scan(name: str | os.PathLike) -> np.ndarray:
     """The voxels of a scan in the file's axis order; pictures as [column, row] or [column, row, colour]."""
-    path = Path(path)
+    if pages.is_picture(name):
+        return pages.read(name).astype(np.float32)
     try:
-        if path.name.lower().endswith(NIFTI):
-            array = np.asanyarray(nib.load(path).dataobj)
-        else:
-            with Image.open(path) as picture:
-                array = np.asarray(picture).swapaxes(0, 1)
-    except Exception as error:  # each reader has its own set of errors for a damaged file
-        raise InputError(f"{path} cannot be read as an image ({str(error)[:200]}): copy it again.") from error
+        array = np.asanyarray(nib.load(name).dataobj).astype(np.float32)
+    except Exception as error:  # nibabel has its own set of errors for a damaged file
+        raise InputError(f"{name} cannot be read as an image ({str(error)[:200]}): copy it again.") from error
     while array.ndim > 2 and array.shape[-1] == 1:
         array = array[..., 0]
-    return array.astype(np.float32)
+    return array
 
 
 def _clearest(

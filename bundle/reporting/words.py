@@ -28,6 +28,12 @@ NAMES = {  # what a reader calls the metrics
     "lesionwise_dice_brats2023": "Lesion-wise Dice, BraTS 2023",
     "lesionwise_hd95_brats2023": "Lesion-wise HD95, BraTS 2023",
     "panoptic_quality": "Panoptic quality",
+    "rand_f": "Rand F",
+    "rand_split": "Rand, split",
+    "rand_merge": "Rand, merge",
+    "information_f": "Information F",
+    "information_split": "Information, split",
+    "information_merge": "Information, merge",
     "ece": "Calibration error (ECE)",
     "brier": "Brier score",
 }

@@ -21,6 +21,12 @@ def test_a_failed_case_counts_as_an_empty_prediction_in_every_region(tmp_path):
     assert evaluation.failed == {"b": "wrong grid"}
 
 
+def test_a_failed_case_pulls_metrics_of_boundaries_down_only_where_they_were_measured(tmp_path):
+    rows = [*rows_of("a", "membrane", 0.9), ["a", "a", "membrane", "rand_f", 0.8, "", ""], *failed("b")]
+    assert list(read(write(tmp_path / "cells", rows)).scores["rand_f"]) == [0.8, 0.0]
+    assert "rand_f" not in read(write(tmp_path / "tumour", rows_of("a", "WT", 0.9) + failed("b"))).scores
+
+
 def test_a_case_without_a_file_is_told_from_one_that_broke(tmp_path):
     evaluation = read(write(tmp_path, rows_of("a", "WT", 0.9) + failed("b") + failed("c", "wrong grid")))
     assert evaluation.missing == ["b"]
@@ -106,7 +112,9 @@ def test_a_damaged_judged_json_is_refused(tmp_path, text, said):
 def test_lesions_are_read_where_they_are(tmp_path):
     folder = write(tmp_path, cohort([0.8]))
     assert read(folder).lesions is None
-    (folder / "lesions.csv").write_text("case,patient,region,lesion,volume,detected,dice\n007,007,WT,1,0.5,1,0.7\n")
+    (folder / "lesions.csv").write_text(
+        "case,patient,region,lesion,volume,unit,detected,dice\n007,007,WT,1,0.5,ml,1,0.7\n"
+    )
     lesions = read(folder).lesions
     assert list(lesions["case"]) == ["007"]
     assert lesions["volume"].sum() == 0.5

@@ -165,6 +165,22 @@ def test_flat_pictures_have_one_plane(tmp_path):
     assert rows < 180
 
 
+def test_slices_of_a_stack_are_found_by_their_page(tmp_path):
+    truth, prediction = box((60, 40), (10, 20), (5, 15)), box((60, 40), (10, 20), (8, 15))
+    patient = Patient(tmp_path, truth, prediction, picture=True)
+    expected = [tile.source for tile in patient.example().tiles]
+    entry = patient.list["training"][0] | {"label": "label.tif#1", "image": ["T1.tif#1", "FLAIR.tif#1"]}
+    for name in ("T1", "FLAIR", "label", "pred/one"):
+        page = Image.open(tmp_path / f"{name}.png")
+        page.point(lambda value: 0).save(tmp_path / f"{name}.tif", save_all=True, append_images=[page])
+    (tmp_path / "pred" / "one.png").unlink()
+    (tmp_path / "pred" / "one.tif").rename(tmp_path / "pred" / "p.tif")  # named after the patient
+    content = patient.list | {"training": [entry]}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    patient.evaluation.judged["datalist"] = lists.list_hash(content)
+    assert [tile.source for tile in patient.example().tiles] == expected
+
+
 def test_the_right_prediction_needs_no_error_to_be_drawn(tmp_path):
     truth = box((40, 40, 40), (10, 20), (10, 20), (10, 20))
     assert len(Patient(tmp_path, truth, truth).example().tiles) == 6

@@ -236,7 +236,16 @@ def test_flat_pictures_are_measured_in_pixels(tmp_path):
 
 def test_lesions_by_volume_are_drawn_where_they_were_written(tmp_path):
     write(tmp_path, scores_of(TEN))
-    lesion = {"case": "c00", "patient": "c00", "region": "WT", "lesion": 1, "volume": 0.5, "detected": 0, "dice": 0.0}
+    lesion = {
+        "case": "c00",
+        "patient": "c00",
+        "region": "WT",
+        "lesion": 1,
+        "volume": 0.5,
+        "unit": "ml",
+        "detected": 0,
+        "dice": 0.0,
+    }
     pd.DataFrame([lesion]).to_csv(tmp_path / "lesions.csv", index=False)
     report(str(tmp_path))
     assert "WT, lesions found: 0 of 1 of 0.1 to 1 ml." in Page(tmp_path / "report.html").text
@@ -254,7 +263,7 @@ def test_slices_are_shown_as_the_volumes_of_patients_too(tmp_path):
 
 def test_metrics_that_the_page_does_not_know_are_not_dropped(tmp_path):
     extra = [[f"c{k:02d}", f"c{k:02d}", "WT", "rand_f", 0.9 + k / 1000, "", ""] for k in range(10)]
-    assert re.search(r"WT rand f 10 0\.905", page_of(tmp_path, scores_of(TEN) + extra).text, flags=re.IGNORECASE)
+    assert re.search(r"WT Rand F 10 0\.905", page_of(tmp_path, scores_of(TEN) + extra).text, flags=re.IGNORECASE)
 
 
 def test_a_comparison_stands_on_the_page(tmp_path):

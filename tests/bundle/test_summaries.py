@@ -103,6 +103,7 @@ def test_lesions_by_volume_come_from_their_own_table(tmp_path):
             "region": "WT",
             "lesion": range(5),
             "volume": sizes,
+            "unit": "ml",
             "detected": found,
             "dice": 0.5,
         }
