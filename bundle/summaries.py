@@ -176,7 +176,7 @@ def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
         **{note: int((own["note"] == note).sum()) for note in ("failed", "absent", "missed", "hallucinated")},
         **{f"dice_below_{limit}": int((dice < limit).sum()) for limit in LOW},
         "dice_zero": int((dice == 0).sum()),
-        "dice_mean_without_absent": float(present["dice"].mean()) if len(present) else None,
+        "dice_without_absent": _spread(present, "dice", "") if len(present) else None,
         "metrics": {
             name: _spread(own, name, unit) for name, unit in evaluation.units.items() if own[name].notna().any()
         },

@@ -277,7 +277,7 @@ def _halves(axes: Axes, top: float, above: str, below: str) -> None:
 def _logarithmic(axes: Axes, low: float, high: float) -> None:
     """A logarithmic axis with ticks such as 0.5, 5, 50 that are read without thinking of exponents."""
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    steps = (1, 2, 5) if np.log10(high / low) < 2.2 else (1,)
+    steps = range(1, 10) if high / low < 5 else (1, 2, 5) if high / low < 150 else (1,)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_xticks([step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bundle.reporting.words import count, listed, name, share, share3, sign
+from bundle.reporting.words import count, listed, name, share, sign
 from bundle.statistics import ENOUGH
 from bundle.summaries import LOW
 
@@ -65,8 +65,14 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     medians = [f"{share(own['metrics']['dice']['median'])} for {region}" for region, own in regions.items()]
     below = [own[f"dice_below_{LOW[0]}"] for own in regions.values()]
     low = [f"{few} of {own['cases']} for {region}" for few, (region, own) in zip(below, regions.items(), strict=True)]
+    others = [
+        f"{share(own['dice_without_absent']['median'])} for {region}"
+        for region, own in regions.items()
+        if own["absent"] and own["dice_without_absent"]
+    ]
+    without = f"; without cases that are rightly empty {listed(others, len(others))}" if others else ""
     said = [
-        f"The median Dice is {listed(medians, len(medians))}.",
+        f"The median Dice is {listed(medians, len(medians))}{without}.",
         f"Cases with a Dice below {LOW[0]}: {listed(low, len(low)) if any(below) else 'none'}.",
     ]
     for note, text in (("missed", "Missed altogether"), ("hallucinated", "Drawn where there is none")):
@@ -122,13 +128,13 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
             f" {'it' if lost == 1 else 'them'} out and look better than they should."
         )
     absent = [
-        f"{region} in {count(own['absent'], 'case')} (mean Dice of the others"
-        f" {share3(own['dice_mean_without_absent'])})"
-        for region, own in summary["regions"].items()
-        if own["absent"]
+        f"{region} in {count(own['absent'], 'case')}" for region, own in summary["regions"].items() if own["absent"]
     ]
     if absent:
-        yield f"What is neither there nor drawn counts as Dice 1 and distance 0: {listed(absent, len(absent))}."
+        yield (
+            f"What is neither there nor drawn counts as Dice 1 and distance 0: {listed(absent, len(absent))}. A table"
+            " above gives Dice without these cases; published numbers differ by how such cases count."
+        )
     metrics = {metric for own in summary["regions"].values() for metric in own["metrics"]}
     if "nsd_2mm" in metrics:
         length = sign(summary["units"]["length"])

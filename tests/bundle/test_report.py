@@ -261,6 +261,18 @@ def test_slices_are_shown_as_the_volumes_of_patients_too(tmp_path):
     assert "0.710" in text.split("2 patients as volumes")[1].split("Every case")[0]
 
 
+def test_empty_slices_do_not_hide_behind_a_median_of_one(tmp_path):
+    rows = [row for k in range(5) for row in rows_of(f"empty{k}", "WT", 1, 0.0, note="absent")]
+    text = page_of(tmp_path, rows + scores_of([0.6, 0.7, 0.8])).text
+    assert "The median Dice is 1.00 for WT; without cases that are rightly empty 0.70 for WT." in text
+    assert re.search(r"without the cases in which a region is neither there nor drawn.*WT 3 0\.700", text)
+
+
+def test_outlines_of_cells_have_no_section_on_lesions(tmp_path):
+    rows = [row for row in scores_of(TEN) if not row[3].startswith("lesion")]
+    assert "#lesions" not in page_of(tmp_path, rows).source
+
+
 def test_metrics_that_the_page_does_not_know_are_not_dropped(tmp_path):
     extra = [[f"c{k:02d}", f"c{k:02d}", "WT", "rand_f", 0.9 + k / 1000, "", ""] for k in range(10)]
     assert re.search(r"WT Rand F 10 0\.905", page_of(tmp_path, scores_of(TEN) + extra).text, flags=re.IGNORECASE)

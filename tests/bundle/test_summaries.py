@@ -44,7 +44,8 @@ def test_a_missed_region_is_told_from_a_hallucinated_one_and_from_a_failed_case(
     rows += rows_of("c", "ET", 1, 0.0, note="absent") + rows_of("d", "ET", 0.6) + failed("e")
     region = summary_of(tmp_path, rows)["regions"]["ET"]
     assert [region[n] for n in ("missed", "hallucinated", "absent", "failed")] == [1, 1, 1, 1]
-    assert region["dice_mean_without_absent"] == pytest.approx(0.15)
+    assert region["dice_without_absent"]["mean"] == pytest.approx(0.15)
+    assert region["dice_without_absent"]["cases"] == 4
 
 
 def test_missed_tumours_do_not_leave_the_distances(tmp_path):
