@@ -48,13 +48,17 @@ class LoadImageChannelsd(MapTransform):
         channels: names of the image's channels; a list of files must have as many, in this order, and so must the
             channels of a single file. Every other key is loaded as one channel.
         image_key: the key that has several channels.
+        axes: how many the network sees, 2 or 3; None: any.
 
     Raises:
-        InputError: a file is missing, damaged, not finite, or does not lie on the grid of the others.
+        InputError: a file is missing, damaged, not finite, has other axes, or does not lie on the grid of the others.
     """
 
-    def __init__(self, keys: KeysCollection, channels: Sequence[str], image_key: str = "image") -> None:
+    def __init__(
+        self, keys: KeysCollection, channels: Sequence[str], image_key: str = "image", axes: int | None = None
+    ) -> None:
         super().__init__(keys)
+        self.axes = axes
         self.channels = list(channels)
         self.image_key = image_key
         self.load = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)
@@ -84,6 +88,11 @@ class LoadImageChannelsd(MapTransform):
             raise InputError(
                 f"{files[0]} and its siblings hold {len(stacked)} channels: expected {len(names)} ({', '.join(names)});"
                 " check the task's channels."
+            )
+        if self.axes not in (None, stacked.dim() - 1):
+            raise InputError(
+                f"{files[0]} has {stacked.dim() - 1} axes where the network sees {self.axes}: give patch_size and"
+                " window_size as many numbers as the images have axes, or take other images."
             )
         return MetaTensor(stacked, meta=tensors[0].meta)
 
