@@ -15,6 +15,7 @@ from scripts.metrics import BOUNDARY_METRICS
 
 LOW_DICE = 0.7
 SPREAD = ("mean", "median", "q1", "q3", "minimum")
+HEADINGS = ("median", "q1", "q3", "min")
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -51,9 +52,12 @@ def levels(cases: pd.DataFrame, patients: pd.DataFrame | None = None) -> dict[st
     slices, people = cases["case"].nunique(), cases["patient"].nunique()
     if patients is None:
         return {f"{slices} cases of {people} patients": cases}
-    found = {f"by slice ({slices} of {people} patients); an empty one counts 1 if nothing is predicted": cases}
+    found = {f"by slice ({slices} of {people} patients)": cases}
     if (absent := cases["note"] == "absent").any():
-        found["by slice, without those that are empty and predicted empty"] = cases[~absent]
+        found = {
+            f"by slice ({slices} of {people} patients); an empty one counts 1 if nothing is predicted": cases,
+            "by slice, without those that are empty and predicted empty": cases[~absent],
+        }
     return found | {f"by patient ({people}): all slices as one volume": patients}
 
 
@@ -61,9 +65,9 @@ def print_summary(cases: pd.DataFrame, console: Console | None = None, patients:
     """Print `summary` of each level as a table, then every case that failed with its reason."""
     console = console or Console()
     for title, frame in levels(cases, patients).items():
-        console.print(_dice_table(title, frame))
+        console.print(_dice_table(title, frame), "")
         if frame["metric"].isin(list(BOUNDARY_METRICS)).any():
-            console.print(_boundary_table(frame))
+            console.print(_boundary_table(frame), "")
     for who, frame in (("", cases), (" patients", patients)):
         failed = [] if frame is None else frame[frame["metric"] == "failed"]
         if len(failed):
@@ -75,8 +79,8 @@ def print_summary(cases: pd.DataFrame, console: Console | None = None, patients:
 
 def _dice_table(title: str, frame: pd.DataFrame) -> Table:
     far = frame.loc[frame["metric"] == "hd95", "unit"]
-    headings = ["n", "Dice mean", *SPREAD[1:], f"< {LOW_DICE}"]
-    table = _table(title, [*headings, f"HD95 {far.iloc[0]}", "inf"] if len(far) else headings)
+    headings = ["n", "Dice\nmean", *HEADINGS, f"< {LOW_DICE}"]
+    table = _table(title, [*headings, f"HD95 {far.iloc[0]}\nmedian", "inf"] if len(far) else headings)
     for region, row in summary(frame).iterrows():
         cells = [f"{row['n']:.0f}", *(f"{row[name]:.3f}" for name in SPREAD), f"{row['low']:.0f}"]
         distance = [f"{row['hd95_median']:.1f}", f"{row['hd95_inf']:.0f}"]
@@ -87,7 +91,7 @@ def _dice_table(title: str, frame: pd.DataFrame) -> Table:
 def _boundary_table(frame: pd.DataFrame) -> Table:
     """The scores of cells kept apart; a failed case counts as 0."""
     lost = np.zeros(int((frame["metric"] == "failed").sum()))
-    table = _table("", ["cells kept apart", "n", *SPREAD])
+    table = _table("", ["cells kept apart", "n", "mean", *HEADINGS])
     own = frame[frame["metric"].isin(list(BOUNDARY_METRICS))]
     for (region, metric), rows in own.groupby(["region", "metric"], sort=False):
         values = np.append(rows["value"], lost)
@@ -96,8 +100,9 @@ def _boundary_table(frame: pd.DataFrame) -> Table:
 
 
 def _table(title: str, headings: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("region", overflow="fold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.padding, table.show_edge = (0, 1, 0, 0), False  # so that nine numbers fit into 80 columns
+    table.add_column("region", overflow="fold", vertical="bottom")
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", vertical="bottom")
     return table
