@@ -247,10 +247,13 @@ def _nothing_fits(folder: str | os.PathLike, partly: list[str]) -> str:
     below = sorted(Path(folder).glob("*/dataset.json"))
     if below:
         return f"{folder} is not recognised, but {below[0].parent} has a dataset.json: give that folder."
+    there = example(folder)
+    way = '--channels "T1c={case}/*t1c*.nii.gz,FLAIR=..." --label "{case}/*seg*.nii.gz" --labels "lesion=1"'
+    if "pictures, such as" in there:
+        way = '--channels "grey=images/{case}.png" --label "masks/{case}.png" --labels "cell=255"'
     return (
-        f"{folder} is not recognised as that of a task, Decathlon or nnU-Net raw{example(folder)}; say what is"
-        ' what with --task, or with --channels "T1c={case}/*t1c*.nii.gz,FLAIR=..." --label "{case}/*seg*.nii.gz"'
-        ' --labels "lesion=1".'
+        f"{folder} is not recognised as that of a task, Decathlon or nnU-Net raw{there}; say what is what with --task,"
+        f" or with {way}."
     )
 
 

@@ -118,6 +118,7 @@ def prepare(
     listed = {case.case for case in cases}
     records = [record for record in records if record.case in listed]
     notes = [
+        *([] if records[0].spacing else ["the files tell no spacing, so that sizes and distances are in pixels."]),
         *left_out,
         *split.notes,
         *_twin_notes(twins),
@@ -128,7 +129,7 @@ def prepare(
     header = _header(root, layout, records, folds, seed, [*layout.notes, *notes])
     write_json(target, header | _entries(cases, root, split))
 
-    Console(highlight=False).print(_table(cases, split, volumes, amount_unit(header)))
+    Console(highlight=False).print(_table(cases, split, volumes, _amount_unit(header)))
     for note in notes:
         say(f"note: {note}")
     say(f"written: {target}")
@@ -334,8 +335,8 @@ def _split_in_blocks(
             )
     split.notes.append(
         f"no patient is told and there are too few volumes to share out ({some(stacks)}), so each is cut into"
-        f" {len(places)} consecutive blocks: neighbouring slices are nearly the same picture, and a split at random"
-        " would judge on what was learned."
+        f" {len(places)} consecutive blocks: neighbouring slices are alike, and a split at random would judge on what"
+        " was learned."
     )
     if split.gap:
         split.notes.append(f"left out, so that no two blocks touch (--gap {gap}): {some(split.gap, most=20)}.")
@@ -437,7 +438,7 @@ def _header(
     }
 
 
-def amount_unit(header: Mapping[str, Any]) -> str:
+def _amount_unit(header: Mapping[str, Any]) -> str:
     """What tumours are measured in."""
     return "pixels" if header["unit"] == "pixel" else {2: "cm²", 3: "ml"}[header["dimensions"]]
 

@@ -171,11 +171,15 @@ def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
     if most == 1:
         yield found
         return
-    if found.slice is not None or min(numbers.values()) != most:
-        listed = " and ".join(f"{file} has {number}" for file, number in numbers.items())
+    if found.slice is not None:
+        file = max(numbers, key=lambda file: numbers[file])
         raise InputError(
-            f"the pages of case {found.case} do not fit: {listed}; a stack needs as many in each of its files, and a"
-            " pattern with {case}, not {slice}."
+            f"{file} has {most} pages where the pattern's {{slice}} promises one slice: take {{case}} for stacks."
+        )
+    if min(numbers.values()) != most:
+        listed = " and ".join(f"{number} in {file}" for file, number in numbers.items())
+        raise InputError(
+            f"the files of case {found.case} differ in their pages, {listed}: give all files of a stack as many."
         )
     for k in range(most):
         images = {channel: pages.page_of(file, k) for channel, file in found.images.items()}
