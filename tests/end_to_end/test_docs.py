@@ -47,7 +47,7 @@ def knob_rows() -> list[list[str]]:
 def commands(guide: Path) -> Iterator[tuple[str, str]]:
     """The program and the rest of each of our commands in a guide, unless it is shown for being refused."""
     joined = re.sub(r"\\\n\s+", "", guide.read_text(encoding="utf-8"))
-    for line, after in re.findall(r"^    (.*-m (?:bundle|monai\.bundle)\b.*)\n(.*)", joined, flags=re.MULTILINE):
+    for line, after in re.findall(r"^    (.*-m (?:bundle|monai\.bundle)\b.*)\n(?=(.*))", joined, flags=re.MULTILINE):
         if "error: there is no" not in after:
             program, _, rest = line.partition("-m ")[2].partition(" ")
             yield program, rest
