@@ -80,7 +80,7 @@ def look(
     choices = _choices(_listed(normalize), _listed(scope))
     content = lists.read(str(datalist))
     root = Path(str(datalist)).parent if dataset_dir is None else Path(str(dataset_dir))
-    config = _training_config(content, None if task is None else _listed(task))
+    config = training_config(content, None if task is None else _listed(task))
     ask = config.get_parsed_content
     lists.require_same(content, ask("channels"), ask("label_scheme"), ask("labels"))
     shown = content | {"training": [entry for entry in content["training"] if entry.get("split") != "test"]}
@@ -98,7 +98,7 @@ def look(
         class_frequencies(records, {name: [value] for name, value in ask("labels").items()}),
         class_frequencies(records, regions),
     )
-    cut = _patches(config, spread(teaching, patches), choices[0], statistics.get(choices[0][0]), patches, seed)
+    cut = training_patches(config, spread(teaching, patches), choices[0], statistics.get(choices[0][0]), patches, seed)
 
     folder, unit = Path(str(out)), content.get("unit", "mm")
     photographs = unit != "mm"
@@ -129,8 +129,16 @@ def _choices(methods: Sequence[str], scopes: Sequence[str]) -> list[Choice]:
     return possible
 
 
-def _training_config(content: Mapping[str, Any], overlays: Sequence[str] | None) -> ConfigParser:
-    """train.yaml with the task laid over it, or with what the data list says of itself."""
+def training_config(content: Mapping[str, Any], overlays: Sequence[str] | None) -> ConfigParser:
+    """train.yaml with tasks laid over it, or, without any, with what the data list says of itself.
+
+    Args:
+        content: the data list.
+        overlays: names of configs/tasks/ or YAML files.
+
+    Raises:
+        InputError: there is no train.yaml here, or no such task.
+    """
     if not Path(TRAIN).is_file():
         raise InputError(f"{Path.cwd()} has no {TRAIN}: run this from the repository's root.")
     config = ConfigParser()
@@ -187,13 +195,10 @@ def _print_cohort(
             name, f"{np.nanmedian(medians):.4g} ({np.nanmin(medians):.4g} to {np.nanmax(medians):.4g})", f"{width:.4g}"
         )
     say.print(intensities)
-    sizes = Table("axis", f"spacing in {unit}", "size in voxels", box=box.SIMPLE_HEAD)
+    sizes = Table("axis", "size in voxels", f"spacing in {unit}", box=box.SIMPLE_HEAD)
     for axis in range(len(records[0].shape)):
-        sizes.add_row(
-            "xyz"[axis],
-            _range([record.spacing[axis] for record in records]),
-            _range([record.shape[axis] for record in records]),
-        )
+        of_cases = [[record.shape[axis] for record in records], [record.spacing[axis] for record in records]]
+        sizes.add_row("xyz"[axis], *map(_range, of_cases))
     say.print(sizes)
     classes = Table("class", "share of the foreground", "imbalance", "cases with it", box=box.SIMPLE_HEAD)
     for kind, several in zip(("label", "region"), frequencies, strict=True):
@@ -269,7 +274,7 @@ def _normalization_pages(
 # ---- patches -------------------------------------------------------------------------------------------------------
 
 
-def _patches(
+def training_patches(
     config: ConfigParser,
     entries: Sequence[dict[str, Any]],
     choice: Choice,
@@ -277,7 +282,16 @@ def _patches(
     count: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Patches as training would hand them to the network: case, image [C, ...] and label [R, ...]."""
+    """Patches as training would hand them to the network: case, image [C, ...] and label [R, ...].
+
+    Args:
+        config: of training.
+        entries: the cases to cut from, with absolute paths.
+        choice: method and scope of the normalisation.
+        statistics: for scope `dataset`.
+        count: how many.
+        seed: of the run that would draw them.
+    """
     method, scope = choice
     config.update({"normalize": method, "normalize_scope": scope, "intensity_statistics": statistics, "seed": seed})
     config["train"]["dataset"]["data"] = list(entries)

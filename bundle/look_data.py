@@ -133,7 +133,7 @@ def example(
         fill: the label's background.
     """
     stored = image.as_tensor()
-    marked = label[0].as_tensor().round() != fill
+    marked = label[0].round() != fill
     places = [_fullest(marked, axis) for axis in ((2, 1) if marked.dim() == 3 else ())]
     chosen = [_some(channel) for channel in stored.flatten(1)]
     pictures, voxels = {}, {}

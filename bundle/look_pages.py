@@ -81,9 +81,11 @@ def normalization_page(
 
 
 def _head(figure: Figure, title: str, beneath: str) -> None:
+    """A title, and beneath it small text in lines that are no wider than the figure."""
     wide, high = figure.get_size_inches()
     figure.text(0.1 / wide, 1 - 0.1 / high, title, ha="left", va="top", fontsize=14)
-    figure.text(0.1 / wide, 1 - 0.42 / high, beneath, ha="left", va="top", fontsize=9)
+    lines = wrap(beneath, int(wide / 0.07))
+    figure.text(0.1 / wide, 1 - 0.42 / high, "\n".join(lines), ha="left", va="top", fontsize=9)
 
 
 def _extent(example: Example, number: int, upright: bool) -> tuple[float, float]:
@@ -167,7 +169,7 @@ def cohort_page(
     """
     across = min(len(channels), 4)
     lines = -(-len(channels) // across)
-    classes = max(len(several) for several in frequencies)
+    classes = max(3, *(len(several) for several in frequencies))
     heights = [*[2.4] * lines, 2.4, 0.6 + 0.34 * classes]
     wide, high = 12.0, 1.0 + sum(heights) + 0.75 * len(heights)
     figure = Figure(figsize=(wide, high), facecolor="white")
@@ -223,7 +225,7 @@ def _apart(percentiles: np.ndarray) -> str:
         return "nothing but 0"
     least, greatest = percentiles[:, 2].min(), percentiles[:, 2].max()
     if least > 0:
-        return f"medians differ {greatest / least:.1f}-fold"
+        return f"medians differ {greatest / least:.3g}-fold"
     width = np.median(percentiles[:, 3] - percentiles[:, 1])
     return f"medians {(greatest - least) / max(width, 1e-9):.1f} middle halves apart"
 
@@ -242,7 +244,7 @@ def _spread_by_axis(cell: Axes, title: str, values: np.ndarray, patch: Sequence[
         cell.legend([Line2D([], [], color=DARK[1], lw=2)], ["patch"], fontsize=8, frameon=False, loc="lower right")
     cell.set_title(f"{title} by axis, with the median", fontsize=9, loc="left")
     cell.set(xticks=range(values.shape[1]), xticklabels=list("xyz"[: values.shape[1]]))
-    cell.set(xlim=(-0.5, values.shape[1] - 0.3), ylim=(0, 1.15 * max(values.max(), *patch)))
+    cell.set(xlim=(-0.5, values.shape[1] - 0.3), ylim=(0, 1.15 * max([values.max(), *patch])))
     cell.tick_params(labelsize=8)
     cell.spines[["top", "right"]].set_visible(False)
 
@@ -253,7 +255,7 @@ def _classes(cell: Axes, kind: str, several: Sequence[ClassFrequency], cases: in
     floor = 10.0 ** np.floor(np.log10(min([share for share in shares if share > 0], default=1.0)) - 0.3)
     cell.barh(range(len(several)), [max(share, floor) for share in shares], color=OKABE_ITO[0], height=0.6)
     cell.set(xscale="log", xlim=(floor, 100), yticks=range(len(several)), yticklabels=[one.name for one in several])
-    cell.invert_yaxis()
+    cell.set_ylim(max(len(several), 3) - 0.5, -0.5)  # the first on top
     for row, one in enumerate(several):
         cell.text(110, row, f"{one.imbalance}   in {one.cases} of {cases}", va="center", fontsize=8.5, clip_on=False)
     cell.set_title(f"{kind}s: % of what is not 0, and one to how many others", fontsize=9, loc="left")
