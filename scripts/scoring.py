@@ -96,8 +96,8 @@ def judge(
     soft = _find_probabilities(probabilities, found)
     output_dir = Path(output_dir)
     kept = output_dir / ".scoring"
-    regions = {name: [int(value) for value in values] for name, values in datalist["regions"].items()}
     label_map = {int(a): int(b) for a, b in (label_map or {}).items()}
+    rules = {**_scheme(datalist), "rename": label_map, "resample": bool(resample), "brats": brats}
     jobs = [
         Job(
             case=entry["case"],
@@ -106,30 +106,21 @@ def judge(
             prediction=found.get(entry["case"]),
             hint="" if entry["case"] in found else nearest_names(entry["case"], spare),
             probability=str(soft[entry["case"]]) if entry["case"] in soft else None,
-            regions=regions,
-            known=sorted({*datalist["labels"].values(), *(value for values in regions.values() for value in values)}),
-            rename=label_map,
-            unit=datalist.get("unit", "mm"),
-            resample=bool(resample),
-            brats=brats,
             kept=str(kept / f"{entry['case']}.json"),
-            boundaries=_boundaries(datalist),
+            **rules,
         )
         for entry in chosen
     ]
     stacks = _stacks(chosen, jobs, kept / "patients")
     scores = _judge_all(judge_case, jobs, workers, "case")
     volumes = _judge_all(judge_patient, stacks, workers, "patient")
-    shown = Judgement(
+    judgement = Judgement(
         pd.DataFrame([row for each in scores for row in each.rows], columns=COLUMNS),
         pd.DataFrame([row for each in volumes for row in each.rows], columns=COLUMNS) if stacks else None,
         pd.DataFrame([row for each in scores for row in each.lesions], columns=LESION_COLUMNS),
     )
-    for name, frame in zip(("cases", "patients", "lesions"), shown, strict=True):
-        if frame is not None:
-            with written_whole(output_dir / f"{name}.csv") as temporary:
-                frame.to_csv(temporary, index=False)
-    failed = shown.cases[shown.cases["metric"] == "failed"]
+    _write_tables(judgement, output_dir)
+    failed = judgement.cases[judgement.cases["metric"] == "failed"]
     write_json(
         output_dir / "judged.json",
         {
@@ -141,7 +132,7 @@ def judge(
             "files_of_no_case": len(spare),
             "datalist": lists.list_hash(datalist),
             "label_map": label_map,
-            "resampled": list(shown.cases.loc[shown.cases["metric"] == "resampled", "case"]),
+            "resampled": list(judgement.cases.loc[judgement.cases["metric"] == "resampled", "case"]),
             "definitions": definitions(brats),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
@@ -152,7 +143,7 @@ def judge(
     if len(failed) == len(jobs):
         first = failed.iloc[0]
         raise InputError(f"none of the {len(jobs)} cases could be judged; case {first['case']}: {first['note']}")
-    return shown
+    return judgement
 
 
 def read_cases(path: str | os.PathLike) -> pd.DataFrame:
@@ -175,14 +166,21 @@ def read_cases(path: str | os.PathLike) -> pd.DataFrame:
         raise InputError(f"{path} has a value that is no number ({error}): each row needs one.") from error
 
 
-def _boundaries(datalist: Mapping[str, Any]) -> tuple[str, ...]:
+def _scheme(datalist: Mapping[str, Any]) -> dict[str, Any]:
+    """What the list says of every label, as fields of `Job`."""
+    regions = {name: [int(value) for value in values] for name, values in datalist["regions"].items()}
     named = datalist.get("boundaries") or []
-    named = (named,) if isinstance(named, str) else tuple(named)
-    if unknown := [name for name in named if name not in datalist["regions"]]:
+    outlines = (named,) if isinstance(named, str) else tuple(named)
+    if unknown := [name for name in outlines if name not in regions]:
         raise InputError(
-            f"the data list says that {unknown[0]} is a boundary: expected a region, {', '.join(datalist['regions'])}."
+            f"the data list says that {unknown[0]} is a boundary: expected a region, {', '.join(regions)}."
         )
-    return named
+    return {
+        "regions": regions,
+        "boundaries": outlines,
+        "known": sorted({*datalist["labels"].values(), *(value for values in regions.values() for value in values)}),
+        "unit": datalist.get("unit", "mm"),
+    }
 
 
 def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Path) -> list[Stack]:
@@ -224,6 +222,15 @@ def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: 
         finally:
             pool.shutdown(cancel_futures=True)
     return [scores[task.case] for task in tasks]
+
+
+def _write_tables(judgement: Judgement, folder: Path) -> None:
+    for name, frame in judgement._asdict().items():
+        if frame is None:  # what another judgement left there would be taken for this one's
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+            continue
+        with written_whole(folder / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
 
 
 def _leave_interrupts_to_the_parent() -> None:

@@ -67,7 +67,7 @@ def _judge(stack: Stack) -> Scores:
     first, job = pairs[0][0], stack.slices[0]._replace(case=stack.case)
     if len(shapes := {truth.voxels.shape for truth, _ in pairs}) > 1 or first.voxels.ndim != 2:
         sizes = " and ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
-        return failed(stack.case, job.patient, f"the slices have {sizes} pixels: a volume needs slices of one size.")
+        return failed(stack.case, job.patient, f"the slices have {sizes} pixels: expected flat slices of one size.")
     gaps = missing(stack.places)
     spacing = first.spacing(3) if job.unit != "pixel" and first.affine is not None else None
     notes = [f"not in the list: {gaps}"] if gaps else []

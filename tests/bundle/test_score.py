@@ -6,9 +6,12 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
 from bundle.__main__ import main
 from bundle.bench_score import bench
+from bundle.prepare import prepare
 from bundle.score import parse_labels
 from scripts import datalist as lists
 from scripts.errors import InputError
@@ -121,3 +124,30 @@ def test_the_benchmark_prints_the_ratio_to_monai_in_one_run(capsys):
     printed = capsys.readouterr().out
     assert "times faster than MONAI's calls, reading included" in printed
     assert "MB peak memory" in printed
+
+
+def test_sections_of_membranes_are_judged_from_folder_to_table(tmp_path, capsys):
+    rng, folder = np.random.default_rng(0), tmp_path / "train"
+    for part in ("image", "label", "predicted"):
+        (folder / part).mkdir(parents=True)
+    for number in range(6):
+        membrane = np.zeros((64, 64), dtype=bool)
+        membrane[::16] = membrane[:, ::16] = True
+        image = np.where(membrane, 60, 160) + rng.integers(0, 60, membrane.shape)
+        Image.fromarray(image.astype(np.uint8)).save(folder / "image" / f"{number}.png")
+        for part, mask in (("label", membrane), ("predicted", ndimage.binary_dilation(membrane))):
+            Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)).save(folder / part / f"{number}.png")
+    listed = tmp_path / "list.json"
+    prepare(str(folder), out=str(listed), task="isbi2012", folds=2, gap=0, picture=False, workers=1)
+    given = ["score", str(folder / "predicted"), "--datalist", str(listed), "--dataset_dir", str(folder)]
+    main([*given, "--out", str(tmp_path / "out"), "--workers", "1"])
+    said = capsys.readouterr().out
+    assert "by slice (6 of 2 patients)" in said
+    assert "by patient (2): all slices as one volume" in said
+    assert "rand_f" in said
+    for table, count in (("cases", 6), ("patients", 2)):
+        frame = read_cases(tmp_path / "out" / f"{table}.csv")
+        scores = frame[frame["metric"] == "rand_f"]["value"]
+        assert len(scores) == count
+        assert scores.min() > 0.99  # as thick as it is, it keeps all cells apart
+        assert frame[frame["metric"] == "dice"]["value"].max() < 0.6

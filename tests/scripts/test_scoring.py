@@ -421,6 +421,8 @@ def test_every_true_lesion_is_a_row_of_its_own_table(cohort):
 
 
 def test_volumes_have_no_table_of_patients(cohort):
+    cohort.out.mkdir()
+    (cohort.out / "patients.csv").write_text("of slices that were judged before")
     assert cohort.judgement().patients is None
     assert not (cohort.out / "patients.csv").exists()
 

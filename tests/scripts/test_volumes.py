@@ -164,7 +164,7 @@ def test_slices_of_two_sizes_are_no_volume(tmp_path):
     found = slices.judge()
     assert len(found.cases[found.cases["metric"] == "dice"]) == 2
     assert list(found.patients["note"]) == [
-        "the slices have 20 x 24 and 24 x 24 pixels: a volume needs slices of one size."
+        "the slices have 20 x 24 and 24 x 24 pixels: expected flat slices of one size."
     ]
 
 
