@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import fire
 
-from scripts.errors import EXIT_CODE, InputError, sentence_of
+from scripts.errors import EXIT_CODE, INTERRUPTED, InputError, sentence_of
 
 COMMANDS = {
     "smoke": "the whole story on synthetic patients in about a minute: data, training, judging, segmenting",
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_CODE)
     except KeyboardInterrupt:
         print("\nstopped.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _refuse_unknown_options(command: Callable, arguments: list[str]) -> None:

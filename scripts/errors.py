@@ -7,6 +7,7 @@ import sys
 from types import TracebackType
 
 EXIT_CODE = 2
+INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
 # how a mistyped override below the top level ends: MONAI hands it to the component that it stands under
 UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
@@ -36,7 +37,10 @@ def sentence_of(error: BaseException | None) -> str | None:
 
 
 def report_and_exit(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An excepthook: an `InputError` anywhere in the chain becomes a sentence and exit code 2."""
+    """An excepthook: an `InputError` anywhere in the chain becomes a sentence and exit code 2; Ctrl-C gives 130."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nstopped; a training goes on with --resume and its folder.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     sentence = sentence_of(error)
     if sentence is None:
         sys.__excepthook__(kind, error, trace)

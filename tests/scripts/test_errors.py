@@ -110,3 +110,10 @@ def test_a_whole_process_ends_as_the_hook_says(at_root, error, code, last_line):
     assert done.returncode == code
     assert done.stderr.strip().splitlines()[-1] == last_line
     assert ("Traceback" in done.stderr) == (code == 1)
+
+
+def test_ctrl_c_ends_in_a_sentence_that_says_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as caught:
+        report_and_exit(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert caught.value.code == 130
+    assert "--resume" in capsys.readouterr().err
