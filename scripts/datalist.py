@@ -4,10 +4,10 @@ The data list is the Decathlon JSON: `training` and `testing` hold one entry a c
 
     {"image": [one file a channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
 
-with paths relative to `dataset_dir`, and `"split": "test"` in place of the fold for patients set aside. A case that is a
-slice has its `volume` and `slice`, its number there, too. Beside them stands the header: channels, label_scheme, labels,
-regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to sha256) and voxels
-(case to the sha256 of its voxels).
+with paths relative to `dataset_dir`, and `"split": "test"` in place of the fold for patients set aside. A case that is
+a slice also has its `volume` and `slice`, its number there. Beside them stands the header: channels, label_scheme,
+labels, regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to sha256) and
+voxels (case to the sha256 of its voxels).
 """
 
 from __future__ import annotations
