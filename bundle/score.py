@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from scripts import datalist as lists
@@ -28,7 +29,7 @@ def score(
     """Judge the label maps of any system against a data list: cases.csv, one row a case, region and metric.
 
     Beside it lesions.csv, one row a true lesion; where the cases are slices also patients.csv, each patient's slices as
-    one volume.
+    one volume; with probabilities also reliability.csv, how often what they say comes true.
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
     image in a folder X. Interrupted, the same command goes on where it stopped. docs/evaluation.md defines each metric.
@@ -57,10 +58,11 @@ def score(
         part = "test" if any(entry.get("split") == "test" for entry in content["training"]) else "labelled"
     if part not in ("test", "validation", "labelled"):
         raise InputError(f"part is '{part}': expected test, validation (with --fold) or labelled.")
+    dataset_dir = dataset_dir or Path(str(datalist)).parent
     print(f"judging {part} cases of {datalist}")
     judgement = judge(
         content,
-        dataset_dir or Path(str(datalist)).parent,
+        dataset_dir,
         str(predictions),
         str(out),
         part=part,
@@ -74,6 +76,8 @@ def score(
     )
     print_summary(judgement.cases, patients=judgement.patients)
     print(f"wrote {Path(str(out)) / 'cases.csv'}")
+    options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
+    print("next: python -m bundle report", shlex.join([str(out), *options]))
 
 
 def parse_labels(text: str) -> dict[int, int]:

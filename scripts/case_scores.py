@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,10 +41,11 @@ class Job(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The rows of a case in the two tables, `scripts.scoring.COLUMNS` and `LESION_COLUMNS`."""
+    """The rows of a case in the tables: `scripts.scoring.COLUMNS`, `LESION_COLUMNS` and `RELIABILITY_COLUMNS`."""
 
     rows: list[list]
     lesions: list[list]
+    reliability: list[list]
 
 
 def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def remembered(kept: str, key: str, judge: Callable[[], Scores]) -> Scores:
     try:
         content = json.loads(Path(kept).read_text(encoding="utf-8"))
         if content["key"] == key:
-            return Scores(content["rows"], content["lesions"])
+            return Scores(*(content[table] for table in Scores._fields))
     except (OSError, ValueError, KeyError):
         pass
     scores = judge()
@@ -87,7 +88,7 @@ def remembered(kept: str, key: str, judge: Callable[[], Scores]) -> Scores:
 
 def failed(case: str, patient: str, reason: str) -> Scores:
     """The one row of a case that could not be judged."""
-    return Scores([[case, patient, WHOLE_CASE, "failed", 1.0, "", reason]], [])
+    return Scores([[case, patient, WHOLE_CASE, "failed", 1.0, "", reason]], [], [])
 
 
 def no_prediction(job: Job) -> str:
@@ -135,7 +136,7 @@ def measure_regions(
         leave_out: names of metrics that make no sense here.
         compare_boundaries: what scores the regions that are outlines of cells.
     """
-    axes, scores = truth.ndim, Scores([], [])
+    axes, scores = truth.ndim, Scores([], [], [])
     volume = job.unit if job.unit == "pixel" else "ml" if axes == 3 else "cm2"
     units = {"": "", "length": job.unit, "volume": volume}
     scale = {"volume": 1 if job.unit == "pixel" else 10**axes}  # mm^3 to ml
@@ -170,17 +171,21 @@ def _judge(job: Job) -> Scores:
         if difference:
             scores.rows.insert(0, _row(job, WHOLE_CASE, "resampled", 1, note=f"{difference}; nearest neighbour"))
         if job.probability:
-            scores.rows.extend(_calibration(job, truth.voxels, spacing))
+            _add_calibration(scores, job, truth.voxels, spacing)
     except InputError as error:
         return failed(job.case, job.patient, str(error))
     return scores
 
 
-def _calibration(job: Job, truth: np.ndarray, spacing: Sequence[float]) -> Iterator[list]:
+def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float]) -> None:
     masks = np.stack([np.isin(truth, values) for values in job.regions.values()])
     probability = _read_probability(job.probability, masks.shape)
     for name, value in metrics.calibration(masks, probability, spacing).items():
-        yield _row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent")
+        scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))
+    for region, bins in zip(job.regions, metrics.reliability(masks, probability, spacing), strict=True):
+        for number, (voxels, said, found) in enumerate(bins.tolist()):
+            shares = [said / voxels, found / voxels] if voxels else [None, None]
+            scores.reliability.append([job.case, job.patient, region, number / metrics.BINS, int(voxels), *shares])
 
 
 def _row(job: Job, region: str, metric: str, value: float, unit: str = "", note: str = "") -> list:

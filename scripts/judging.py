@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def judge_run(
         if names:
             print(f"{len(names)} of {len(patients)} judged patients {ROLES[role]}.")
     print(f"every number: {Path(output_dir) / 'cases.csv'}")
+    print(f"next: python -m bundle report {shlex.quote(str(output_dir))}")
 
 
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:

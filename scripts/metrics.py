@@ -8,7 +8,7 @@ counted is in `scripts.lesions`, whether boundaries keep cells apart in `scripts
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from scripts.surfaces import nearest, positions
 
 TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
 BOX_MARGIN = 10.0  # mm around the tumour's box, for calibration
-BINS = 10  # of the calibration error
+BINS = 10  # of the calibration error and the reliability curve
 ROUNDING = 1e-6  # mm, so that five voxels of 0.2 mm are within 1 mm
 
 
@@ -185,12 +185,31 @@ def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[fl
         probability: the same shape, 0 to 1.
         spacing: mm along each axis of the image.
     """
-    region = box(truth.any(axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
-    errors = []
-    for true, p in zip(truth, probability, strict=True):
-        p, true = p[region].ravel().astype(np.float64), true[region].ravel().astype(np.float64)
-        bins = np.minimum((p * BINS).astype(int), BINS - 1)
-        gap = np.bincount(bins, weights=p, minlength=BINS) - np.bincount(bins, weights=true, minlength=BINS)
-        errors.append((np.abs(gap).sum() / p.size, np.square(p - true).mean()))
-    ece, brier = np.mean(errors, axis=0)
+    voxels, said, found = np.moveaxis(reliability(truth, probability, spacing), -1, 0)
+    ece = np.mean(np.abs(said - found).sum(axis=1) / voxels.sum(axis=1))
+    brier = np.mean([np.square(p - true).mean() for true, p in _near_tumour(truth, probability, spacing)])
     return {"ece": float(ece), "brier": float(brier)}
+
+
+def reliability(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Per region and bin of probability, in the box of `calibration`: voxels, sum of probabilities, true voxels.
+
+    Args: as of `calibration`.
+
+    Returns:
+        [region, BINS, 3] float64; bin k holds the probabilities from k / BINS to below (k + 1) / BINS, the last one 1.
+    """
+    sums = []
+    for true, p in _near_tumour(truth, probability, spacing):
+        bins = np.minimum((p * BINS).astype(int), BINS - 1)
+        sums.append([np.bincount(bins, weights=weights, minlength=BINS) for weights in (None, p, true)])
+    return np.moveaxis(np.array(sums, np.float64), 1, -1)
+
+
+def _near_tumour(
+    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Truth and probability of each region inside the grown box, flat, in float64: sums in float32 stand still."""
+    region = box(truth.any(axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
+    for true, p in zip(truth, probability, strict=True):
+        yield true[region].ravel().astype(np.float64), p[region].ravel().astype(np.float64)

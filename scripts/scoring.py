@@ -7,7 +7,8 @@ under region `all`: `ece` and `brier`, `resampled` (1, with the reason), and `fa
 that could not be judged: it has no other row, and counts.
 
 `lesions.csv` beside it has a row a true lesion. Where the cases are slices, `patients.csv` has the columns of
-`cases.csv` for all slices of a patient as one volume, and the patient as case.
+`cases.csv` for all slices of a patient as one volume, and the patient as case. Where probabilities are given,
+`reliability.csv` has a row a case, region and tenth of probability: what was said there, and what was found.
 """
 
 from __future__ import annotations
@@ -38,15 +39,17 @@ from scripts.volumes import Stack, judge_patient
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
 LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "unit", "detected", "dice"]
+RELIABILITY_COLUMNS = ["case", "patient", "region", "bin", "voxels", "confidence", "frequency"]
 Task = TypeVar("Task", Job, Stack)
 
 
 class Judgement(NamedTuple):
-    """The rows of `cases.csv`, of `patients.csv` (None where cases are no slices) and of `lesions.csv`."""
+    """The rows of the tables of these names; None where cases are no slices, and where nobody gave probabilities."""
 
     cases: pd.DataFrame
     patients: pd.DataFrame | None
     lesions: pd.DataFrame
+    reliability: pd.DataFrame | None
 
 
 def judge(
@@ -118,6 +121,9 @@ def judge(
         pd.DataFrame([row for each in scores for row in each.rows], columns=COLUMNS),
         pd.DataFrame([row for each in volumes for row in each.rows], columns=COLUMNS) if stacks else None,
         pd.DataFrame([row for each in scores for row in each.lesions], columns=LESION_COLUMNS),
+        pd.DataFrame([row for each in scores for row in each.reliability], columns=RELIABILITY_COLUMNS)
+        if soft
+        else None,
     )
     _write_tables(judgement, output_dir)
     failed = judgement.cases[judgement.cases["metric"] == "failed"]
@@ -128,7 +134,7 @@ def judge(
             "patients": len({job.patient for job in jobs}),
             "failed": dict(zip(failed["case"], failed["note"], strict=True)),
             "part": part if fold is None else f"{part} (fold {fold})",
-            "predictions": str(predictions),
+            "predictions": str(Path(predictions).resolve()),
             "files_of_no_case": len(spare),
             "datalist": lists.list_hash(datalist),
             "label_map": label_map,

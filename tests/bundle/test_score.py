@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 
 import nibabel as nib
 import numpy as np
@@ -53,6 +54,19 @@ def test_without_test_patients_all_labelled_cases_are_judged_and_that_is_said(co
     dice = frame[(frame["metric"] == "dice") & (frame["region"] == "WT")]["value"]
     assert list(dice) == [0, 1, 1, 1]
     assert math.inf in set(frame.loc[frame["metric"] == "hd95", "value"])
+
+
+def test_the_next_command_can_be_copied_and_draws_the_page_with_pictures(
+    cohort, predicted, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "judged here"
+    monkeypatch.chdir(predicted.parent)
+    score(cohort, predicted.name, out)
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[:4] == ["next:", "python", "-m", "bundle"]
+    monkeypatch.chdir("/")  # the page needs the predictions from wherever it is drawn
+    main(command[4:])
+    assert "data:image/png" in (out / "report.html").read_text()
 
 
 def test_test_patients_are_judged_where_the_list_has_them(cohort, predicted, tmp_path, capsys):

@@ -42,6 +42,7 @@ def test_a_run_is_judged_on_the_patients_that_chose_its_checkpoint_and_says_so(c
     assert "1 of 1 judged patients chose the checkpoint" in printed
     assert "so their scores are too high" in printed
     assert "cases.csv" in printed
+    assert printed.endswith(f"next: python -m bundle report {run / 'evaluation'}\n")
 
 
 def test_patients_that_taught_the_network_are_counted_and_warned_of(cohort, run, capsys):

@@ -17,7 +17,7 @@ from monai.metrics import (
 from scipy import ndimage
 
 from scripts.boxes import box
-from scripts.metrics import METRICS, calibration, measure, state
+from scripts.metrics import METRICS, calibration, measure, reliability, state
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 
@@ -215,6 +215,26 @@ def test_calibration_is_that_of_monai_in_the_same_box():
     ece = (torch.nan_to_num(mean_p - mean_y).abs() * count).sum(-1) / p[0, 0].numel()
     assert found["ece"] == pytest.approx(ece.mean().item(), abs=1e-6)
     assert found["brier"] == pytest.approx(((p - y) ** 2).mean().item())
+
+
+def test_the_reliability_curve_counts_what_was_said_and_what_was_found():
+    truth = np.array([[[0, 1, 1, 0, 1]], [[0, 0, 1, 0, 0]]], dtype=bool)
+    probability = np.array([[[0.0, 0.82, 0.88, 0.81, 1.0]], [[0.5, 0.0, 0.0, 0.0, 0.04]]])
+    bins = reliability(truth, probability, (1.0, 1.0))
+    assert bins.shape == (2, 10, 3)
+    assert bins[0, 8] == pytest.approx([3, 0.82 + 0.88 + 0.81, 2])
+    assert bins[0, 9] == pytest.approx([1, 1.0, 1])  # a probability of 1 is in the last tenth
+    assert bins[0, 0] == pytest.approx([1, 0.0, 0])
+    assert bins[1, 0] == pytest.approx([4, 0.04, 1])
+    assert bins[1, 5] == pytest.approx([1, 0.5, 0])
+    assert bins[..., 0].sum() == 10
+
+
+def test_sums_of_many_small_probabilities_do_not_lose_digits():
+    truth = np.ones((1, 300, 300), dtype=bool)
+    small = np.full(truth.shape, 0.01, np.float32)
+    bins = reliability(truth, small, (1.0, 1.0))
+    assert bins[0, 0] == pytest.approx([90000, 90000 * float(small[0, 0, 0]), 90000], rel=1e-12)
 
 
 def test_air_does_not_flatter_the_calibration():

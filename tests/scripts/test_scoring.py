@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -233,6 +234,51 @@ def test_probabilities_add_calibration_of_the_whole_case(cohort):
         cohort.judge(probabilities=soft)
 
 
+def soft_masks(cohort, probability=0.8) -> Path:
+    """Probabilities of 0 outside every region and one number inside; those of case b lie 5 voxels aside."""
+    soft = cohort.predictions.parent / "soft"
+    for case in "abc":
+        labels = np.roll(tumour(), 5 * (case == "b"), axis=0)
+        masks = np.stack([np.isin(labels, values) for values in cohort.datalist["regions"].values()], axis=-1)
+        save(soft / f"{case}.nii.gz", masks * probability, dtype=np.float32)
+    return soft
+
+
+def test_the_reliability_curve_of_every_case_is_a_table_in_the_box_of_the_calibration_error(cohort):
+    found = cohort.judgement(probabilities=soft_masks(cohort))
+    frame = pd.read_csv(cohort.out / "reliability.csv")
+    assert list(frame.columns) == ["case", "patient", "region", "bin", "voxels", "confidence", "frequency"]
+    assert len(frame) == 3 * 3 * 10  # cases, regions, tenths
+    own = frame[(frame["case"] == "b") & (frame["region"] == "WT")].set_index("bin")
+    assert list(own.index) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert own["voxels"].to_dict() == {**dict.fromkeys(own.index, 0), 0.0: 20 * 20 * 19 - 1000, 0.8: 1000}
+    assert own.loc[0.8, ["confidence", "frequency"]].tolist() == pytest.approx([0.8, 0.5])
+    assert own.loc[0.0, ["confidence", "frequency"]].tolist() == pytest.approx([0.0, 500 / (20 * 20 * 19 - 1000)])
+    assert own.loc[0.5, ["confidence", "frequency"]].isna().all()  # nothing was said there
+    gaps = frame.eval("voxels * abs(confidence - frequency)").groupby(frame["case"]).sum() / (3 * 20 * 20 * 19)
+    for case in "abc":
+        assert gaps[case] == pytest.approx(value(found.cases, case, "all", "ece"))
+
+
+def test_a_reliability_curve_of_another_judgement_is_not_left_behind(cohort):
+    cohort.judge(probabilities=soft_masks(cohort))
+    assert (cohort.out / "reliability.csv").exists()
+    assert cohort.judgement().reliability is None
+    assert not (cohort.out / "reliability.csv").exists()
+
+
+def test_a_resumed_run_keeps_the_reliability_curves_it_had(cohort):
+    soft = soft_masks(cohort)
+    kept = interrupted(cohort, "b", probabilities=soft)
+    content = json.loads(kept.read_text())
+    assert content["reliability"][8][:5] == ["b", "p1", "WT", 0.8, 1000]
+    content["reliability"][8][6] = 0.123
+    kept.write_text(json.dumps(content))
+    frame = cohort.judgement(probabilities=soft).reliability
+    assert list(frame.query("case == 'b' and region == 'WT' and bin == 0.8")["frequency"]) == [0.123]
+    assert len(frame) == 3 * 3 * 10
+
+
 def test_probabilities_of_another_shape_or_scale_fail_their_case(cohort):
     soft = cohort.predictions.parent / "soft"
     for case, regions, probability in (("a", 2, 1), ("b", 3, 7), ("c", 3, 1)):
@@ -241,6 +287,14 @@ def test_probabilities_of_another_shape_or_scale_fail_their_case(cohort):
     assert "expected (20, 20, 20, 3)" in failed["a"]
     assert "probabilities lie in 0 to 1" in failed["b"]
     assert list(failed) == ["a", "b"]
+
+
+def test_the_folder_of_the_predictions_is_written_down_so_that_any_other_folder_can_read_it(cohort, monkeypatch):
+    monkeypatch.chdir(cohort.predictions.parent)
+    cohort.predictions = Path("data/../predictions")
+    cohort.judge()
+    told = json.loads((cohort.out / "judged.json").read_text())["predictions"]
+    assert told == str((cohort.out.parent / "predictions").resolve())
 
 
 def test_a_label_that_changed_since_the_list_was_made_is_not_judged_against(cohort):
@@ -282,14 +336,19 @@ def test_the_table_is_the_same_from_one_process_and_from_two_and_in_any_order_of
     assert turned.sort_values(["case"], kind="stable", ignore_index=True).equals(alone)
 
 
-def kept_rows(cohort, case, dice):
-    """Leave behind what a run had that could not write its table, with another Dice, so that its use shows."""
+def interrupted(cohort, case, **options) -> Path:
+    """The file of a case that a run leaves behind which could not write its table."""
     (cohort.out / "cases.csv").unlink(missing_ok=True)
     (cohort.out / "cases.csv").mkdir(parents=True)
     with pytest.raises(InputError, match=r"cases\.csv cannot be written"):
-        cohort.judge()
+        cohort.judge(**options)
     (cohort.out / "cases.csv").rmdir()
-    path = cohort.out / ".scoring" / f"{case}.json"
+    return cohort.out / ".scoring" / f"{case}.json"
+
+
+def kept_rows(cohort, case, dice):
+    """Leave behind what an interrupted run had, with another Dice, so that its use shows."""
+    path = interrupted(cohort, case)
     kept = json.loads(path.read_text())
     kept["rows"][0][4] = dice
     path.write_text(json.dumps(kept))
