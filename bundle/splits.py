@@ -97,7 +97,7 @@ def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed
 def cut(slices: Sequence[Name], folds: int = 5, test: float = 0.0, gap: int = 1) -> tuple[list[list[Name]], list[Name]]:
     """Cut the slices of one volume into consecutive blocks, one a fold, with a gap between, so that no two touch.
 
-    Neighbouring slices are alike: drawn at random, most slices that judge would have a neighbour among those that teach.
+    Neighbouring slices are alike: drawn at random, most that judge would have a neighbour among those that teach.
 
     Args:
         slices: in their order.

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bundle.layouts import choose_task, known_tasks, read_task, recognise, unlabelled_among_labelled
+from scripts import pages
 from scripts.errors import InputError
 
 TASKS = known_tasks()
@@ -268,3 +270,59 @@ def test_a_broken_task_file_is_explained(tmp_path, text, sentence):
 def test_a_task_without_file_names_is_no_way_to_read_a_folder(tmp_path):
     with pytest.raises(InputError, match="does not say how its files are called"):
         recognise(make(tmp_path, *brats2021("a")), TASKS, choose_task("phantom", TASKS))
+
+
+# ---- pictures and slices -------------------------------------------------------------------------------------------
+
+
+def lgg(patient, *numbers):
+    return [f"{patient}/{patient}_{k}{kind}.tif" for k in numbers for kind in ("", "_mask")]
+
+
+def test_slices_of_patients_are_recognised_with_all_channels_in_one_file(tmp_path):
+    layout = recognise(make(tmp_path, *lgg("TCGA_CS_1_1999", 1, 2, 10), *lgg("TCGA_DU_2_1999", 1), "data.csv"), TASKS)
+    assert layout.task.name == "lgg"
+    assert [(case.patient[:9], case.slice) for case in layout.cases] == [
+        ("TCGA_CS_1", 1), ("TCGA_CS_1", 2), ("TCGA_CS_1", 10), ("TCGA_DU_2", 1)
+    ]  # fmt: skip
+    first = layout.cases[0]
+    assert first.stacked
+    assert ([path.name for path in first.images], first.label.name) == (
+        ["TCGA_CS_1_1999_1.tif"],
+        "TCGA_CS_1_1999_1_mask.tif",
+    )
+
+
+def test_sections_with_labels_are_recognised_as_one_volume(tmp_path):
+    layout = recognise(
+        make(tmp_path, *(f"train/{kind}/{k}.png" for k in range(3) for kind in ("image", "label"))), TASKS
+    )
+    assert layout.task.name == "isbi2012"
+    assert [(case.case, case.volume, case.slice, case.patient) for case in layout.cases] == [
+        (str(k), "train", k, None) for k in range(3)
+    ]
+    assert not layout.cases[0].stacked
+
+
+def test_stacks_of_sections_are_recognised_and_those_without_labels_are_no_mistake(tmp_path):
+    for name in ("train-volume", "train-labels", "test-volume"):
+        pages.write(tmp_path / f"{name}.tif", *np.zeros((2, 4, 5), np.uint8))
+    layout = recognise(tmp_path, TASKS)
+    assert layout.task.name == "isbi2012"
+    assert [(case.case, case.label and case.label.name) for case in layout.cases] == [
+        ("test_0", None), ("test_1", None), ("train_0", "train-labels.tif#0"), ("train_1", "train-labels.tif#1")
+    ]  # fmt: skip
+    assert unlabelled_among_labelled(layout.cases, tmp_path) == []
+
+
+def test_a_slice_whose_mask_is_missing_is_doubted_and_a_patient_without_any_is_not(tmp_path):
+    make(tmp_path, *lgg("TCGA_a", 1, 2), *lgg("TCGA_b", 1, 2))
+    for name in ("TCGA_a/TCGA_a_2_mask.tif", "TCGA_b/TCGA_b_1_mask.tif", "TCGA_b/TCGA_b_2_mask.tif"):
+        (tmp_path / name).unlink()
+    doubted = unlabelled_among_labelled(recognise(tmp_path, TASKS).cases, tmp_path)
+    assert [case.case for case in doubted] == ["TCGA_a_2"]
+
+
+def test_pictures_that_nobody_knows_get_a_way_for_pictures(tmp_path):
+    with pytest.raises(InputError, match=r"it holds 2 pictures, such as images/a\.png.*grey=images/\{case\}\.png"):
+        recognise(make(tmp_path, "images/a.png", "masks/a.png"), TASKS)

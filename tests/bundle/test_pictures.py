@@ -43,6 +43,20 @@ def test_the_slice_shown_is_the_one_with_most_tumour():
     assert tumour_slice(label) == 3
 
 
+def test_what_is_not_background_counts_where_0_is_a_label():
+    label = np.full((8, 8, 3), 255)
+    label[2:5, 2, 1] = 0
+    assert tumour_slice(label, background=255) == 1
+    assert volume(label, (10.0, 10.0, 10.0), background=255) == "3.0 ml"
+
+
+def test_sizes_are_in_pixels_where_there_is_no_spacing(tmp_path):
+    assert volume(np.eye(5), None) == "5 px"
+    flat = {**patient(dims=2), "spacing": None}
+    contact_sheet([flat], tmp_path / "a.png", CHANNELS, LABELS)
+    assert pixels(tmp_path / "a.png").any()
+
+
 def test_without_tumour_the_middle_slice_is_shown():
     assert tumour_slice(np.zeros((8, 8, 5))) == 2
     assert tumour_slice(None, 9) == 4

@@ -14,9 +14,11 @@ from monai.data import DataLoader, get_track_meta
 from monai.transforms import Compose, FgBgToIndicesd, Lambdad, RandCropByPosNegLabeld, ScaleIntensityd, Transform
 
 from bundle.prepare import prepare
+from scripts import pages
 from scripts.cases import EpochSampler, PatchDataset, PreparedCases
 from scripts.datalist import read, select
 from scripts.errors import InputError, sentence_of
+from scripts.loading import LoadImageChannelsd
 
 # ---- the sequence of patches ---------------------------------------------------------------------------------------
 
@@ -237,6 +239,15 @@ def test_what_is_on_disk_is_found_by_the_next_run(entries, tmp_path):
     on_disk(entries, tmp_path)
     assert float(on_disk(entries, tmp_path)[1]["image"].max()) == 1
     assert len(Counting.asked) == 2
+
+
+def test_two_pages_of_one_file_are_two_cases_on_disk(entries, tmp_path):
+    arrays = np.stack([np.full((4, 5), page, np.uint8) for page in range(2)])
+    pages.write(tmp_path / "stack.tif", *arrays)
+    several = [{**entries[0], "image": f"{tmp_path / 'stack.tif'}#{page}"} for page in range(2)]
+    load = LoadImageChannelsd("image", ["EM"])
+    cases = on_disk(several, tmp_path, load, keep=("image",))
+    assert [float(cases[number]["image"].max()) for number in range(2)] == [0, 1]
 
 
 def test_a_changed_file_is_prepared_anew(entries, tmp_path):

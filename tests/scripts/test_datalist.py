@@ -202,3 +202,14 @@ def test_processes_share_the_cases_out_without_losing_or_repeating_one(small):
 def test_more_processes_than_cases_are_refused(small):
     with pytest.raises(InputError, match="4 cases cannot be shared by 5 processes"):
         datalist.share(datalist.select(small, "/data", "labelled"), 0, 5)
+
+
+def test_the_pages_of_a_stack_are_one_file_whose_change_is_noticed(tmp_path):
+    (tmp_path / "stack.tif").write_text("pages")
+    entries = [{"image": [f"stack.tif#{page}"], "case": str(page)} for page in range(3)]
+    assert datalist.files_of(entries[2]) == ["stack.tif"]
+    content = {"hashes": {"stack.tif": datalist.file_hash(tmp_path / "stack.tif")}}
+    datalist.check_files(content, entries, tmp_path)
+    (tmp_path / "stack.tif").write_text("other pages")
+    with pytest.raises(InputError, match=r"stack\.tif has changed"):
+        datalist.check_files(content, entries, tmp_path)

@@ -10,7 +10,9 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from PIL import Image
 
+from scripts import pages
 from scripts.errors import InputError
 from scripts.inference import MaskSaver, MirroringSlidingWindowInferer, mask_path, not_yet_done, scans
 
@@ -112,6 +114,34 @@ def test_a_folder_of_4d_files_is_a_case_each(tmp_path):
     for name in ("b.nii.gz", "a.nii", "readme.txt", "._a.nii"):  # macOS leaves the last beside a.nii
         (tmp_path / name).write_text("")
     assert names(found(tmp_path)) == ["a", "b"]
+
+
+def test_the_slices_of_patients_are_found_by_the_patterns_with_all_channels_in_one_file(tmp_path):
+    for name in ("P/P_2.tif", "P/P_10.tif", "P/P_2_mask.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    files = {channel: ["{patient}/{patient}_{slice}.tif"] for channel in ("T1", "FLAIR", "T1c")}
+    found = scans(tmp_path, list(files), files)
+    assert found == [{"image": str(tmp_path / "P" / f"P_{k}.tif"), "case": f"P_{k}"} for k in (2, 10)]
+
+
+def test_a_picture_or_a_folder_of_pictures_is_a_case_each(tmp_path):
+    for name in ("b.png", "a.jpg", "notes.txt"):
+        (tmp_path / name).write_text("")
+    assert found(tmp_path / "b.png") == [{"image": str(tmp_path / "b.png"), "case": "b"}]
+    assert names(found(tmp_path)) == ["a", "b"]
+
+
+def test_pictures_beside_scans_are_no_scans(tmp_path):
+    for name in ("a.nii.gz", "a.png"):
+        (tmp_path / name).write_text("")
+    assert found(tmp_path) == [{"image": str(tmp_path / "a.nii.gz"), "case": "a"}]
+
+
+def test_a_stack_is_a_case_for_each_page(tmp_path):
+    pages.write(tmp_path / "a.tif", *np.zeros((3, 4, 5), np.uint8))
+    expected = [{"image": f"{tmp_path / 'a.tif'}#{k}", "case": f"a_{k}"} for k in range(3)]
+    assert found(tmp_path / "a.tif") == found(tmp_path) == expected
 
 
 def test_two_files_whose_masks_would_have_one_name_are_refused(tmp_path):
@@ -233,6 +263,65 @@ def test_a_full_disk_leaves_no_half_mask_that_resume_would_take_for_done(tmp_pat
         save_masks(tmp_path / "out", source, mask)
     assert list((tmp_path / "out").iterdir()) == []
     assert names(not_yet_done(TWO, tmp_path / "out", resume=True)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        (["a_t1.nii", "a_t2.nii"], "x.nii.gz"),
+        ("a.nii.gz", "x.nii.gz"),
+        (["a.png"], "x.png"),
+        ("A.TIF", "x.tif"),
+        ("a.tiff#3", "x.tiff"),
+        ("a.jpg", "x.png"),
+    ],
+)
+def test_a_mask_has_the_format_of_its_image_and_is_never_a_jpeg(tmp_path, image, name):
+    assert mask_path(tmp_path, "x", image) == tmp_path / name
+
+
+MASK = np.random.default_rng(0).choice([0, 255], (5, 6)).astype(np.uint8)  # [x, y]
+
+
+def save_picture_masks(folder, images: dict[str, str], stacks: bool = True) -> None:
+    """What the evaluator does with a case for each image; all masks differ."""
+    engine = Engine(lambda _, batch: [{"image": batch[0]["image"], "pred": batch[0]["pred"]}])
+    MaskSaver(folder, stacks).attach(engine)
+    batches = []
+    for number, (case, name) in enumerate(images.items()):
+        image = MetaTensor(torch.zeros(1, 5, 6), meta={"filename_or_obj": name})
+        batches.append([{"case": case, "image": image, "pred": torch.from_numpy(MASK - number)[None].float()}])
+    engine.run(batches)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_the_mask_of_a_picture_lies_on_it_pixel_for_pixel(tmp_path, ending):
+    save_picture_masks(tmp_path, {"a": f"/scans/a{ending}"})
+    assert np.array_equal(pages.read(tmp_path / f"a{ending}"), MASK)
+    assert pages.read(tmp_path / f"a{ending}").dtype == np.uint8
+
+
+def stack_of(path, number: int) -> dict[str, str]:
+    pages.write(path, *np.zeros((number, 5, 6), np.uint8))
+    return {f"a_{k}": f"{path}#{k}" for k in range(number)}
+
+
+def test_the_masks_of_a_stack_become_one_stack_when_all_are_there(tmp_path):
+    images = stack_of(tmp_path / "a-volume.tif", 3)
+    save_picture_masks(tmp_path / "out", dict(list(images.items())[:2]))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
+    waiting = [{"case": case, "image": image} for case, image in images.items()]
+    assert names(not_yet_done(waiting, tmp_path / "out", resume=True)) == ["a_2"]
+    save_picture_masks(tmp_path / "out", images)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.tif"]
+    assert all(np.array_equal(pages.read(f"{tmp_path / 'out' / 'a.tif'}#{k}"), MASK - k) for k in range(3))
+    assert not_yet_done(waiting, tmp_path / "out", resume=True) == []
+
+
+def test_the_masks_that_are_judged_stay_a_file_a_case(tmp_path):
+    images = stack_of(tmp_path / "a.tif", 2)
+    save_picture_masks(tmp_path / "out", images, stacks=False)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
 
 
 # ---- the whole way: preprocessing, network, postprocessing, file ---------------------------------------------------
@@ -362,3 +451,39 @@ def test_one_4d_file_goes_the_same_way(read_config, tmp_path):
     saved = segment(read_config, tmp_path / "X.nii.gz")
     assert np.array_equal(np.asarray(saved.dataobj), label)
     assert np.allclose(saved.affine, oblique(), atol=1e-4)
+
+
+def write_picture(path, label: np.ndarray, array: np.ndarray) -> None:
+    """A picture in colours with a black margin, the first colour bright where the label [x, y] is."""
+    noise = np.random.default_rng(0).integers(100, 110, (*label.shape, 3))
+    colours = np.where(array[..., None], noise, 0)
+    colours[..., 0] += 100 * label
+    Image.fromarray(colours.swapaxes(0, 1).astype(np.uint8)).save(path)
+
+
+class Bright(torch.nn.Module):
+    """Finds what `write_picture` hid."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first = image[:, :1]
+        return 20 * (first - (first[first != 0].median() + first.max()) / 2)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_what_is_found_in_a_picture_comes_back_pixel_for_pixel_with_the_values_of_the_scheme(
+    read_config, tmp_path, ending
+):
+    seen = np.zeros((60, 40), bool)
+    seen[10:55, 3:30] = True
+    label = ball((60, 40), (40, 10), 5, voxel=(1.0, 1.0)) & seen
+    (tmp_path / "in").mkdir()
+    write_picture(tmp_path / "in" / f"X{ending}", label, seen)
+    config = read_config(
+        "configs/inference.yaml", "configs/tasks/lgg.yaml", input=str(tmp_path / "in"), device="cpu", network=Bright(),
+        output_dir=str(tmp_path / "masks"), patch_size=[32, 32], save_probabilities=True, normalize="zscore_nonzero",
+    )  # fmt: skip
+    config.get_parsed_content("initialize")
+    config.get_parsed_content("evaluator").run()
+    assert np.array_equal(pages.read(tmp_path / "masks" / f"X{ending}"), 255 * label)
+    probabilities = nib.load(tmp_path / "masks" / "probabilities" / "X.nii.gz")
+    assert np.array_equal(np.asarray(probabilities.dataobj)[..., 0] > 0.5, label)

@@ -3,7 +3,10 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
+from bundle.checks import read
+from scripts import pages
 from scripts.errors import InputError
 from scripts.loading import LoadImageChannelsd
 
@@ -132,6 +135,74 @@ def test_headers_that_differ_by_rounding_are_one_grid(files, tmp_path):
 def test_a_label_alone_can_be_loaded(tmp_path):
     label = save(tmp_path / "seg.nii.gz", np.ones(SHAPE, np.uint8))
     assert LoadImageChannelsd("label", channels=["T1"])({"label": label})["label"].shape == (1, *SHAPE)
+
+
+# ---- pictures ------------------------------------------------------------------------------------------------------
+
+GREY = np.arange(30, dtype=np.uint8).reshape(5, 6) * 8  # [row, column]
+
+
+def picture(path, array) -> str:
+    Image.fromarray(array).save(path)
+    return str(path)
+
+
+def test_the_colours_of_a_picture_are_channels_and_its_pixel_is_the_unit(tmp_path):
+    colours = np.stack([GREY, GREY + 1, GREY + 2], -1)
+    entry = {"image": picture(tmp_path / "a.tif", colours), "label": picture(tmp_path / "a.png", GREY)}
+    loaded = LoadImageChannelsd(["image", "label"], channels=["T1", "FLAIR", "T1c"], axes=2)(entry)
+    assert np.array_equal(loaded["image"], np.moveaxis(colours, -1, 0).swapaxes(1, 2))
+    assert np.array_equal(loaded["label"][0], GREY.T)
+    assert loaded["image"].pixdim.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "stack.tif#1", "deep.png", "colours.png"])
+def test_training_sees_what_prepare_has_checked(tmp_path, name):
+    picture(tmp_path / "a.png", GREY)
+    picture(tmp_path / "a.jpg", GREY)
+    picture(tmp_path / "a.tif", GREY)
+    picture(tmp_path / "deep.png", GREY.astype(np.uint16) * 250)
+    picture(tmp_path / "colours.png", np.stack([GREY, GREY + 1, GREY], -1))
+    pages.write(tmp_path / "stack.tif", GREY.T, GREY.T + 1)
+    channels = ["R", "G", "B"] if name == "colours.png" else ["grey"]
+    loaded = LoadImageChannelsd("image", channels)({"image": str(tmp_path / name)})["image"]
+    checked = read(tmp_path / name).array.astype(np.float32)
+    assert np.array_equal(loaded, np.moveaxis(checked.reshape(6, 5, -1), -1, 0))
+    assert loaded.meta["filename_or_obj"] == str(tmp_path / name)
+
+
+def test_a_grey_picture_that_was_saved_in_colours_is_one_channel(tmp_path):
+    name = picture(tmp_path / "a.png", np.stack([GREY] * 3, -1))
+    assert LoadImageChannelsd("image", channels=["grey"])({"image": [name]})["image"].shape == (1, 6, 5)
+    with pytest.raises(InputError, match=r"hold 3 channels: expected 1 \(label\)"):
+        LoadImageChannelsd("label", channels=["grey"])({"label": name})
+
+
+def test_a_picture_of_other_colours_than_the_task_has_channels_is_refused(tmp_path):
+    name = picture(tmp_path / "a.png", np.stack([GREY, GREY + 1, GREY], -1))
+    assert "hold 3 channels: expected 2 (T1, T2)" in refused({"image": name})
+
+
+def test_why_a_picture_cannot_be_read_is_said_once(tmp_path):
+    Image.fromarray(GREY).convert("P").save(tmp_path / "a.png")
+    message = refused({"image": [str(tmp_path / "a.png")] * 2})
+    assert message.startswith(f"{tmp_path / 'a.png'} has the colour mode P, whose numbers are no intensities: save")
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((5, 6), 3), ((5, 6, 7), 2)])
+def test_a_network_of_other_axes_refuses_the_image(tmp_path, shape, axes):
+    name = save(tmp_path / "a.nii.gz", np.ones(shape, np.float32))
+    with pytest.raises(InputError, match=rf"a\.nii\.gz has {len(shape)} axes where the network sees {axes}"):
+        LoadImageChannelsd("image", ["T1"], axes=axes)({"image": name})
+
+
+def test_real_slices_load_as_three_channels(shared_data):
+    case = sorted(path for path in (shared_data("lgg") / "kaggle_3m").iterdir() if path.is_dir())[0]
+    image, label = (str(case / f"{case.name}_11{kind}.tif") for kind in ("", "_mask"))
+    loaded = LoadImageChannelsd(["image", "label"], ["T1", "FLAIR", "T1c"])({"image": image, "label": label})
+    assert loaded["image"].shape == (3, 256, 256)
+    flair, inside = loaded["image"][1], loaded["label"][0] > 0
+    assert flair[inside].mean() > 1.3 * flair[(flair > 30) & ~inside].mean()  # the tumour is bright there
 
 
 def test_real_scans_load_with_their_label(shared_data):
