@@ -1,15 +1,18 @@
 import gzip
 import itertools
+import re
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from bundle.checks import Record, _read_channels, check_case, check_cases, cohort_notes, overlap, read
 from bundle.layouts import Case, Task, by_patterns, choose_task, known_tasks
 from bundle.phantom import make_patient
+from scripts import pages
 from scripts.errors import InputError
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
@@ -326,3 +329,155 @@ def test_what_sets_a_case_apart_from_the_cohort_is_noted(last, note):
 
 def test_a_cohort_of_equals_has_no_notes():
     assert cohort_notes(cohort()) == cohort_notes([]) == []
+
+
+# ---- pictures and slices -------------------------------------------------------------------------------------------
+
+CELLS = Task("cells", "cells", {"cell": 255}, ["grey"], {"cell": [255]})
+PICTURE = np.random.default_rng(0).integers(50, 200, (20, 30)).astype(np.uint8)  # [row, column]
+CELL = np.zeros((20, 30), np.uint8)
+CELL[5:12, 4:20] = 255
+
+
+def picture(path, array, mode=None):
+    Image.fromarray(array).convert(mode).save(path) if mode else Image.fromarray(array).save(path)
+    return path
+
+
+@pytest.fixture
+def paint(tmp_path):
+    """Writes a case of one picture and one mask."""
+
+    def painted(image=PICTURE, label=CELL, name="image.png", label_name="mask.png", mode=None, **place):
+        file = picture(tmp_path / name, image)
+        return Case("a", [file], picture(tmp_path / label_name, label, mode), **place)
+
+    return painted
+
+
+def test_a_sound_picture_has_no_problem_no_spacing_and_its_size_in_pixels(paint):
+    record = check_case(paint(), CELLS)
+    assert record.problems == record.notes == []
+    assert (record.shape, record.spacing, record.orientation) == ((30, 20), None, "")
+    assert (record.volume, record.counts) == (112, {255: 112})
+
+
+def test_a_slice_in_mm_has_its_size_in_square_centimetres(tmp_path):
+    affine = np.diag([2.0, 5.0, 1.0, 1.0])
+    files = [save(tmp_path / f"{name}.nii.gz", array.T, affine) for name, array in (("a", PICTURE), ("seg", CELL))]
+    record = check_case(Case("a", files[:1], files[1]), CELLS)
+    assert record.problems == []
+    assert (record.shape, record.spacing) == ((30, 20), (2.0, 5.0))
+    assert record.volume == pytest.approx(11.2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ({"label": CELL[:, 1:]}, r"mask\.png has shape 29 x 20, not the 30 x 20 of image\.png"),
+        ({"mode": "RGB"}, r"mask\.png is a picture in colours: a label has one value a pixel"),
+        ({"label_name": "mask.jpg"}, r"mask\.jpg is a JPEG, whose compression changes the values of a label"),
+        (
+            {"label": np.where(CELL, 254, 0).astype(np.uint8)},
+            r"mask\.png holds the value 254 \(112 pixels\), which is not",
+        ),
+        (
+            {"label": CELL // 2 + PICTURE // 2},
+            r"mask\.png holds the value .*, \.\.\., which is not in label scheme cells",
+        ),
+        ({"label": 0 * CELL}, r"mask\.png is empty: it labels no pixel"),
+        ({"image": np.stack([PICTURE, CELL, CELL], -1)}, r"image\.png is a picture in colours where one channel is"),
+        ({"image": 0 * PICTURE}, r"image\.png: channel grey holds nothing but the value 0"),
+    ],
+)
+def test_a_picture_or_mask_that_cannot_be_used_is_one_sentence(paint, fault, sentence):
+    assert re.search(sentence, only_problem(paint(**fault), CELLS))
+
+
+def test_a_picture_that_was_cut_short_is_one_sentence(paint):
+    case = paint()
+    case.images[0].write_bytes(case.images[0].read_bytes()[:-100])
+    assert re.search(r"image\.png cannot be read to its end .*copy it again", only_problem(case, CELLS))
+
+
+def test_16_bit_and_grey_in_colours_are_as_good_as_8_bit_grey(paint):
+    deep = check_case(paint(PICTURE.astype(np.uint16) * 256), CELLS)
+    assert deep.problems == []
+    grey = check_case(paint(np.stack([PICTURE] * 3, -1)), CELLS)
+    assert grey.problems == []
+    assert grey.notes == ["a picture in colours that are all grey is read as one channel"]
+    assert grey.voxels == check_case(paint(), CELLS).voxels
+
+
+def test_a_task_that_expects_empty_labels_takes_them(paint):
+    task = replace(CELLS, empty_labels=True)
+    record = check_case(paint(label=0 * CELL), task)
+    assert (record.problems, record.volume) == ([], 0)
+
+
+def test_where_0_is_a_label_the_background_is_what_the_task_fills_with(paint):
+    task = replace(CELLS, labels={"membrane": 0, "cell": 255}, regions={"membrane": [0]}, labels_fill=255)
+    record = check_case(paint(), task)
+    assert (record.counts, record.volume) == ({0: 600 - 112}, 488)
+    assert "is empty" in only_problem(paint(label=np.full_like(CELL, 255)), task)
+
+
+COLOURS = replace(CELLS, channels=["T1", "FLAIR", "T1c"])
+
+
+def coloured(*channels):
+    return np.stack(channels, -1).astype(np.uint8)
+
+
+def test_a_channel_that_shows_nothing_in_a_slice_is_a_note_and_no_sign_of_twins(paint):
+    image = coloured(PICTURE, 0 * PICTURE, PICTURE.T.reshape(20, 30))
+    record = check_case(paint(image, stacked=True, slice=3), COLOURS)
+    assert record.problems == []
+    assert record.notes == ["channel FLAIR shows nothing in these slices"]
+    assert set(record.channels) == set(record.bright) == {"T1", "T1c"}
+    assert "FLAIR holds nothing but the value 0" in only_problem(paint(image, stacked=True), COLOURS)
+
+
+def test_a_slice_that_shows_nothing_at_all_is_a_problem(paint):
+    nothing = coloured(*[0 * PICTURE] * 3)
+    assert "shows nothing in any channel: leave it out" in only_problem(paint(nothing, stacked=True, slice=1), COLOURS)
+
+
+def test_a_channel_that_was_filled_with_another_is_a_note_in_slices_and_a_problem_in_pictures(paint):
+    image = coloured(PICTURE, PICTURE, PICTURE.T.reshape(20, 30))
+    record = check_case(paint(image, stacked=True, slice=3), COLOURS)
+    assert record.problems == []
+    assert record.notes == ["channel FLAIR is a copy of channel T1 in these slices"]
+    assert "FLAIR is a copy of channel T1" in only_problem(paint(image, stacked=True), COLOURS)
+
+
+def test_a_grey_picture_where_colours_are_channels_is_refused(paint):
+    assert re.search(r"has shape 30 x 20 .*and one of channels", only_problem(paint(stacked=True), COLOURS))
+
+
+def test_each_page_is_read_and_its_file_hashed_once(tmp_path):
+    images, masks = tmp_path / "images.tif", tmp_path / "masks.tif"
+    pages.write(images, PICTURE.T, PICTURE.T[::-1])
+    pages.write(masks, CELL.T, CELL.T[::-1])
+    cases = [Case(str(k), [pages.page_of(images, k)], pages.page_of(masks, k), volume="v", slice=k) for k in range(2)]
+    first, second = check_cases(cases, CELLS, workers=1)
+    assert first.problems == second.problems == []
+    assert set(first.hashes) == {images, masks}
+    assert first.hashes == second.hashes
+    assert first.voxels != second.voxels
+
+
+def test_intensity_is_compared_by_patient_and_not_by_slice():
+    def slices(patient, *brightness):
+        return [Record(f"{patient}_{k}", group=patient, bright={"T1": b}) for k, b in enumerate(brightness)]
+
+    ends = [record for name in "abcd" for record in slices(name, 1.0, 5.0, 5.0, 5.0, 1.0)]
+    assert cohort_notes(ends) == []
+    assert "in e (20.1 times)" in cohort_notes([*ends, *slices("e", 8.0, 8.0)])[0]
+
+
+def test_real_slices_and_sections_are_sound(shared_data):
+    for name in ("lgg", "isbi2012"):
+        task = choose_task(name, known_tasks())
+        records = check_cases(by_patterns(shared_data(name), task).cases[:40], task, workers=1)
+        assert [problem for record in records for problem in record.problems] == []

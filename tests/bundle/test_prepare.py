@@ -7,11 +7,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from bundle.layouts import Case
 from bundle.phantom import phantom
+from bundle.pictures import radiological
 from bundle.prepare import _view, prepare
-from scripts import datalist
+from scripts import datalist, pages
 from scripts.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -377,3 +379,173 @@ def test_real_ms_patients_are_read_by_their_task(shared_data, tmp_path):
     made = prepared(shared_data("open-ms"), tmp_path / "list.json", task="open_ms")
     assert [entry["case"] for entry in made["training"]] == ["patient07", "patient19"]
     assert made["label_scheme"] == "open_ms"
+
+
+# ---- pictures and slices -------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+
+
+def picture(path, label=False, empty=False, shape=(20, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = RNG.integers(30, 200, (*shape, 3) if path.suffix == ".tif" and not label else shape).astype(np.uint8)
+    if label:
+        array = np.zeros(shape, np.uint8)
+        array[4:9, 5:25] = 0 if empty else 255
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def patients(tmp_path):
+    """Three patients of five slices in three colours; the first and the last slice show no tumour."""
+    for name in "abc":
+        for k in range(1, 6):
+            picture(tmp_path / f"set/TCGA_{name}/TCGA_{name}_{k}.tif")
+            picture(tmp_path / f"set/TCGA_{name}/TCGA_{name}_{k}_mask.tif", label=True, empty=k in (1, 5))
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def sections(tmp_path):
+    """Twelve sections of one volume."""
+    for k in range(12):
+        picture(tmp_path / f"set/train/image/{k}.png")
+        picture(tmp_path / f"set/train/label/{k}.png", label=True)
+    return tmp_path / "set"
+
+
+def test_slices_know_their_patient_and_number_and_all_of_a_patient_share_a_fold(patients, tmp_path, capsys):
+    made = prepared(patients, tmp_path / "list.json", folds=3)
+    datalist.check(made, patients)
+    assert made["training"][0] == {
+        "image": "TCGA_a/TCGA_a_1.tif",
+        "label": "TCGA_a/TCGA_a_1_mask.tif",
+        "case": "TCGA_a_1",
+        "patient": "TCGA_a",
+        "volume": "TCGA_a",
+        "slice": 1,
+        "fold": made["training"][0]["fold"],
+    }
+    assert {(entry["patient"], entry["fold"]) for entry in made["training"]} == {
+        (f"TCGA_{name}", fold) for name, fold in zip("abc", [e["fold"] for e in made["training"][::5]], strict=True)
+    }
+    assert len({entry["fold"] for entry in made["training"]}) == 3
+    assert re.search(r"fold 0 +5 +1 +2 +100 \(100 to 100\)", capsys.readouterr().out)
+
+
+def test_without_spacing_the_list_and_all_that_is_printed_are_in_pixels(patients, tmp_path, capsys):
+    made = prepared(patients, tmp_path / "list.json", folds=3)
+    assert (made["dimensions"], made["unit"]) == (2, "pixel")
+    assert "no spacing, so that sizes and distances are in pixels" in made["notes"][0]
+    said = capsys.readouterr().out
+    assert "labelled pixels: median" in said
+    assert " ml" not in said
+
+
+def test_slices_with_a_spacing_are_measured_in_mm(tmp_path, capsys):
+    phantom(str(tmp_path / "set"), cases=4, dims=2, **SMALL)
+    made = prepared(tmp_path / "set", tmp_path / "list.json")
+    assert (made["dimensions"], made["unit"]) == (2, "mm")
+    assert "tumour in cm²" in capsys.readouterr().out
+
+
+def test_a_volume_without_patients_is_cut_into_blocks_with_a_gap_and_the_reason_is_said(sections, tmp_path, capsys):
+    made = prepared(sections, tmp_path / "list.json", folds=3)
+    datalist.check(made, sections)
+    place = {entry["slice"]: (entry["patient"], entry["fold"]) for entry in made["training"]}
+    assert sorted(place) == [0, 1, 2, 4, 5, 6, 7, 9, 10, 11]
+    assert [place[k] for k in (0, 4, 11)] == [(f"train block {n}", n - 1) for n in (1, 2, 3)]
+    assert not any(k + 1 in place and place[k] != place[k + 1] for k in place), "neighbours in two folds"
+    said = capsys.readouterr().out
+    assert "cut into 3 consecutive blocks: neighbouring slices are alike" in said
+    assert "left out, so that no two blocks touch (--gap 1): 3, 8." in made["notes"]
+    assert not any(name.endswith("/3.png") for name in made["hashes"])
+
+
+def test_the_test_is_a_block_of_its_own_at_the_end(sections, tmp_path):
+    made = prepared(sections, tmp_path / "list.json", folds=2, test=0.3, gap=2)
+    assert [entry["slice"] for entry in made["training"] if entry.get("split") == "test"] == [10, 11]
+    assert max(entry["slice"] for entry in made["training"] if "fold" in entry) == 7
+
+
+def test_enough_volumes_are_shared_out_whole(tmp_path):
+    for volume in "ab":
+        for k in range(3):
+            picture(tmp_path / f"set/{volume}/image/{k}.png")
+            picture(tmp_path / f"set/{volume}/label/{k}.png", label=True)
+    made = prepared(tmp_path / "set", tmp_path / "list.json")
+    assert {(entry["case"][0], entry["patient"]) for entry in made["training"]} == {("a", "a"), ("b", "b")}
+    assert len(made["training"]) == 6
+
+
+def test_the_same_section_in_two_blocks_is_refused(sections, tmp_path):
+    shutil.copy(sections / "train/image/0.png", sections / "train/image/11.png")
+    with pytest.raises(InputError, match="slices 0 and 11 hold the same pixels but lie in different folds"):
+        prepared(sections, tmp_path / "list.json", folds=3)
+
+
+def test_a_volume_that_is_too_short_for_its_blocks_is_known_before_a_file_is_read(sections, tmp_path):
+    (sections / "train/image/0.png").write_text("no picture")
+    with pytest.raises(InputError, match="12 labelled slices cannot be cut into 9 blocks"):
+        prepared(sections, tmp_path / "list.json", folds=9)
+
+
+def test_a_stack_is_listed_by_its_pages(tmp_path):
+    (tmp_path / "set").mkdir()
+    for kind in ("volume", "labels"):
+        arrays = RNG.integers(30, 200, (8, 20, 30)).astype(np.uint8)
+        pages.write(
+            tmp_path / f"set/train-{kind}.tif", *(255 * (arrays > 90).astype(np.uint8) if kind == "labels" else arrays)
+        )
+    made = prepared(tmp_path / "set", tmp_path / "list.json")
+    datalist.check(made, tmp_path / "set")
+    last = made["training"][-1]
+    assert (last["image"], last["label"], last["case"]) == (["train-volume.tif#7"], "train-labels.tif#7", "train_7")
+    assert set(made["hashes"]) == {"train-volume.tif", "train-labels.tif"}
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff", "jpg"])
+def test_any_folder_of_pictures_with_masks_is_read_by_patterns(tmp_path, ending):
+    for name in "abcd":
+        picture(tmp_path / f"set/images/{name}.{ending}")
+        picture(tmp_path / f"set/masks/{name}_mask.png", label=True)
+    patterns = {"channels": f"grey=images/{{case}}.{ending}", "label": "masks/{case}_mask.png", "labels": "cell=255"}
+    made = prepared(tmp_path / "set", tmp_path / "list.json", **patterns)
+    datalist.check(made, tmp_path / "set")
+    assert made["training"][0]["image"] == [f"images/a.{ending}"]
+    assert {entry["patient"] for entry in made["training"]} == set("abcd")
+    assert not any("slice" in entry for entry in made["training"])
+
+
+def test_volumes_and_slices_are_not_mixed(adults, tmp_path):
+    mixed = Path(shutil.copytree(adults, tmp_path / "mixed"))
+    for path in (mixed / "BraTS-GLI-00003-000").iterdir():
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, :, 16], image.affine), path)
+    with pytest.raises(InputError, match=r"00000-000 has 3 axes and a spacing, case BraTS-GLI-00003-000 has 2 axes"):
+        prepared(mixed, tmp_path / "list.json", allow_empty=True)
+
+
+@pytest.mark.parametrize("gap", [-1, 1.5, True])
+def test_a_gap_that_is_no_number_of_slices_is_refused(sections, tmp_path, gap):
+    with pytest.raises(InputError, match=r"--gap is .*: give a whole number of 0 or more"):
+        prepared(sections, tmp_path / "list.json", gap=gap)
+
+
+def test_a_picture_is_drawn_as_it_is_seen(tmp_path):
+    array = np.zeros((20, 30), np.uint8)
+    array[2, 3] = 200  # up and to the left
+    Image.fromarray(array).save(tmp_path / "a.png")
+    view = _view(Case("a", [tmp_path / "a.png"]))
+    contact = radiological(view["image"][0])
+    assert np.argwhere(contact > 100).tolist() == [[2, 3]]
+    assert view["spacing"] is None
+
+
+def test_real_slices_are_listed_by_patient_and_real_sections_by_block(shared_data, tmp_path):
+    lgg = prepared(shared_data("lgg"), tmp_path / "lgg.json", folds=5)
+    assert (len(lgg["training"]), lgg["label_scheme"], lgg["unit"]) == (233, "lgg", "pixel")
+    assert len({entry["patient"] for entry in lgg["training"]}) == 10
+    isbi = prepared(shared_data("isbi2012"), tmp_path / "isbi.json", folds=5)
+    assert (len(isbi["training"]), isbi["label_scheme"]) == (26, "isbi2012")
+    assert "--gap 1): 5, 11, 18, 24." in isbi["notes"][-1]
