@@ -1,4 +1,4 @@
-"""What does a folder of judged cases hold? `judged.json`, `cases.csv`, `patients.csv` and `lesions.csv` as tables."""
+"""What does a folder of judged cases hold? `judged.json`, `cases.csv` and the other tables that `score` writes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pandas as pd
 from scripts.case_scores import WHOLE_CASE
 from scripts.errors import InputError
 from scripts.lesions import BRATS_2023
-from scripts.metrics import BOUNDARY_METRICS, CASE_METRICS, METRICS
-from scripts.scoring import LESION_COLUMNS, read_cases
+from scripts.metrics import BINS, BOUNDARY_METRICS, CASE_METRICS, METRICS
+from scripts.scoring import LESION_COLUMNS, RELIABILITY_COLUMNS, read_cases
 
 MISSING = "no prediction"  # how the reason of a failed case begins where there was no file at all
 # What a case without a usable prediction counts as: the score of an empty one. Volumes and lesions are not known.
@@ -43,6 +43,8 @@ class Evaluation:
         units: metric to unit, for those that are in the table; "" for a share or a count.
         judged: what judged.json says; empty where there is none.
         lesions: one row a true lesion (`LESION_COLUMNS`); None where there is no lesions.csv.
+        reliability: one row a case, region and tenth of probability (`RELIABILITY_COLUMNS`); None where there is no
+            reliability.csv.
         volumes: where the cases are slices, the scores of all slices of a patient as one volume, the patient as case.
     """
 
@@ -54,6 +56,7 @@ class Evaluation:
     units: Mapping[str, str]
     judged: Mapping[str, Any]
     lesions: pd.DataFrame | None
+    reliability: pd.DataFrame | None = None
     volumes: Evaluation | None = None
 
     @property
@@ -85,7 +88,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
 
     Raises:
         InputError: there is no cases.csv, it holds no Dice, it lists a number twice or in two units, or judged.json or
-            lesions.csv is damaged.
+            another table is damaged.
     """
     folder = Path(folder)
     if not (folder / "cases.csv").is_file():
@@ -98,7 +101,8 @@ def read(folder: str | os.PathLike) -> Evaluation:
     return replace(
         whole,
         judged=_read_judged(folder / "judged.json"),
-        lesions=_read_lesions(folder / "lesions.csv"),
+        lesions=_read_table(folder / "lesions.csv", LESION_COLUMNS, {"volume": float, "detected": int, "dice": float}),
+        reliability=_read_reliability(folder / "reliability.csv"),
         volumes=_read_volumes(folder),
     )
 
@@ -198,18 +202,33 @@ def _read_judged(path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in parts or isinstance(value, dict)}
 
 
-def _read_lesions(path: Path) -> pd.DataFrame | None:
+def _read_reliability(path: Path) -> pd.DataFrame | None:
+    kinds = {"bin": float, "voxels": int, "confidence": float, "frequency": float}
+    frame = _read_table(path, RELIABILITY_COLUMNS, kinds)
+    if frame is None:
+        return None
+    filled, tenths = frame[frame["voxels"] != 0], frame["bin"] * BINS
+    shares = filled["confidence"].between(0, 1) & filled["frequency"].between(0, 1) & (filled["voxels"] > 0)
+    if not (shares.all() and np.isclose(tenths, tenths.round()).all() and tenths.between(-0.5, BINS - 0.5).all()):
+        raise InputError(f"{path} holds other than shares in the tenths 0.0 to 0.9: judge again, or delete it.")
+    if frame.duplicated(["case", "region", "bin"]).any():
+        raise InputError(f"{path} lists a tenth of a case and region twice: judge again, or delete it.")
+    return frame
+
+
+def _read_table(path: Path, columns: list[str], kinds: dict[str, type]) -> pd.DataFrame | None:
+    """A table with these columns, `kinds` the type of those that are no text; None where there is no file."""
     if not path.is_file():
         return None
     try:
         text = dict.fromkeys(("case", "patient", "region"), str)
-        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"dice": [""], "volume": [""]})
-        frame = frame.astype({"volume": np.float64, "detected": np.int64, "dice": np.float64})
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={name: [""] for name in kinds})
+        frame = frame.astype(kinds)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{path} cannot be read as a table of lesions ({error}): expected the columns {', '.join(LESION_COLUMNS)};"
-            " judge again, or delete it to report without it."
+            f"{path} cannot be read as a table ({error}): expected the columns {', '.join(columns)}; judge again, or"
+            " delete it to report without it."
         ) from error
-    if missing := [name for name in LESION_COLUMNS if name not in frame]:
+    if missing := [name for name in columns if name not in frame]:
         raise InputError(f"{path} has no column {', '.join(missing)}: judge again, or delete it to report without it.")
     return frame

@@ -53,6 +53,19 @@ def median_interval(values: Sequence[float], patients: Sequence[str]) -> Interva
     return found and tuple(_back(np.array(found), top).tolist())
 
 
+def ratio_interval(parts: Sequence[float], wholes: Sequence[float]) -> Interval:
+    """The 95 % interval of sum(parts) / sum(wholes), a pair a patient (percentile bootstrap); None where there is none.
+
+    Patients whose whole is 0 are left out.
+    """
+    parts, wholes = (np.asarray(values, float)[np.asarray(wholes) > 0] for values in (parts, wholes))
+    if len(wholes) < FEWEST or np.ptp(parts / wholes) == 0:
+        return None
+    drawn = np.random.default_rng(SEED).multinomial(len(wholes), np.full(len(wholes), 1 / len(wholes)), RESAMPLES)
+    low, high = np.quantile((drawn @ parts) / (drawn @ wholes), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def quantiles(values: Sequence[float], at: Sequence[float]) -> list[float]:
     """Quantiles; inf where one falls between the largest finite value and inf. NaN for no values."""
     if not len(values):

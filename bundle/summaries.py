@@ -16,6 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from bundle.evaluations import FAILED_VALUES, Evaluation
+from bundle.reliability import pool
 from bundle.statistics import (
     ENOUGH,
     RESAMPLES,
@@ -65,6 +66,7 @@ def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None =
         "regions": _regions(evaluation),
         "volumes": volumes and {"patients": int(volumes.scores["case"].nunique()), "regions": _regions(volumes)},
         "calibration": _calibration(evaluation),
+        "reliability": None if evaluation.reliability is None else pool(evaluation.reliability, evaluation.regions),
         "worst": list(ranking.head(WORST)["case"]),
         "typical": typical(ranking),
         "reference": compare(evaluation, reference) if reference else None,

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from bundle.evaluations import Evaluation
+from bundle.reporting.sentences import trust
 from bundle.reporting.svg import STYLE, Drawing, Ink, draw, new_figure
 from bundle.reporting.words import MINUS, amount, count, name, share, share3, sign, size
 from bundle.statistics import quantiles
@@ -183,6 +184,30 @@ def calibration(evaluation: Evaluation) -> Drawing:
 
 
 @rc_context(STYLE)
+def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
+    """The share that is found against the probability that was said, and faintly how many voxels that is about."""
+    bins = [one for one in curve["bins"] if one["voxels"]]
+    said, found = (np.array([one[key] for one in bins]) for key in ("confidence", "frequency"))
+    figure, axes = _figure(WIDTH)
+    _voxel_bars(axes, bins)
+    _halves(axes, 1.0, "more is found than said", "less is found than said", 0.04)
+    axes.plot(said, found, color=Ink.ACCENT)
+    for x, one in zip(said, bins, strict=True):
+        if one["frequency_interval"]:
+            axes.plot([x, x], one["frequency_interval"], color=Ink.ACCENT, linewidth=1)
+    axes.scatter(said, found, s=44, linewidths=0, color=Ink.ACCENT, gid="dots")
+    axes.set(xlabel="probability that it gives", ylabel="share that is found")
+    for axis in (axes.xaxis, axes.yaxis):
+        _from_0_to_1(axis)
+    titles = [
+        f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {share3(one['confidence'])}, {share3(one['frequency'])} are;"
+        f" {count(one['voxels'], 'voxel')} of {count(one['patients'], 'patient')}"
+        for one in bins
+    ]
+    return draw(figure, trust(region, curve), {"dots": titles})
+
+
+@rc_context(STYLE)
 def against(evaluation: Evaluation, reference: Evaluation, region: str) -> Drawing:
     """Dice here against Dice of the reference, case by case."""
     own = evaluation.of(region).merge(reference.of(region), on="case", suffixes=("", "_other"))
@@ -265,12 +290,36 @@ def _few_ticks(axes: Axes) -> None:
         axis.set_major_locator(MaxNLocator(5))
 
 
-def _halves(axes: Axes, top: float, above: str, below: str) -> None:
+def _voxel_bars(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
+    """The number of voxels of each tenth behind the curve, on a logarithmic scale of their own at the foot."""
+    behind = axes.twinx()
+    axes.set_zorder(behind.get_zorder() + 1)
+    most = max(one["voxels"] for one in bins)
+    lowest = 0.5  # so that one voxel can be seen
+    behind.bar(
+        [one["bin"] + 0.05 for one in bins],
+        [one["voxels"] - lowest for one in bins],
+        width=0.094,
+        bottom=lowest,
+        color=Ink.GRID,
+        alpha=0.6,
+    )
+    behind.set_yscale("log")
+    behind.set_ylim(lowest, lowest * (most / lowest) ** 3)  # the highest bar ends at a third of the height
+    behind.yaxis.set_minor_locator(NullLocator())
+    ticks = [(1, "1"), (10**3, "1k"), (10**6, "1M"), (10**9, "1G")]
+    ticks = [(tick, text) for tick, text in ticks if tick <= most]
+    behind.set_yticks([tick for tick, _ in ticks], [text for _, text in ticks], fontsize=SMALL, color=Ink.SOFT)
+    behind.set_ylabel("voxels (bars)", fontsize=SMALL, color=Ink.SOFT, loc="bottom")
+    behind.tick_params(length=0)
+
+
+def _halves(axes: Axes, top: float, above: str, below: str, height: float = 0.12) -> None:
     """A diagonal from 0 to `top`, and what it means to lie above and below it."""
     axes.plot([0, top], [0, top], color=Ink.GRID)
     remark = {"transform": axes.transAxes, "fontsize": SMALL, "color": Ink.SOFT}
     axes.text(0.04, 0.97, above, va="top", **remark)
-    axes.text(0.98, 0.12, below, ha="right", **remark)
+    axes.text(0.98, height, below, ha="right", **remark)
     axes.set(xlim=(-0.03 * top, top), ylim=(-0.03 * top, top))
 
 

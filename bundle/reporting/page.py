@@ -93,6 +93,7 @@ def render(
             if metric not in METRICS
         ],
         calibration=figures.calibration(evaluation) if summary["calibration"] else None,
+        reliability=[figures.reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()],
         against=[figures.against(evaluation, reference, region) for region in compared] if reference else [],
         worst=worst,
         typical=typical,

@@ -84,6 +84,23 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def trust(region: str, curve: Mapping[str, Any]) -> str:
+    """What a reliability curve shows: the tenth of probability in which it is furthest off."""
+    begin = f"{region}, {count(curve['patients'], 'patient')}"
+    if curve["furthest"] is None:
+        return f"{begin}: too few voxels in any tenth to tell."
+    one = next(one for one in curve["bins"] if one["bin"] == curve["furthest"])
+    said, found = share(one["confidence"]), share(one["frequency"])
+    if said == found:
+        return f"{begin}: what it says comes true, to a hundredth in every tenth."
+    low, high = one["frequency_interval"] or (1, 0)
+    sure = (one["confidence"] > one["frequency"]) == (one["bin"] >= 0.5)
+    verdict = (
+        "which may be chance" if low <= one["confidence"] <= high else "over-confident" if sure else "under-confident"
+    )
+    return f"{begin}: furthest off where it says {said}: {found} are {region}, {verdict}."
+
+
 def limits(summary: Mapping[str, Any]) -> list[str]:
     """What these numbers cannot say."""
     return list(_limits(summary))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.metrics import METRICS
-from scripts.scoring import COLUMNS
+from scripts.scoring import COLUMNS, RELIABILITY_COLUMNS
 
 INF = float("inf")
 
@@ -64,3 +64,9 @@ def cohort(dices: list[float], region: str = "WT", truths: list[float] | None = 
         for k, (dice, truth) in enumerate(zip(dices, truths, strict=True))
         for row in rows_of(f"c{k:02d}", region, dice, truth)
     ]
+
+
+def tenths(folder: Path, rows: list) -> Path:
+    """Write reliability.csv beside cases.csv, from (case, patient, region, bin, voxels, confidence, frequency)."""
+    pd.DataFrame(rows, columns=RELIABILITY_COLUMNS).to_csv(folder / "reliability.csv", index=False)
+    return folder

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from made_scores import INF, cohort, failed, rows_of, write
+from made_scores import INF, cohort, failed, rows_of, tenths, write
 
 from bundle.evaluations import read
 from scripts.errors import InputError
@@ -127,6 +127,31 @@ def test_a_damaged_table_of_lesions_is_refused(tmp_path, text):
     folder = write(tmp_path, cohort([0.8]))
     (folder / "lesions.csv").write_text(text)
     with pytest.raises(InputError, match=r"lesions\.csv"):
+        read(folder)
+
+
+def test_the_reliability_curve_is_read_where_it_is_with_empty_tenths_empty(tmp_path):
+    folder = write(tmp_path, cohort([0.8]))
+    assert read(folder).reliability is None
+    table = read(tenths(folder, [["007", "007", "WT", 0.3, 0, None, None], ["007", "007", "WT", 0.9, 5, 0.95, 0.8]]))
+    assert list(table.reliability["case"]) == ["007", "007"]
+    assert list(table.reliability["frequency"].isna()) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (["a", "a", "WT", 0.9, 5, 95, 0.8], "other than shares"),
+        (["a", "a", "WT", 0.25, 5, 0.25, 0.8], "other than shares"),
+        (["a", "a", "WT", 1.0, 5, 1.0, 0.8], "other than shares"),
+        (["a", "a", "WT", 0.9, 5, 0.95, None], "other than shares"),
+        (["a", "a", "WT", 0.1, 5, 0.15, 0.8], "twice"),
+        (["a", "a", "WT", "x", 5, 0.15, 0.8], "cannot be read"),
+    ],
+)
+def test_a_damaged_reliability_curve_is_refused(tmp_path, row, said):
+    folder = tenths(write(tmp_path, cohort([0.8])), [["a", "a", "WT", 0.1, 5, 0.15, 0.8], row])
+    with pytest.raises(InputError, match=said):
         read(folder)
 
 

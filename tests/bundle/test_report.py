@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_scores import cohort as scores_of
-from made_scores import failed, rows_of, write
+from made_scores import failed, rows_of, tenths, write
 from rich.console import Console
 
 from bundle.__main__ import main
@@ -284,6 +284,30 @@ def test_a_comparison_stands_on_the_page(tmp_path):
     assert "10 cases of 10 patients are in both." in page.text
     assert "of 10 cases, 10 have a higher Dice here and 0 a lower one" in page.text
     assert "+0.050" in page.text
+
+
+def test_the_reliability_curve_stands_on_the_page_and_is_said_in_words(tmp_path):
+    folder = write(tmp_path, scores_of(TEN, "WT"))
+    cases = [f"c{k:02d}" for k in range(10)]
+    tenths(folder, [[c, c, "WT", *own] for c in cases for own in ((0.0, 900, 0.01, 0.01), (0.8, 100, 0.8, 0.65))])
+    report(str(folder))
+    page = Page(folder / "report.html")
+    said = "WT, 10 patients: furthest off where it says 0.80: 0.65 are WT, over-confident."
+    assert said in page.text
+    assert said in [svg["aria-label"] for svg in page.all("svg")]
+    assert "0.8 to 0.9: says 0.800, 0.650 are; 1000 voxels of 10 patients" in page.text  # what a pointer shows
+    assert "WT 10 0.015 0.015 0.000 0.800 0.650" in page.text
+    assert "#calibration" in [anchor["href"] for anchor in page.all("a")]
+    assert len(page.all("caption")) == len(page.all("table"))
+    summary = json.loads((folder / "summary.json").read_text())
+    jsonschema.validate(summary, json.loads(SCHEMA.read_text()))
+    assert summary["reliability"]["WT"]["bins"][8]["voxels"] == 1000
+    assert summary["reliability"]["WT"]["over"] == pytest.approx(0.015)
+
+
+def test_without_probabilities_the_page_does_not_speak_of_them(plain):
+    assert "#calibration" not in [anchor["href"] for anchor in plain.all("a")]
+    assert "over-confident" not in plain.text
 
 
 def test_two_hundred_cases_stay_small(tmp_path):
