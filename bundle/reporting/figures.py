@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from bundle.evaluations import Evaluation
+from bundle.reliability import TELLING
 from bundle.reporting.sentences import trust
 from bundle.reporting.svg import STYLE, Drawing, Ink, draw, new_figure
 from bundle.reporting.words import MINUS, amount, count, name, share, share3, sign, size
@@ -195,16 +197,19 @@ def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
     for x, one in zip(said, bins, strict=True):
         if one["frequency_interval"]:
             axes.plot([x, x], one["frequency_interval"], color=Ink.ACCENT, linewidth=1)
-    axes.scatter(said, found, s=44, linewidths=0, color=Ink.ACCENT, gid="dots")
+    telling = np.array([one["voxels"] >= TELLING for one in bins])
+    for gid, these, colour in (("telling", telling, Ink.ACCENT), ("few", ~telling, Ink.SOFT)):
+        axes.scatter(said[these], found[these], s=44, linewidths=0, color=colour, gid=gid)
     axes.set(xlabel="probability that it gives", ylabel="share that is found")
     for axis in (axes.xaxis, axes.yaxis):
         _from_0_to_1(axis)
-    titles = [
+    lines = [
         f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {share3(one['confidence'])}, {share3(one['frequency'])} are;"
         f" {count(one['voxels'], 'voxel')} of {count(one['patients'], 'patient')}"
         for one in bins
     ]
-    return draw(figure, trust(region, curve), {"dots": titles})
+    titles = {gid: list(compress(lines, these)) for gid, these in (("telling", telling), ("few", ~telling))}
+    return draw(figure, trust(region, curve), titles)
 
 
 @rc_context(STYLE)

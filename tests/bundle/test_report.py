@@ -289,20 +289,22 @@ def test_a_comparison_stands_on_the_page(tmp_path):
 def test_the_reliability_curve_stands_on_the_page_and_is_said_in_words(tmp_path):
     folder = write(tmp_path, scores_of(TEN, "WT"))
     cases = [f"c{k:02d}" for k in range(10)]
-    tenths(folder, [[c, c, "WT", *own] for c in cases for own in ((0.0, 900, 0.01, 0.01), (0.8, 100, 0.8, 0.65))])
+    rows = [[c, c, "WT", *own] for c in cases for own in ((0.0, 900, 0.01, 0.01), (0.8, 100, 0.8, 0.65))]
+    tenths(folder, [*rows, ["c00", "c00", "WT", 0.5, 9, 0.55, 1.0]])  # the last are too few to say anything
     report(str(folder))
     page = Page(folder / "report.html")
     said = "WT, 10 patients: furthest off where it says 0.80: 0.65 are WT, over-confident."
     assert said in page.text
     assert said in [svg["aria-label"] for svg in page.all("svg")]
     assert "0.8 to 0.9: says 0.800, 0.650 are; 1000 voxels of 10 patients" in page.text  # what a pointer shows
-    assert "WT 10 0.015 0.015 0.000 0.800 0.650" in page.text
+    assert "0.5 to 0.6: says 0.550, 1.000 are; 9 voxels of 1 patient" in page.text
+    assert "WT 10 0.015 0.015 <0.001 0.800 0.650" in page.text
     assert "#calibration" in [anchor["href"] for anchor in page.all("a")]
     assert len(page.all("caption")) == len(page.all("table"))
     summary = json.loads((folder / "summary.json").read_text())
     jsonschema.validate(summary, json.loads(SCHEMA.read_text()))
     assert summary["reliability"]["WT"]["bins"][8]["voxels"] == 1000
-    assert summary["reliability"]["WT"]["over"] == pytest.approx(0.015)
+    assert summary["reliability"]["WT"]["over"] == pytest.approx(0.015, abs=1e-4)
 
 
 def test_without_probabilities_the_page_does_not_speak_of_them(plain):
