@@ -29,10 +29,10 @@ def is_picture(name: str | os.PathLike) -> bool:
     return file_of(name).name.lower().endswith(PICTURES)
 
 
-def split(name: str | os.PathLike) -> tuple[Path, int]:
-    """The file and the page that a name means."""
+def split(name: str | os.PathLike) -> tuple[Path, int | None]:
+    """The file and the page that a name means; None where it names no page."""
     match = PAGE.fullmatch(os.fspath(name))
-    return (Path(match[1]), int(match[2])) if match else (Path(name), 0)
+    return (Path(match[1]), int(match[2])) if match else (Path(name), None)
 
 
 def file_of(name: str | os.PathLike) -> Path:
@@ -69,15 +69,18 @@ def open_page(name: str | os.PathLike) -> Image.Image:
     """The page, decoded to its last pixel and without transparency.
 
     Raises:
-        InputError: the file is missing, cut short, damaged or not the kind its ending says; it has no such page, or its
-            numbers are no intensities or would be changed by reading.
+        InputError: the file is missing, cut short, damaged or not the kind its ending says; it has no such page, or
+            several where none is named; or its numbers are no intensities or would be changed by reading.
     """
     file, number = split(name)
     try:
         with Image.open(file) as picture:
-            if number >= getattr(picture, "n_frames", 1):
-                raise InputError(f"{file} has {getattr(picture, 'n_frames', 1)} pages, so there is no page {number}.")
-            picture.seek(number)
+            several = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+            if number is None and several > 1:
+                raise InputError(f"{file} has {several} pages where one is expected: name it, as {file.name}#0.")
+            if number is not None and number >= several:
+                raise InputError(f"{file} has {several} pages, so there is no page {number}.")
+            picture.seek(number or 0)
             _require_intensities(picture, file)
             picture.load()
             return picture.convert(picture.mode[:-1]) if picture.mode in ("LA", "RGBA") else picture.copy()

@@ -43,7 +43,7 @@ def test_a_page_is_named_by_its_file_and_its_number(tmp_path):
 
 
 def test_a_hash_sign_in_other_names_is_part_of_the_name(tmp_path):
-    assert split("a#5.png") == (file_of("a#5.png"), 0)
+    assert split("a#5.png") == (file_of("a#5.png"), None)
     assert str(file_of("case#5")) == "case#5"
     assert not is_picture("scan.nii.gz")
 
@@ -77,6 +77,11 @@ def test_each_page_of_a_tiff_is_a_picture(tmp_path):
     np.testing.assert_array_equal(read(f"{name}#1").T, GREY + 1)
     with pytest.raises(InputError, match=r"a\.tif has 2 pages, so there is no page 2"):
         read(f"{name}#2")
+
+
+def test_the_first_of_several_pages_is_not_taken_for_the_picture(tmp_path):
+    with pytest.raises(InputError, match=r"a\.tif has 2 pages where one is expected: name it, as a\.tif#0"):
+        read(stack(tmp_path / "a.tif", GREY, GREY + 1))
 
 
 def test_what_cannot_be_opened_has_one_page_so_that_its_reader_can_say_why(tmp_path):
