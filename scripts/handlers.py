@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class StepProgress(ProgressBar):
 
     def attach(self, engine: Engine) -> None:  # type: ignore[override]
         """Follow the engine's iterations."""
-        loss = (lambda output: {"loss": output["loss"].item()}) if self.show_loss else None
+        loss = (lambda output: {"loss": output[0]["loss"]}) if self.show_loss else None
         super().attach(engine, output_transform=loss)
 
 
@@ -165,15 +166,13 @@ class EpochLog:
         best_epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self.validator, self.optimizer, self.budget, self.best_epoch = validator, optimizer, budget, best_epoch
-        self.losses: list[torch.Tensor] = []
+        self.losses: list[float] = []
         self.began = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Attach it after the validation."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
-        engine.add_event_handler(
-            Events.ITERATION_COMPLETED, lambda e: self.losses.append(e.state.output["loss"].detach())
-        )
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(e.state.output[0]["loss"]))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
 
     def _begin(self) -> None:
@@ -182,7 +181,7 @@ class EpochLog:
 
     def _tell(self, engine: Engine) -> None:
         parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
-        parts.append(f"loss {torch.stack(self.losses).mean():.4f}  rate {self.optimizer.param_groups[0]['lr']:.1e}")
+        parts.append(f"loss {fmean(self.losses):.4f}  rate {self.optimizer.param_groups[0]['lr']:.1e}")
         if self.validator.state.metrics and self.validator.state.epoch == engine.state.epoch:
             scores = [
                 f"{k.removeprefix('dice_')} {v:.3f}" for k, v in self.validator.state.metrics.items() if "dice_" in k

@@ -101,14 +101,24 @@ def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
 
 
 def not_yet_done(
-    cases: Sequence[Mapping[str, Any]], output_dir: str | os.PathLike, resume: bool
+    cases: Sequence[Mapping[str, Any]],
+    output_dir: str | os.PathLike,
+    resume: bool,
+    checkpoint: str | os.PathLike | None = None,
 ) -> list[dict[str, Any]]:
     """The cases whose mask is not in `output_dir` yet.
+
+    Args:
+        cases: entries with `case` and `image`.
+        output_dir: the folder of masks.
+        resume: leave out what is done.
+        checkpoint: the weights; a mask older than they are is another network's and made anew.
 
     Raises:
         InputError: masks are there and `resume` is off.
     """
-    left = [dict(case) for case in cases if not _is_done(output_dir, case)]
+    made = Path(checkpoint).stat().st_mtime if checkpoint and Path(checkpoint).is_file() else 0.0
+    left = [dict(case) for case in cases if not _is_done(output_dir, case, made if resume else 0.0)]
     done = len(cases) - len(left)
     if done and not resume:
         raise InputError(
@@ -133,13 +143,13 @@ def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[st
 def stack_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path | None:
     """Where the masks of all pages of a TIFF are written, None for the mask of what is no page of several."""
     name = image if isinstance(image, str) else image[0]
-    file, page = pages.split(name)
-    return None if str(file) == name else mask_path(output_dir, case.removesuffix(f"_{page}"), name)
+    page = pages.split(name)[1]
+    return None if page is None else mask_path(output_dir, case.removesuffix(f"_{page}"), name)
 
 
-def _is_done(output_dir: str | os.PathLike, case: Mapping[str, Any]) -> bool:
-    stack = stack_path(output_dir, case["case"], case["image"])
-    return mask_path(output_dir, case["case"], case["image"]).exists() or (stack is not None and stack.exists())
+def _is_done(output_dir: str | os.PathLike, case: Mapping[str, Any], since: float) -> bool:
+    masks = mask_path(output_dir, case["case"], case["image"]), stack_path(output_dir, case["case"], case["image"])
+    return any(mask is not None and mask.exists() and mask.stat().st_mtime >= since for mask in masks)
 
 
 class MaskSaver:

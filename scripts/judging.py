@@ -69,8 +69,7 @@ def judge_run(
 
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:
     """What each patient had been used for (`set_aside`, `chose`, `taught`); empty if the run's record is not there."""
-    record = Path(checkpoint).parent / "environment.json"
-    used = json.loads(record.read_text(encoding="utf-8")).get("patients") if record.is_file() else None
+    used = _record(checkpoint)
     if used is None:
         return {}
     roles: dict[str, list[str]] = {role: [] for role in ROLES}
@@ -78,3 +77,14 @@ def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dic
         role = next((role for role in ("taught", "chose") if patient in used[role]), "set_aside")
         roles[role].append(patient)
     return roles
+
+
+def patients_seen(checkpoint: str | os.PathLike | None) -> list[str]:
+    """The patients that taught or chose a checkpoint, as far as the record beside it tells; none without one."""
+    used = _record(checkpoint) if checkpoint is not None else None
+    return sorted({*used["taught"], *used["chose"]}) if used else []
+
+
+def _record(checkpoint: str | os.PathLike) -> dict[str, list[str]] | None:
+    record = Path(checkpoint).parent / "environment.json"
+    return json.loads(record.read_text(encoding="utf-8")).get("patients") if record.is_file() else None

@@ -28,7 +28,7 @@ from torch import distributed
 
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
-from scripts.workflow import running_config
+from scripts.workflow import TRACKING, running_config
 
 MAY_DIFFER = (  # between a run and its resumption
     "resume",
@@ -42,6 +42,7 @@ MAY_DIFFER = (  # between a run and its resumption
     "dataset_dir",
     "bundle_root",
     "init_from",
+    *TRACKING,
 )
 
 

@@ -31,7 +31,8 @@ TOLD = (
     "fold",
 )
 # the Model Zoo's names, and what `--tracking mlflow` brings along
-GIVEN = ("_meta_", "handlers", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
+TRACKING = ("output_dir", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
+GIVEN = ("_meta_", "handlers", *TRACKING)
 REFERENCE = re.compile(r"@(\w+)")
 
 

@@ -112,3 +112,10 @@ def test_mirror_averaging_and_probabilities_are_knobs(train, cohort, tmp_path):
     assert plain.shape == (32, 32, 32, 3)
     assert 0 <= plain.min() <= plain.max() <= 1
     assert np.abs(plain - mirrored).max() > 1e-4
+
+
+def test_patients_that_older_weights_had_seen_count_as_taught(train):
+    first = train("first")  # every patient taught it or chose it
+    second = train("second", init_from=str(first / "model.pt"))
+    before, after = (json.loads((run / "environment.json").read_text())["patients"] for run in (first, second))
+    assert after["taught"] == sorted(before["taught"] + before["chose"])

@@ -52,7 +52,6 @@ def trainer(values: list[float], handlers: list, network=None, lr: float = 1.0, 
         optimizer=torch.optim.SGD(network.parameters(), lr=lr),
         loss_function=lambda pred, _: -pred,
         train_handlers=handlers,
-        decollate=False,
         **others,
     )
 
@@ -230,7 +229,7 @@ def test_tensorboard_makes_its_folder_with_the_first_value_only(tmp_path):
 def logged(caplog, validated: list[int], budget: Budget | None = None, best: int = 0) -> list[str]:
     """The lines of a run of two epochs whose losses are 1 and 3, and 5 and 5."""
     losses = iter([1.0, 3.0, 5.0, 5.0])
-    engine = Engine(lambda *_: {"loss": torch.tensor(next(losses))})
+    engine = Engine(lambda *_: [{"loss": next(losses)}])
     validator = Engine(lambda *_: None)
     budget = budget or Budget(max_epochs=2, steps_per_epoch=2)
     budget.attach(engine)

@@ -1,6 +1,7 @@
 """Does a scan of any kind become a mask on its own grid, and is nothing overwritten, skipped or half-written?"""
 
 import json
+import os
 import shutil
 
 import nibabel as nib
@@ -487,3 +488,15 @@ def test_what_is_found_in_a_picture_comes_back_pixel_for_pixel_with_the_values_o
     assert np.array_equal(pages.read(tmp_path / "masks" / f"X{ending}"), 255 * label)
     probabilities = nib.load(tmp_path / "masks" / "probabilities" / "X.nii.gz")
     assert np.array_equal(np.asarray(probabilities.dataobj)[..., 0] > 0.5, label)
+
+
+def test_a_mask_older_than_the_weights_is_of_another_network_and_made_anew(tmp_path):
+    mask, weights = mask_path(tmp_path, "a", "a.nii.gz"), tmp_path / "model.pt"
+    for place, path in enumerate((mask, weights)):
+        path.touch()
+        os.utime(path, (1000 + place, 1000 + place))
+    waiting = [{"case": "a", "image": "a.nii.gz"}]
+    assert not_yet_done(waiting, tmp_path, resume=True) == []
+    assert not_yet_done(waiting, tmp_path, resume=True, checkpoint=weights) == waiting
+    with pytest.raises(InputError, match="already holds masks of 1 of 1"):
+        not_yet_done(waiting, tmp_path, resume=False, checkpoint=weights)
