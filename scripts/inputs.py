@@ -195,6 +195,7 @@ def _distinct(cases: Sequence[CaseFiles]) -> Sequence[CaseFiles]:
         lambda c: f"{c.volume or c.patient}_{c.case}".replace("/", "_"),
     )
     for form in forms:
-        if max(Counter(map(form, cases)).values(), default=1) == 1:
+        names = Counter(map(form, cases))
+        if max(names.values(), default=1) == 1:
             return [replace(case, case=form(case)) for case in cases]
-    return cases
+    raise InputError(f"two cases would both be called {names.most_common(1)[0][0]}: rename the folder of one of them.")

@@ -155,6 +155,12 @@ def test_slices_of_the_same_number_in_two_volumes_are_two_cases(tmp_path):
     assert [case.case for case in find_cases(tmp_path, SECTIONS)] == ["a_1", "b_1", "c_a_1"]
 
 
+def test_slices_that_no_name_tells_apart_are_refused(tmp_path):
+    make(tmp_path, "a/b/image/1.png", "a_b/image/1.png", "c/b/image/1.png")
+    with pytest.raises(InputError, match="two cases would both be called a_b_1: rename the folder"):
+        find_cases(tmp_path, SECTIONS)
+
+
 def test_slices_of_the_same_number_in_two_patients_are_two_cases(tmp_path):
     make(tmp_path, "x/1.png", "y/1.png")
     found = find_cases(tmp_path, {"EM": ["{patient}/{slice}.png"]})
