@@ -375,7 +375,14 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on_where_it_stopped(tmp_path
     listed.write_text(json.dumps(cohort.datalist))
     command = [sys.executable, "-m", "bundle", "score", str(cohort.predictions), "--datalist", str(listed)]
     command += ["--dataset_dir", str(cohort.root), "--out", str(cohort.out), "--workers", "2"]
-    started = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     kept = cohort.out / ".scoring"
     deadline = time.monotonic() + 60
     while not list(kept.glob("case*.json")) and time.monotonic() < deadline:
