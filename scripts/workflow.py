@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -115,6 +116,24 @@ def check_device(device: str | torch.device) -> None:
             f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: take --device cpu, or"
             " install a CUDA build of torch."
         )
+
+
+def check_patch(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> None:
+    """A patch can be halved as often as the network halves it; networks other than DynUNet are not looked at.
+
+    Raises:
+        InputError: names the axis and the sizes nearby.
+    """
+    if running_config()["network_def"].get("_target_") != "DynUNet":
+        return
+    for axis, size in enumerate(patch_size):
+        product = math.prod(stride if isinstance(stride, int) else stride[axis] for stride in strides)
+        if size % product:
+            fitting = max(1, size // product) * product
+            raise InputError(
+                f"patch_size is {list(patch_size)}, but the network's levels halve axis {axis} to a {product}th: take a"
+                f" multiple of {product}, such as {fitting} or {fitting + product}, or fewer filters."
+            )
 
 
 def default_device() -> str:
