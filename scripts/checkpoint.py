@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from ignite.engine import Engine, Events
 from monai.networks.utils import copy_model_state
 from torch import nn
@@ -130,6 +131,12 @@ def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
             " knobs.yaml over the workflow, --config_file \"['configs/inference.yaml','runs/X/knobs.yaml']\"."
         ) from error
     return network
+
+
+def smallest_components(path: str | os.PathLike) -> dict[str, float]:
+    """What the run of a checkpoint chose on its validation cases: region to ml, from the knobs.yaml beside it."""
+    knobs = Path(path).parent / "knobs.yaml"
+    return yaml.safe_load(knobs.read_text(encoding="utf-8")).get("min_component_ml", {}) if knobs.is_file() else {}
 
 
 def start_from(network: nn.Module, path: str | os.PathLike | None) -> nn.Module:

@@ -119,3 +119,16 @@ def test_patients_that_older_weights_had_seen_count_as_taught(train):
     second = train("second", init_from=str(first / "model.pt"))
     before, after = (json.loads((run / "environment.json").read_text())["patients"] for run in (first, second))
     assert after["taught"] == sorted(before["taught"] + before["chose"])
+
+
+@pytest.mark.parametrize("knob", ["run_dir", "checkpoint"])
+def test_the_components_that_a_run_chose_are_removed_also_without_laying_its_knobs_over(train, read_config, knob):
+    folder = train()
+    knobs = yaml.safe_load((folder / "knobs.yaml").read_text())
+    knobs["min_component_ml"] = {"WT": 0.2, "TC": 0.1, "ET": 0.0}
+    (folder / "knobs.yaml").write_text(yaml.safe_dump(knobs))
+    given = {knob: str(folder if knob == "run_dir" else folder / "model.pt")}
+    workflows = ["evaluate", "inference"] if knob == "checkpoint" else ["evaluate"]
+    for workflow in workflows:
+        parser = read_config(f"configs/{workflow}.yaml", "configs/tasks/phantom.yaml", **given)
+        assert parser.get_parsed_content("min_component_ml") == knobs["min_component_ml"]
