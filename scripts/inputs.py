@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -87,32 +87,9 @@ def find_cases(
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give the folder that holds the patients' scans.")
-    roles = [(name, [pattern_to_regex(p) for p in patterns]) for name, patterns in channel_files.items()]
-    label = [pattern_to_regex(p) for p in label_files]
     base = root.resolve().parent  # so that the folder of one case matches `{case}/...` too
-    cases: dict[tuple, CaseFiles] = {}
-    for path in _files(root.resolve()):
-        relative = path.relative_to(base).as_posix()
-        drawn = _match(relative, label)
-        for role, patterns in roles:
-            match = _match(relative, patterns)
-            # masks/X.png fits `{case}.png` too: a file is what leaves the shorter name
-            if match is None or (drawn and len(drawn.case) <= len(match.case)):
-                continue
-            found = cases.setdefault(_key(match), match)
-            if role in found.images:
-                raise InputError(
-                    f"case {match.case} has two files for channel {role}: {found.images[role]} and {path}; keep one of"
-                    f" them."
-                )
-            found.images[role] = path
-            drawn = None
-        if drawn:
-            found = cases.setdefault(_key(drawn), drawn)
-            if found.label is not None:
-                raise InputError(f"case {drawn.case} has two labels: {found.label} and {path}; keep one of them.")
-            found.label = path
-    single = [page for found in cases.values() for page in _pages(found)]
+    cases = _gather(_files(root.resolve()), base, channel_files, label_files)
+    single = [page for found in cases for page in _pages(found)]
     return sorted(_distinct(single), key=lambda c: (c.patient or c.volume or c.case, c.slice or 0, c.case))
 
 
@@ -133,9 +110,87 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
     return [str(case.images[channel]) for channel in channels]
 
 
+def case_of(
+    path: str | os.PathLike, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]
+) -> str | list[str] | None:
+    """The image of the one case in a folder, or of the case of which a file is one channel: as in a data list's entry.
+
+    Only that folder is looked at. A file is known by the last part of a pattern too (`{case}_t1.nii*` of
+    `{case}/{case}_t1.nii*`), so that cases may lie side by side in one folder.
+
+    Args:
+        path: the folder or file.
+        channels: in the order of the network.
+        channel_files: for each channel its patterns, tried in order.
+
+    Returns:
+        see `image_entry`; None if the path is a file and no pattern knows it.
+
+    Raises:
+        InputError: a channel is missing, or the folder holds no case or several.
+    """
+    path = Path(path).absolute()
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    found = [case for case in _gather(files, folder.parent, by_name_too(channel_files)) if case.images]
+    if not path.is_dir():
+        found = [case for case in found if path in case.images.values()]
+        if not found:
+            return None
+    if len(found) != 1:
+        names = ", ".join(case.case for case in found) or "none"
+        wanted = ", ".join(pattern for several in channel_files.values() for pattern in several)
+        raise InputError(f"{path} must hold the files of one case ({wanted}), but holds {len(found)}: {names[:200]}.")
+    return image_entry(require_channels(found[0], channels, channel_files))
+
+
+def channels_of(path: str | os.PathLike, channel_files: Mapping[str, Sequence[str]]) -> list[str]:
+    """The channels whose patterns know this file by its name."""
+    posix = pages.file_of(path).as_posix()
+    known = by_name_too(channel_files)
+    return [name for name, patterns in known.items() if _match(posix, [pattern_to_regex(p) for p in patterns])]
+
+
+def by_name_too(channel_files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Each channel's patterns, and their last parts if these tell the case."""
+    last = {name: [pattern.rpartition("/")[2] for pattern in patterns] for name, patterns in channel_files.items()}
+    return {name: [*channel_files[name], *(part for part in last[name] if "{case}" in part)] for name in channel_files}
+
+
 def image_entry(images: Sequence[str]) -> str | list[str]:
     """The `image` of a data list's entry: a file a channel, or the one file that holds all of several channels."""
     return images[0] if len(images) > 1 and len(set(images)) == 1 else list(images)
+
+
+def _gather(
+    files: Iterable[Path], base: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+) -> list[CaseFiles]:
+    """The cases of these files, whose paths below `base` are looked at."""
+    roles = [(name, [pattern_to_regex(p) for p in patterns]) for name, patterns in channel_files.items()]
+    label = [pattern_to_regex(p) for p in label_files]
+    cases: dict[tuple, CaseFiles] = {}
+    for path in files:
+        relative = path.relative_to(base).as_posix()
+        drawn = _match(relative, label)
+        for role, patterns in roles:
+            match = _match(relative, patterns)
+            # masks/X.png fits `{case}.png` too: a file is what leaves the shorter name
+            if match is None or (drawn and len(drawn.case) <= len(match.case)):
+                continue
+            found = cases.setdefault(_key(match), match)
+            if role in found.images:
+                raise InputError(
+                    f"case {match.case} has two files for channel {role}: {found.images[role]} and {path}; keep one of"
+                    f" them."
+                )
+            found.images[role] = path
+            drawn = None
+        if drawn:
+            found = cases.setdefault(_key(drawn), drawn)
+            if found.label is not None:
+                raise InputError(f"case {drawn.case} has two labels: {found.label} and {path}; keep one of them.")
+            found.label = path
+    return list(cases.values())
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""How do files become one tensor a case? One file a channel, or one that holds all channels; volumes and pictures."""
+"""How do files become one tensor a case? A file a channel or one of them all, named or found; volumes and pictures."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from scripts import pages
 from scripts.errors import InputError
+from scripts.inputs import case_of, channels_of
 
 AFFINE_TOLERANCE = 1e-3  # mm; scanners and converters round the header to about this
 
@@ -40,7 +41,9 @@ class PageReader(PILReader):
 class LoadImageChannelsd(MapTransform):
     """Load each key as a float32 `MetaTensor` [C, ...] with the affine of its first file; a picture's is the identity.
 
-    The colours of a picture are channels. One that is grey in colours counts as one channel where one is expected.
+    An image is a list of files, one a channel; a file of all channels; a folder with the files of one case; or the
+    file of one channel, beside which the others lie. The colours of a picture are channels. One that is grey in
+    colours counts as one channel where one is expected.
     The name contains "LoadImage" because deployment tools leave out the transforms that load by that name.
 
     Args:
@@ -49,17 +52,26 @@ class LoadImageChannelsd(MapTransform):
             channels of a single file. Every other key is loaded as one channel.
         image_key: the key that has several channels.
         axes: how many the network sees, 2 or 3; None: any.
+        channel_files: for each channel its file patterns (`scripts.inputs`), by which files are found, and a list is
+            refused whose names tell another order; None: neither.
 
     Raises:
-        InputError: a file is missing, damaged, not finite, has other axes, or does not lie on the grid of the others.
+        InputError: a file is missing, damaged, not finite, has other axes, does not lie on the grid of the others, or
+            is named like another channel.
     """
 
     def __init__(
-        self, keys: KeysCollection, channels: Sequence[str], image_key: str = "image", axes: int | None = None
+        self,
+        keys: KeysCollection,
+        channels: Sequence[str],
+        image_key: str = "image",
+        axes: int | None = None,
+        channel_files: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(keys)
         self.axes = axes
         self.channels = list(channels)
+        self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
         self.image_key = image_key
         self.load = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)
         self.pictures = PageReader()
@@ -68,14 +80,37 @@ class LoadImageChannelsd(MapTransform):
         """Replace the file names of each key by the tensor."""
         loaded = dict(data)
         for key in self.key_iterator(loaded):
-            files = loaded[key] if isinstance(loaded[key], list | tuple) else [loaded[key]]
-            names = self.channels if key == self.image_key else [str(key)]
-            loaded[key] = self._stack([Path(file) for file in files], names)
+            if key == self.image_key:
+                loaded[key] = self._load_image(data[key])
+                if isinstance(data[key], list | tuple) or Path(data[key]).is_dir():
+                    loaded.setdefault("result_extension", ".nii.gz")  # MONAI Label takes it from the name of a file
+            else:
+                loaded[key] = self._stack([Path(file) for file in ensure_tuple(data[key])], [str(key)])
         image = loaded.get(self.image_key)
         for key in self.key_iterator(loaded):
             if image is not None:
                 _require_same_grid(image, loaded[key], str(image.meta["filename_or_obj"]), str(data[key]))
         return loaded
+
+    def _load_image(self, named: str | os.PathLike | Sequence[str | os.PathLike]) -> MetaTensor:
+        if not isinstance(named, list | tuple):
+            named = self._find(Path(named))
+        files = [Path(file) for file in ensure_tuple(named)]
+        if len(files) == len(self.channels):
+            for file, channel in zip(files, self.channels, strict=True):
+                if (known := channels_of(file, self.channel_files)) and channel not in known:
+                    raise InputError(
+                        f"{file} stands where channel {channel} is expected, but is named like {' or '.join(known)}:"
+                        f" the order is {', '.join(self.channels)}; change the list, or the patterns in channel_files."
+                    )
+        return self._stack(files, self.channels)
+
+    def _find(self, path: Path) -> str | list[str] | Path:
+        """The file itself, or those of all channels if it is a folder or the file of one of several channels."""
+        several = len(self.channels) > 1 and path.is_file() and not pages.is_picture(path)
+        if path.is_dir() or (several and channels_of(path, self.channel_files)):
+            return case_of(path, self.channels, self.channel_files) or path
+        return path
 
     def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
         tensors = [self._read(file) for file in files]

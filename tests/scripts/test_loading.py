@@ -214,3 +214,72 @@ def test_real_scans_load_with_their_label(shared_data):
     )
     assert loaded["image"].shape[0] == 2
     assert loaded["image"].shape[1:] == loaded["label"].shape[1:]
+
+
+PATTERNS = {"T1": ["{case}/{case}_t1.nii*"], "T2": ["{case}/{case}_t2.nii*"]}
+
+
+def load_named(image) -> dict:
+    return LoadImageChannelsd("image", channels=["T1", "T2"], channel_files=PATTERNS)({"image": image})
+
+
+@pytest.fixture
+def case(tmp_path) -> dict[str, str]:
+    """A case's folder with a file of 1 for T1 and one of 2 for T2, and its label."""
+    folder = tmp_path / "A"
+    folder.mkdir()
+    save(folder / "A_seg.nii.gz", np.zeros(SHAPE, np.uint8))
+    return {
+        name: save(folder / f"A_{name.lower()}.nii.gz", np.full(SHAPE, n, np.int16))
+        for n, name in ((2, "T2"), (1, "T1"))
+    }
+
+
+def test_a_folder_is_the_case_whose_files_it_holds_in_the_order_of_the_channels(case, tmp_path):
+    loaded = load_named(str(tmp_path / "A"))
+    assert [float(channel.mean()) for channel in loaded["image"]] == [1, 2]
+    assert loaded["result_extension"] == ".nii.gz"  # without which MONAI Label writes no mask
+
+
+@pytest.mark.parametrize("channel", ["T1", "T2"])
+def test_one_channels_file_brings_the_others_that_lie_beside_it(case, channel):
+    loaded = load_named(case[channel])
+    assert [float(channel.mean()) for channel in loaded["image"]] == [1, 2]
+    assert "result_extension" not in loaded
+
+
+def test_cases_may_lie_side_by_side_in_one_folder(tmp_path):
+    for number, name in ((1, "A_t1"), (2, "A_t2"), (3, "B_t1"), (4, "B_t2")):
+        save(tmp_path / f"{name}.nii.gz", np.full(SHAPE, number, np.int16))
+    loaded = load_named(str(tmp_path / "B_t2.nii.gz"))
+    assert [float(channel.mean()) for channel in loaded["image"]] == [3, 4]
+
+
+def test_a_file_of_all_channels_is_no_channels_file(case, tmp_path):
+    stacked = save(tmp_path / "A" / "A.nii.gz", np.stack([np.full(SHAPE, n, np.int16) for n in (5, 6)], -1))
+    assert [float(channel.mean()) for channel in load_named(stacked)["image"]] == [5, 6]
+
+
+def test_a_list_whose_names_tell_another_order_is_refused(case):
+    with pytest.raises(InputError, match=r"A_t2.nii.gz stands where channel T1 is expected, but is named like T2"):
+        load_named([case["T2"], case["T1"]])
+
+
+def test_a_list_whose_names_tell_nothing_is_taken_in_its_order(files):
+    assert [float(channel.mean()) for channel in load_named(files[::-1])["image"]] == [2, 1]
+
+
+def test_a_channel_that_does_not_lie_beside_the_others_is_named(case, tmp_path):
+    (tmp_path / "A" / "A_t2.nii.gz").unlink()
+    for image in (case["T1"], str(tmp_path / "A")):
+        with pytest.raises(InputError, match=r"case A lacks channel T2: expected A/A_t2.nii\*, found T1"):
+            load_named(image)
+
+
+def test_a_folder_without_a_case_or_with_several_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"must hold the files of one case .* but holds 0: none"):
+        load_named(str(tmp_path))
+    for name in ("A_t1", "A_t2", "B_t1", "B_t2"):
+        save(tmp_path / f"{name}.nii.gz", np.zeros(SHAPE, np.int16))
+    with pytest.raises(InputError, match=r"but holds 2: A, B"):
+        load_named(str(tmp_path))
