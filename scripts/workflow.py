@@ -29,6 +29,7 @@ TOLD = (
     "patient_names",
     "empty_labels",
     "boundaries",
+    "about",
     "fold",
 )
 # the Model Zoo's names, and what `--tracking mlflow` brings along

@@ -1,0 +1,1 @@
+"""What a release is made of: `export` writes it, `publish` and `serve` take it."""

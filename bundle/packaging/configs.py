@@ -1,0 +1,161 @@
+"""How do a run's overlays and macros become files that stand alone? The workflows' own files, with the run's values.
+
+MONAI Label and the Model Zoo's checks read a config by itself, from another folder, so nothing in it may point to
+another file. Comments are what a reader of a package needs most: ruamel.yaml keeps them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+from scripts.workflow import TOLD, TRACKING
+
+MACRO = re.compile(r"^%configs/inference\.yaml::(\w+)$")
+PADDING = re.compile(r"(?<=\S) {2,}# ")  # a comment keeps its column when what stands before it grows shorter
+# where a run had its files and what machine it ran on: a package keeps the defaults
+OF_THE_MACHINE = (
+    "bundle_root",
+    "datalist",
+    "dataset_dir",
+    "run_dir",
+    "resume",
+    "init_from",
+    "device",
+    "cache",
+    "cache_dir",
+    "num_workers",
+    "checkpoint",
+    *TRACKING,
+)
+
+
+def self_contained(folder: Path, knobs: Mapping[str, Any], config: Mapping[str, Any], head: str) -> dict[str, str]:
+    """The text of inference.yaml, train.yaml and evaluate.yaml for a package.
+
+    Args:
+        folder: the repository's configs/.
+        knobs: the run's knobs.yaml: what inference and evaluation have to know of it.
+        config: the run's config.yaml: the training as it was.
+        head: what stands above each file.
+    """
+    inference, train, evaluate = (_read(folder / f"{name}.yaml") for name in ("inference", "train", "evaluate"))
+    _lay_over(inference, knobs)
+    for document in (train, evaluate):
+        _inline(document, inference)
+    config = _of_one_process(config, _read(folder / "multi_gpu_train.yaml"), train)
+    _lay_over(train, config)
+    _lay_over(evaluate, knobs)
+    documents = {"inference.yaml": inference, "train.yaml": train, "evaluate.yaml": evaluate}
+    return {name: _text(document, head) for name, document in documents.items()}
+
+
+def _of_one_process(config: Mapping[str, Any], several: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without what multi_gpu_train.yaml had laid over it, since that file travels too."""
+    if config.get("world_size") == train["world_size"]:
+        return dict(config)
+    single = dict(config)
+    for key, value in several.items():
+        if key.startswith("+"):
+            single[key[1:]] = [item for item in config[key[1:]] if item not in value]
+        elif key in train:
+            single[key] = train[key]
+        else:
+            single.pop(key, None)
+    return single
+
+
+def _inline(document: CommentedMap, source: CommentedMap) -> None:
+    """Put in place of each macro what it borrows, with the remark beside it."""
+    keys = list(document)
+    for key, following in zip(keys, [*keys[1:], None], strict=True):
+        borrowed = MACRO.match(document[key]) if isinstance(document[key], str) else None
+        if borrowed:
+            name = borrowed[1]
+            remark, section = _comment(source, name)[0], _comment(document, key)[1]
+            document.ca.items.pop(key, None)
+            document[key] = deepcopy(source[name])
+            if remark:
+                document.yaml_add_eol_comment(remark, key)
+            if section and following:
+                document.yaml_set_comment_before_after_key(following, before=section)
+
+
+def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if key not in OF_THE_MACHINE and (key in document or key not in TOLD):
+            document[key] = _merged(document.get(key), value)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """The new value, written as the old one wherever they agree, so that its comments stay."""
+    if isinstance(old, CommentedMap) and isinstance(new, Mapping):
+        for key in [key for key in old if key not in new]:
+            del old[key]
+        if list(old) != list(new)[: len(old)]:
+            return _written(new)  # the order of regions is that of the network's channels
+        for key, value in new.items():
+            old[key] = _merged(old.get(key), value)
+        return old
+    if isinstance(old, CommentedSeq) and isinstance(new, list) and len(old) == len(new):
+        for place, value in enumerate(new):
+            old[place] = _merged(old[place], value)
+        return old
+    if isinstance(old, str) and isinstance(new, str) and old.startswith(("@", "$")):
+        return old if old.replace("#", "::") == new.replace("#", "::") else _written(new)  # MONAI writes `::` for `#`
+    same = old == new and isinstance(old, bool) == isinstance(new, bool)
+    return old if same else _written(new)
+
+
+def _written(value: Any) -> Any:
+    """A plain value as ruamel.yaml should write it: short lists on one line, words that are no YAML words in quotes."""
+    if isinstance(value, Mapping):
+        return CommentedMap((key, _written(item)) for key, item in value.items())
+    if isinstance(value, list):
+        written = CommentedSeq(_written(item) for item in value)
+        if not any(isinstance(item, Mapping | list) for item in value):
+            written.fa.set_flow_style()
+        return written
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and not _is_word(value) else value
+
+
+def _is_word(text: str) -> bool:
+    """Whether YAML 1.1, which MONAI reads, takes it for itself without quotes: not `yes`, `1e3` or `{case}`."""
+    try:
+        return yaml.safe_load(text) == text
+    except yaml.YAMLError:
+        return False
+
+
+def _comment(document: CommentedMap, key: str) -> tuple[str, str]:
+    """The remark beside a key, and the lines below it, which belong to what follows."""
+    tokens = document.ca.items.get(key)
+    beside, _, below = (tokens[2].value if tokens and tokens[2] else "").partition("\n")
+    return beside.strip(), "\n".join(line.removeprefix("# ") for line in below.splitlines())
+
+
+def _yaml() -> YAML:
+    parser = YAML()
+    parser.preserve_quotes, parser.width = True, 4096
+    parser.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return parser
+
+
+def _read(path: Path) -> CommentedMap:
+    return _yaml().load(path.read_text(encoding="utf-8"))
+
+
+def _text(document: CommentedMap, head: str) -> str:
+    stream = io.StringIO()
+    _yaml().dump(document, stream)
+    above = "".join(f"# {line}\n" for line in head.splitlines())
+    return f"{above}#\n{PADDING.sub(' # ', stream.getvalue())}"
