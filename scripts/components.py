@@ -15,7 +15,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
-from torch import distributed
+
+from scripts.processes import gathered
 
 CANDIDATES_ML = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # 1 ml is a ball of 12 mm across
 DICE_TOLERANCE = 0.001  # mean Dice that a cleaner mask may cost
@@ -102,11 +103,8 @@ class ComponentStatistics:
                 case.append({"ml": sizes * ml, "hit": overlaps * ml, "truth": truth.sum() * ml})
             self.cases.append(case)
 
-    def _share(self, engine: Engine) -> None:
-        if distributed.is_available() and distributed.is_initialized():
-            gathered: list = [None] * distributed.get_world_size()
-            distributed.all_gather_object(gathered, self.cases)
-            self.cases = [case for part in gathered for case in part]
+    def _share(self) -> None:
+        self.cases = gathered(self.cases)
 
     def choose(self) -> dict[str, float]:
         """Region to minimum volume in ml: the fewest false components among those that keep the mean Dice.

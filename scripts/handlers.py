@@ -152,7 +152,8 @@ class EpochLog:
     """One line an epoch: loss, rate, scores of a fresh validation, seconds, and how long the rest will take.
 
     Args:
-        validator: the validation engine, whose metrics are shown in the epochs that were validated.
+        validator: the validation engine; its scores are shown in the epochs that were validated.
+        scores: tells the scores of its last pass, in words.
         optimizer: whose rate is shown.
         budget: tells the progress.
         best_epoch: tells the epoch with the best score so far.
@@ -161,11 +162,13 @@ class EpochLog:
     def __init__(
         self,
         validator: Engine,
+        scores: Callable[[], str],
         optimizer: torch.optim.Optimizer,
         budget: Budget,
         best_epoch: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.validator, self.optimizer, self.budget, self.best_epoch = validator, optimizer, budget, best_epoch
+        self.validator, self.scores, self.best_epoch = validator, scores, best_epoch
+        self.optimizer, self.budget = optimizer, budget
         self.losses: list[float] = []
         self.began = 0.0
 
@@ -183,11 +186,8 @@ class EpochLog:
         parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
         parts.append(f"loss {fmean(self.losses):.4f}  rate {self.optimizer.param_groups[0]['lr']:.1e}")
         if self.validator.state.metrics and self.validator.state.epoch == engine.state.epoch:
-            scores = [
-                f"{k.removeprefix('dice_')} {v:.3f}" for k, v in self.validator.state.metrics.items() if "dice_" in k
-            ]
             best = " (best so far)" if self.best_epoch() == engine.state.epoch else ""
-            parts.append(f"validation Dice {' '.join(scores)}{best}")
+            parts.append(f"validation {self.scores()}{best}")
         parts.append(f"{time.monotonic() - self.began:.0f} s")
         done = self.budget.progress()
         if 0 < done < 1:

@@ -4,6 +4,7 @@ config.yaml        the whole config as it ran, macros resolved
 environment.json   versions, device, seed, git revision, the data list's hash
 knobs.yaml         what the weights need: lay it over evaluate.yaml or inference.yaml
 model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
+validation/        cases.csv and judged.json of the last validation; validation_best/ of the epoch that model.pt is of
 log/               TensorBoard
 """
 
@@ -22,12 +23,15 @@ import ignite
 import monai
 import nibabel
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from torch import distributed
 
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
+from scripts.judging import patient_roles
+from scripts.scoring import Judgement, write
 from scripts.workflow import TRACKING, running_config
 
 MAY_DIFFER = (  # between a run and its resumption
@@ -107,6 +111,28 @@ class RunFolder:
         knobs = {**_plain(self.knobs), "min_component_ml": dict(min_component_ml)}
         write_text(
             self.path / "knobs.yaml", head + _as_yaml({**knobs, "checkpoint": (self.path / "model.pt").as_posix()})
+        )
+
+    def keep_scores(self, name: str, cases: pd.DataFrame, epoch: int, weights: str) -> None:
+        """Write the scores of a validation into a folder that `python -m bundle report` reads.
+
+        Args:
+            name: of the folder, inside this one.
+            cases: rows of `scripts.scoring.COLUMNS`.
+            epoch: after which it validated.
+            weights: the file in this folder that holds the judged weights.
+        """
+        checkpoint = self.path / weights
+        write(
+            Judgement(cases),
+            self.path / name,
+            part=f"validation (fold {self.about.get('fold')}; on the prepared grid, not the original label files)",
+            datalist=self.about.get("datalist", {}).get("sha256"),
+            about={
+                "checkpoint": str(checkpoint),
+                "epoch": epoch,
+                "patients": patient_roles(checkpoint, sorted(cases["patient"].unique())),
+            },
         )
 
     def measured_once(self, knob: str, measure: Callable[[], Any]) -> Any:

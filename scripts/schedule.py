@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch import distributed
+
+from scripts.processes import agreed
 
 
 class Budget:
@@ -68,16 +69,6 @@ class Budget:
     def _end(self, engine: Engine) -> None:
         if self.over:
             engine.terminate()
-
-
-def agreed(value: float) -> float:
-    """The first process's value in every process: clocks differ, and processes that end at different steps hang."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    shared = torch.tensor([value], dtype=torch.float64, device=device)
-    distributed.broadcast(shared, src=0)
-    return float(shared)
 
 
 class LearningRate:

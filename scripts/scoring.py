@@ -44,12 +44,16 @@ Task = TypeVar("Task", Job, Stack)
 
 
 class Judgement(NamedTuple):
-    """The rows of the tables of these names; None where cases are no slices, and where nobody gave probabilities."""
+    """The rows of the tables of these names.
+
+    None: `patients` where cases are no slices, `reliability` where nobody gave probabilities, `lesions` where nobody
+    counted.
+    """
 
     cases: pd.DataFrame
-    patients: pd.DataFrame | None
-    lesions: pd.DataFrame
-    reliability: pd.DataFrame | None
+    patients: pd.DataFrame | None = None
+    lesions: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
 
 
 def judge(
@@ -125,31 +129,52 @@ def judge(
         if soft
         else None,
     )
-    _write_tables(judgement, output_dir)
-    failed = judgement.cases[judgement.cases["metric"] == "failed"]
-    write_json(
-        output_dir / "judged.json",
-        {
-            "cases": len(jobs),
-            "patients": len({job.patient for job in jobs}),
-            "failed": dict(zip(failed["case"], failed["note"], strict=True)),
-            "part": part if fold is None else f"{part} (fold {fold})",
-            "predictions": str(Path(predictions).resolve()),
-            "files_of_no_case": len(spare),
-            "datalist": lists.list_hash(datalist),
-            "label_map": label_map,
-            "resampled": list(judgement.cases.loc[judgement.cases["metric"] == "resampled", "case"]),
-            "definitions": definitions(brats),
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
-            "about": dict(about or {}),
-        },
+    write(
+        judgement,
+        output_dir,
+        brats,
+        part=part if fold is None else f"{part} (fold {fold})",
+        predictions=str(Path(predictions).resolve()),
+        files_of_no_case=len(spare),
+        datalist=lists.list_hash(datalist),
+        label_map=label_map,
+        about=dict(about or {}),
     )
     shutil.rmtree(kept, ignore_errors=True)
+    failed = judgement.cases[judgement.cases["metric"] == "failed"]
     if len(failed) == len(jobs):
         first = failed.iloc[0]
         raise InputError(f"none of the {len(jobs)} cases could be judged; case {first['case']}: {first['note']}")
     return judgement
+
+
+def write(judgement: Judgement, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **told: Any) -> None:
+    """Write the tables of a judgement, and judged.json: what it was made of and by which definitions.
+
+    Args:
+        judgement: the tables; those of an earlier judgement that this one lacks are removed.
+        folder: gets them.
+        brats: the parameters of the BraTS 2023 lesion-wise scores.
+        told: what else judged.json says: `part`, `predictions`, `datalist` (its hash), `label_map`, `about` ...
+    """
+    folder, cases = Path(folder), judgement.cases
+    for name, frame in judgement._asdict().items():
+        if frame is None:  # what another judgement left there would be taken for this one's
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+            continue
+        with written_whole(folder / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+    failed = cases[cases["metric"] == "failed"]
+    content = {
+        "cases": cases["case"].nunique(),
+        "patients": cases["patient"].nunique(),
+        "failed": dict(zip(failed["case"], failed["note"], strict=True)),
+        "resampled": list(cases.loc[cases["metric"] == "resampled", "case"]),
+        "definitions": definitions(brats),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
+    }
+    write_json(folder / "judged.json", content | told)
 
 
 def read_cases(path: str | os.PathLike) -> pd.DataFrame:
@@ -228,15 +253,6 @@ def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: 
         finally:
             pool.shutdown(cancel_futures=True)
     return [scores[task.case] for task in tasks]
-
-
-def _write_tables(judgement: Judgement, folder: Path) -> None:
-    for name, frame in judgement._asdict().items():
-        if frame is None:  # what another judgement left there would be taken for this one's
-            (folder / f"{name}.csv").unlink(missing_ok=True)
-            continue
-        with written_whole(folder / f"{name}.csv") as temporary:
-            frame.to_csv(temporary, index=False)
 
 
 def _leave_interrupts_to_the_parent() -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from scripts.checkpoint import read_weights
+from scripts.scoring import read_cases
 
 ROOT = Path(__file__).parents[2]
 KNOBS = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "overlap": 0.0, "fold": 0, "seed": 1}
@@ -53,6 +54,11 @@ def test_two_processes_validate_as_one_would_and_only_the_first_writes(cohort, t
     chosen = json.loads((run_dir / "knobs.yaml").read_text().splitlines()[2].partition(": ")[2])
     for name in ("dice_WT", "dice_TC", "dice_ET"):
         assert chosen[name] == pytest.approx(evaluator.state.metrics[name], abs=1e-6)
+    table = read_cases(run_dir / "validation" / "cases.csv")
+    own = alone.get_parsed_content("validate::key_metric::val_score").cases
+    assert table[["case", "region", "metric", "unit", "note"]].equals(own[["case", "region", "metric", "unit", "note"]])
+    assert table["value"].to_numpy() == pytest.approx(own["value"].to_numpy(), abs=1e-6)
+    assert len({*table["case"]}) == 3
     smallest = yaml.safe_load((run_dir / "knobs.yaml").read_text())["min_component_ml"]
     assert smallest == alone.get_parsed_content("validate::components").choose()
 

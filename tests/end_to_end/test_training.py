@@ -13,6 +13,7 @@ import yaml
 from monai.bundle import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from bundle.report import report
 from scripts.scoring import read_cases
 
 TRAIN = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
@@ -47,6 +48,46 @@ def test_a_run_tells_what_it_was(train, cohort):
     assert config["patch_size"] == [16, 16, 16]
     assert config["datalist"] == str(cohort.datalist)
     assert "%" not in str(config["network_def"]), "a macro was left unresolved"
+
+
+@pytest.fixture
+def three_validate(cohort, tmp_path) -> dict[str, str]:
+    """A list in which one patient teaches and three choose."""
+    content = json.loads(cohort.datalist.read_text())
+    for entry, fold in zip(content["training"], (0, 0, 0, 1), strict=True):
+        entry["fold"] = fold
+    (tmp_path / "three.json").write_text(json.dumps(content))
+    return {"datalist": str(tmp_path / "three.json")}
+
+
+def test_the_median_and_the_low_cases_of_a_validation_are_in_its_log_its_curves_and_its_table(
+    train, three_validate, capsys
+):
+    folder = train(**three_validate)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "epoch 2/2" in line)
+    assert "validation Dice (mean, median, under 0.7 of 3)  WT " in line
+    events = EventAccumulator(str(folder / "log"))
+    events.Reload()
+    dice = read_cases(folder / "validation" / "cases.csv").query("metric == 'dice'")
+    assert dice["case"].nunique() == 3
+    for region, own in dice.groupby("region")["value"]:
+        assert f"{region} {own.mean():.3f} {own.median():.3f} {(own < 0.7).sum()}" in line
+        for name, number in (("", own.mean()), ("median_", own.median()), ("under_0.7_", (own < 0.7).sum())):
+            assert events.Scalars(f"dice_{name}{region}")[-1].value == pytest.approx(number)
+
+
+def test_a_validation_is_a_report_that_says_who_chose_and_on_which_grid(train, three_validate, capsys):
+    folder = train(**three_validate)
+    report(str(folder / "validation"))
+    report(str(folder / "validation_best"))
+    assert "3 of 3 judged patients chose the checkpoint" in " ".join(capsys.readouterr().out.split())
+    for name in ("validation", "validation_best"):
+        page = (folder / name / "report.html").read_text()
+        assert "on the prepared grid, not the original label files" in page
+        assert "3 chose the checkpoint" in page
+    chosen = json.loads((folder / "knobs.yaml").read_text().splitlines()[2].partition(": ")[2])
+    best = read_cases(folder / "validation_best" / "cases.csv").query("metric == 'dice' and region == 'WT'")["value"]
+    assert chosen["dice_median_WT"] == best.median()
 
 
 def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(train):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from scripts.schedule import Budget, LearningRate, agreed
+from scripts.schedule import Budget, LearningRate
 
 STEP = 0.01  # s
 
@@ -83,14 +83,6 @@ def test_an_interrupted_run_goes_on_with_the_steps_and_the_minutes_that_are_left
     engine, told = trainer(second)
     assert seconds(lambda: engine.run(range(1000), max_epochs=10)) < 0.3 - 10 * STEP + 0.15
     assert told == ["epoch 1", "completed"]
-
-
-def test_a_run_of_one_process_goes_by_its_own_clock():
-    assert agreed(1.25) == 1.25
-
-
-def test_processes_agree_on_the_clock_of_the_first(in_two_processes):
-    assert in_two_processes(lambda rank: agreed(1.5 + rank)) == [1.5, 1.5]
 
 
 def test_processes_whose_clocks_differ_end_at_the_same_step(in_two_processes):

@@ -1,5 +1,6 @@
 """Is what a run leaves the epoch with the best score, and is a lost region never bought by a good mean?"""
 
+import json
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from scripts.components import ComponentStatistics
 from scripts.errors import InputError
 from scripts.run_folder import RunFolder
 from scripts.schedule import Budget
+from scripts.scoring import COLUMNS, read_cases
 from scripts.selection import BestModel, RegionScore
 
 
@@ -30,13 +32,19 @@ def case(wt: tuple[tuple, tuple], et: tuple[tuple, tuple]) -> dict[str, torch.Te
     return {key: torch.cat([mask(*voxels) for voxels in regions]) for key, regions in pairs.items()}
 
 
-def scored(*cases: dict[str, torch.Tensor], passes: int = 1, **others) -> dict[str, float]:
-    """The metrics of an evaluator whose batches are single cases."""
-    engine = Engine(lambda _, batch: [batch])
-    RegionScore(["WT", "ET"], **others).attach(engine, "val_score")
+def validated(*cases: dict[str, torch.Tensor], passes: int = 1, **others) -> tuple[RegionScore, dict[str, float]]:
+    """The scores of cases c0, c1 ... of patients p0, p1 ..., and the metrics of the evaluator that saw them."""
+    score = RegionScore(["WT", "ET"], {f"c{number}": f"p{number}" for number in range(len(cases))}, **others)
+    engine = Engine(lambda _, batch: batch)
+    score.attach(engine, "val_score")
     for _ in range(passes):
-        engine.run(list(cases))
-    return engine.state.metrics
+        engine.run([[{"case": f"c{number}", "voxel_ml": torch.tensor([0.008]), **c}] for number, c in enumerate(cases)])
+    return score, engine.state.metrics
+
+
+def scored(*cases: dict[str, torch.Tensor], **others) -> dict[str, float]:
+    """The metrics of an evaluator whose batches are single cases."""
+    return validated(*cases, **others)[1]
 
 
 # WT: 2 * 1 / (2 + 2) = 0.5 and 1; ET: 1 and 2 * 1 / (1 + 3) = 0.5
@@ -65,6 +73,42 @@ def test_a_region_that_a_case_lacks_counts_1_unless_something_was_hallucinated(p
     assert scored(case(wt=((0,), (0,)), et=(predicted, ())))["dice_ET"] == expected
 
 
+def test_the_median_and_the_cases_under_0_7_stand_beside_the_mean():
+    cases = [*CASES, case(wt=((0,), (0,)), et=((), ())), case(wt=((), (0,)), et=((4,), (4,)))]
+    score, metrics = validated(*cases)  # WT 0.5, 1, 1, 0; ET 1, 0.5, 1 (rightly nothing), 1
+    assert metrics["dice_WT"] == pytest.approx(0.625)
+    assert metrics["dice_median_WT"] == pytest.approx(0.75)
+    assert metrics["dice_median_ET"] == 1
+    assert (metrics["dice_under_0.7_WT"], metrics["dice_under_0.7_ET"]) == (2, 1)
+    assert score.in_words() == "Dice (mean, median, under 0.7 of 4)  WT 0.625 0.750 2  ET 0.875 1.000 1"
+
+
+def test_every_case_is_in_the_table_with_its_patient_its_volumes_and_what_was_missed():
+    lost = case(wt=((0,), (0,)), et=((), (4, 5)))
+    table = validated(*CASES, lost)[0].cases
+    assert list(table.columns) == COLUMNS
+    assert dict(zip(table["case"], table["patient"], strict=True)) == {"c0": "p0", "c1": "p1", "c2": "p2"}
+    rows = table[(table["case"] == "c2") & (table["region"] == "ET")].set_index("metric")
+    assert set(rows["note"]) == {"missed"}
+    assert rows["value"]["volume_truth"] == pytest.approx(0.016)  # two voxels of 0.008 ml
+    assert (rows["unit"]["volume_truth"], rows["unit"]["dice"], rows["value"]["dice"]) == ("ml", "", 0)
+    in_pixels = validated(*CASES, unit="pixel")[0].cases.query("metric == 'volume_truth' and region == 'ET'")
+    assert list(in_pixels["value"]) == [1, 3]
+    assert set(in_pixels["unit"]) == {"pixel"}
+
+
+def test_several_processes_score_the_cases_of_all(in_two_processes):
+    def one(rank: int) -> tuple[dict[str, float], list[str]]:
+        own = RegionScore(["WT", "ET"], {f"c{rank}": "p"})
+        engine = Engine(lambda _, batch: batch)
+        own.attach(engine, "val_score")
+        engine.run([[{"case": f"c{rank}", "voxel_ml": torch.tensor([0.008]), **CASES[rank]}]])
+        return engine.state.metrics, list(own.cases["case"].unique())
+
+    expected = scored(*CASES)
+    assert in_two_processes(one) == [(expected, ["c0", "c1"])] * 2
+
+
 def test_an_epoch_that_lost_a_region_ranks_under_every_accepted_one():
     lost = scored(*LOST, floor=0.1)
     poor = scored(case(wt=((0, 1, 2), (2, 3, 4)), et=((5, 6, 7), (5, 4, 3))), floor=0.1)  # both 1/3
@@ -88,12 +132,12 @@ def test_a_second_validation_starts_anew():
 @pytest.mark.parametrize("weights", [{"WT": 1}, {"WT": 1, "TC": 1}, {"WT": 1, "ET": 1, "TC": 1}])
 def test_weights_of_other_regions_are_refused(weights):
     with pytest.raises(InputError, match=r"region_weights names .*: expected a weight for each of WT, ET"):
-        scored(weights=weights)
+        scored(*CASES, weights=weights)
 
 
 def test_weights_in_another_order_are_refused_since_the_loss_takes_them_by_channel():
     with pytest.raises(InputError, match=r"region_weights names ET, WT: expected .*WT, ET, in this order"):
-        scored(weights={"ET": 2, "WT": 1})
+        scored(*CASES, weights={"ET": 2, "WT": 1})
 
 
 # ---- the best model ------------------------------------------------------------------------------------------------
@@ -108,7 +152,7 @@ class Run:
         self.trainer = Engine(self.step)
         self.evaluator = Evaluator(
             device=torch.device("cpu"),
-            val_data_loader=[[{"voxel_ml": torch.tensor([0.015])}]],
+            val_data_loader=[[{"case": "c", "voxel_ml": torch.tensor([0.015])}]],
             iteration_update=self.validate,
             decollate=False,
         )
@@ -122,10 +166,11 @@ class Run:
             self.validated.append(epoch)
             self.evaluator.state.metrics = {"val_score": scores[epoch], "dice_WT": 0.75}
 
-        components = ComponentStatistics(["WT"])
+        components, measured = ComponentStatistics(["WT"]), RegionScore(["WT"], {"c": "p"})
         components.attach(self.evaluator)
-        folder = RunFolder(self.path, resume=False, knobs={"channels": ["T1"]}, about={})
-        self.best = BestModel(self.evaluator, self.network, folder, components, self.budget, **others)
+        measured.attach(self.evaluator, "measured")
+        self.folder = RunFolder(self.path, resume=False, knobs={"channels": ["T1"]}, about={})
+        self.best = BestModel(self.evaluator, measured, self.network, self.folder, components, self.budget, **others)
         ValidationHandler(interval, self.evaluator).attach(self.trainer)
         self.best.attach(self.trainer)
 
@@ -178,6 +223,22 @@ def test_what_was_chosen_stands_beside_the_weights(tmp_path):
     assert knobs["min_component_ml"] == {"WT": 0.02}  # the speck of 0.015 ml goes
     assert knobs["checkpoint"] == str(run.path / "model.pt")
     assert knobs["channels"] == ["T1"]
+
+
+def test_the_scores_of_the_last_and_of_the_best_validation_are_left(tmp_path):
+    run = Run(tmp_path, {1: 0.2, 2: 0.6, 3: 0.4, 4: 0.5}).go()
+    for name, epoch, weights in (("validation", 4, "checkpoint.pt"), ("validation_best", 2, "model.pt")):
+        told = json.loads((run.path / name / "judged.json").read_text())
+        assert (told["about"]["epoch"], told["about"]["checkpoint"]) == (epoch, str(run.path / weights))
+        assert read_cases(run.path / name / "cases.csv").query("metric == 'dice'")["value"].item() == 6 / 7
+
+
+def test_a_full_disk_leaves_the_scores_of_the_validation_before(tmp_path, full_disk):
+    run = Run(tmp_path, {1: 0.2}, epochs=1).go()
+    before = {path.name: path.read_bytes() for path in (run.path / "validation").iterdir()}
+    with full_disk(100), pytest.raises(InputError, match=r"cases\.csv cannot be written"):
+        run.folder.keep_scores("validation", run.best.scores.cases, 2, "checkpoint.pt")
+    assert {path.name: path.read_bytes() for path in (run.path / "validation").iterdir()} == before
 
 
 def test_patience_ends_training_after_so_many_validations_without_a_better_score(tmp_path):
