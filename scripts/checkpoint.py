@@ -7,6 +7,7 @@ its best epoch without the heads of deep supervision, tensors only.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class RunState:
 
     def __init__(self, path: str | os.PathLike, objects: Mapping[str, Any], resume: bool, writes: bool = True) -> None:
         self.path, self.objects, self.resume, self.writes = Path(path), dict(objects), resume, writes
+        self.memory = 0.0  # GiB, the most that the run has held so far
 
     def attach(self, engine: Engine) -> None:
         """Load at the start, save after each epoch; attach it after everything that acts on an epoch's end."""
@@ -50,6 +52,7 @@ class RunState:
         state["engine"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         if (scaler := getattr(engine, "scaler", None)) is not None:
             state["scaler"] = scaler.state_dict()
+        state["peak_memory_gib"] = self.memory = max(self.memory, peak_memory_gib())
         save(self.path, state)
 
     def _load(self, engine: Engine) -> None:
@@ -65,8 +68,21 @@ class RunState:
                     f" ({self.path.parent / 'config.yaml'})."
                 ) from error
         engine.state.epoch, engine.state.iteration = state["engine"]["epoch"], state["engine"]["iteration"]
+        self.memory = state.get("peak_memory_gib", 0.0)
         if "scaler" in state and getattr(engine, "scaler", None) is not None:
             engine.scaler.load_state_dict(state["scaler"])
+
+
+def peak_memory_gib() -> float:
+    """The most memory that this process has held, of the GPU if there is one; 0 where it is not told (Windows)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved() / 2**30
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def save(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
