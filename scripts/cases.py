@@ -29,6 +29,7 @@ from tqdm import tqdm
 from scripts.components import voxel_ml
 from scripts.datalist import files_of
 from scripts.errors import InputError
+from scripts.served import named
 
 CACHES = ("memory", "disk", "none")
 EMPTY = 128  # bytes of an .npy file without elements, which cannot be mapped
@@ -39,6 +40,7 @@ class PreparedCases(Dataset):
 
     Args:
         data: entries with absolute paths (`scripts.datalist.select`).
+        otherwise: entries to take where there are none.
         transform: deterministic transforms; what they leave under `keep` is kept.
         cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under
             `cache_dir`, read by memory map; `none` computes a case each time it is asked for.
@@ -61,10 +63,11 @@ class PreparedCases(Dataset):
         keep: Sequence[str] = ("image", "label"),
         workers: int = 2,
         title: str = "preparing cases",
+        otherwise: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if cache not in CACHES:
             raise InputError(f"cache is '{cache}': expected {', '.join(CACHES)}.")
-        self.data = list(data)
+        self.data = [named(entry) for entry in data or otherwise]
         self.transform = transform if isinstance(transform, Compose) else Compose([transform])
         self.cache, self.keep = cache, tuple(keep)
         self.cache_dir = Path(cache_dir or Path(tempfile.gettempdir()) / "brain-tumour-cache")
@@ -173,8 +176,8 @@ class PatchDataset(Dataset):
         keep: Sequence[str] = (),
         **others: Any,
     ) -> None:
-        self.data = list(data)
         self.cases = PreparedCases(data, transform, keep=("image", "label", *keep), **others)
+        self.data = self.cases.data
         self.crop = crop if isinstance(crop, Compose) else Compose([crop])
 
     def __len__(self) -> int:
