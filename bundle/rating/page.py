@@ -1,0 +1,88 @@
+"""What stands on the page about raters? Puts numbers, figures, pictures and words into `raters.html`."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from bundle.rating import figures
+from bundle.rating.judging import METRICS
+from bundle.rating.masks import CONSENSUS, MODEL
+from bundle.rating.sentences import findings, limits, warnings
+from bundle.reporting import words
+
+MOST_PICTURES = 24  # on the page; those with the least agreement
+SHOWN = ("dice", "iou", "hd95", "nsd_2mm")
+SAID = (
+    words.amount,
+    words.between,
+    words.change,
+    words.count,
+    words.listed,
+    words.name,
+    words.share,
+    words.share3,
+    words.sign,
+    words.signed,
+    words.size,
+)
+
+
+def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
+    """The page as text.
+
+    Args:
+        summary: what `bundle.rating.summary.summarise` gave.
+        pairs: the table that it was made of.
+        folder: where the pictures of disagreement lie.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("bundle.rating", "templates"),
+                jinja2.PackageLoader("bundle.reporting", "templates"),  # the style sheet
+            ]
+        ),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals.update({said.__name__: said for said in SAID})
+    raters = summary["raters"]
+    drawings = [figures.by_image(pairs, raters), figures.by_person(pairs, summary), figures.sizes(summary)]
+    pictures = _pictures(summary, folder)
+    return environment.get_template("raters.html").render(
+        s=summary,
+        metrics=METRICS,
+        shown=SHOWN,
+        write={metric: words.amount if metric == "hd95" else words.share3 for metric in METRICS},
+        people={**summary["by_rater"], **({MODEL: summary["model"]} if summary["model"] else {})},
+        consensus=CONSENSUS,
+        findings=findings(summary),
+        warnings=warnings(summary),
+        limits=limits(summary),
+        drawings=[drawing for drawing in drawings if drawing],
+        pictures=pictures,
+        all_pictures=sum(1 for own in summary["images"].values() if own["picture"]),
+    )
+
+
+def _pictures(summary: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The pictures of the images that raters agree least on."""
+    drawn = {name: own for name, own in summary["images"].items() if own["picture"]}
+    least = sorted(drawn, key=lambda name: (drawn[name]["dice"], name))[:MOST_PICTURES]
+    return [
+        {
+            "image": name,
+            **drawn[name],
+            "source": "data:image/png;base64,"
+            + base64.b64encode((folder / drawn[name]["picture"]).read_bytes()).decode(),
+        }
+        for name in least
+    ]
