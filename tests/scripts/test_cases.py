@@ -82,7 +82,7 @@ def same(first: list[dict], second: list[dict]) -> bool:
 def test_patches_are_what_the_network_and_the_loss_take(small_train):
     for batch in patches(small_train()):
         assert batch["image"].shape == (2, 4, 16, 16, 16)
-        assert batch["image"].dtype == torch.float32
+        assert batch["image"].dtype == torch.float16  # AugmentedBatch makes them float32, on the device
         assert batch["label"].shape == (2, 3, 16, 16, 16)
         assert set(batch["label"].unique().tolist()) <= {0, 1}
         wt, tc, et = batch["label"].unbind(1)
@@ -122,7 +122,7 @@ def test_a_patch_larger_than_the_head_holds_it_all_with_air_around(small_train):
     original = small_train().get_parsed_content("train#dataset").cases[0]
     assert max(original["image"].shape[1:]) < 48
     assert int(patch["label"].sum()) == int(original["label"].sum()) > 0
-    assert torch.isclose(patch["image"].sum(), original["image"].sum(), rtol=1e-3, atol=1.0)
+    assert torch.isclose(patch["image"].float().sum(), original["image"].sum(), rtol=1e-3, atol=1.0)
 
 
 def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
@@ -170,7 +170,7 @@ def test_cases_with_any_label_are_found_among_empty_ones():
 
 def test_a_patch_does_not_drag_its_volume_through_the_loaders_queue():
     patch = cut_from([box()])[(0, 7)]
-    assert patch["image"].untyped_storage().nbytes() == 8**3 * 4
+    assert patch["image"].untyped_storage().nbytes() == 8**3 * 2  # half precision
     assert type(patch["image"]) is torch.Tensor
 
 
@@ -235,6 +235,26 @@ def on_disk(entries, tmp_path, transform=None, **others) -> PreparedCases:
     return cases
 
 
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_kept_case_takes_half_the_memory_and_is_handed_over_in_full_precision(entries, tmp_path, cache):
+    cases = PreparedCases(entries, Counting(0.1), cache=cache, cache_dir=tmp_path / "cache")
+    assert cases.kept(0)["image"].dtype == torch.float16
+    assert cases[0]["image"].dtype == torch.float32
+    assert float(cases[0]["image"].max()) == pytest.approx(0.1, rel=2**-11)
+    assert cases[0]["voxel_ml"].dtype == torch.float32
+
+
+def test_intensities_too_large_for_half_precision_are_kept_as_they_are(entries):
+    cases = PreparedCases(entries, Counting(70_000.0))
+    assert float(cases[0]["image"].max()) == float(cases.kept(0)["image"].max()) == 70_000
+
+
+def test_where_tumour_lies_takes_four_bytes_a_voxel():
+    kept = cut_from([box()]).cases.kept(0)
+    assert {kept[f"label_{part}_indices"].dtype for part in ("fg", "bg")} == {torch.int32}
+    assert sorted(kept["label_fg_indices"].tolist()) == torch.nonzero(box()["label"].flatten()).flatten().tolist()
+
+
 def test_what_is_on_disk_is_found_by_the_next_run(entries, tmp_path):
     on_disk(entries, tmp_path)
     assert float(on_disk(entries, tmp_path)[1]["image"].max()) == 1
@@ -282,7 +302,7 @@ def test_what_a_killed_run_left_unfinished_is_not_taken_for_a_case(entries, tmp_
 
 def test_a_case_on_disk_is_mapped_so_that_a_patch_reads_only_what_it_cuts(entries, tmp_path):
     cases = on_disk(entries, tmp_path)
-    image = cases[0]["image"]
+    image = cases.kept(0)["image"]
     path = str(cases.held[0]["folder"] / "image.npy")
     assert path in Path("/proc/self/maps").read_text()
     image += 5  # a transform may write to it ...
@@ -291,7 +311,7 @@ def test_a_case_on_disk_is_mapped_so_that_a_patch_reads_only_what_it_cuts(entrie
 
 def test_a_full_disk_ends_in_a_sentence_with_the_reason_and_leaves_no_half_case(entries, tmp_path, full_disk):
     with full_disk(10_000), pytest.raises(InputError, match=r"cache .* cannot be written") as refused:
-        on_disk(entries, tmp_path, Counting(size=16))
+        on_disk(entries, tmp_path, Counting(size=24))
     assert "(None)" not in str(refused.value)
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -371,7 +391,7 @@ def test_real_scans_give_patches_of_the_task(read_config, shared_data, tmp_path)
         assert patch["image"].shape == (2, *config["patch_size"])
         assert patch["label"].shape == (3, *config["patch_size"])
         assert torch.isfinite(patch["image"]).all()
-        brain = patch["image"][patch["image"] != 0]
+        brain = patch["image"][patch["image"] != 0].float()
         assert float(brain.std()) == pytest.approx(1, abs=0.5)
 
 
