@@ -8,7 +8,7 @@ from pathlib import Path
 from scripts import datalist as lists
 from scripts.errors import InputError
 from scripts.lesions import BRATS_2023
-from scripts.scoring import judge
+from scripts.scoring import exit_if_some_failed, judge
 from scripts.summary import print_summary
 
 
@@ -32,7 +32,8 @@ def score(
     one volume; with probabilities also reliability.csv, how often what they say comes true.
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
-    image in a folder X. Interrupted, the same command goes on where it stopped. docs/evaluation.md defines each metric.
+    image in a folder X. Interrupted, the same command goes on where it stopped. A case that cannot be judged is a row
+    `failed` with the reason, and the exit code is 1. docs/evaluation.md defines each metric.
 
     Examples:
         python -m bundle score predictions --datalist datalist.json --dataset_dir /data/BraTS --out judged
@@ -78,6 +79,7 @@ def score(
     print(f"wrote {Path(str(out)) / 'cases.csv'}")
     options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
     print("next: python -m bundle report", shlex.join([str(out), *options]))
+    exit_if_some_failed(judgement.cases)
 
 
 def parse_labels(text: str) -> dict[int, int]:

@@ -7,6 +7,7 @@ import sys
 from types import TracebackType
 
 EXIT_CODE = 2
+PARTLY = 1  # some of many cases failed, and the rest is done
 INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
 # how a mistyped override below the top level ends: MONAI hands it to the component that it stands under
 UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")

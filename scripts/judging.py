@@ -32,6 +32,8 @@ def judge_run(
 ) -> None:
     """Write the tables and judged.json, and print the summary and what the judged patients had been used for.
 
+    Ends the program with exit code 1 where cases failed.
+
     Args:
         data: the data list.
         dataset_dir: where its paths start.
@@ -65,6 +67,7 @@ def judge_run(
             print(f"{len(names)} of {len(patients)} judged patients {ROLES[role]}.")
     print(f"every number: {Path(output_dir) / 'cases.csv'}")
     print(f"next: python -m bundle report {shlex.quote(str(output_dir))}")
+    scoring.exit_if_some_failed(judgement.cases)
 
 
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:

@@ -184,7 +184,16 @@ def grid_difference(truth: GridImage, prediction: GridImage) -> str:
     if truth.affine is None or prediction.affine is None:
         return ""
     off = np.abs(truth.affine - prediction.affine).max()
-    return f"an affine that differs from the label's by up to {off:.3g} mm" if off > AFFINE_TOLERANCE else ""
+    if off <= AFFINE_TOLERANCE:
+        return ""
+    both, axes = (prediction, truth), truth.voxels.ndim
+    for what, (here, there) in {
+        "axes that run to": ["".join(nib.aff2axcodes(image.affine)[:axes]) for image in both],
+        "voxels of": [" x ".join(f"{size:g}" for size in image.spacing(axes)) + " mm" for image in both],
+    }.items():
+        if here != there:
+            return f"{what} {here} where the label has {there}"
+    return f"an affine that differs from the label's by up to {off:.3g} mm"
 
 
 def onto_grid(prediction: GridImage, truth: GridImage) -> GridImage:

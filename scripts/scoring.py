@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import signal
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,7 +32,7 @@ from tqdm import tqdm
 from scripts import datalist as lists
 from scripts import pages
 from scripts.case_scores import Job, Scores, definitions, judge_case
-from scripts.errors import InputError
+from scripts.errors import PARTLY, InputError
 from scripts.files import write_json, written_whole
 from scripts.lesions import BRATS_2023, BratsRule
 from scripts.predictions import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names
@@ -175,6 +176,14 @@ def write(judgement: Judgement, folder: str | os.PathLike, brats: BratsRule = BR
         | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
     }
     write_json(folder / "judged.json", content | told)
+
+
+def exit_if_some_failed(cases: pd.DataFrame) -> None:
+    """End the program with exit code 1 and a sentence on stderr if cases failed; those that could be judged are."""
+    failed = cases.loc[cases["metric"] == "failed", "case"].nunique()
+    if failed:
+        print(f"{failed} of {cases['case'].nunique()} cases could not be judged; the others are.", file=sys.stderr)
+        sys.exit(PARTLY)
 
 
 def read_cases(path: str | os.PathLike) -> pd.DataFrame:

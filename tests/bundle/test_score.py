@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -43,6 +44,60 @@ def refusal(capsys, *arguments) -> str:
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ")
     return said
+
+
+def partly(*arguments) -> None:
+    with pytest.raises(SystemExit) as ended:
+        score(*arguments)
+    assert ended.value.code == 1
+
+
+def harm(kind: str, file: Path) -> None:
+    """Make a prediction that cannot be judged."""
+    image = nib.load(file)
+    voxels, affine = np.asanyarray(image.dataobj).copy(), image.affine
+    if kind == "damaged":
+        file.write_bytes(file.read_bytes()[:200])
+    elif kind == "missing":
+        file.unlink()
+    elif kind == "orientation":
+        nib.save(nib.Nifti1Image(voxels, affine).as_reoriented(np.array([[0, -1], [1, 1], [2, 1]])), file)
+    else:
+        voxels = {"shape": voxels[:, :, :-3], "label": np.where(voxels, 9, 0)}.get(kind, voxels)
+        affine = affine @ np.diag([1.5, 1.5, 1.5, 1]) if kind == "spacing" else affine
+        nib.save(nib.Nifti1Image(voxels.astype(np.uint8), affine), file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("damaged", "cannot be read as an image"),
+        ("missing", "no prediction: no file is named after"),
+        ("shape", "has shape 32 x 32 x 29 where the label has 32 x 32 x 32: predict on the label's grid"),
+        ("spacing", "has voxels of 9 x 9 x 9 mm where the label has 6 x 6 x 6 mm: predict on the label's grid"),
+        ("orientation", "has axes that run to RPS where the label has LPS: predict on the label's grid"),
+        ("label", "holds the label 9: the scheme has 0, 1, 2, 4"),
+    ],
+)
+def test_one_bad_prediction_among_many_is_named_and_the_rest_is_scored_with_exit_code_1(
+    cohort, predicted, tmp_path, capsys, kind, said
+):
+    bad = lists.read(cohort.datalist)["training"][2]["case"]
+    harm(kind, predicted / f"{bad}_seg.nii.gz")
+    partly(cohort, predicted, tmp_path / "out")
+    printed = capsys.readouterr()
+    assert bad in printed.out
+    assert said in printed.out
+    assert printed.err.endswith("1 of 4 cases could not be judged; the others are.\n")
+    frame = read_cases(tmp_path / "out" / "cases.csv")
+    assert frame.loc[frame["metric"] == "failed", "case"].tolist() == [bad]
+    assert list(frame.query("metric == 'dice' and region == 'WT'")["value"]) == [0, 1, 1]
+
+
+def test_an_empty_folder_is_refused_and_nothing_is_written(cohort, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert "holds no image: expected one" in refusal(capsys, cohort, tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_test_patients_all_labelled_cases_are_judged_and_that_is_said(cohort, predicted, tmp_path, capsys):
@@ -118,7 +173,7 @@ def test_label_values_of_another_scheme_are_refused_and_then_renamed(cohort, pre
     frame = read_cases(tmp_path / "out" / "cases.csv")
     assert frame.query("metric == 'dice' and region == 'ET'")["value"].max() == 1
     capsys.readouterr()
-    score(cohort, predicted, tmp_path / "plain")  # the empty prediction holds no wrong value, so one case is judged
+    partly(cohort, predicted, tmp_path / "plain")  # the empty prediction holds no wrong value, so one case is judged
     assert '--labels "3=4"' in capsys.readouterr().out
 
 

@@ -52,6 +52,20 @@ def test_patients_that_taught_the_network_are_counted_and_warned_of(cohort, run,
     assert "1 of 4 judged patients chose the checkpoint" in printed
 
 
+def test_a_mask_that_was_damaged_is_named_and_the_rest_is_judged_with_exit_code_1(cohort, run, capsys):
+    damaged = sorted((run / "masks").glob("*.nii.gz"))[1]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(SystemExit) as ended:
+        judged(cohort, run, part="labelled")
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert f"{damaged.name} cannot be read as an image" in printed.out
+    assert printed.err.endswith("1 of 4 cases could not be judged; the others are.\n")
+    rows = pd.read_csv(run / "evaluation" / "cases.csv")
+    assert rows.loc[rows["metric"] == "failed", "case"].tolist() == [damaged.name.removesuffix(".nii.gz")]
+    assert rows.loc[rows["metric"] == "dice", "case"].nunique() == 3
+
+
 def test_the_record_beside_the_numbers_tells_whose_they_are(cohort, run):
     judged(cohort, run)
     text = (run / "evaluation" / "judged.json").read_text()

@@ -160,6 +160,15 @@ def test_a_grid_is_the_same_within_a_thousandth_of_a_mm_and_not_beyond(tmp_path)
     assert grid_difference(truth, other) == "shape 4 x 5 x 4 where the label has 4 x 4 x 4"
 
 
+def test_another_orientation_and_another_spacing_are_told_in_words(tmp_path):
+    voxels = np.ones((4, 4, 4), np.uint8)
+    truth = read_image(nifti(tmp_path / "a.nii", voxels, np.diag([-1, -1, 2, 1])))
+    turned = read_image(nifti(tmp_path / "b.nii", voxels, np.diag([1, -1, 2, 1])))
+    assert grid_difference(truth, turned) == "axes that run to RPS where the label has LPS"
+    thick = read_image(nifti(tmp_path / "c.nii", voxels, np.diag([-1, -1, 2.5, 1])))
+    assert grid_difference(truth, thick) == "voxels of 1 x 1 x 2.5 mm where the label has 1 x 1 x 2 mm"
+
+
 def test_nearest_neighbour_puts_a_coarse_prediction_on_the_label_grid(tmp_path):
     truth = read_image(nifti(tmp_path / "a.nii", np.zeros((8, 8, 8), np.uint8)))
     coarse = np.zeros((4, 4, 4), np.uint8)

@@ -155,7 +155,7 @@ def test_a_prediction_on_another_grid_fails_unless_resampling_is_allowed(cohort)
     cohort.predict("b", tumour()[:, :, ::2], spacing=(1, 1, 4))
     assert "shape 20 x 20 x 10 where the label has 20 x 20 x 20" in failures(cohort.judge())["b"]
     cohort.predict("c", tumour(), spacing=(1, 1, 2.1))
-    assert "affine" in failures(cohort.judge())["c"]
+    assert "voxels of 1 x 1 x 2.1 mm where the label has 1 x 1 x 2 mm" in failures(cohort.judge())["c"]
     frame = cohort.judge(resample=True)
     assert failures(frame) == {}
     noted = frame[frame["metric"] == "resampled"]
