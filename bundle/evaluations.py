@@ -28,6 +28,13 @@ FAILED_VALUES = {
 }
 
 
+ROLES = ("set_aside", "chose", "taught")  # what a judged patient had been used for
+KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
+SHARES = {*BOUNDARY_METRICS, *(name for name, metric in METRICS.items() if metric.one_empty == 0)}
+SIGNED = ("volume_error", "volume_error_relative")
+ROUNDING = 1e-9  # by which other programs' numbers may lie beyond their range
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One judged set of predictions.
@@ -63,6 +70,14 @@ class Evaluation:
     def missing(self) -> list[str]:
         """The failed cases that had no prediction at all."""
         return [case for case, reason in self.failed.items() if reason.startswith(MISSING)]
+
+    @property
+    def roles(self) -> dict[str, list[str]] | None:
+        """Which judged patients had been set aside, chose the checkpoint, or taught; None if nobody wrote it down."""
+        written = self.judged.get("about", {}).get("patients")
+        return (
+            {role: list(written.get(role, [])) for role in ROLES} if isinstance(written, Mapping) and written else None
+        )
 
     def of(self, region: str) -> pd.DataFrame:
         """The rows of one region, by case."""
@@ -107,6 +122,15 @@ def read(folder: str | os.PathLike) -> Evaluation:
     )
 
 
+def by_patient(scores: pd.DataFrame) -> pd.DataFrame:
+    """The mean over the cases of each patient: indexed by region and patient, one column a metric.
+
+    A patient with one infinite distance has an infinite one.
+    """
+    metrics = [name for name in scores if name not in KEYS]
+    return scores.sort_values("case").groupby(["region", "patient"])[metrics].mean()
+
+
 def _read_volumes(folder: Path) -> Evaluation | None:
     path = folder / "patients.csv"
     if not path.is_file():
@@ -138,14 +162,7 @@ def _evaluation(folder: Path, rows: pd.DataFrame) -> Evaluation:
 def _check(rows: pd.DataFrame, path: Path) -> None:
     if not (rows["metric"] == "dice").any():
         raise InputError(f"{path} holds no Dice of any case: there is nothing to report; judge the predictions first.")
-    dice = rows[rows["metric"] == "dice"]
-    off = dice[~dice["value"].between(0, 1)]
-    if len(off):
-        row = off.iloc[0]
-        raise InputError(
-            f"{path} gives case {row['case']} a Dice of {row['value']:g} in {row['region']}: expected 0 to 1; write"
-            " shares, not percent."
-        )
+    _check_values(rows, path)
     twice = rows[rows.duplicated(["case", "region", "metric"])]
     if len(twice):
         row = twice.iloc[0]
@@ -158,6 +175,22 @@ def _check(rows: pd.DataFrame, path: Path) -> None:
     units = rows.groupby("metric")["unit"].nunique()
     if (units > 1).any():
         raise InputError(f"{path} gives {units.idxmax()} in more than one unit: report cases of one kind at a time.")
+
+
+def _check_values(rows: pd.DataFrame, path: Path) -> None:
+    """Shares lie between 0 and 1, distances, volumes and counts do not lie below 0, and nothing is NaN."""
+    known = rows["metric"].isin([*METRICS, *BOUNDARY_METRICS]) & ~rows["metric"].isin(SIGNED)
+    top = np.where(rows["metric"].isin(SHARES), 1, np.inf)
+    off = rows[rows["value"].isna() | (known & ~rows["value"].between(-ROUNDING, top + ROUNDING))]
+    if len(off):
+        row = off.iloc[0]
+        expected = (
+            "0 to 1; write shares, not percent" if row["metric"] in SHARES else "a number, 0 or more; judge again"
+        )
+        raise InputError(
+            f"{path} gives case {row['case']} a {row['metric']} of {row['value']:g} in {row['region']}: expected"
+            f" {expected}."
+        )
 
 
 def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]) -> pd.DataFrame:

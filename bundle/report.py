@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bundle import evaluations
+from bundle.costs import POINTS, parse_prices, parse_weights
 from bundle.reporting.sentences import limits, warnings
-from bundle.reporting.words import amount, between, change, count, p_value, share
-from bundle.summaries import LOW, summarise
+from bundle.reporting.verdicts import verdict
+from bundle.reporting.words import amount, between, count, share
+from bundle.summaries import LOW, match_reference, summarise
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
 
@@ -26,6 +28,8 @@ def report(
     datalist: str | None = None,
     dataset_dir: str | None = None,
     predictions: str | None = None,
+    weights: str | None = None,
+    cost: str | None = None,
 ) -> None:
     """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
 
@@ -36,6 +40,7 @@ def report(
         python -m bundle report judged
         python -m bundle report judged --datalist datalist.json --dataset_dir /data/BraTS --title "Glioma, test set"
         python -m bundle report judged_new --reference judged_old
+        python -m bundle report judged --weights "WT=1,ET=2" --cost "fn=2,fp=1"
 
     Args:
         folder: the folder with cases.csv, from `python -m bundle score` or the evaluate workflow.
@@ -44,16 +49,20 @@ def report(
         datalist: the data list that was judged; adds pictures of the worst and the most typical patients.
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         predictions: the folder of the judged label maps, if it has moved since.
+        weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2"; others do not.
+        cost: what a ml costs that was missed (fn) or added (fp): "fn=2,fp=1", or "ET:fn=5,ET:fp=1" for one region.
     """
     if (dataset_dir or predictions) and not datalist:
         raise InputError("--dataset_dir and --predictions are for the pictures of patients: give --datalist as well.")
     evaluation = evaluations.read(str(folder))
-    earlier = evaluations.read(str(reference)) if reference else None
+    chosen = None if weights is None else parse_weights(weights, evaluation.regions)
+    prices = None if cost is None else parse_prices(cost, evaluation.regions)
+    earlier = match_reference(evaluation, evaluations.read(str(reference))) if reference else None
     from bundle.reporting.examples import describe, illustrate, open_scans  # matplotlib takes its time to start
     from bundle.reporting.page import render
 
     scans = open_scans(evaluation, str(datalist), dataset_dir, predictions) if datalist else None
-    summary = summarise(evaluation, str(title or Path(str(folder)).resolve().name), earlier)
+    summary = summarise(evaluation, str(title or Path(str(folder)).resolve().name), earlier, chosen, prices)
     summary |= {"warnings": warnings(summary), "limits": limits(summary)}
     examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
     if scans:
@@ -92,14 +101,30 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     console.print(table)
     lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
     lines += [f"no prediction, counts as Dice 0: {case}" for case in summary["missing"]]
-    for row in (summary["reference"] or {"differences": []})["differences"]:
-        if row["metric"] == "dice":
-            lines.append(
-                f"{row['region']} against the reference: Dice {change(row['difference'])} in the median"
-                f" ({between(row['difference_interval'], change)}), p {p_value(row['p_holm'])} after Holm"
-            )
+    lines += _own_lines(summary)
+    if against := summary["reference"]:
+        lines.append(f"against the reference: {verdict('the reference', 'this one', against['differences'])}")
     for line in [*lines, *(f"WARNING: {text}" for text in summary["warnings"])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _own_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The weighted Dice and the cost, a line each."""
+    lines = []
+    if weighted := summary["weighted_dice"]:
+        weights = ", ".join(f"{region} {weight:g}" for region, weight in weighted["weights"].items())
+        own = weighted["spread"]
+        lines.append(
+            f"weighted Dice ({weights}): median {share(own['median'])} {_brackets([own['q1'], own['q3']])}, worst"
+            f" {share(own['minimum'])} ({weighted['worst'][0]['patient']})"
+        )
+    if cost := summary["cost"]:
+        for region, own in [*cost["regions"].items(), ("together", cost["total"])]:
+            lines.append(
+                f"cost, {region}: median {amount(own['median'])} ({between([own['q1'], own['q3']], amount)}), largest"
+                f" {amount(own['maximum'])} {POINTS}"
+            )
+    return lines
 
 
 def _brackets(pair: Sequence[float] | None) -> str:

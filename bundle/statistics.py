@@ -18,6 +18,7 @@ from scipy import stats
 SEED = 0
 RESAMPLES = 9999
 LEVEL = 0.95
+POWER = 0.8  # with which `detectable` differences are shown
 FEWEST = 5  # patients that an interval is made of
 ENOUGH = 50  # patients; below, bootstrap intervals are too narrow
 
@@ -25,16 +26,32 @@ Interval = tuple[float, float] | None
 
 
 class Paired(NamedTuple):
-    """A comparison of two systems on the same cases; differences are this one minus the other."""
+    """What the differences of two systems come down to, one difference a patient.
 
-    cases: int
+    `mean` and its interval are None where a difference is infinite. `p` is of Wilcoxon's signed-rank test.
+    """
+
     patients: int
+    mean: float | None
+    mean_interval: Interval
     median: float
-    interval: Interval
+    median_interval: Interval
     higher: int
     equal: int
     lower: int
     p: float
+
+
+class Ranking(NamedTuple):
+    """Systems in order: the mean over patients of each one's rank (1 is best), and how firm the order is.
+
+    `places` is, for each system, the share of draws in which it took place 1, 2 ...; `holds` the share in which every
+    system kept its place. Both are None for fewer than five patients.
+    """
+
+    mean_ranks: list[float]
+    holds: float | None
+    places: list[list[float]] | None
 
 
 def mean_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
@@ -74,26 +91,76 @@ def quantiles(values: Sequence[float], at: Sequence[float]) -> list[float]:
     return _back(np.quantile(finite, at), top).tolist()
 
 
-def paired(this: Sequence[float], other: Sequence[float], patients: Sequence[str]) -> Paired:
-    """Compare two systems case by case.
+def difference(this: Sequence[float], other: Sequence[float]) -> np.ndarray:
+    """This minus the other, where inf minus inf is 0 and a single inf is an infinite difference.
 
-    The p value is Wilcoxon's signed-rank test with Pratt's zeros on one difference a patient, the median of its cases.
+    Rounded to 12 places, so that what differs by the last bit of a float is a tie.
     """
     this, other = np.asarray(this, float), np.asarray(other, float)
     with np.errstate(invalid="ignore"):
-        difference = np.where(this == other, 0.0, this - other)  # so that inf - inf is no difference
-    finite, _ = _ranked(difference)
-    by_patient = pd.Series(finite).groupby(np.asarray(patients)).median()
+        return np.where(this == other, 0.0, np.round(this - other, 12))
+
+
+def paired(differences: Sequence[float]) -> Paired:
+    """Are these differences, one a patient, more than chance?
+
+    Intervals are of the paired bootstrap; the test is Wilcoxon's with Pratt's zeros, to which infinite differences are
+    the largest.
+    """
+    differences = np.asarray(differences, float)
+    each = range(len(differences))
+    infinite = np.isinf(differences).any()
     return Paired(
-        cases=len(difference),
-        patients=len(by_patient),
-        median=quantiles(difference, [0.5])[0],
-        interval=median_interval(difference, patients),
-        higher=int((difference > 0).sum()),
-        equal=int((difference == 0).sum()),
-        lower=int((difference < 0).sum()),
-        p=_wilcoxon(by_patient.to_numpy()),
+        patients=len(differences),
+        mean=None if infinite else float(differences.mean()),
+        mean_interval=mean_interval(differences, each),
+        median=quantiles(differences, [0.5])[0],
+        median_interval=median_interval(differences, each),
+        higher=int((differences > 0).sum()),
+        equal=int((differences == 0).sum()),
+        lower=int((differences < 0).sum()),
+        p=_wilcoxon(_ranked(differences)[0]),
     )
+
+
+def detectable(differences: Sequence[float], tests: int = 1) -> float | None:
+    """The mean difference that so many patients would have shown in four of five comparisons, if they spread as here.
+
+    The formula is that of the paired t test at 5 % over the number of tests, which is about Wilcoxon's power too. None
+    for fewer than five patients, infinite differences or differences without a spread, and where `can_show` denies it.
+    """
+    differences = np.asarray(differences, float)
+    patients = len(differences)
+    if patients < FEWEST or np.isinf(differences).any() or not np.ptp(differences) or not can_show(patients, tests):
+        return None
+    error = differences.std(ddof=1) / np.sqrt(patients)
+    return float(error * (stats.t.isf((1 - LEVEL) / tests / 2, patients - 1) + stats.t.ppf(POWER, patients - 1)))
+
+
+def can_show(patients: int, tests: int = 1) -> bool:
+    """Can so many patients show a difference at all, when the smallest p, 2 / 2^n, is multiplied by the tests?"""
+    return tests * 2.0 ** (1 - patients) < 1 - LEVEL
+
+
+def ranking(ranks: np.ndarray) -> Ranking:
+    """Order systems by their mean rank, and draw patients anew to see how often that order comes out.
+
+    Args:
+        ranks: [patients, systems], 1 the best of a patient, equal ones sharing the mean of their ranks.
+    """
+    patients = len(ranks)
+    mean_ranks = ranks.mean(axis=0)
+    if patients < FEWEST:
+        return Ranking(mean_ranks.tolist(), None, None)
+    drawn = np.random.default_rng(SEED).multinomial(patients, np.full(patients, 1 / patients), RESAMPLES)
+    places = _places(drawn @ ranks)
+    shares = [(places == place).mean(axis=0) for place in range(1, ranks.shape[1] + 1)]
+    holds = (places == _places(ranks.sum(axis=0))).all(axis=1).mean()
+    return Ranking(mean_ranks.tolist(), float(holds), np.transpose(shares).tolist())
+
+
+def _places(totals: np.ndarray) -> np.ndarray:
+    return stats.rankdata(np.round(totals, 9), method="min", axis=-1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -15,35 +15,47 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bundle.evaluations import FAILED_VALUES, Evaluation
+from bundle.comparison import compare
+from bundle.costs import POINTS, Price, add_own
+from bundle.evaluations import FAILED_VALUES, Evaluation, by_patient
+from bundle.matching import Matched, match
 from bundle.reliability import pool
 from bundle.statistics import (
     ENOUGH,
     RESAMPLES,
     SEED,
-    holm,
     mean_interval,
     median_interval,
-    paired,
     quantiles,
     share_interval,
 )
-from scripts.errors import InputError
+from scripts.case_scores import WHOLE_CASE
 from scripts.metrics import CASE_METRICS, METRICS
 
-SCHEMA = 1
+SCHEMA = 2
 LOW = (0.5, 0.7)  # counts of cases below
-COMPARED = ("dice", "hd95", "nsd_2mm")
 WORST, TYPICAL = 5, 3
 LESION_BINS = (0, 0.1, 1, 10, math.inf)  # ml, or thousands of pixels; powers of ten, so that they suit any tumour
-ROLES = ("set_aside", "chose", "taught")
 
 
-def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None = None) -> dict[str, Any]:
+def summarise(
+    evaluation: Evaluation,
+    title: str,
+    reference: Matched | None = None,
+    weights: Mapping[str, float] | None = None,
+    prices: Mapping[str, Price] | None = None,
+) -> dict[str, Any]:
     """The content of summary.json.
 
+    Args:
+        evaluation: what is summarised.
+        title: of the page.
+        reference: what it is compared with (`match_reference`).
+        weights: of the regions (`bundle.costs.parse_weights`), for a weighted Dice.
+        prices: of a ml in each region (`bundle.costs.parse_prices`), for a cost.
+
     Raises:
-        InputError: the reference shares no case or region, has other units, or was judged against another truth.
+        InputError: cases.csv lacks what is to be weighed.
     """
     scores = evaluation.scores
     ranking = rank(evaluation)
@@ -57,7 +69,7 @@ def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None =
         "failed": {case: reason for case, reason in evaluation.failed.items() if case not in evaluation.missing},
         "resampled": list(evaluation.judged.get("resampled", [])),
         "part": evaluation.judged.get("part"),
-        "roles": roles(evaluation),
+        "roles": evaluation.roles,
         "units": {"length": evaluation.length, "volume": evaluation.volume},
         "intervals": {"level": 0.95, "unit": "patient", "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH},
         "versions": dict(evaluation.judged.get("versions", {})),
@@ -69,9 +81,10 @@ def summarise(evaluation: Evaluation, title: str, reference: Evaluation | None =
         "reliability": None if evaluation.reliability is None else pool(evaluation.reliability, evaluation.regions),
         "worst": list(ranking.head(WORST)["case"]),
         "typical": typical(ranking),
-        "reference": compare(evaluation, reference) if reference else None,
+        **_own(evaluation, weights, prices),
+        "reference": _against(reference) if reference else None,
     }
-    return _strict(summary)
+    return strict(summary)
 
 
 def rank(evaluation: Evaluation) -> pd.DataFrame:
@@ -88,80 +101,72 @@ def typical(ranking: pd.DataFrame) -> list[str]:
     return list(rest.loc[distance.sort_values(kind="stable").index[:TYPICAL], "case"])
 
 
-def roles(evaluation: Evaluation) -> dict[str, list[str]] | None:
-    """Which judged patients had been set aside, chose the checkpoint, or taught; None if nobody wrote it down."""
-    written = evaluation.judged.get("about", {}).get("patients")
-    return {role: list(written.get(role, [])) for role in ROLES} if isinstance(written, Mapping) and written else None
-
-
 def size_thirds(own: pd.DataFrame) -> list[pd.DataFrame]:
     """The cases of a region with a true volume, small to large, in three parts of equal number."""
     ordered = own[own["volume_truth"] > 0].sort_values(["volume_truth", "case"])
     return [ordered.iloc[part] for part in np.array_split(np.arange(len(ordered)), 3)]
 
 
-def compare(evaluation: Evaluation, reference: Evaluation) -> dict[str, Any]:
-    """Paired differences, this evaluation minus the reference, on the cases that both judged or failed to judge.
+def match_reference(evaluation: Evaluation, reference: Evaluation) -> Matched:
+    """The reference, called `there`, and the evaluation, `here`, in the regions that both have.
 
     Raises:
-        InputError: there is no common case or region, units differ, or the truths differ.
+        InputError: they cannot be compared (`bundle.matching.match`).
     """
-    both = evaluation.scores.merge(reference.scores, on=["case", "region"], suffixes=("", "_other"))
-    if not len(both):
-        raise InputError(
-            f"{evaluation.folder} and {reference.folder} have no case and region in common: give an evaluation of the"
-            " same patients."
-        )
-    if (evaluation.length, evaluation.volume) != (reference.length, reference.volume):
-        raise InputError(
-            f"{reference.folder} is measured in {reference.length} and {reference.volume}, {evaluation.folder} in"
-            f" {evaluation.length} and {evaluation.volume}: judge both with the same data list."
-        )
-    truth, other = both["volume_truth"], both["volume_truth_other"]
-    off = both[(truth - other).abs() > 1e-6 * truth.abs().clip(lower=1)]
-    if len(off):
-        row = off.iloc[0]
-        raise InputError(
-            f"case {row['case']} has {row['volume_truth']:g} {evaluation.volume} of {row['region']} here and"
-            f" {row['volume_truth_other']:g} in {reference.folder}: they were judged against different labels; judge"
-            " both with the same data list."
-        )
-    regions = [region for region in evaluation.regions if (both["region"] == region).any()]
-    rows = []
-    for metric in COMPARED:
-        found = []
-        for region in regions:
-            own = both[both["region"] == region].dropna(subset=[metric, f"{metric}_other"])
-            if len(own):
-                test = paired(own[metric], own[f"{metric}_other"], own["patient"])
-                medians = {
-                    "median": quantiles(own[metric], [0.5])[0],
-                    "median_reference": quantiles(own[f"{metric}_other"], [0.5])[0],
-                }
-                found.append({"region": region, "metric": metric, **medians, **_named(test)})
-        for row, corrected in zip(found, holm([row["p"] for row in found]), strict=True):
-            rows.append(row | {"p_holm": corrected})
+    shared = [region for region in evaluation.regions if region in reference.regions]
+    return match([reference, evaluation], ["there", "here"], regions=shared or None)
+
+
+def _against(reference: Matched) -> dict[str, Any]:
+    found = compare(reference)
     return {
-        "folder": str(reference.folder),
-        "cases": int(both["case"].nunique()),
-        "patients": int(both["patient"].nunique()),
-        "only_here": sorted({*evaluation.scores["case"]} - {*both["case"]}),
-        "only_in_reference": sorted({*reference.scores["case"]} - {*both["case"]}),
-        "differences": rows,
+        "folder": str(reference.evaluations[0].folder),
+        **{key: found[key] for key in ("cases", "patients", "tests")},
+        "only_here": found["unpaired"]["here"]["cases"],
+        "only_in_reference": found["unpaired"]["there"]["cases"],
+        "differences": found["pairs"][0]["differences"],
     }
 
 
-def _named(test: Any) -> dict[str, Any]:
+def _own(
+    evaluation: Evaluation, weights: Mapping[str, float] | None, prices: Mapping[str, Price] | None
+) -> dict[str, Any]:
+    """The weighted Dice and the cost of each patient, where users say what counts."""
+    level = evaluation.volumes or evaluation  # slices of a patient together
+    averages = by_patient(add_own(level.scores, weights, prices))
+
+    def own(metric: str, region: str, unit: str) -> dict[str, Any]:
+        values = averages.loc[region, metric]
+        return spread(values.to_numpy(), values.index, unit)
+
     return {
-        "cases": test.cases,
-        "patients": test.patients,
-        "difference": test.median,
-        "difference_interval": test.interval,
-        "higher": test.higher,
-        "equal": test.equal,
-        "lower": test.lower,
-        "p": test.p,
+        "weighted_dice": weights
+        and {
+            "weights": dict(weights),
+            "spread": own("weighted_dice", WHOLE_CASE, ""),
+            "worst": _worst(averages.loc[WHOLE_CASE, "weighted_dice"]),
+        },
+        "cost": prices
+        and {
+            "prices": {region: price._asdict() for region, price in prices.items()},
+            "regions": {region: own("cost", region, POINTS) for region in prices},
+            "total": own("cost", WHOLE_CASE, POINTS),
+            "worst": [
+                row | {"regions": {r: _errors(averages.loc[(r, row["patient"])]) for r in prices}}
+                for row in _worst(-averages.loc[WHOLE_CASE, "cost"])
+            ],
+        },
     }
+
+
+def _worst(values: pd.Series) -> list[dict[str, Any]]:
+    """The patients with the lowest values; a cost comes with its sign turned."""
+    lowest = values.sort_values(kind="stable").head(WORST)
+    return [{"patient": patient, "value": abs(value)} for patient, value in lowest.items()]
+
+
+def _errors(averages: pd.Series) -> dict[str, float]:
+    return {kind: float(averages[f"volume_{kind}"]) for kind in Price._fields}
 
 
 def _regions(evaluation: Evaluation) -> dict[str, Any]:
@@ -191,17 +196,21 @@ def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
 
 def _spread(own: pd.DataFrame, metric: str, unit: str) -> dict[str, Any]:
     own = own.dropna(subset=[metric])
-    values = own[metric].to_numpy()
+    counted = metric in METRICS and metric not in FAILED_VALUES  # volumes and numbers of lesions need no interval
+    return spread(own[metric].to_numpy(), own["patient"], unit, intervals=not counted)
+
+
+def spread(values: np.ndarray, patients: Sequence[str], unit: str, intervals: bool = True) -> dict[str, Any]:
+    """How values lie: mean and median with their intervals over patients, quantiles, ends, how many are infinite."""
     p5, q1, median, q3, p95 = quantiles(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     infinite = int(np.isinf(values).sum())
-    counted = metric in METRICS and metric not in FAILED_VALUES  # volumes and numbers of lesions need no interval
     return {
         "unit": unit,
         "cases": len(values),
         "mean": float(values.mean()) if not infinite else None,
-        "mean_interval": None if counted else mean_interval(values, own["patient"]),
+        "mean_interval": mean_interval(values, patients) if intervals else None,
         "median": median,
-        "median_interval": None if counted else median_interval(values, own["patient"]),
+        "median_interval": median_interval(values, patients) if intervals else None,
         "q1": q1,
         "q3": q3,
         "p5": p5,
@@ -314,12 +323,12 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """The same with what JSON has no number for written as text (inf) or null (NaN)."""
     if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if isinstance(value, float):
         return None if math.isnan(value) else str(value) if math.isinf(value) else value
     return value

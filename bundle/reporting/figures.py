@@ -14,11 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from bundle.evaluations import Evaluation
+from bundle.matching import DIRECTIONS, Matched
 from bundle.reliability import TELLING
 from bundle.reporting.sentences import trust
 from bundle.reporting.svg import STYLE, Drawing, Ink, draw, new_figure
+from bundle.reporting.verdicts import gap, size_of
 from bundle.reporting.words import MINUS, amount, count, name, share, share3, sign, size
-from bundle.statistics import quantiles
+from bundle.statistics import difference, quantiles
+from scripts.case_scores import WHOLE_CASE
 
 WIDTH, HEIGHT = 340, 236  # CSS pixels: one fills a phone, three stand beside each other on a screen
 SHARES = ("dice", "nsd_2mm", "precision", "recall")
@@ -26,6 +29,7 @@ LENGTHS = ("hd95", "assd")
 NEAR = 1.0  # mm or pixels: distances below are drawn on a linear scale, since a logarithm has no 0
 SMALL = 9.5  # size of remarks inside a figure
 CLASSES = 32  # of heights, in which dots stand side by side
+LONGEST = 14  # letters of a system's name inside a figure
 WIDEST = 0.3  # how far dots go to a side, where strips are 1 apart
 
 
@@ -213,19 +217,106 @@ def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
 
 
 @rc_context(STYLE)
-def against(evaluation: Evaluation, reference: Evaluation, region: str) -> Drawing:
-    """Dice here against Dice of the reference, case by case."""
-    own = evaluation.of(region).merge(reference.of(region), on="case", suffixes=("", "_other"))
-    titles = [f"{r.case}: {share3(r.dice)} here, {share3(r.dice_other)} in the reference" for r in own.itertuples()]
+def against(matched: Matched, region: str, first: str, second: str) -> Drawing:
+    """The Dice of one system against that of another, patient by patient."""
+    own = matched.values["dice", region]
+    both = zip(own.index, own[first], own[second], strict=True)
+    titles = [f"{who}: {share3(a)} {_there(first)}, {share3(b)} {_there(second)}" for who, a, b in both]
     figure, axes = _figure(WIDTH)
-    _halves(axes, 1.0, "better here", "better there")
-    _dots(axes, own["dice_other"], own["dice"])
-    axes.set(xlabel="Dice of the reference", ylabel="Dice here")
+    _halves(axes, 1.0, f"better {_there(second)}", f"better {_there(first)}")
+    _dots(axes, own[first], own[second])
+    axes.set(xlabel=f"Dice {_there(first)}", ylabel=f"Dice {_there(second)}")
     for axis in (axes.xaxis, axes.yaxis):
         _from_0_to_1(axis)
-    better, worse = int((own["dice"] > own["dice_other"]).sum()), int((own["dice"] < own["dice_other"]).sum())
-    words = f"{region}: of {count(len(own), 'case')}, {better} have a higher Dice here and {worse} a lower one."
+    better, worse = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
+    words = (
+        f"{region}: of {count(len(own), 'patient')}, {better} have a higher Dice {_there(second)} and {worse} a lower"
+        " one."
+    )
     return draw(figure, words, {"dots": titles})
+
+
+@rc_context(STYLE)
+def differences(matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]) -> Drawing:
+    """By how much a second system differs from a first one in one metric: a row a region, every patient a dot."""
+    figure, axes = _figure(84 + 46 * len(rows))
+    titles = _differences(axes, matched, first, second, rows)
+    said = "; ".join(f"{row['region']} {size_of(row)}, {_balance(row)}" for row in rows)
+    return draw(figure, f"{name(rows[0]['metric'], matched.units.get('hd95', 'mm'))}: {said}.", titles)
+
+
+@rc_context(STYLE)
+def overview(matched: Matched, pairs: Sequence[Mapping[str, Any]]) -> Figure:
+    """All differences on one sheet: a line a pair of systems, a column a metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in pairs[0]["differences"]))
+    regions = max(sum(row["metric"] == metric for row in pairs[0]["differences"]) for metric in metrics)
+    figure = new_figure(WIDTH * len(metrics), (96 + 46 * regions) * len(pairs))
+    figure.patch.set(facecolor="white", alpha=1)
+    for line, pair in zip(figure.subplots(len(pairs), len(metrics), squeeze=False), pairs, strict=True):
+        for axes, metric in zip(line, metrics, strict=True):
+            rows = [row for row in pair["differences"] if row["metric"] == metric]
+            _differences(axes, matched, pair["first"], pair["second"], rows)
+    return figure
+
+
+def _differences(
+    axes: Axes, matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """Dots to the right of 0 are patients in whom the number grew; blue where the second system is better."""
+    metric, unit = rows[0]["metric"], rows[0]["unit"]
+    changes = [
+        pd.Series(difference(own[second], own[first]), index=own.index)
+        for own in (matched.values[metric, row["region"]] for row in rows)
+    ]
+    finite = np.concatenate([change[np.isfinite(change)] for change in changes])
+    reach = 1.1 * np.abs(finite).max(initial=0) or 1.0
+    edge = 1.2 * reach  # where infinite differences stand
+    titles = {}
+    for place, (row, change) in enumerate(zip(rows, changes, strict=True)):
+        gain = DIRECTIONS[metric] * change
+        across = change.clip(-edge, edge)
+        aside = pd.Series(_aside(across.to_numpy()), index=change.index) - 0.1
+        for kind, these, colour in (
+            ("+", gain > 0, Ink.ACCENT),
+            ("0", gain == 0, Ink.SOFT),
+            ("-", gain < 0, Ink.SECOND),
+        ):
+            gid = f"{place}{kind}"
+            _dots(axes, across[these], place + aside[these], colour, gid)
+            titles[gid] = [f"{patient}: {gap(number, row)}" for patient, number in change[these].items()]
+        kind = "median" if row["mean"] is None else "mean"
+        ends = [float(end) for end in row[f"{kind}_interval"] or ()]
+        mark = {"color": Ink.TEXT, "solid_capstyle": "butt"}
+        axes.plot(np.clip(ends, -edge, edge), [place + 0.32] * len(ends), linewidth=2, **mark)
+        axes.plot(np.clip([float(row[kind])], -edge, edge), [place + 0.32], "o", markersize=5, **mark)
+    axes.axvline(0, color=Ink.GRID)
+    axes.set(xlim=(-1.08 * edge, 1.08 * edge), ylim=(len(rows) - 0.4, -0.75))
+    axes.set_yticks(range(len(rows)), ["" if row["region"] == WHOLE_CASE else row["region"] for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    ticks = [tick for tick in axes.get_xticks() if abs(tick) <= reach]
+    beyond = [side * edge for side in (-1, 1) if any((np.isinf(c) & (np.sign(c) == side)).any() for c in changes)]
+    labels = [f"{tick:g}".replace("-", MINUS) for tick in np.round(ticks, 12)]
+    axes.set_xticks([*ticks, *beyond], [*labels, *(f"{MINUS}∞" if end < 0 else "∞" for end in beyond)])
+    axes.set_xlabel(
+        f"difference in {name(metric, matched.units.get('hd95', 'mm'))}" + (f", {sign(unit)}" if unit else "")
+    )
+    sides = (first, second) if DIRECTIONS[metric] > 0 else (second, first)
+    remark = {"transform": axes.transAxes, "fontsize": SMALL, "color": Ink.SOFT, "va": "top"}
+    axes.text(0.01, 1.0, f"← better {_there(sides[0])}", **remark)
+    axes.text(0.99, 1.0, f"better {_there(sides[1])} →", ha="right", **remark)
+    return titles
+
+
+def _balance(row: Mapping[str, Any]) -> str:
+    return f"better in {row['better']}, equal in {row['equal']} and worse in {row['worse']} of {row['patients']}"
+
+
+def _there(system: str) -> str:
+    """`here`, `there` or `in B`, cut where it is long."""
+    if system in ("here", "there"):
+        return system
+    return f"in {system if len(system) <= LONGEST else system[: LONGEST - 1] + '…'}"
 
 
 def _figure(height: float = HEIGHT) -> tuple[Figure, Axes]:

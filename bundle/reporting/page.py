@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 
 from bundle.evaluations import Evaluation
-from bundle.reporting import figures, words
+from bundle.matching import Matched
+from bundle.reporting import figures, verdicts, words
 from bundle.reporting.examples import PLANES, PREDICTION, TRUTH, Example
 from bundle.reporting.sentences import findings, meanings, part
 from bundle.reporting.svg import Drawing
@@ -27,6 +28,11 @@ SAID = (  # how the template writes numbers and names
     words.share3,
     words.sign,
     words.signed,
+    verdicts.ends,
+    verdicts.gap,
+    verdicts.percent,
+    verdicts.score,
+    verdicts.value,
 )
 CASE_COLUMNS = (  # metric, heading, how it is written
     ("dice", "Dice", words.share3),
@@ -42,22 +48,8 @@ CASE_COLUMNS = (  # metric, heading, how it is written
 )
 
 
-def render(
-    summary: Mapping[str, Any],
-    evaluation: Evaluation,
-    reference: Evaluation | None,
-    worst: Sequence[Example],
-    typical: Sequence[Example],
-) -> str:
-    """The page as text.
-
-    Args:
-        summary: what `bundle.summaries.summarise` gave.
-        evaluation: what it was made of.
-        reference: the earlier evaluation that it is compared with.
-        worst: the patients to look at, worst first, with or without pictures.
-        typical: the same for the typical ones.
-    """
+def template(name: str) -> jinja2.Template:
+    """A page to be filled, which knows how numbers and names are written."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.reporting", "templates"),
         autoescape=True,
@@ -66,9 +58,28 @@ def render(
         undefined=jinja2.StrictUndefined,
     )
     environment.globals.update({said.__name__: said for said in SAID})
+    return environment.get_template(name)
+
+
+def render(
+    summary: Mapping[str, Any],
+    evaluation: Evaluation,
+    reference: Matched | None,
+    worst: Sequence[Example],
+    typical: Sequence[Example],
+) -> str:
+    """The page as text.
+
+    Args:
+        summary: what `bundle.summaries.summarise` gave.
+        evaluation: what it was made of.
+        reference: it and the earlier evaluation that it is compared with.
+        worst: the patients to look at, worst first, with or without pictures.
+        typical: the same for the typical ones.
+    """
     regions, by_region = evaluation.regions, summary["regions"]
-    compared = [r for r in regions if reference is not None and r in reference.regions]
-    return environment.get_template("report.html").render(
+    rows = (summary["reference"] or {"differences": []})["differences"]
+    return template("report.html").render(
         s=summary,
         regions=regions,
         low=LOW,
@@ -94,7 +105,9 @@ def render(
         ],
         calibration=figures.calibration(evaluation) if summary["calibration"] else None,
         reliability=[figures.reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()],
-        against=[figures.against(evaluation, reference, region) for region in compared] if reference else [],
+        against=_against(reference, "there", "here") if reference else [],
+        verdict=verdicts.verdict("the reference", "this one", rows) if rows else "",
+        power=verdicts.power(rows, summary["reference"]["tests"]) if rows else "",
         worst=worst,
         typical=typical,
         colours={"truth": TRUTH, "prediction": PREDICTION},
@@ -106,6 +119,29 @@ def render(
         several=summary["cases"] > summary["patients"],
         folder=str(evaluation.folder),
     )
+
+
+def render_comparison(comparison: Mapping[str, Any], matched: Matched) -> str:
+    """The page of `python -m bundle compare` as text.
+
+    Args:
+        comparison: the content of compare.json.
+        matched: what it was made of.
+    """
+    pairs = []
+    for pair in comparison["pairs"]:
+        first, second, rows = pair["first"], pair["second"], pair["differences"]
+        metrics = dict.fromkeys(row["metric"] for row in rows)
+        drawn = [
+            figures.differences(matched, first, second, [row for row in rows if row["metric"] == metric])
+            for metric in metrics
+        ]
+        pairs.append({**pair, "figures": drawn, "against": _against(matched, first, second)})
+    return template("compare.html").render(c=comparison, pairs=pairs, together=matched.slices_together)
+
+
+def _against(matched: Matched, first: str, second: str) -> list[Drawing]:
+    return [figures.against(matched, region, first, second) for metric, region in matched.values if metric == "dice"]
 
 
 def case_rows(evaluation: Evaluation):

@@ -51,9 +51,14 @@ def meanings(judged: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before the first number."""
-    used = summary["roles"] or {}
+    return role_warnings(summary["roles"], summary["patients"])
+
+
+def role_warnings(roles: Mapping[str, Any] | None, patients: int) -> list[str]:
+    """A sentence for each part that judged patients had in making the system that they judge."""
+    used = roles or {}
     return [
-        f"{len(used[role])} of {count(summary['patients'], 'judged patient')} {text}"
+        f"{len(used[role])} of {count(patients, 'judged patient')} {text}"
         for role, text in ROLE_WARNINGS.items()
         if used.get(role)
     ]

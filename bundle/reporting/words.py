@@ -36,6 +36,8 @@ NAMES = {  # what a reader calls the metrics
     "information_merge": "Information, merge",
     "ece": "Calibration error (ECE)",
     "brier": "Brier score",
+    "weighted_dice": "Weighted Dice",
+    "cost": "Cost",
 }
 MINUS = "\u2212"
 SIGNS = {"cm2": "cm²", "pixel": "pixels"}

@@ -19,7 +19,7 @@ def rows_of(
     """The rows of one case and region, in mm and ml; `more` sets single metrics."""
     empty = note in ("missed", "hallucinated")
     prediction = 0.0 if note in ("missed", "absent") else truth * 1.1 + (0.5 if note == "hallucinated" else 0)
-    common = 0.0 if empty else dice * (truth + prediction) / 2
+    common = 0.0 if empty else min(dice * (truth + prediction) / 2, truth)
     values = dict.fromkeys(METRICS, dice) | {
         "hd95": INF if empty else 10 * (1 - dice),
         "hd100": INF if empty else 20 * (1 - dice),

@@ -82,8 +82,13 @@ def refusals():
     base = cohort([0.8, 0.9])
     yield "no Dice", [row for row in base if row[3] != "dice"], "holds no Dice"
     yield "only failures", failed("a"), "holds no Dice"
-    yield "percent", cohort([80.0]), "c00 a Dice of 80 in WT: expected 0 to 1"
+    yield "percent", cohort([80.0]), "c00 a dice of 80 in WT: expected 0 to 1"
+    yield "a share over 1", rows_of("a", "WT", 0.8, nsd_2mm=1.5), "a nsd_2mm of 1.5 in WT: expected 0 to 1"
+    yield "a negative distance", rows_of("a", "WT", 0.8, hd95=-3.0), "a hd95 of -3 in WT: expected a number, 0 or more"
+    yield "a negative volume", rows_of("a", "WT", 0.8, volume_fn=-3.0), "a volume_fn of -3 in WT: expected a number"
     yield "no number", cohort([float("nan")]), "a value that is no number"
+    nan = [[*row[:4], "nan" if row[3] == "hd95" else row[4], *row[5:]] for row in base]
+    yield "nan written out", nan, "a hd95 of nan in WT"
     yield "the same number twice", base + base[:1], "dice of WT of case c00 twice"
     yield "a case of two patients", base + rows_of("c00", "TC", 0.9, patient="other"), "c00 to more than one patient"
     pixels = [[*row[:5], "pixel" if row[5] == "mm" else row[5], row[6]] for row in rows_of("x", "WT", 0.9)]
