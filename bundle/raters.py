@@ -71,7 +71,7 @@ def raters(
 
         pairs = table(judged)
         about = {
-            "title": str(title or f"{len(named)} raters"),
+            "title": str(title or f"How far {len(named)} raters agree"),
             "folders": {rater: str(path.resolve()) for rater, path in named.items()},
             "model_folder": None if model is None else str(Path(str(model)).resolve()),
             "foreground": foreground,

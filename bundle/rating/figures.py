@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bundle.rating.masks import MODEL
 from bundle.reporting.svg import STYLE, Drawing, Ink, draw, new_figure
-from bundle.reporting.words import count, share, share3, signed
+from bundle.reporting.words import MINUS, count, share, share3, signed
 from bundle.statistics import quantiles
 
 WIDTH = 340  # CSS pixels: one fills a phone, three stand beside each other on a screen
@@ -84,7 +84,9 @@ def sizes(summary: Mapping[str, Any]) -> Drawing | None:
     figure, axes, titles = _lines(values, lambda value: f"{signed(value)} %")
     axes.axvline(0, color=Ink.SOFT, linewidth=1)
     axes.set(xlabel="drawn more or less than the (other) raters, %")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value) if value else "0"))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:+.0f}".replace("-", MINUS) if value else "0")
+    )
     medians = ", ".join(f"{who} {signed(own.median())} %" for who, own in values.items() if len(own))
     return draw(figure, f"Size of what was drawn, against the mean of the (other) raters. Medians: {medians}.", titles)
 
@@ -108,6 +110,7 @@ def _lines(values: Mapping[str, pd.Series], write: Any) -> tuple[Any, Axes, dict
     axes.set_yticks(range(len(values)), names, fontsize=9)
     axes.set_ylim(len(values) - 0.4, -0.5)
     axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     return figure, axes, titles

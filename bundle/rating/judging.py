@@ -107,13 +107,11 @@ def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], di
         first = next(iter(masks))
         grids = [GridImage(masks[name].inside, masks[name].affine) for name in (first, who)]
         if grid_difference(*grids):
-            sizes = [" x ".join(map(str, grid.voxels.shape)) for grid in grids]
-            differ = (
-                f"{sizes[0]} and {sizes[1]} voxels" if sizes[0] != sizes[1] else "the same shape elsewhere in space"
-            )
+            a, b = (" x ".join(map(str, grid.voxels.shape)) for grid in grids)
+            differ = f"{a} and {b} voxels" if a != b else "the same shape elsewhere in space"
             raise InputError(
-                f"{image.masks[first]} and {path} are masks of one image on different grids ({differ}): save them on the"
-                " image's own grid."
+                f"{image.masks[first]} and {path} are masks of one image on different grids ({differ}): save both on"
+                " the grid of the image."
             )
     return masks, failed
 
@@ -127,7 +125,7 @@ def _save_consensus(
     counts = masks[rater].values
     for mask in list(masks.values())[1:]:
         counts = counts.add(mask.values, fill_value=0)
-    file, page = pages.split(like)
+    file = pages.file_of(like)
     ending = file.name[len(stem(file) or "") :]
     for name, mask in together.items():
         path = folder / "masks" / name / f"{image.name}{ending}"

@@ -152,7 +152,7 @@ def _odd(values: pd.Series, foreground: int | None) -> str:
         return f"holds only {values.index[0]}: {'everything' if every else 'nothing'} is the object"
     if len(values) < 3:
         return ""
-    found = ", ".join(f"{value} ({number} voxels)" for value, number in values.head(8).items())
+    found = ", ".join(f"{value} ({number} voxel{'s' * (number > 1)})" for value, number in values.head(8).items())
     more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
     return f"holds {found}{more}: {'all but 0' if foreground is None else f'only {foreground}'} is the object"
 

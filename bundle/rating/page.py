@@ -17,7 +17,7 @@ from bundle.rating.sentences import findings, limits, warnings
 from bundle.reporting import words
 
 MOST_PICTURES = 24  # on the page; those with the least agreement
-SHOWN = ("dice", "iou", "hd95", "nsd_2mm")
+SHOWN = ("dice", "hd95", "nsd_2mm")  # in the tables of pairs and persons
 SAID = (
     words.amount,
     words.between,

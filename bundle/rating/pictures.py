@@ -1,4 +1,4 @@
-"""Where do the raters disagree? One picture an image: all outlines on the left, the number who drew each voxel right."""
+"""Where do the raters disagree? One picture an image: all outlines, and how many drew each voxel."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def draw(
     _show_scan(left, None if scan is None else flat(scan), masks[raters[0]].shape, flat.aspect)
     lines = []
     for number, (who, mask) in enumerate(masks.items()):
-        look = {
-            "color": OKABE_ITO[number % len(OKABE_ITO)],
-            "linestyle": STYLES[number // len(OKABE_ITO) % len(STYLES)],
-        }
+        again, colour = divmod(number, len(OKABE_ITO))
+        look = {"color": OKABE_ITO[colour], "linestyle": STYLES[again % len(STYLES)]}
         look = {"color": "white", "linestyle": "dashed"} if who == MODEL else look
+        if who == MODEL:  # black between the dashes, so that it is seen on every grey
+            _outline(left, mask, linewidth=1.5, color="black", linestyle="solid")
         _outline(left, mask, linewidth=1.5, **look)
         lines.append(Line2D([], [], linewidth=2, label=names[who], **look))
     left.set_facecolor(str(BARE))
@@ -192,6 +192,5 @@ def _save(figure: Figure, path: Path) -> None:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI)
     with written_whole(path) as temporary, Picture.open(stream) as picture:
-        picture.convert("RGB").quantize(PALETTE, Picture.Quantize.FASTOCTREE, dither=Picture.Dither.NONE).save(
-            temporary, format="png", optimize=True
-        )
+        few = picture.convert("RGB").quantize(PALETTE, Picture.Quantize.FASTOCTREE, dither=Picture.Dither.NONE)
+        few.save(temporary, format="png", optimize=True)

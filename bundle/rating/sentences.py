@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bundle.rating.summary import HALF, VERDICTS
-from bundle.reporting.words import between, change, count, listed, name, share, share3
+from bundle.reporting.words import between, change, count, listed, name, share, share3, sign
 from bundle.statistics import ENOUGH, FEWEST
 
 PLACES = {
     "below": "outside the raters' own range: it agrees with them less than the rater who agrees least does with the"
     " others",
     "within": "inside the raters' own range",
-    "above": "inside the raters' own range, and at its top: it agrees with them more than any of them does with the"
-    " others, as an average of them would; that does not make it better than they are",
+    "above": "above the raters' own range: it agrees with them more than any of them does with the others, as an"
+    " average of them would; that does not make it better than they are",
 }
 
 
@@ -35,9 +35,9 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     spread = summary["between_raters"]["dice"]
     said = (
         f"{count(len(summary['raters']), 'rater')}, {count(spread['images'], 'image')}: the Dice of two raters is"
-        f" {share3(spread['mean'])} in the mean{_interval(spread['mean_interval'], share3)} and {share3(spread['median'])}"
-        f" in the median; half of the {spread['n']} pairs of masks lie between {share3(spread['q1'])} and"
-        f" {share3(spread['q3'])}."
+        f" {share3(spread['mean'])} in the mean{_interval(spread['mean_interval'], share3)} and"
+        f" {share3(spread['median'])} in the median; half of the {spread['n']} pairs of masks lie between"
+        f" {share3(spread['q1'])} and {share3(spread['q3'])}."
     )
     return [said, *verdicts(summary)]
 
@@ -113,6 +113,11 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
             f" {'counts' if len(summary['incomplete']) == 1 else 'count'} for the pairs that there are. So the means of"
             " raters are of different images; where a model is placed among them, only complete images count."
         )
+    length = sign(summary["units"]["length"])
+    yield (
+        f"NSD 2 {length} is the share of the borders that lie within 2 {length} of each other. Where voxels are larger"
+        " than half of that, it measures the grid rather than the outlines."
+    )
     yield "Agreement is not truth: all raters can be wrong in the same way."
 
 
