@@ -195,7 +195,7 @@ def _bootstrap(values: np.ndarray, patients: Sequence[str], plain, padded, metho
         drawn = table[numbers]
         return statistic(drawn.reshape(*drawn.shape[:-2], -1), axis=-1)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # means that are all the same are 0 / 0
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # gives NaN, which becomes None
         found = stats.bootstrap(
             (np.arange(len(groups)),),

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from bundle.rating import figures
@@ -15,22 +14,10 @@ from bundle.rating.judging import METRICS
 from bundle.rating.masks import CONSENSUS, MODEL
 from bundle.rating.sentences import findings, limits, warnings
 from bundle.reporting import words
+from bundle.reporting.page import template
 
 MOST_PICTURES = 24  # on the page; those with the least agreement
 SHOWN = ("dice", "hd95", "nsd_2mm")  # in the tables of pairs and persons
-SAID = (
-    words.amount,
-    words.between,
-    words.change,
-    words.count,
-    words.listed,
-    words.name,
-    words.share,
-    words.share3,
-    words.sign,
-    words.signed,
-    words.size,
-)
 
 
 def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
@@ -41,24 +28,12 @@ def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str
         pairs: the table that it was made of.
         folder: where the pictures of disagreement lie.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [
-                jinja2.PackageLoader("bundle.rating", "templates"),
-                jinja2.PackageLoader("bundle.reporting", "templates"),  # the style sheet
-            ]
-        ),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.globals.update({said.__name__: said for said in SAID})
     raters = summary["raters"]
     drawings = [figures.by_image(pairs, raters), figures.by_person(pairs, summary), figures.sizes(summary)]
     pictures = _pictures(summary, folder)
-    return environment.get_template("raters.html").render(
+    return template("raters.html").render(
         s=summary,
+        what=words.size(summary["units"]["size"]),
         metrics=METRICS,
         shown=SHOWN,
         write={metric: words.amount if metric == "hd95" else words.share3 for metric in METRICS},

@@ -17,6 +17,7 @@ from bundle.rating.consensus import DEFINITIONS
 from bundle.rating.judging import COLUMNS, METRICS, Judged
 from bundle.rating.masks import CONSENSUS, MODEL
 from bundle.statistics import ENOUGH, RESAMPLES, SEED, mean_interval, quantiles
+from bundle.summaries import strict
 from scripts import metrics
 
 SCHEMA = 1
@@ -69,7 +70,7 @@ def summarise(
         "definitions": {name: metrics.METRICS[name].meaning for name in METRICS} | DEFINITIONS,
         "versions": {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "nibabel")},
     }
-    return _strict(summary)
+    return strict(summary)
 
 
 def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dict[str, Any]:
@@ -197,14 +198,3 @@ def _spread(values: pd.Series, images: Any, interval: bool = True) -> dict[str, 
 
 def _mean(values: Any) -> float | None:
     return float(np.mean(values)) if len(values) else None
-
-
-def _strict(value: Any) -> Any:
-    """The same with what JSON has no number for written as text (inf) or null (NaN)."""
-    if isinstance(value, Mapping):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else str(value) if math.isinf(value) else value
-    return value

@@ -390,10 +390,10 @@ def test_a_full_disk_leaves_no_half_result(tmp_path, full_disk):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_five_experts_on_real_cells_agree_as_measured(shared_data, tmp_path, capsys):
+def test_five_experts_on_real_cells_agree_as_measured(shared_data, tmp_path):
     folder = shared_data("multirater")
     people = sorted(map(str, (folder / "ExpertsAnnotations").glob("Person*_Amira")))
-    raters(*people, foreground=0, images=str(folder / "RawImages"), out=str(tmp_path / "out"), workers=2)
+    raters(*people, foreground=0, out=str(tmp_path / "out"), workers=2)
     _, summary = results(tmp_path / "out")
     dice = summary["between_raters"]["dice"]
     assert (dice["n"], dice["images"], len(summary["incomplete"])) == (120, 12, 0)
