@@ -125,7 +125,7 @@ def describe(matched: Matched, title: str | None = None) -> dict[str, Any]:
             "systems": systems,
             **found,
             "scores": list(_scores(matched)),
-            "units": {"length": matched.units.get("hd95", "mm"), "volume": matched.units.get("volume_truth", "ml")},
+            "units": {"length": matched.length, "volume": matched.evaluations[0].volume},
             "intervals": {"level": LEVEL, "unit": "patient", "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH},
             "warnings": warnings,
             "remarks": verdicts.remarks(systems, rows, found["patients"]),

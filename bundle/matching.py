@@ -53,6 +53,11 @@ class Matched:
     slices_together: bool
 
     @property
+    def length(self) -> str:
+        """The unit of distances."""
+        return self.evaluations[0].length
+
+    @property
     def tested(self) -> dict[tuple[str, str], pd.DataFrame]:
         """The values that tests are made of: costs in sum, and not again by region."""
         return {key: own for key, own in self.values.items() if key[0] != "cost" or key[1] == WHOLE_CASE}

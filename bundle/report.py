@@ -14,7 +14,7 @@ from rich.text import Text
 from bundle import evaluations
 from bundle.costs import POINTS, parse_prices, parse_weights
 from bundle.reporting.sentences import limits, warnings
-from bundle.reporting.verdicts import verdict
+from bundle.reporting.verdicts import reference as against_reference
 from bundle.reporting.words import amount, between, count, share
 from bundle.summaries import LOW, match_reference, summarise
 from scripts.errors import InputError
@@ -103,7 +103,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     lines += [f"no prediction, counts as Dice 0: {case}" for case in summary["missing"]]
     lines += _own_lines(summary)
     if against := summary["reference"]:
-        lines.append(f"against the reference: {verdict('the reference', 'this one', against['differences'])}")
+        lines.append(against_reference(against["differences"]))
     for line in [*lines, *(f"WARNING: {text}" for text in summary["warnings"])]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -228,11 +228,9 @@ def against(matched: Matched, region: str, first: str, second: str) -> Drawing:
     axes.set(xlabel=f"Dice {_there(first)}", ylabel=f"Dice {_there(second)}")
     for axis in (axes.xaxis, axes.yaxis):
         _from_0_to_1(axis)
-    better, worse = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
-    words = (
-        f"{region}: of {count(len(own), 'patient')}, {better} have a higher Dice {_there(second)} and {worse} a lower"
-        " one."
-    )
+    higher, lower = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
+    patients = count(len(own), "patient")
+    words = f"{region}: of {patients}, {higher} have a higher Dice {_there(second)} and {lower} a lower one."
     return draw(figure, words, {"dots": titles})
 
 
@@ -241,8 +239,8 @@ def differences(matched: Matched, first: str, second: str, rows: Sequence[Mappin
     """By how much a second system differs from a first one in one metric: a row a region, every patient a dot."""
     figure, axes = _figure(84 + 46 * len(rows))
     titles = _differences(axes, matched, first, second, rows)
-    said = "; ".join(f"{row['region']} {size_of(row)}, {_balance(row)}" for row in rows)
-    return draw(figure, f"{name(rows[0]['metric'], matched.units.get('hd95', 'mm'))}: {said}.", titles)
+    said = "; ".join(f"{_line(row)} {size_of(row)}, {_balance(row)}".strip() for row in rows)
+    return draw(figure, f"{name(rows[0]['metric'], matched.length)}: {said}.", titles)
 
 
 @rc_context(STYLE)
@@ -291,21 +289,23 @@ def _differences(
         axes.plot(np.clip([float(row[kind])], -edge, edge), [place + 0.32], "o", markersize=5, **mark)
     axes.axvline(0, color=Ink.GRID)
     axes.set(xlim=(-1.08 * edge, 1.08 * edge), ylim=(len(rows) - 0.4, -0.75))
-    axes.set_yticks(range(len(rows)), ["" if row["region"] == WHOLE_CASE else row["region"] for row in rows])
+    axes.set_yticks(range(len(rows)), [_line(row) for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     ticks = [tick for tick in axes.get_xticks() if abs(tick) <= reach]
     beyond = [side * edge for side in (-1, 1) if any((np.isinf(c) & (np.sign(c) == side)).any() for c in changes)]
     labels = [f"{tick:g}".replace("-", MINUS) for tick in np.round(ticks, 12)]
     axes.set_xticks([*ticks, *beyond], [*labels, *(f"{MINUS}∞" if end < 0 else "∞" for end in beyond)])
-    axes.set_xlabel(
-        f"difference in {name(metric, matched.units.get('hd95', 'mm'))}" + (f", {sign(unit)}" if unit else "")
-    )
+    axes.set_xlabel(f"difference in {name(metric, matched.length)}" + (f", {sign(unit)}" if unit else ""))
     sides = (first, second) if DIRECTIONS[metric] > 0 else (second, first)
     remark = {"transform": axes.transAxes, "fontsize": SMALL, "color": Ink.SOFT, "va": "top"}
     axes.text(0.01, 1.0, f"← better {_there(sides[0])}", **remark)
     axes.text(0.99, 1.0, f"better {_there(sides[1])} →", ha="right", **remark)
     return titles
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return "" if row["region"] == WHOLE_CASE else row["region"]
 
 
 def _balance(row: Mapping[str, Any]) -> str:

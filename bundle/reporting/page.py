@@ -106,7 +106,7 @@ def render(
         calibration=figures.calibration(evaluation) if summary["calibration"] else None,
         reliability=[figures.reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()],
         against=_against(reference, "there", "here") if reference else [],
-        verdict=verdicts.verdict("the reference", "this one", rows) if rows else "",
+        verdict=verdicts.reference(rows) if rows else "",
         power=verdicts.power(rows, summary["reference"]["tests"]) if rows else "",
         worst=worst,
         typical=typical,

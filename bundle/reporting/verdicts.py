@@ -63,6 +63,12 @@ def verdict(first: str, second: str, rows: Sequence[Row]) -> str:
     return text if "better" in sizes or "worse" in sizes else text[0].upper() + text[1:]
 
 
+def reference(rows: Sequence[Row]) -> str:
+    """The verdict on an evaluation and its reference."""
+    text = verdict("the reference", "this one", rows)
+    return text[0].upper() + text[1:]
+
+
 def power(rows: Sequence[Row], tests: int) -> str | None:
     """Which differences so few patients could have shown; None where they are many, or all were shown."""
     undecided = [row for row in rows if row["finding"] == "not shown" and row["patients"] < ENOUGH]
