@@ -1,0 +1,31 @@
+"""How does a folder become one file whose bytes depend on its content alone?"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from scripts.files import written_whole
+
+BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows: no file tells when it was packed
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All files below `folder`, sorted by name, without what Python leaves behind."""
+    found = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def zip_folder(folder: Path, path: Path) -> None:
+    """Write `folder` to a zip in which it is the top folder."""
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for file in files_of(folder):
+            entry = zipfile.ZipInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(entry, file.read_bytes())
+
+
+def same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files with the same bytes."""
+    names = [[path.relative_to(folder).as_posix() for path in files_of(folder)] for folder in (one, other)]
+    return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])

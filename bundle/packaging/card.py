@@ -1,0 +1,103 @@
+"""What does a reader learn of a package? docs/README.md, made from the run, its metadata and its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from bundle.packaging.runs import Run
+
+UNKNOWN = "not known"
+
+
+def render(
+    run: Run, metadata: Mapping[str, Any], summary: Mapping[str, Any] | None, parameters: int, folder: str
+) -> str:
+    """The model card of a package.
+
+    Args:
+        run: the trained run.
+        metadata: of the package; the card says nothing that differs from it.
+        summary: the summary.json of the evaluation, or None.
+        parameters: how many weights the network has.
+        folder: the package's name.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bundle.packaging", "."),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": _number, "interval": _interval, "count_of": _count_of}
+    axes, patients = len(run.knobs["patch_size"]), run.environment.get("patients", {})
+    unit = "ml" if axes == 3 else "thousand pixels"
+    mask = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    return environment.get_template("card.md.j2").render(
+        metadata=metadata,
+        knobs=run.knobs,
+        summary=summary,
+        network=run.knobs["network_def"]["_target_"],
+        parameters=parameters,
+        training=_training(run),
+        taught=patients.get("taught"),
+        chose=patients.get("chose"),
+        judged=_judged(summary) if summary else "",
+        regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.knobs["regions"].items()],
+        mask=[f"{value} {name}" for value, name in mask.items()],
+        removed=[f"{name} {size:g} {unit}" for name, size in run.knobs.get("min_component_ml", {}).items() if size],
+        axes=axes,
+        voxels="voxels" if axes == 3 else "pixels",
+        folder=folder,
+    )
+
+
+def _training(run: Run) -> dict[str, str]:
+    config, machine, effort = run.config, run.environment, run.effort
+    minutes, memory = effort.get("minutes"), effort.get("peak_memory_gib")
+    hardware = machine.get("gpu") or f"no GPU, {machine.get('cpus', '?')} CPU cores"
+    versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
+    return {
+        "Patches": f"{' x '.join(map(str, config['patch_size']))}, {config['batch_size']} a step,"
+        f" {config['tumour_share']:.0%} centred on a labelled voxel",
+        "Length": f"{effort['steps']:,} steps in {effort['epochs']} epochs" if effort else UNKNOWN,
+        "Time": f"{minutes:g} minutes" if minutes is not None else UNKNOWN,
+        "Hardware": hardware,
+        "Peak memory": f"{memory:.1f} GiB {'of the GPU' if machine.get('gpu') else ''}".strip() if memory else UNKNOWN,
+        "Loss": f"`{config['region_loss']['_target_']}`, a region at a time",
+        "Optimiser": f"`{config['optimizer']['_target_']}`, highest rate {config['learning_rate']:g}",
+        "Kept": f"epoch {effort['kept_epoch']}, the best of the validation cases" if effort else UNKNOWN,
+        "Seed": str(machine.get("seed", UNKNOWN)),
+        "Versions": versions or UNKNOWN,
+        "Revision": (machine.get("git") or UNKNOWN) + (" with changes" if machine.get("git_changes") else ""),
+    }
+
+
+def _judged(summary: Mapping[str, Any]) -> str:
+    patients, cases = _count_of(summary["patients"], "patient"), _count_of(summary["cases"], "case")
+    roles = summary["roles"]
+    if roles is None:
+        part = "it is not known whether they took part in training"
+    else:
+        part = f"{len(roles['set_aside'])} of them took no part in training"
+    failed = len(summary["failed"]) + len(summary["missing"])
+    return f"{patients}, {cases}; {part}. {_count_of(failed, 'case')} could not be judged and counted as Dice 0."
+
+
+def _count_of(items: Sequence[Any] | int | None, noun: str) -> str:
+    if items is None:
+        return f"an unknown number of {noun}s"
+    number = items if isinstance(items, int) else len(items)
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _number(value: float | str | None, digits: int = 3) -> str:
+    """A number of summary.json, which writes infinity as a word."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else f"{value:.{digits}f}"
+
+
+def _interval(pair: Sequence[float | str] | None) -> str:
+    return f" ({_number(pair[0])} to {_number(pair[1])})" if pair else " (too few patients)"

@@ -1,0 +1,122 @@
+"""Does what was exported still do what was trained? Loaded alone, in a process of its own, on patches of real cases.
+
+    python -m bundle.packaging.compared PACKAGE PATCHES.npz
+
+prints, as JSON, how far each file in models/ is from the logits in PATCHES.npz.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.errors import InputError
+
+LARGEST = 1e-3  # of logits; further off, and it is another network
+SMALLEST_AGREEMENT = 0.9999  # of voxels with the same regions; a logit within rounding of 0 may fall on either side
+
+
+def compare(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str, dict[str, float]]:
+    """How far each file in models/ is from the training network.
+
+    Args:
+        package: its folder.
+        patches: [N, C, ...], float32, prepared as for training.
+        logits: [N, R, ...], of the training network.
+
+    Returns:
+        file name to `largest_logit_difference` and `label_agreement` (the share of voxels with the same regions).
+
+    Raises:
+        InputError: a file differs, or cannot be loaded alone.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "patches.npz")
+        np.savez(data, patches=patches, logits=logits)
+        root = Path(__file__).parents[2]
+        command = [sys.executable, "-m", "bundle.packaging.compared", str(package.resolve()), str(data)]
+        # the working folder comes first on the path, so that `scripts` is the package's own
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package.resolve()), str(root)])}
+        done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"the package cannot be loaded alone ({last.removeprefix('error: ')}); nothing was written.")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    for name, far in found.items():
+        if far["largest_logit_difference"] > LARGEST or far["label_agreement"] < SMALLEST_AGREEMENT:
+            raise InputError(
+                f"models/{name} differs from the network that was trained: its logits by up to"
+                f" {far['largest_logit_difference']:.2g} (at most {LARGEST:g}), {far['label_agreement']:.4%} of the"
+                " voxels alike; nothing was written."
+            )
+    return found
+
+
+def _main(package: str, data: str) -> None:
+    with np.load(data) as file:
+        patches, logits = file["patches"], file["logits"]
+    found = {}
+    for path in sorted(Path(package, "models").iterdir()):
+        run = LOADERS[path.suffix](path)
+        own = np.concatenate([run(patch[None]) for patch in patches])
+        found[path.name] = {
+            "largest_logit_difference": float(np.abs(own - logits).max()),
+            "label_agreement": float(((own > 0) == (logits > 0)).all(axis=1).mean()),
+        }
+    print(json.dumps(found))
+
+
+def _of_torch(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    def run(patch: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network(torch.from_numpy(patch)).numpy()
+
+    return run
+
+
+def _weights(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """By the package's own config, as the workflows load it."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(path.parents[1] / "configs" / "inference.yaml"))
+    parser["device"] = "cpu"
+    return _of_torch(parser.get_parsed_content("network").eval())
+
+
+def _torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    return _of_torch(torch.jit.load(str(path), map_location="cpu").eval())
+
+
+def _program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    return _of_torch(torch.export.load(path).module())
+
+
+def _onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda patch: session.run(["pred"], {"image": patch})[0]
+
+
+LOADERS = {".pt": _weights, ".ts": _torchscript, ".pt2": _program, ".onnx": _onnx}
+
+if __name__ == "__main__":
+    from scripts.errors import speak_plainly
+
+    speak_plainly()
+    _main(*sys.argv[1:])

@@ -1,0 +1,96 @@
+"""How does a network become files that other programs run? TorchScript, torch.export's program, ONNX."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from scripts.errors import InputError
+
+FORMATS = ("ts", "pt2", "onnx")
+OPSET = 20
+NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+
+
+def require(formats: Sequence[str]) -> None:
+    """The formats are known, and what writes and reads them is installed.
+
+    Raises:
+        InputError: names the format or the package.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(
+                f"there is no format '{name}': choose from {', '.join(FORMATS)}; model.pt is always written."
+            )
+        for package in NEEDED.get(name, ()):
+            if find_spec(package) is None:
+                raise InputError(
+                    f"format {name} needs {package}: pip install -r requirements-dev.txt, or leave the format out."
+                )
+
+
+def write(
+    package: Path, network: nn.Module, example: torch.Tensor, formats: Sequence[str], multiple: Sequence[int]
+) -> None:
+    """Write models/model.<format> for each of `formats`.
+
+    Args:
+        package: its folder, with configs/ and models/model.pt.
+        network: the network at inference, its weights loaded.
+        example: an input [B, C, ...] with B of 2, so that no size of one is taken for fixed.
+        formats: of `FORMATS`.
+        multiple: by axis, what a size has to be a multiple of; any multiple then runs. None: the example's size alone.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each converter has its own about its own internals
+        if "ts" in formats:
+            _torchscript(package)
+        if {"pt2", "onnx"} & set(formats):
+            program = _program(network, example, multiple)
+        if "pt2" in formats:
+            buffer = io.BytesIO()  # saved under a path, the archive would hold its name
+            torch.export.save(program, buffer)
+            (package / "models" / "model.pt2").write_bytes(buffer.getvalue())
+        if "onnx" in formats:
+            torch.onnx.export(
+                program,
+                (),
+                package / "models" / "model.onnx",
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=["pred"],
+                external_data=False,
+                verbose=False,
+            )
+
+
+def _torchscript(package: Path) -> None:
+    """By MONAI's own command, as the Model Zoo makes it; with metadata and the inference config inside."""
+    command = [sys.executable, "-m", "monai.bundle", "ckpt_export", "network_def", "--filepath", "models/model.ts"]
+    command += ["--ckpt_file", "models/model.pt", "--meta_file", "configs/metadata.json"]
+    command += ["--config_file", "configs/inference.yaml"]
+    # TorchScript orders what it keeps by hashes of strings, which differ from process to process unless told
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"the network cannot become TorchScript ({last}): leave out the format ts.")
+
+
+def _program(network: nn.Module, example: torch.Tensor, multiple: Sequence[int] | None) -> torch.export.ExportedProgram:
+    """For any batch and any size that is such a multiple; for the example's shape alone where none is known."""
+    if multiple is None:
+        return torch.export.export(network, (example,))
+    sizes = {2 + axis: step * torch.export.Dim(f"size{axis}", min=2) for axis, step in enumerate(multiple)}
+    return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch"), **sizes},))

@@ -1,0 +1,158 @@
+"""What does a package say of itself in metadata.json? The Model Zoo's keys, and where each number came from."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from monai.bundle import ConfigParser
+
+from bundle.packaging.runs import Run
+from scripts.errors import InputError
+
+QUOTED = ("dice", "hd95")  # the metrics that metadata and model card quote
+VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
+
+
+def of_run(
+    base: Mapping[str, Any], run: Run, version: str, changelog: Mapping[str, str], summary: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The metadata of a run's package.
+
+    Args:
+        base: the repository's metadata.json: versions, authors, intended use.
+        run: the trained run.
+        version: of the package.
+        changelog: version to what changed, this version included.
+        summary: the summary.json of its evaluation, or None.
+    """
+    knobs, about = run.knobs, run.about
+    regions = ", ".join(knobs["regions"])
+    channels = ", ".join(knobs["channels"])
+    told = {
+        "name": about.get("title", base["name"]),
+        "task": f"Segmentation of {regions} on {channels}",
+        "description": f"A plain U-Net (MONAI's DynUNet) that outlines {regions} on {channels}, one output a region."
+        if knobs["network_def"].get("_target_") == "DynUNet"
+        else f"A network that outlines {regions} on {channels}, one output a region.",
+        "data_source": about.get("data", "not stated"),
+        "data_terms": about.get("terms", "not stated"),
+        "data_type": "nifti" if len(knobs["patch_size"]) == 3 else "picture",
+        "image_classes": f"{channels}; {_normalisation(knobs)}",
+        "label_classes": ", ".join(f"{value} {name}" for name, value in knobs["labels"].items()),
+        "references": [*about.get("references", []), base["references"][0]] if about else base["references"],
+    }
+    return {
+        **base,
+        **told,
+        "version": version,
+        "changelog": dict(changelog),
+        "eval_metrics": scores(summary),
+        "training": {"seed": run.environment.get("seed"), "revision": run.environment.get("git"), **run.effort},
+        "network_data_format": network_data_format(knobs, about.get("modality", "MR")),
+    }
+
+
+def scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a summary.json says of each region: n, mean, median, quartiles, tail. Nothing without one."""
+    if summary is None:
+        return {}
+    by_region = {
+        name: {
+            metric: {
+                key: spread[key] for key in ("unit", "cases", "mean", "median", "q1", "q3", "p5", "minimum", "maximum")
+            }
+            for metric in QUOTED
+            if (spread := region["metrics"].get(metric))
+        }
+        | {key: region[key] for key in ("dice_below_0.5", "dice_below_0.7", "missed", "hallucinated", "failed")}
+        for name, region in summary["regions"].items()
+    }
+    return {
+        "patients": summary["patients"],
+        "cases": summary["cases"],
+        "part": summary["part"],
+        "patients_that_took_no_part_in_training": len(summary["roles"]["set_aside"]) if summary["roles"] else None,
+        "datalist_sha256": summary["datalist"],
+        "regions": by_region,
+    }
+
+
+def network_data_format(knobs: Mapping[str, Any], modality: str) -> dict[str, Any]:
+    """What goes into the network, and what MONAI Label shows of what comes out: a name for each value of the mask."""
+    multiple = multiple_of(knobs)
+    # twice the product of the strides, since one voxel alone cannot be normalised
+    shape = list(knobs["patch_size"]) if multiple is None else [f"{2 * product}*n" for product in multiple]
+    common = {"spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
+    image = {
+        "type": "magnitude",
+        "format": "normalized",
+        "modality": modality,
+        "num_channels": len(knobs["channels"]),
+        **common,
+        "value_range": [-10, 10],
+        "channel_def": {str(place): name for place, name in enumerate(knobs["channels"])},
+    }
+    pred = {
+        "type": "probabilities",
+        "format": "segmentation",
+        "num_channels": len(knobs["regions"]),
+        **common,
+        "value_range": [0, 1],
+        "channel_def": mask_values(knobs),
+    }
+    return {"inputs": {"image": image}, "outputs": {"pred": pred}}
+
+
+def mask_values(knobs: Mapping[str, Any]) -> dict[str, str]:
+    """The name of each value that a saved mask can hold, in order of the values."""
+    fill = knobs.get("labels_fill", 0)
+    names: dict[int, list[str]] = {value: [] for value in (fill, *knobs["labels_out"].values())}
+    for name, label in knobs["labels"].items():
+        painted = [value for region, value in knobs["labels_out"].items() if label in knobs["regions"][region]]
+        names[painted[-1] if painted else fill].append(name)  # later regions lie on top
+    return {str(value): "background" if value == fill else " or ".join(names[value]) for value in sorted(names)}
+
+
+def multiple_of(knobs: Mapping[str, Any]) -> list[int] | None:
+    """By axis, what the size of a window has to be a multiple of; None where only the network itself knows."""
+    if knobs["network_def"].get("_target_") != "DynUNet":
+        return None
+    strides = ConfigParser(dict(knobs)).get_parsed_content("strides")
+    axes = range(len(knobs["patch_size"]))
+    return [math.prod(stride if isinstance(stride, int) else stride[axis] for stride in strides) for axis in axes]
+
+
+def check(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a metadata.json that holds what MONAI's schema of bundles asks for.
+
+    Raises:
+        InputError: it is no JSON, or lacks something; names the first key.
+    """
+    try:
+        metadata = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON: export the package anew.") from error
+    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(metadata))
+    if problem is not None:
+        where = ".".join(map(str, problem.absolute_path)) or "its top level"
+        raise InputError(f"{path} is no metadata of a bundle: at {where}, {problem.message}; export the package anew.")
+    return metadata
+
+
+def schema() -> dict[str, Any]:
+    """The rules of MONAI's metadata schema 20240725, and what this project's packages hold beyond them."""
+    return json.loads(files("bundle.packaging").joinpath("metadata.schema.json").read_text(encoding="utf-8"))
+
+
+def _normalisation(knobs: Mapping[str, Any]) -> str:
+    if (knobs["normalize"], knobs["normalize_scope"]) == ("zscore_nonzero", "volume"):
+        return "z-score of the voxels that are not 0, by scan and channel"
+    return f"normalised by {knobs['normalize']}, scope {knobs['normalize_scope']}"

@@ -1,0 +1,79 @@
+"""What would the training network have said? Its logits on patches of real cases, to hold every export against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from bundle.packaging.runs import Run
+from scripts import datalist as lists
+from scripts.checkpoint import read_weights
+from scripts.errors import InputError
+
+
+def at_inference(package: Path) -> nn.Module:
+    """The network as a package's inference.yaml makes it, its weights loaded, on the CPU."""
+    parser = ConfigParser()
+    parser.read_config(str(package / "configs" / "inference.yaml"))
+    parser["device"], parser["checkpoint"] = "cpu", str(package / "models" / "model.pt")
+    return parser.get_parsed_content("network").eval()
+
+
+def training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
+    """Logits [N, R, ...] of the network as training made it, coarse heads included, with the run's weights."""
+    network = _parser(run).get_parsed_content("network_def").eval()
+    missing, unexpected = network.load_state_dict(read_weights(run.weights), strict=False)
+    if unexpected or [name for name in missing if "head" not in name]:
+        raise InputError(f"{run.weights} does not fit the network of {run.folder / 'config.yaml'}: train anew.")
+    with torch.no_grad():
+        return torch.cat([network(patch[None]) for patch in patches])
+
+
+def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int) -> tuple[torch.Tensor, list[str]]:
+    """Patches [N, C, ...] of the run's validation cases, prepared as for training, and the names of these cases.
+
+    Two of each case, in the middle and where its label is.
+
+    Raises:
+        InputError: the data list or its files are not where the run had them.
+    """
+    path, root = datalist or run.config["datalist"], dataset_dir or run.config["dataset_dir"]
+    try:
+        chosen = lists.select(lists.read(path), root, "validation", run.config["fold"])[: max(1, int(cases))]
+    except InputError as error:
+        raise InputError(
+            f"{error} Exports are compared on real cases: say where they are by --datalist and --dataset_dir."
+        ) from error
+    parser = _parser(run)
+    prepare, size = parser.get_parsed_content("validate::preprocessing"), tuple(run.knobs["patch_size"])
+    cut = []
+    for entry in chosen:
+        case = prepare(dict(entry))
+        label = np.asarray(case["label"]).any(axis=0)
+        middle = [length // 2 for length in label.shape]
+        labelled = np.argwhere(label)
+        centres = [middle, labelled[len(labelled) // 2].tolist() if len(labelled) else middle]
+        cut += [_patch(torch.as_tensor(np.asarray(case["image"])), centre, size) for centre in centres]
+    return torch.stack(cut).float(), [entry["case"] for entry in chosen]
+
+
+def _parser(run: Run) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(dict(run.config))
+    parser["device"] = "cpu"
+    return parser
+
+
+def _patch(image: torch.Tensor, centre: list[int], size: tuple[int, ...]) -> torch.Tensor:
+    """A patch around `centre`, shifted into the image, padded with 0 where the image is smaller."""
+    missing = [max(0, want - have) for want, have in zip(size, image.shape[1:], strict=True)]
+    padded = nn.functional.pad(image, [pad for gap in reversed(missing) for pad in (0, gap)])
+    starts = [
+        min(max(0, middle - want // 2), have - want)
+        for middle, want, have in zip(centre, size, padded.shape[1:], strict=True)
+    ]
+    return padded[(slice(None), *(slice(s, s + want) for s, want in zip(starts, size, strict=True)))]

@@ -1,0 +1,110 @@
+"""What does a trained run tell of itself? Its configs, its record, and how long it learned."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.checkpoint import read_state
+from scripts.datalist import file_hash
+from scripts.errors import InputError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, read.
+
+    Attributes:
+        folder: runs/X.
+        config: config.yaml, the training as it was.
+        knobs: knobs.yaml, what inference has to know.
+        environment: environment.json.
+        weights: model.pt.
+        sha256: of the weights.
+        effort: epochs, steps, minutes, the epoch that was kept and its score, and the peak memory in GiB; without
+            checkpoint.pt nothing of it is known.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    knobs: dict[str, Any]
+    environment: dict[str, Any]
+    weights: Path
+    sha256: str
+    effort: dict[str, Any]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Title, modality, data, terms and references, as the task tells them."""
+        return self.knobs.get("about") or {}
+
+
+def read(folder: str | os.PathLike) -> Run:
+    """Read runs/X.
+
+    Raises:
+        InputError: the folder is no run, or has no weights yet.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no run {folder}: give the folder that training wrote (its --run_dir).")
+    for name in ("config.yaml", "knobs.yaml", "environment.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} is no run: it lacks {name}; give the folder that training wrote.")
+    weights = folder / "model.pt"
+    if not weights.is_file():
+        raise InputError(
+            f"{folder} has no weights yet: the first validation writes model.pt; go on with --resume {folder}."
+        )
+    return Run(
+        folder=folder,
+        config=_yaml(folder / "config.yaml"),
+        knobs=_yaml(folder / "knobs.yaml"),
+        environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        weights=weights,
+        sha256=file_hash(weights),
+        effort=_effort(folder / "checkpoint.pt"),
+    )
+
+
+def changed_since(run: Run, root: Path) -> str | None:
+    """A sentence if scripts or configs have changed since the run started, as far as git knows."""
+    revision = run.environment.get("git")
+    if not revision or run.environment.get("git_changes"):
+        return "the run was made with uncommitted changes, or outside git: its code may differ from what is exported."
+    compared = subprocess.run(
+        ["git", "diff", "--quiet", revision, "--", "scripts", "configs"], cwd=root, capture_output=True, check=False
+    )
+    if compared.returncode == 0:
+        return None
+    return f"scripts or configs have changed since the run's revision {revision[:7]}: the package holds those of today."
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML ({str(error).splitlines()[0]}): take what training wrote.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no knobs: take the file that training wrote.")
+    return content
+
+
+def _effort(checkpoint: Path) -> dict[str, Any]:
+    if not checkpoint.is_file():
+        return {}
+    state = read_state(checkpoint)
+    return {
+        "epochs": state["engine"]["epoch"],
+        "steps": state["engine"]["iteration"],
+        "minutes": round(state["budget"]["spent"] / 60, 1),
+        "kept_epoch": state["best"]["epoch"],
+        "kept_score": round(state["best"]["score"], 4),
+        "peak_memory_gib": state.get("peak_memory_gib"),
+    }
