@@ -1,0 +1,119 @@
+"""Do the words of a comparison say what was found, and no more?"""
+
+import pytest
+
+from bundle.reporting.verdicts import order, percent, power, remarks, score, verdict
+from bundle.reporting.words import MINUS
+
+ROW = {
+    "metric": "dice",
+    "region": "WT",
+    "unit": "",
+    "patients": 42,
+    "mean": 0.021,
+    "mean_interval": [0.004, 0.039],
+    "median": 0.02,
+    "median_interval": [0.003, 0.03],
+    "can_show": True,
+    "detectable": 0.0221,
+    "finding": "better",
+}
+ET = ROW | {"region": "ET", "finding": "not shown", "detectable": 0.0501}
+HD95 = ROW | {
+    "metric": "hd95",
+    "unit": "mm",
+    "mean": None,
+    "mean_interval": None,
+    "median": -1.25,
+    "median_interval": ["-inf", -0.4],
+    "detectable": None,
+}
+COST = ROW | {"metric": "cost", "region": "all", "unit": "points", "finding": "not shown", "detectable": 12.3}
+
+
+def test_a_verdict_names_the_size_the_interval_and_the_patients():
+    said = verdict("A", "B", [ROW, ET])
+    assert said == "B is better on WT Dice (+0.021 [0.004, 0.039], n = 42); no difference shown on Dice (ET)."
+
+
+def test_where_a_difference_is_infinite_the_median_is_quoted_and_called_so():
+    assert verdict("A", "B", [HD95]).replace(MINUS, "-") == (
+        "B is better on WT HD95 (median -1.2 mm [-∞, -0.40], n = 42)."
+    )
+
+
+def test_each_system_is_given_what_it_won_and_doubt_is_called_doubt():
+    rows = [
+        ROW,
+        ET | {"finding": "worse", "mean": -0.03, "mean_interval": [-0.05, -0.01]},
+        COST | {"finding": "unclear"},
+    ]
+    said = verdict("A", "B", rows).replace(MINUS, "-")
+    assert "; A is better on ET Dice (-0.030 [-0.050, -0.010], n = 42); unclear which is better on cost (" in said
+
+
+def test_without_any_difference_it_names_both_systems_and_claims_nothing():
+    said = verdict("a net", "b net", [ET, ET | {"region": "WT"}, COST])
+    assert said == "No difference between a net and b net is shown on Dice (ET, WT) and cost."
+
+
+def test_few_patients_are_told_which_difference_they_could_have_shown():
+    said = power([ROW, ET, COST], tests=3)
+    assert said.startswith("42 patients are few.")
+    assert "shown in four of five comparisons: Dice (ET 0.050) and cost (12.3 points)." in said
+
+
+def test_patients_too_few_for_any_difference_are_told_so():
+    said = power([ET | {"patients": 5, "can_show": False}], tests=9)
+    assert "Even if all of them changed to the same side" in said
+    assert "a correction for 9 tests" in said
+
+
+def test_what_was_shown_or_judged_on_many_patients_needs_no_remark_on_power():
+    assert power([ROW], tests=1) is None
+    assert power([ET | {"patients": 50}], tests=1) is None
+
+
+def test_users_own_scores_have_names():
+    assert [score(ROW), score(COST), score(COST | {"metric": "weighted_dice"})] == ["WT Dice", "cost", "weighted Dice"]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [(0, "0 %"), (0.001, "under 1 %"), (0.42, "42 %"), (0.999, "over 99 %"), (1, "100 %")]
+)
+def test_a_share_of_draws_is_never_rounded_to_certainty(part, said):
+    assert percent(part) == said
+
+
+def test_the_order_says_how_firm_it_is():
+    systems = [
+        {"name": "A", "mean_rank": 2.2, "places": [0.1, 0.9]},
+        {"name": "B", "mean_rank": 1.3, "places": [0.9, 0.1]},
+    ]
+    ranking = {"overall": {"patients": 40, "holds": 0.88, "systems": systems}, "scores": [1, 2, 3]}
+    said = order(ranking)
+    assert said.startswith("By mean rank over 3 scores and 40 patients: B (1.30) and A (2.20).")
+    assert said.endswith("the whole order stays in 88 % of draws, and B is first in 90 %.")
+    ranking["overall"]["holds"] = None
+    assert order(ranking).endswith("Too few patients to say how firm that order is.")
+
+
+def test_what_weakens_a_comparison_is_said():
+    systems = [
+        {"name": "A", "datalist": None, "failed": {"c1": "no file"}},
+        {"name": "B", "datalist": "x", "failed": {}},
+    ]
+    said = " ".join(remarks(systems, [HD95 | {"patients": 40}, COST], patients=42))
+    for words in (
+        "does not mean that there is none",
+        "42 patients are few",
+        "For A no data list is written down",
+        "A failed case counts as an empty prediction",
+        "ranks behind all others",
+        "Not measured in every patient: WT HD95 in 40 of 42",
+        "an error in the inner one costs in both",
+    ):
+        assert words in said
+    plain = " ".join(remarks(systems[1:], [ROW | {"patients": 60}], patients=60))
+    assert "few" not in plain
+    assert "failed" not in plain
