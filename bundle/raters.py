@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -135,7 +136,12 @@ def _judge_all(found: Sequence[Image], foreground: int | None, folder: Path, wor
         from tqdm import tqdm
 
         return [one(image) for image in tqdm(found, **bar)]
-    return process_map(one, found, max_workers=workers, chunksize=1, **bar)
+    try:
+        return process_map(one, found, max_workers=workers, chunksize=1, **bar)
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a process was killed, most likely for memory: take fewer than {workers} --workers."
+        ) from error
 
 
 def _require_something(judged: Sequence[Judged], foreground: int | None) -> None:
@@ -143,6 +149,8 @@ def _require_something(judged: Sequence[Judged], foreground: int | None) -> None
     failed = [reason for one in judged for reason in one.failed.values()]
     if not any(one.undecided is not None for one in judged):
         raise InputError(f"no image has two masks that can be read; {failed[0]}")
+    if len({one.units for one in judged if one.rows}) > 1:
+        raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
     if not any(size for one in judged for size in one.sizes.values()):
         value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
         raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")

@@ -71,10 +71,19 @@ def judge(image: Image, foreground: int | None, folder: Path) -> Judged:
 
         notes += draw(image, drawn, together["majority"], first.affine, picture)
         drawn |= together
-    axes = first.inside.ndim
-    spacing = GridImage(first.inside, first.affine).spacing(axes)
-    units = ("pixel", "pixel") if first.affine is None else ("mm", "ml" if axes == 3 else "cm2")
-    voxel = 1.0 if first.affine is None else float(np.prod(spacing)) / 10**axes
+    rows, sizes, units = _measure(image.name, raters, drawn, first.affine)
+    covered = float(np.mean([masks[who].inside.mean() for who in raters])) if raters else None
+    return Judged(image, rows, sizes, undecided, covered, units, failed, notes, picture)
+
+
+def _measure(
+    name: str, raters: list[str], drawn: dict[str, np.ndarray], affine: np.ndarray | None
+) -> tuple[list[list], dict[str, float], tuple[str, str]]:
+    """The rows of all pairs, the size of each mask, and the units of length and size."""
+    axes = next(iter(drawn.values())).ndim
+    spacing = GridImage(next(iter(drawn.values())), affine).spacing(axes)
+    units = ("pixel", "pixel") if affine is None else ("mm", "ml" if axes == 3 else "cm2")
+    voxel = 1.0 if affine is None else float(np.prod(spacing)) / 10**axes
     sizes = {who: np.count_nonzero(mask) * voxel for who, mask in drawn.items()}
     here = box(np.any(list(drawn.values()), axis=0), margin=[1] * axes)
     drawn = {who: mask[here] for who, mask in drawn.items()}
@@ -82,9 +91,8 @@ def judge(image: Image, foreground: int | None, folder: Path) -> Judged:
     for one, other in _pairs(raters, drawn):
         values = metrics.measure(drawn[one], drawn[other], spacing, wanted=METRICS)
         note = EMPTY.get(metrics.state(drawn[one], drawn[other]), "")
-        rows.append([image.name, one, other, *values.values(), sizes[one], sizes[other], *units, note])
-    covered = float(np.mean([masks[who].inside.mean() for who in raters])) if raters else None
-    return Judged(image, rows, sizes, undecided, covered, units, failed, notes, picture)
+        rows.append([name, one, other, *values.values(), sizes[one], sizes[other], *units, note])
+    return rows, sizes, units
 
 
 def _pairs(raters: list[str], drawn: dict[str, Any]) -> list[tuple[str, str]]:

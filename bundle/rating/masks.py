@@ -66,7 +66,7 @@ def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
     """
     paths = [Path(str(folder)) for folder in folders]
     if len(paths) < 2:
-        raise InputError(f"{len(paths)} folder of masks is too few: give two or more, one for each rater.")
+        raise InputError(f"agreement needs two folders of masks or more, one for each rater: {len(paths)} is too few.")
     resolved = [path.resolve() for path in paths]
     if twice := [path for path, number in Counter(resolved).items() if number > 1]:
         raise InputError(f"{twice[0]} is given twice: each rater needs a folder of masks.")
@@ -117,8 +117,9 @@ def read(path: Path, foreground: int | None = None) -> Mask:
         InputError: it is a picture in colours, or holds fractions or more values than a mask does.
     """
     voxels, affine = _open(path)
-    if voxels.ndim not in ((2, 3) if affine is not None else (2,)):
-        found = "is a picture in colours" if affine is None else f"has {voxels.ndim} axes"
+    colours = voxels.dtype.kind not in "buif" or (affine is None and voxels.ndim != 2)
+    if colours or voxels.ndim not in (2, 3):
+        found = "is a picture in colours" if colours else f"has {voxels.ndim} axes"
         raise InputError(f"{path} {found}: a mask has one value a voxel; save one grey picture or map a mask.")
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -55,7 +55,7 @@ def draw(
     masks = {who: flat(mask) for who, mask in drawn.items()}
     raters = [who for who in masks if who != MODEL]
     high, wide = masks[raters[0]].shape
-    names = {who: shorten(who, LONGEST, placeholder="...") for who in masks}
+    names = {who: who if len(who) <= LONGEST else f"...{who[-LONGEST + 3 :]}" for who in masks}
     keys, columns = _vote_keys(len(raters)), max(1, LETTERS // (max(map(len, names.values())) + 6))
     below = ROW * max(math.ceil(len(masks) / columns), math.ceil(len(keys) / KEYS)) + 0.15
     tall = SIDE * min(high * flat.aspect / wide, 1.0)
@@ -64,24 +64,19 @@ def draw(
     bottom = below / figure.get_figheight()
     figure.subplots_adjust(0.005, bottom, 0.995, 0.995, 0.01, 0)
     _show_scan(left, None if scan is None else flat(scan), masks[raters[0]].shape, flat.aspect)
-    lines = []
-    for number, (who, mask) in enumerate(masks.items()):
-        again, colour = divmod(number, len(OKABE_ITO))
-        look = {"color": OKABE_ITO[colour], "linestyle": STYLES[again % len(STYLES)]}
-        look = {"color": "white", "linestyle": "dashed"} if who == MODEL else look
-        if who == MODEL:  # black between the dashes, so that it is seen on every grey
-            _outline(left, mask, linewidth=1.5, color="black", linestyle="solid")
-        _outline(left, mask, linewidth=1.5, **look)
-        lines.append(Line2D([], [], linewidth=2, label=names[who], **look))
-    left.set_facecolor(str(BARE))
+    looks = {who: _look(number) for number, who in enumerate(raters)}
+    for who in raters:
+        _outline(left, masks[who], linewidth=1.5, **looks[who])
+    if MODEL in masks:  # black between white dashes, so that it is seen on every grey
+        looks[MODEL] = {"color": "black", "linestyle": "dashed"}
+        _outline(left, masks[MODEL], linewidth=1.5, color="black", linestyle="solid")
+        _outline(left, masks[MODEL], linewidth=1.5, color="white", linestyle="dashed")
     _show_votes(right, np.sum([masks[who] for who in raters], axis=0), len(raters), flat.aspect)
     _outline(right, flat(majority), linewidth=1.2, color="black", linestyle="solid")
-    look = {"loc": "upper center", "frameon": False, "fontsize": 9, "handlelength": 1.4, "columnspacing": 1.2}
-    legend = figure.legend(handles=lines, bbox_to_anchor=(0.25, bottom), ncols=columns, **look)
-    for line in legend.get_lines():
-        if line.get_color() == "white":
-            line.set_color("black")  # on paper
-    figure.legend(handles=keys, bbox_to_anchor=(0.75, bottom), ncols=KEYS, **look)
+    lines = [Line2D([], [], linewidth=2, label=names[who], **look) for who, look in looks.items()]
+    legend = {"loc": "upper center", "frameon": False, "fontsize": 9, "handlelength": 1.4, "columnspacing": 1.2}
+    figure.legend(handles=lines, bbox_to_anchor=(0.25, bottom), ncols=columns, **legend)
+    figure.legend(handles=keys, bbox_to_anchor=(0.75, bottom), ncols=KEYS, **legend)
     for cell in (left, right):
         cell.set(xticks=[], yticks=[])
     _save(figure, path)
@@ -167,6 +162,12 @@ def _vote_keys(raters: int) -> list:
     numbers = range(1, raters + 1) if raters <= 7 else sorted({1, raters // 4, raters // 2, 3 * raters // 4, raters})
     keys = [Patch(color=_colours(raters)[n - 1], label=f"{n} of {raters}") for n in numbers if n]
     return [*keys, Line2D([], [], color="black", linewidth=1.2, label="majority")]
+
+
+def _look(number: int) -> dict[str, Any]:
+    """The line of a rater: colours first, then other dashes."""
+    again, colour = divmod(number, len(OKABE_ITO))
+    return {"color": OKABE_ITO[colour], "linestyle": STYLES[again % len(STYLES)]}
 
 
 def _outline(cell: Axes, mask: np.ndarray, **look) -> None:

@@ -92,7 +92,8 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count(images, 'image')} are few: below {ENOUGH}, bootstrap intervals are too narrow."
     yield (
         f"Intervals draw images. The {count(raters, 'rater')} are taken as they are: other raters may agree more or"
-        " less, a further person can lie outside their range, and no interval here tells by how much. Images of one patient count as if they were independent."
+        " less, a further person can lie outside their range, and no interval here tells by how much. Images of one"
+        " patient count as if they were independent."
     )
     yield (
         "Raters who learned from each other, or who corrected one outline, agree more than independent ones. The masks"

@@ -128,7 +128,12 @@ def test_the_page_holds_everything_and_closes_what_it_opens(compared):
     assert len(images) == 6
     assert all(image["alt"] and image["src"].startswith("data:image/png") for image in images)
     assert "http" not in page.replace("http://www.w3.org", "")
-    for text in ("How far 3 raters agree", "Is the model like a rater?", "STAPLE", "Images of one patient"):
+    for text in (
+        "How far 3 raters agree",
+        "Is the model like a rater?",
+        "STAPLE",
+        "patient count as if they were independent",
+    ):
         assert text in page
 
 
@@ -318,6 +323,22 @@ def break_all_files(folder: Path, folders: list[str]) -> dict:
     return {}
 
 
+def break_dimensions(folder: Path, folders: list[str]) -> dict:
+    for name in ("d", "e"):
+        save(folder / name / "v.nii.gz", np.ones((3, 3, 3), bool))
+        nib.save(nib.Nifti1Image(np.ones((3, 3), np.uint8), np.eye(4)), folder / name / "w.nii.gz")
+    folders[:] = [str(folder / "d"), str(folder / "e")]
+    return {}
+
+
+def break_axes(folder: Path, folders: list[str]) -> dict:
+    for name in ("d", "e"):
+        (folder / name).mkdir()
+        nib.save(nib.Nifti1Image(np.ones((3, 3, 3, 2), np.uint8), np.eye(4)), folder / name / "v.nii.gz")
+    folders[:] = [str(folder / "d"), str(folder / "e")]
+    return {}
+
+
 def break_folder(folder: Path, folders: list[str]) -> dict:
     (folder / "empty").mkdir()
     folders.append(str(folder / "empty"))
@@ -354,9 +375,11 @@ def break_nothing(**options):
         (break_twins, r"seg_X0\.png and .*x0_mask\.png have the same name"),
         (break_values, r"seg_X0\.png holds 256 values: a mask has two"),
         (break_fractions, r"v\.nii\.gz holds 0\.5: a mask has whole numbers"),
+        (break_dimensions, "some masks are flat and others volumes"),
+        (break_axes, r"v\.nii\.gz has 4 axes"),
         (break_all_files, "no image has two masks that can be read; "),
         (break_folder, "empty holds no image"),
-        (break_number, "1 folder of masks is too few"),
+        (break_number, "one for each rater: 1 is too few"),
         (break_twice, "anna is given twice"),
         (break_out, "out exists and is not empty"),
         (break_nothing(foreground=7), "no mask holds the value 7, which --foreground asks for"),
