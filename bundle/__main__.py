@@ -19,6 +19,7 @@ COMMANDS = {
     "look": "draw normalisations, the cohort and augmented patches: to look at before any training",
     "score": "judge the masks of any system against a data list: cases.csv",
     "export": "turn a run into a Model Zoo package, compared with the network that was trained",
+    "publish": "write a package in the Model Zoo's layout, or upload it to a Hugging Face repository",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
     "compare": "say whether one system is better than another, patient by patient: compare.html, compare.json",
     "raters": "how far do several people's masks agree, and is a model like one of them? raters.html",

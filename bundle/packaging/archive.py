@@ -16,11 +16,11 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def zip_folder(folder: Path, path: Path) -> None:
-    """Write `folder` to a zip in which it is the top folder."""
+def zip_folder(folder: Path, path: Path, top: str | None = None) -> None:
+    """Write `folder` to a zip in which all lies in one folder, of the same name or called `top`."""
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in files_of(folder):
-            entry = zipfile.ZipInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)
+            entry = zipfile.ZipInfo(f"{top or folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, file.read_bytes())
 
