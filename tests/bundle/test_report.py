@@ -287,6 +287,23 @@ def test_a_comparison_stands_on_the_page(tmp_path):
     assert "This one is better on WT Dice (+0.050" in page.text
 
 
+def test_what_users_say_about_errors_stands_on_the_page_and_in_the_terminal(tmp_path, capsys):
+    rows = [*scores_of(TEN, "WT"), *scores_of(TEN, "ET"), *failed("lost", "wrong grid")]
+    page = page_of(tmp_path, rows, weights="WT=1,ET=3", cost="fn=2,fp=1,ET:fn=5")
+    own = page.text.split("By your own measure")[1].split("Boundaries")[0]
+    assert "1 case could not be judged: Dice 0, and a cost above every number" in own
+    assert "each with its weight: WT 1, ET 3" in own
+    assert "The lowest: lost 0.000, c00 0.100" in own
+    assert re.search(r"ET 5 1 11 [\d.]+", own)
+    assert re.search(r"together 11 .* ∞", own)
+    assert re.search(r"lost ∞", own)
+    assert "#own" in [anchor["href"] for anchor in page.all("a")]
+    said = capsys.readouterr().out
+    assert "weighted Dice (WT 1, ET 3): median 0.69" in said
+    assert "worst 0.00 (lost)" in said
+    assert re.search(r"cost, together: median [\d.]+ \([\d.]+ to [\d.]+\), largest ∞ points", said)
+
+
 def test_the_reliability_curve_stands_on_the_page_and_is_said_in_words(tmp_path):
     folder = write(tmp_path, scores_of(TEN, "WT"))
     cases = [f"c{k:02d}" for k in range(10)]
@@ -346,6 +363,9 @@ def test_a_wrong_call_ends_in_one_sentence(tmp_path, capsys):
     for arguments, said in (
         (["report", str(tmp_path)], "holds no cases.csv"),
         (["report", str(write(tmp_path / "x", scores_of(TEN))), "--dataset_dir", "."], "give --datalist as well"),
+        (["report", str(tmp_path / "x"), "--weights", "XX=1"], "no region 'XX'"),
+        (["report", str(tmp_path / "x"), "--cost", "3"], "expected a number a ml missed (fn) or added (fp)"),
+        (["report", str(tmp_path / "x"), "--reference", str(tmp_path / "x")], "is given twice"),
         (["report", str(tmp_path / "x"), "--datalist", str(tmp_path / "none.json")], "none.json cannot be read"),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -10,10 +10,15 @@ import pytest
 from made_scores import cohort, failed, rows_of, write
 
 from bundle import evaluations
+from bundle.costs import Price
 from bundle.summaries import match_reference, rank, summarise
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "bundle/reporting/summary.schema.json").read_text())
 TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
+
+
+def own_summary(folder: Path, rows: list, weights: dict | None = None, prices: dict | None = None) -> dict:
+    return summarise(evaluations.read(write(folder, rows)), "title", None, weights, prices)
 
 
 def summary_of(folder: Path, rows: list, reference: list | None = None, **judged) -> dict:
@@ -158,6 +163,45 @@ def test_a_reference_of_other_regions_is_compared_on_those_that_both_have(tmp_pa
     here = cohort(TEN, "WT") + cohort(TEN, "ET")
     rows = summary_of(tmp_path, here, cohort(TEN, "WT"))["reference"]["differences"]
     assert {row["region"] for row in rows} == {"WT"}
+
+
+def test_a_cost_is_summed_over_regions_and_the_costliest_patients_are_explained(tmp_path):
+    rows = [
+        row
+        for k in range(7)
+        for region in ("WT", "ET")
+        for row in rows_of(f"c{k}", region, 0.8, volume_fn=float(k), volume_fp=1.0)
+    ]
+    cost = own_summary(tmp_path, rows, prices={"WT": Price(2, 1), "ET": Price(4, 0)})["cost"]
+    assert cost["regions"]["WT"]["median"] == 3 * 2 + 1
+    assert cost["total"]["median"] == 3 * 2 + 1 + 3 * 4
+    assert [(row["patient"], row["value"]) for row in cost["worst"]] == [(f"c{k}", 6 * k + 1) for k in (6, 5, 4, 3, 2)]
+    assert cost["worst"][0]["regions"] == {"WT": {"fn": 6, "fp": 1}, "ET": {"fn": 6, "fp": 1}}
+
+
+def test_a_failed_case_is_the_costliest_and_takes_the_mean_away(tmp_path):
+    summary = own_summary(tmp_path, [*cohort(TEN), *failed("lost")], {"WT": 1.0}, {"WT": Price(1, 1)})
+    assert (summary["cost"]["total"]["mean"], summary["cost"]["total"]["infinite"]) == (None, 1)
+    assert summary["cost"]["worst"][0] == {
+        "patient": "lost",
+        "value": "inf",
+        "regions": {"WT": {"fn": None, "fp": None}},
+    }
+    assert summary["weighted_dice"]["worst"][0] == {"patient": "lost", "value": 0}
+    assert summary["weighted_dice"]["spread"]["cases"] == 11
+    jsonschema.validate(json.loads(json.dumps(summary | {"warnings": [], "limits": []})), SCHEMA)
+
+
+def test_without_weights_and_prices_nothing_is_weighed(tmp_path):
+    summary = own_summary(tmp_path, cohort(TEN))
+    assert (summary["weighted_dice"], summary["cost"]) == (None, None)
+
+
+def test_rows_of_the_comparison_are_of_the_form_of_compare_json(tmp_path):
+    schema = json.loads((Path(__file__).parents[2] / "bundle/reporting/compare.schema.json").read_text())
+    rows = summary_of(tmp_path, cohort(TEN), cohort(TEN[::-1]))["reference"]["differences"]
+    for row in rows:
+        jsonschema.validate(row, schema["$defs"]["difference"] | {"$defs": schema["$defs"]})
 
 
 @pytest.mark.parametrize("kind", ["many", "one", "dice alone"])
