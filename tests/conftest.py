@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -34,6 +36,37 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     made = Cohort(tmp_path_factory.mktemp("cohort") / "patients", tmp_path_factory.mktemp("list") / "datalist.json")
     phantom(str(made.dataset_dir), cases=4, size=32, spacing=6.0, unlabelled=1)
     prepare(str(made.dataset_dir), out=str(made.datalist), folds=4, allow_unlabelled=True, picture=False, workers=1)
+    return made
+
+
+@pytest.fixture(scope="session")
+def package(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of a network that was trained for seconds, on scans resampled from 6 mm to 5."""
+    folder = tmp_path_factory.mktemp("package")
+    files = "['configs/train.yaml','configs/tasks/phantom.yaml']"
+    knobs = {
+        "datalist": cohort.datalist,
+        "dataset_dir": cohort.dataset_dir,
+        "run_dir": folder / "run",
+        "device": "cpu",
+        "spacing": "[5.0,5.0,5.0]",
+        "patch_size": "[16,16,16]",
+        "filters": "[4,8,8]",
+        "max_epochs": 2,
+        "steps_per_epoch": 20,
+        "learning_rate": 0.01,
+        "ema_decay": 0.5,
+    }
+    options = [word for name, value in knobs.items() for word in (f"--{name}", value)]
+    for command in (
+        ["monai.bundle", "run", "training", "--config_file", files, *options],
+        ["bundle", "export", folder / "run", "--out", folder / "dist"],
+    ):
+        words = [sys.executable, "-m", *map(str, command)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    (made,) = (path for path in (folder / "dist").iterdir() if path.is_dir())
     return made
 
 

@@ -1,0 +1,212 @@
+"""Does a real MONAI Label server give the package's own masks, and learn from a corrected label?
+
+    bash tests/monailabel/environment.sh .venv-monailabel && python -m pytest tests/monailabel
+
+MONAILABEL names an environment elsewhere.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = Path(os.environ.get("MONAILABEL", ROOT / ".venv-monailabel"))
+SET_UP = "bash tests/monailabel/environment.sh .venv-monailabel"
+# slow: a training, an export, two starts of a server and a fine-tuning
+pytestmark = [
+    pytest.mark.monailabel,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (ENVIRONMENT / "bin" / "python").exists(), reason=f"no MONAI Label at {ENVIRONMENT}: make it by `{SET_UP}`"
+    ),
+]
+MODALITIES = ("t1", "t1ce", "t2", "flair")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+class Served(NamedTuple):
+    """A server that runs, and what it serves."""
+
+    port: int
+    name: str
+    package: Path  # as it was exported
+    models: Path  # of the server's copy
+    patients: Path
+    process: subprocess.Popen
+
+    def ask(self, method: str, path: str, fields: dict[str, str] | None = None, files: dict[str, Path] | None = None):
+        """What the server answers; `fields` and `files` go as a form, as 3D Slicer sends them."""
+        border, parts = uuid.uuid4().hex, []
+        for key, value in (fields or {}).items():
+            parts.append(f'--{border}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode())
+        for key, file in (files or {}).items():
+            head = f'--{border}\r\nContent-Disposition: form-data; name="{key}"; filename="{file.name}"\r\n\r\n'
+            parts.append(head.encode() + file.read_bytes() + b"\r\n")
+        body = b"".join([*parts, f"--{border}--\r\n".encode()]) if parts else None
+        return self._send(method, path, body, f"multipart/form-data; boundary={border}")
+
+    def post(self, path: str, content: Any):
+        """What the server answers to JSON."""
+        return self._send("POST", path, json.dumps(content).encode(), "application/json")
+
+    def infer(self, target: Path, image: str = "", **fields_and_files: Any) -> np.ndarray:
+        """The mask of an image of the server, or of an uploaded one; kept as `target`."""
+        params = json.dumps({"result_dtype": "uint8", "device": "cpu"})
+        path = f"/infer/{self.name}?image={quote(image)}&output=image"
+        target.write_bytes(self.ask("POST", path, {"params": params}, **fields_and_files))
+        return voxels(target)
+
+    def _send(self, method: str, path: str, body: bytes | None, kind: str):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        connection.request(method, path, body, {"Content-Type": kind} if body else {})
+        answer = connection.getresponse()
+        content = answer.read()
+        assert answer.status == 200, f"{method} {path}: {answer.status} {content[:500]!r}"
+        return json.loads(content) if answer.getheader("content-type") == "application/json" else content
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def run(*command: Any, cwd: Path = ROOT) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)], cwd=cwd, env=ONE_THREAD, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def segment(package: Path, scan: Path, out: Path, *options: Any) -> Path:
+    """The mask of the package's own `inferring`, run in the package."""
+    run("monai.bundle", "run", "inferring", "--config_file", "configs/inference.yaml", "--input", scan.resolve(),
+        "--output_dir", out, "--device", "cpu", *options, cwd=package)  # fmt: skip
+    (mask,) = out.glob("*.nii.gz")
+    return mask
+
+
+@pytest.fixture(scope="module")
+def served(package, cohort, tmp_path_factory) -> Iterator[Served]:
+    """`bundle serve` on the cohort, until Ctrl-C."""
+    folder = tmp_path_factory.mktemp("served")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "bundle", "serve", package, "--studies", cohort.dataset_dir, "--show", "FLAIR",
+               "--port", port, "--monailabel", ENVIRONMENT, "--work", folder / "work"]  # fmt: skip
+    told = folder / "told.txt"
+    with told.open("w") as stream:
+        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=ONE_THREAD, stdout=stream, stderr=stream)
+    while "Ctrl-C ends it" not in told.read_text():
+        assert process.poll() is None, told.read_text()
+        time.sleep(0.5)
+    models = folder / "work" / "apps" / "monaibundle" / "model" / package.name / "models"
+    yield Served(port, package.name, package, models, cohort.dataset_dir, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)), "the server still listens after Ctrl-C"
+
+
+@pytest.fixture(scope="module")
+def patient(served) -> Path:
+    """The folder of a patient."""
+    return served.patients / "BraTS2021_00004"
+
+
+@pytest.fixture(scope="module")
+def own(package, patient, tmp_path_factory) -> Path:
+    """The patient's mask by the package alone, which holds every label."""
+    mask = segment(package, patient, tmp_path_factory.mktemp("own") / "masks")
+    assert set(np.unique(voxels(mask))) == {0, 1, 2, 4}
+    return mask
+
+
+@pytest.fixture(scope="module")
+def four_channels(patient, tmp_path_factory) -> Path:
+    """The patient's scans in one file."""
+    images = [nib.load(patient / f"{patient.name}_{name}.nii.gz") for name in MODALITIES]
+    path = tmp_path_factory.mktemp("four") / "four.nii.gz"
+    nib.save(nib.Nifti1Image(np.stack([np.asarray(image.dataobj) for image in images], -1), images[0].affine), path)
+    return path
+
+
+def test_the_server_tells_the_segments_by_name_and_value(served):
+    info = served.ask("GET", "/info/")
+    labels = info["models"][served.name]["labels"]
+    assert {"ncr": 1, "ed": 2, "et": 4}.items() <= labels.items()
+    assert info["datastore"]["total"] == 5
+    assert served.name in info["trainers"]
+
+
+def test_a_patient_of_the_studies_gets_the_packages_own_mask(served, patient, own, tmp_path):
+    """The image that the server knows is FLAIR alone; the others are found beside it."""
+    mask = served.infer(tmp_path / "mask.nii.gz", image=patient.name)
+    assert np.array_equal(mask, voxels(own))
+    assert np.allclose(nib.load(tmp_path / "mask.nii.gz").affine, nib.load(own).affine)
+
+
+def test_a_folder_of_separate_modality_files_gets_it(served, patient, own, tmp_path):
+    assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", image=str(patient)), voxels(own))
+
+
+def test_an_uploaded_file_of_four_channels_gets_it(served, four_channels, own, tmp_path):
+    assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", files={"file": four_channels}), voxels(own))
+
+
+def test_a_file_of_four_channels_that_was_put_among_the_studies_gets_it(served, four_channels, own, tmp_path):
+    served.ask("PUT", "/datastore/image?image=four", files={"file": four_channels})
+    assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", image="four"), voxels(own))
+    served.ask("DELETE", "/datastore/image?id=four")
+
+
+def test_all_patients_are_segmented_at_once(served, own, patient):
+    params = {"device": "cpu", "multi_gpu": False, "save_label": True, "label_tag": "original"}
+    done = served.post(f"/batch/infer/{served.name}?images=unlabeled&run_sync=true", params)
+    assert done["status"] == "DONE", done
+    (labels,) = served.models.parents[3].parent.glob("*/labels/original")
+    assert len(list(labels.glob("*.nii.gz"))) == 5
+    assert np.array_equal(voxels(labels / f"{patient.name}.nii.gz"), voxels(own))
+
+
+def test_training_on_a_corrected_label_changes_the_next_mask_and_leaves_the_package_alone(
+    served, patient, own, tmp_path
+):
+    exported = (served.package / "models" / "model.pt").read_bytes()
+    corrected = patient / f"{patient.name}_seg.nii.gz"
+    served.ask("PUT", f"/datastore/label?image={patient.name}&tag=final", files={"label": corrected})
+    defaults = served.ask("GET", "/info/")["trainers"][served.name]["config"]
+    slicer_sends = {key: value[0] if isinstance(value, list) else value for key, value in defaults.items()}
+    served.post(f"/train/{served.name}", {**slicer_sends, "max_epochs": 2, "device": "cpu"})
+    while (task := served.ask("GET", "/train/"))["status"] in ("SUBMITTED", "RUNNING"):
+        time.sleep(1)
+    assert task["status"] == "DONE", "\n".join(task["details"])
+
+    assert (served.package / "models" / "model.pt").read_bytes() == exported
+    assert (served.models / "model_exported.pt").read_bytes() == exported
+    tuned = torch.load(served.models / "model.pt", weights_only=True)
+    before = torch.load(served.models / "model_exported.pt", weights_only=True)
+    assert tuned.keys() == before.keys()
+    assert any(not torch.equal(tuned[name], before[name]) for name in tuned)
+
+    mask = served.infer(tmp_path / "mask.nii.gz", image=patient.name)
+    again = segment(served.package, patient, tmp_path / "tuned", "--checkpoint", served.models / "model.pt")
+    assert np.array_equal(mask, voxels(again))
+    assert not np.array_equal(mask, voxels(own))
