@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +16,173 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.inferers import SlidingWindowInferer
+from monai.inferers import SlidingWindowInfererAdapt
+from monai.utils import TraceKeys
+from torch.utils.data import Dataset
 
-from scripts import datalist, pages
+from scripts import datalist, hardware, pages
+from scripts.boxes import box
 from scripts.errors import InputError
 from scripts.files import written_whole
 from scripts.inputs import NIFTI, find_cases, image_entry, require_channels
 
+AIR = -20.0  # logit of every region in a window of air: a probability of 2e-9
+FLAT = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
+BUFFERS = 8  # feature maps of the first level that live at once, measured (docs/performance.md)
 
-class MirroringSlidingWindowInferer(SlidingWindowInferer):
-    """Sliding windows over a scan and, if asked, over its mirror images, whose logits are averaged.
+
+class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
+    """Sliding windows over a scan, only where there is something to see; mirrored, if asked, and averaged.
+
+    Air is what does not differ from the corner of the scan, in any channel. Windows cover the box of the rest; outside
+    of it, and where a window holds nothing but one value a channel, every logit is `AIR`. Where a GPU cannot hold the
+    result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
 
     Args:
-        tta: average over all combinations of mirrored spatial axes: 8 passes in three dimensions, 4 in two.
-        others: arguments of MONAI's `SlidingWindowInferer`.
+        roi_size: of a window in voxels; -1: the whole axis; `auto`: as few and as large ones as memory allows.
+        divisor: what each axis of an `auto` window must be a multiple of, by axis: the network halves it that often.
+        regions: how many logits the network gives for a voxel; None: air is shown to it like everything else.
+        tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
+        half: `bfloat16` or `float16`; None: single precision. Logits are put together in the scan's own.
+        others: arguments of MONAI's `SlidingWindowInferer`; `sw_batch_size` counts mirrored windows, too.
     """
 
-    def __init__(self, *args: Any, tta: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.tta = tta
+    def __init__(
+        self,
+        roi_size: Sequence[int] | int | str,
+        *args: Any,
+        divisor: Sequence[int] | int = 1,
+        regions: int | None = None,
+        tta: bool = False,
+        half: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(roi_size, *args, **kwargs)
+        self.auto, self.divisor = roi_size == "auto", divisor
+        self.regions, self.tta, self.half = regions, tta, half
 
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Logits [B, R, ...] of inputs [B, C, ...]."""
-        result = super().__call__(inputs, network, *args, **kwargs)
-        if not self.tta:
-            return result
-        axes = range(2, inputs.dim())
-        mirrors = [m for count in range(1, len(axes) + 1) for m in itertools.combinations(axes, count)]
-        for mirror in mirrors:
-            flipped = super().__call__(inputs.flip(mirror), network, *args, **kwargs)
-            result = result + flipped.flip(mirror)
-        return result / (len(mirrors) + 1)
+        if self.regions is None:
+            return self._slide(inputs, network, *args, **kwargs)
+        seen = (slice(None), slice(None), *box(_differs(inputs).cpu().numpy(), [0] * len(_spatial(inputs))))
+        part = inputs[seen]
+        logits = self._slide(part, network, *args, **kwargs)
+        if part.shape == inputs.shape:
+            return logits
+        whole = logits.new_full((len(logits), self.regions, *inputs.shape[2:]), AIR)
+        whole[seen] = logits
+        return whole
+
+    def _slide(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.auto:
+            self.roi_size = largest_window(inputs.shape[2:], self.divisor, voxels_in_memory(network, inputs.device))
+        return super().__call__(inputs, partial(self._seen, network), *args, **kwargs)
+
+    def _seen(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        axes = _spatial(windows)
+        brain = (windows.amax(axes) - windows.amin(axes) > FLAT).any(1)
+        if self.regions is None or bool(brain.all()):
+            return self._mirrored(network, windows, *args, **kwargs)
+        logits = windows.new_full((len(windows), self.regions, *windows.shape[2:]), AIR)
+        if bool(brain.any()):
+            logits[brain] = self._mirrored(network, windows[brain], *args, **kwargs)
+        return logits
+
+    def _mirrored(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        axes = _spatial(windows) if self.tta else ()
+        mirrors = [m for count in range(len(axes) + 1) for m in itertools.combinations(axes, count)]
+        images = torch.cat([windows.flip(mirror) for mirror in mirrors]) if self.tta else windows
+        with hardware.autocast(windows.device, self.half):
+            parts = [network(part, *args, **kwargs).to(windows.dtype) for part in images.split(self.sw_batch_size)]
+        if len(mirrors) == 1:
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
+        mirrored = torch.cat(parts).split(len(windows))
+        return sum(logits.flip(mirror) for logits, mirror in zip(mirrored, mirrors, strict=True)) / len(mirrors)
+
+
+def _spatial(windows: torch.Tensor) -> tuple[int, ...]:
+    return tuple(range(2, windows.dim()))
+
+
+def _differs(scans: torch.Tensor) -> torch.Tensor:
+    """Where [...] any channel of any scan [B, C, ...] has another value than in the corner, which is air."""
+    corner = scans[(..., *[slice(1)] * (scans.dim() - 2))]
+    return ((scans - corner).abs() > FLAT).any(1).any(0)
+
+
+def divisor(strides: Sequence[int | Sequence[int]], axes: int) -> list[int]:
+    """What each axis of an image must be a multiple of, for the network to halve it on every level."""
+    return [math.prod(s if isinstance(s, int) else s[axis] for s in strides) for axis in range(axes)]
+
+
+def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: float) -> list[int]:
+    """The window that covers a scan in the fewest equal parts of at most so many voxels; the longest axis is cut first.
+
+    Args:
+        size: of the scan, in voxels.
+        divisor: each axis of the window is a multiple of it, and may reach beyond the scan.
+        voxels: at most, in a window; it has at least `divisor` on each axis.
+    """
+    steps = [divisor] * len(size) if isinstance(divisor, int) else list(divisor)
+    window = [-(-n // step) * step for n, step in zip(size, steps, strict=True)]
+    while math.prod(window) > voxels and window != steps:
+        axis = max((a for a in range(len(window)) if window[a] > steps[a]), key=lambda a: window[a])
+        window[axis] -= steps[axis]
+    return window
+
+
+def voxels_in_memory(network: Callable, device: torch.device) -> float:
+    """Voxels of the largest window that a network can be shown with half of the free memory; an estimate.
+
+    A U-Net is widest on its first level, where some `BUFFERS` feature maps of float32 live at once.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    features = next((p.shape[0] for p in network.parameters() if p.dim() > 2), 1)
+    return free / 2 / (BUFFERS * features * 4)
+
+
+class OneAhead(Dataset):
+    """Prepares the next case in a thread of its own while the network works on this one.
+
+    Args:
+        dataset: asked in order. It is copied, since a MONAI transform cannot run in one thread and be inverted in
+            another; what the copies leave is signed in the name of the originals, which will invert it.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        copies: dict[int, Any] = {}
+        self.dataset = copy.deepcopy(dataset, copies)
+        self.originals = {id(made): original for original, made in copies.items()}
+        self.thread = ThreadPoolExecutor(max_workers=1)
+        self.waiting: dict[int, Future] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        case = self.waiting.pop(index, None) or self.thread.submit(self._prepare, index)
+        following = [index + 1] if index + 1 < len(self) else []
+        self.waiting = {number: self.thread.submit(self._prepare, number) for number in following}
+        return case.result()
+
+    def _prepare(self, index: int) -> Any:
+        case = self.dataset[index]
+        for value in case.values():
+            for operation in getattr(value, "applied_operations", ()):
+                self._sign(operation)
+        return case
+
+    def _sign(self, trace: dict) -> None:
+        """A crop's trace holds that of the padding before it, and so on."""
+        if TraceKeys.ID in trace:
+            trace[TraceKeys.ID] = self.originals.get(trace[TraceKeys.ID], trace[TraceKeys.ID])
+        for value in trace.values():
+            if isinstance(value, dict):
+                self._sign(value)
 
 
 def scans(
@@ -160,7 +300,8 @@ class MaskSaver:
             (float32, one map a region along the last axis; NIfTI for pictures too, which hold no fractions).
         stacks: gather the masks of the pages of a TIFF in one TIFF, when all of them are there.
 
-    Attach it to an evaluator whose postprocessed output holds `pred` [1, ...] and maybe `probabilities` [R, ...].
+    Attach it to an evaluator whose postprocessed output holds `pred` [1, ...] and maybe `probabilities` [R, ...]. One
+    case is written while the next is computed.
 
     Raises:
         InputError: the folder cannot be written.
@@ -170,15 +311,26 @@ class MaskSaver:
         self.output_dir = Path(output_dir)
         self.stacks = stacks
         self.saved: dict[Path, tuple[str, str]] = {}  # a case and page of each stack
+        self.thread = ThreadPoolExecutor(max_workers=1)
+        self.writing: Future | None = None
 
     def attach(self, engine: Engine) -> None:
         """Write after each case."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._wait)
         if self.stacks:
             engine.add_event_handler(Events.COMPLETED, self._gather)
 
-    def _save(self, engine: Engine) -> None:
-        for batch, item in zip(engine.state.batch, engine.state.output, strict=True):
+    def _start(self, engine: Engine) -> None:
+        self._wait()  # so that one case waits to be written, not all of them
+        self.writing = self.thread.submit(self._save, engine.state.batch, engine.state.output)
+
+    def _wait(self) -> None:
+        if self.writing is not None:
+            self.writing.result()
+
+    def _save(self, batches: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]]) -> None:
+        for batch, item in zip(batches, items, strict=True):
             case, image = batch["case"], str(item["image"].meta["filename_or_obj"])
             source = None if pages.is_picture(image) else nib.load(image)
             if "probabilities" in item:

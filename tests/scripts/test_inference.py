@@ -3,19 +3,30 @@
 import json
 import os
 import shutil
+import threading
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.data import MetaTensor
+from monai.data import Dataset, MetaTensor
 from monai.inferers import SlidingWindowInferer
+from monai.transforms import Lambdad
 from PIL import Image
 
 from scripts import pages
 from scripts.errors import InputError
-from scripts.inference import MaskSaver, MirroringSlidingWindowInferer, mask_path, not_yet_done, scans
+from scripts.inference import (
+    AIR,
+    MaskSaver,
+    MirroringSlidingWindowInferer,
+    OneAhead,
+    largest_window,
+    mask_path,
+    not_yet_done,
+    scans,
+)
 
 # ---- mirror images -------------------------------------------------------------------------------------------------
 
@@ -58,6 +69,136 @@ def test_without_mirroring_each_window_is_seen_once():
     with torch.no_grad():
         once = MirroringSlidingWindowInferer(**WINDOWS)(scan, network)
         assert torch.equal(once, SlidingWindowInferer(**WINDOWS)(scan, network))
+
+
+# ---- air, windows, precision ---------------------------------------------------------------------------------------
+
+
+class Seen(torch.nn.Module):
+    """Remembers the windows that it was shown, and finds every voxel that is brighter than 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv3d(2, 1, 1)
+        self.windows: list[torch.Tensor] = []
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        self.windows += list(windows)
+        return (windows[:, :1] - 1).repeat(1, 3, 1, 1, 1)
+
+
+def in_air(air: float = -3.0) -> torch.Tensor:
+    """A brain of 10 x 12 x 9 voxels in a scan of 24 a side whose air is no zero."""
+    scan = torch.full((1, 2, 24, 24, 24), air)
+    scan[..., 5:15, 6:18, 7:16] = torch.randn(1, 2, 10, 12, 9)
+    return scan
+
+
+def test_a_scan_without_air_is_segmented_exactly_as_by_the_plain_sliding_window():
+    network, scan = lopsided(3), torch.randn(1, 2, 20, 12, 9)
+    with torch.no_grad():
+        plain = SlidingWindowInferer(**WINDOWS)(scan, network)
+        assert torch.equal(MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network), plain)
+
+
+def test_air_is_not_shown_to_the_network_and_is_in_no_region_whatever_its_value():
+    network, scan = Seen(), in_air()
+    logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network)
+    assert len(network.windows) == 2 * 2 * 2  # of 8 voxels with an overlap of a quarter, in the box of the brain alone
+    inside = (slice(5, 15), slice(6, 18), slice(7, 16))
+    assert torch.allclose(logits[0, 0][inside], scan[0, 0][inside] - 1, atol=1e-5)
+    outside = torch.ones(24, 24, 24, dtype=torch.bool)
+    outside[inside] = False
+    assert (logits[0, :, outside] == AIR).all()
+
+
+def test_a_window_of_air_between_two_brains_is_skipped_without_touching_them():
+    scan = torch.zeros(1, 2, 8, 8, 40)
+    scan[..., :8], scan[..., -8:] = torch.randn(2, 1, 2, 8, 8, 8)
+    network, shown = Seen(), Seen()
+    skipped = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network)
+    everything = MirroringSlidingWindowInferer(**WINDOWS)(scan, shown)
+    assert len(network.windows) < len(shown.windows)
+    assert torch.equal((skipped > 0), (everything > 0))
+    assert torch.equal(skipped[..., :2], everything[..., :2])  # seen by the first window alone
+
+
+def test_a_scan_of_nothing_gives_an_empty_mask():
+    network = Seen()
+    logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(torch.full((1, 2, 12, 12, 12), 5.0), network)
+    assert network.windows == []
+    assert (logits < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("voxels", "window"), [(1e9, [160, 192, 160]), (160 * 160 * 160, [160, 160, 160]), (1, [32, 32, 32])]
+)
+def test_an_automatic_window_is_as_large_as_memory_allows(voxels, window):
+    assert largest_window([140, 175, 138], 32, voxels) == window
+
+
+def test_an_automatic_window_covers_the_brain_at_once_where_memory_allows():
+    network, scan = Seen(), in_air()
+    infer = MirroringSlidingWindowInferer(**{**WINDOWS, "roi_size": "auto"}, divisor=[4, 4, 4], regions=3)
+    logits = infer(scan, network)
+    assert [tuple(window.shape) for window in network.windows] == [(2, 12, 12, 12)]
+    assert torch.allclose(logits[0, 0, 5:15, 6:18, 7:16], scan[0, 0, 5:15, 6:18, 7:16] - 1, atol=1e-5)
+
+
+def test_half_precision_gives_float32_logits_close_to_the_full_ones():
+    network, scan = lopsided(3), torch.randn(1, 2, 8, 8, 8)
+    with torch.no_grad():
+        full, half = (MirroringSlidingWindowInferer(**WINDOWS, half=half)(scan, network) for half in (None, "bfloat16"))
+    assert half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    assert torch.allclose(full, half, atol=0.05)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_mirror_images_are_shown_as_many_at_once_as_asked(batch):
+    seen, network, scan = [], lopsided(3), torch.randn(1, 2, 12, 8, 8)
+
+    def count(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(windows))
+        return network(windows)
+
+    with torch.no_grad():
+        batched = MirroringSlidingWindowInferer(**{**WINDOWS, "sw_batch_size": batch}, tta=True)(scan, count)
+        single = MirroringSlidingWindowInferer(**{**WINDOWS, "sw_batch_size": 1}, tta=True)(scan, network)
+    assert max(seen) == batch
+    assert sum(seen) == 2 * 8
+    assert torch.allclose(batched, single, atol=1e-5)
+
+
+# ---- one case ahead ------------------------------------------------------------------------------------------------
+
+
+def test_the_next_case_is_prepared_while_the_network_works_on_this_one():
+    prepared = threading.Event()
+
+    class Cases(torch.utils.data.Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index == 1:
+                prepared.set()
+            return {"case": index}
+
+        def __deepcopy__(self, memo):  # an event cannot be copied
+            return self
+
+    cases = OneAhead(Cases())
+    assert cases[0] == {"case": 0}
+    assert prepared.wait(timeout=10)  # without being asked for
+    assert cases[1] == {"case": 1}
+
+
+def test_a_case_that_cannot_be_prepared_fails_when_it_is_its_turn_and_not_before():
+    cases = OneAhead(Dataset([{"x": 1.0}, {"y": 1.0}], Lambdad("x", lambda x: x + 1)))
+    assert cases[0] == {"x": 2.0}
+    with pytest.raises(RuntimeError):
+        cases[1]
 
 
 # ---- what is to be segmented ---------------------------------------------------------------------------------------
