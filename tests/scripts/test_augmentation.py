@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from monai.data import get_track_meta
+from monai import transforms as theirs
+from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose, Lambdad, RandAffined, RandFlipd
 
+from scripts import augmentation as ours
 from scripts.augmentation import AugmentedBatch
 
 
@@ -117,3 +119,124 @@ def test_metadata_is_tracked_again_afterwards_also_after_an_error():
     with pytest.raises(RuntimeError):
         AugmentedBatch(Lambdad("image", fail))(batch([1]), "cpu")
     assert get_track_meta()
+
+
+# ---- ours against MONAI's ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untracked():
+    set_track_meta(False)
+    yield
+    set_track_meta(True)
+
+
+AFFINE = {"rotate_range": 0.26, "scale_range": 0.2, "mode": ["bilinear", "nearest"], "padding_mode": "zeros"}
+KEYS = ["image", "label"]
+
+
+def affine(library, axes: int):
+    rotations = 3 if axes == 3 else 1
+    ranges = {"rotate_range": [0.26] * rotations, "scale_range": [0.2] * axes}
+    return library.RandAffined(KEYS, prob=1.0, **{**AFFINE, **ranges})
+
+
+@pytest.mark.usefixtures("untracked")
+@pytest.mark.parametrize("shape", [(20, 24, 16), (24, 16)])
+def test_a_patch_is_rotated_and_scaled_as_by_monai_with_the_same_angles_and_factors(shape):
+    drawn = batch([3], shape)
+    patch = {"image": drawn["image"][0], "label": drawn["label"][0].float()}
+    mine, monais = affine(ours, len(shape)), affine(theirs, len(shape))
+    moved = mine.set_random_state(seed=5)(patch)
+    wanted, found = (t.rand_affine.rand_affine_grid for t in (monais, mine))
+    wanted.randomize = lambda data=None: None  # MONAI draws twice and uses the second; take what ours drew
+    wanted.rotate_params, wanted.scale_params = found.rotate_params, found.scale_params
+    wanted.shear_params = wanted.translate_params = []
+    expected = monais(patch)
+    assert torch.allclose(moved["image"], torch.as_tensor(expected["image"]).float(), atol=1e-3)
+    assert float((moved["label"] != torch.as_tensor(expected["label"])).float().mean()) < 1e-3
+    assert not torch.allclose(moved["image"], patch["image"], atol=0.1)
+
+
+@pytest.mark.usefixtures("untracked")
+@pytest.mark.parametrize("shape", [(20, 24, 16), (24, 16)])
+def test_the_bias_field_is_that_of_monai(shape):
+    image = {"image": torch.rand(2, *shape) + 1}
+    mine, monais = (library.RandBiasFieldd("image", 2, (0.0, 0.1), prob=1.0) for library in (ours, theirs))
+    fields = [t.set_random_state(seed=5)(image)["image"] / image["image"] for t in (mine, monais)]
+    assert torch.allclose(fields[0], torch.as_tensor(fields[1]).float(), atol=1e-5)
+    assert float(fields[0].std()) > 0.01
+
+
+def deciles(values) -> np.ndarray:
+    return np.quantile(np.asarray(values), np.linspace(0.1, 0.9, 9))
+
+
+def drawn_parameters(transform, patch: dict, read, count: int = 400) -> np.ndarray:
+    transform.set_random_state(seed=0)
+    rows = []
+    for _ in range(count):
+        transform(patch)
+        rows.append(read(transform))
+    return np.array(rows)
+
+
+@pytest.mark.usefixtures("untracked")
+def test_angles_and_factors_have_the_same_distribution_as_monais():
+    patch = {"image": torch.zeros(1, 4, 4, 4), "label": torch.zeros(1, 4, 4, 4)}
+
+    def read(transform) -> list[float]:
+        grid = transform.rand_affine.rand_affine_grid
+        return [*grid.rotate_params, *grid.scale_params]
+
+    mine, monais = (drawn_parameters(affine(library, 3), patch, read) for library in (ours, theirs))
+    for column in range(6):  # 400 draws each: deciles of a uniform range differ by 0.05 of it or so
+        width = 2 * (0.26 if column < 3 else 0.2)
+        assert np.abs(deciles(mine[:, column]) - deciles(monais[:, column])).max() < 0.12 * width
+        assert np.ptp(mine[:, column]) > 0.95 * width
+
+
+STATISTICS = {
+    "mean": torch.mean,
+    "standard deviation": torch.std,
+    "tenth percentile": lambda image: torch.quantile(image, 0.1),
+    "maximum": torch.amax,
+}
+
+
+@pytest.mark.usefixtures("untracked")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda library: library.RandGaussianNoised("image", prob=0.5, std=0.5),
+        lambda library: library.RandBiasFieldd("image", 2, (0.0, 0.3), prob=0.5),
+        lambda library: Compose([affine(library, 3)]),
+    ],
+    ids=["noise", "bias field", "affine"],
+)
+def test_what_patches_become_has_the_same_statistics_as_with_monais_transform(make):
+    drawn = batch([1], (10, 10, 10), channels=1)
+    patch = {"image": drawn["image"][0] + 1, "label": drawn["label"][0].float()}
+    found = []
+    for library in (ours, theirs):
+        transform = make(library).set_random_state(seed=0)
+        images = [torch.as_tensor(transform(patch)["image"]).float() for _ in range(400)]
+        found.append({name: [float(statistic(image)) for image in images] for name, statistic in STATISTICS.items()})
+    for name in STATISTICS:
+        mine, monais = (np.array(one[name]) for one in found)
+        spread = monais.std()
+        assert spread > 0
+        # two samples of 400: the largest distance of their distributions exceeds 0.136 once in a thousand (Smirnov)
+        grid = np.sort(np.concatenate([mine, monais]))
+        share = [np.searchsorted(np.sort(values), grid, side="right") / 400 for values in (mine, monais)]
+        assert np.abs(share[0] - share[1]).max() < 0.136, name
+
+
+@pytest.mark.usefixtures("untracked")
+def test_each_patch_gets_another_noise_of_a_strength_that_varies():
+    noise = ours.RandGaussianNoised("image", prob=1.0, std=0.5).set_random_state(seed=1)
+    zeros = {"image": torch.zeros(2, 12, 12, 12)}
+    first, second = (noise(zeros)["image"] for _ in range(2))
+    assert not torch.equal(first / first.std(), second / second.std())
+    assert abs(float(first.std() - second.std())) > 1e-3
+    assert not torch.equal(first[0], first[1])
