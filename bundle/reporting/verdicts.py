@@ -47,7 +47,7 @@ def verdict(first: str, second: str, rows: Sequence[Row]) -> str:
     """`B is better on WT Dice (+0.021 [0.004, 0.039], n = 42); no difference shown on ET Dice.`"""
     found = {kind: [row for row in rows if row["finding"] == kind] for kind in KINDS}
     sizes = {
-        kind: _all([f"{score(row)} ({size_of(row)}, n = {row['patients']})" for row in own])
+        kind: _all([f"{score(row)} ({size_of(row)}{_patients(row, rows)})" for row in own])
         for kind, own in found.items()
         if own
     }
@@ -61,6 +61,13 @@ def verdict(first: str, second: str, rows: Sequence[Row]) -> str:
         clauses.append(f"no difference{between_them}shown on {_grouped(found['not shown'])}")
     text = "; ".join(clauses) + "."
     return text if "better" in sizes or "worse" in sizes else text[0].upper() + text[1:]
+
+
+def _patients(row: Row, rows: Sequence[Row]) -> str:
+    """The number of patients, with the first only where all that is told has the same."""
+    told = [other for kind in KINDS[:-1] for other in rows if other["finding"] == kind]
+    alike = len({other["patients"] for other in told}) == 1
+    return "" if alike and row is not told[0] else f", n = {row['patients']}"
 
 
 def reference(rows: Sequence[Row]) -> str:

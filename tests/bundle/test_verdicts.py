@@ -49,7 +49,13 @@ def test_each_system_is_given_what_it_won_and_doubt_is_called_doubt():
         COST | {"finding": "unclear"},
     ]
     said = verdict("A", "B", rows).replace(MINUS, "-")
-    assert "; A is better on ET Dice (-0.030 [-0.050, -0.010], n = 42); unclear which is better on cost (" in said
+    assert "; A is better on ET Dice (-0.030 [-0.050, -0.010]); unclear which is better on cost (" in said
+
+
+def test_the_patients_of_each_score_are_counted_where_they_differ():
+    said = verdict("A", "B", [ROW, ROW | {"region": "ET", "patients": 40}])
+    assert "n = 42" in said
+    assert "n = 40" in said
 
 
 def test_without_any_difference_it_names_both_systems_and_claims_nothing():
