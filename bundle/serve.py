@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from scripts import pages
 from scripts.errors import InputError
 
 HOST = "127.0.0.1"  # MONAI Label asks nobody for a password
@@ -73,7 +74,7 @@ def serve(
         raise InputError(f"{folder} cannot be written ({error}): give another folder with --work.") from error
 
     log = folder.resolve() / "server.log"
-    print(f"starting MONAI Label with {source.name}, its log is {log} ...")
+    print(f"starting MONAI Label with {source.name}, its log is {log} ...", flush=True)
     with _server(python, app, shown, source.name, port, log) as server:
         info = _wait(server, port, source.name, log)
         _tell(port, info, source.name, shown, model)
@@ -99,7 +100,10 @@ def _scans(studies: Path, knobs: Mapping[str, Any], show: str | None) -> dict[st
     place = channels.index(show) if show else 0
     found = scans(studies, channels, knobs["channel_files"])
     images = {case["case"]: case["image"] for case in found}
-    return {case: Path(image if isinstance(image, str) else image[place]) for case, image in images.items()}
+    shown = {case: Path(image if isinstance(image, str) else image[place]) for case, image in images.items()}
+    if flat := next((file for file in shown.values() if pages.is_picture(file)), None):
+        raise InputError(f"{flat} is a picture: `serve` is for volumes, such as NIfTI files.")
+    return shown
 
 
 def _python(given: str | None) -> Path:

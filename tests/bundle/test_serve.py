@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import scripts.inference  # noqa: F401 - not while another user's rights are taken
 from bundle import serve as module
@@ -65,6 +66,12 @@ def test_studies_that_this_user_may_not_read_are_refused(patients):
         if root:
             os.seteuid(0)
         patients.chmod(0o755)
+
+
+def test_pictures_are_refused(refused, tmp_path):
+    (tmp_path / "slices").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "slices" / "a.png")
+    assert "a.png is a picture: `serve` is for volumes" in refused(studies=str(tmp_path / "slices"))
 
 
 def test_a_patient_without_all_channels_is_refused(refused, patients):
