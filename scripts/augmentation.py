@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from monai import transforms
 from monai.data import set_track_meta
-from monai.transforms import Compose, Transform
+from monai.transforms import Compose, Randomizable, Transform
 from monai.transforms.utils import create_rotate, create_scale
 from torch.nn import functional
 
@@ -25,10 +25,16 @@ class AugmentedBatch:
         augmentation: random dictionary transforms of `image` and `label`.
 
     Each patch brings its own seed, so what it becomes depends neither on the loader processes nor on the other patches.
+    All transforms draw from one random state. MONAI would seed a transform and its inner parts alike, so that whether a
+    patch is changed, and how, were one number; and making states takes longer than augmenting a small patch.
     """
 
     def __init__(self, augmentation: Transform) -> None:
         self.augmentation = augmentation if isinstance(augmentation, Compose) else Compose([augmentation])
+        self.state = np.random.RandomState()
+        for transform in self.augmentation.flatten().transforms:
+            if isinstance(transform, Randomizable):
+                transform.set_random_state(state=self.state)
 
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False, **kwargs: Any
@@ -40,7 +46,7 @@ class AugmentedBatch:
         try:
             patches = []
             for image, label, seed in zip(images, labels, batch["seed"].tolist(), strict=True):
-                self.augmentation.set_random_state(seed=seed + 1)  # the crop was drawn from `seed` itself
+                self.state.seed(seed ^ 1)  # the crop was drawn from `seed` itself
                 patches.append(self.augmentation({"image": image, "label": label}))
         finally:
             set_track_meta(True)

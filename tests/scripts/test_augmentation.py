@@ -240,3 +240,28 @@ def test_each_patch_gets_another_noise_of_a_strength_that_varies():
     assert not torch.equal(first / first.std(), second / second.std())
     assert abs(float(first.std() - second.std())) > 1e-3
     assert not torch.equal(first[0], first[1])
+
+
+def test_over_many_patches_every_angle_and_strength_of_its_range_is_drawn(small_train):
+    """A transform whose inner part is seeded alike draws its angle from the number that let it happen."""
+    augment = small_train().get_parsed_content("train#trainer#prepare_batch")
+    transforms = {type(t).__name__: t for t in augment.augmentation.transforms}
+    ranges = {
+        "RandAffined": (lambda t: t.rand_affine.rand_affine_grid.rotate_params[0], -0.26, 0.26),
+        "RandScaleIntensityd": (lambda t: t.scaler.factor, -0.25, 0.25),
+        "RandScaleIntensityFixedMeand": (lambda t: t.scaler.factor, -0.25, 0.25),
+        "RandSimulateLowResolutiond": (lambda t: t.sim_lowres_tfm.zoom_factor, 0.5, 1.0),
+        "RandAdjustContrastd": (lambda t: t.adjuster.gamma_value, 0.7, 1.5),
+    }
+    drawn = {name: [] for name in ranges}
+    for seed in range(0, 3000, 5):
+        patch = {"image": torch.rand(1, 1, 4, 4, 4), "label": torch.ones(1, 1, 4, 4, 4), "seed": torch.tensor([seed])}
+        augment(patch, "cpu")
+        for name, (read, *_) in ranges.items():
+            if transforms[name]._do_transform:
+                drawn[name].append(read(transforms[name]))
+    for name, (_, low, high) in ranges.items():
+        places = (np.ravel(drawn[name]) - low) / (high - low)
+        assert len(places) > 50, name
+        assert 0.4 < np.mean(places) < 0.6, name  # the standard error of the mean of 60 is 0.037
+        assert places.min() < 0.1 < 0.9 < places.max(), name
