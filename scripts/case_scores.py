@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,7 +145,7 @@ def measure_regions(
         here = box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
         truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # NIfTI's is slow
     for region, values in job.regions.items():
-        true, predicted = (np.isin(voxels, values) for voxels in (truth, prediction))
+        true, predicted = (region_mask(voxels, values) for voxels in (truth, prediction))
         note, wanted = metrics.state(true, predicted), metrics.METRICS.keys() - set(leave_out)
         if region in job.boundaries:
             wanted -= metrics.LESIONS.keys() | metrics.LESIONWISE.keys()
@@ -159,6 +160,11 @@ def measure_regions(
             for number, (size, found, dice) in enumerate(lesions.each(true, predicted), start=1):
                 scores.lesions.append([job.case, job.patient, region, number, size * voxel, volume, found, dice])
     return scores
+
+
+def region_mask(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Where a label map holds one of the values; in the order of its axes in memory, many times faster than `isin`."""
+    return reduce(np.logical_or, (labels == value for value in values), np.zeros_like(labels, bool))
 
 
 def _judge(job: Job) -> Scores:
@@ -178,11 +184,12 @@ def _judge(job: Job) -> Scores:
 
 
 def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float]) -> None:
-    masks = np.stack([np.isin(truth, values) for values in job.regions.values()])
+    masks = np.stack([region_mask(truth, values) for values in job.regions.values()])
     probability = _read_probability(job.probability, masks.shape)
-    for name, value in metrics.calibration(masks, probability, spacing).items():
+    reliability = metrics.reliability(masks, probability, spacing)
+    for name, value in metrics.calibration(masks, probability, spacing, reliability).items():
         scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))
-    for region, bins in zip(job.regions, metrics.reliability(masks, probability, spacing), strict=True):
+    for region, bins in zip(job.regions, reliability, strict=True):
         for number, (voxels, said, found) in enumerate(bins.tolist()):
             shares = [said / voxels, found / voxels] if voxels else [None, None]
             scores.reliability.append([job.case, job.patient, region, number / metrics.BINS, int(voxels), *shares])

@@ -174,7 +174,9 @@ def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> 
     return nearest(*(positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b)))
 
 
-def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+def calibration(
+    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float], bins: np.ndarray | None = None
+) -> dict[str, float]:
     """ECE and Brier score of one case, inside the box of its tumour grown by `BOX_MARGIN` on every side.
 
     The box keeps out the air, which every model calls right: over a whole head the error looks a hundredfold better.
@@ -184,8 +186,10 @@ def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[fl
         truth: [region, H, W, D] boolean.
         probability: the same shape, 0 to 1.
         spacing: mm along each axis of the image.
+        bins: what `reliability` gives of the same; None: it is asked.
     """
-    voxels, said, found = np.moveaxis(reliability(truth, probability, spacing), -1, 0)
+    bins = reliability(truth, probability, spacing) if bins is None else bins
+    voxels, said, found = np.moveaxis(bins, -1, 0)
     ece = np.mean(np.abs(said - found).sum(axis=1) / voxels.sum(axis=1))
     brier = np.mean([np.square(p - true).mean() for true, p in _near_tumour(truth, probability, spacing)])
     return {"ece": float(ece), "brier": float(brier)}
@@ -194,7 +198,7 @@ def calibration(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[fl
 def reliability(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Per region and bin of probability, in the box of `calibration`: voxels, sum of probabilities, true voxels.
 
-    Args: as of `calibration`.
+    Args: the first three of `calibration`.
 
     Returns:
         [region, BINS, 3] float64; bin k holds the probabilities from k / BINS to below (k + 1) / BINS, the last one 1.
