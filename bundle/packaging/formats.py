@@ -75,13 +75,21 @@ def write(
             )
 
 
+# MONAI's own export, as the Model Zoo's checks run it, with metadata and the inference config inside; seeded, since
+# DynUNet keeps a random number where its coarse heads would put theirs
+TORCHSCRIPT = """
+import torch
+from monai.bundle import ckpt_export
+torch.manual_seed(0)
+ckpt_export("network_def", filepath="models/model.ts", ckpt_file="models/model.pt",
+            meta_file="configs/metadata.json", config_file="configs/inference.yaml")
+"""
+
+
 def _torchscript(package: Path) -> None:
-    """By MONAI's own command, as the Model Zoo makes it; with metadata and the inference config inside."""
-    command = [sys.executable, "-m", "monai.bundle", "ckpt_export", "network_def", "--filepath", "models/model.ts"]
-    command += ["--ckpt_file", "models/model.pt", "--meta_file", "configs/metadata.json"]
-    command += ["--config_file", "configs/inference.yaml"]
     # TorchScript orders what it keeps by hashes of strings, which differ from process to process unless told
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    command = [sys.executable, "-c", TORCHSCRIPT]
     done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -11,7 +11,7 @@ from torch import nn
 
 from bundle.packaging.runs import Run
 from scripts import datalist as lists
-from scripts.checkpoint import read_weights
+from scripts.checkpoint import load, read_weights
 from scripts.errors import InputError
 
 
@@ -19,8 +19,8 @@ def at_inference(package: Path) -> nn.Module:
     """The network as a package's inference.yaml makes it, its weights loaded, on the CPU."""
     parser = ConfigParser()
     parser.read_config(str(package / "configs" / "inference.yaml"))
-    parser["device"], parser["checkpoint"] = "cpu", str(package / "models" / "model.pt")
-    return parser.get_parsed_content("network").eval()
+    parser["device"] = "cpu"
+    return load(parser.get_parsed_content("network_def"), package / "models" / "model.pt").eval()
 
 
 def training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,9 @@ def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int)
     """
     path, root = datalist or run.config["datalist"], dataset_dir or run.config["dataset_dir"]
     try:
-        chosen = lists.select(lists.read(path), root, "validation", run.config["fold"])[: max(1, int(cases))]
+        content = lists.read(path)
+        chosen = lists.select(content, root, "validation", run.config["fold"])[: max(1, int(cases))]
+        lists.check_files(content, chosen, root, hashes=False)
     except InputError as error:
         raise InputError(
             f"{error} Exports are compared on real cases: say where they are by --datalist and --dataset_dir."
