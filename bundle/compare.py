@@ -112,12 +112,8 @@ def describe(matched: Matched, title: str | None = None) -> dict[str, Any]:
         found["ranking"]["verdict"] = verdicts.order(found["ranking"])
     warnings = [f"{own['name']}: {text}" for own in systems for text in role_warnings(own["roles"], own["patients"])]
     rows = [row for pair in found["pairs"] for row in pair["differences"]]
-    first, *others = matched.names
-    default = (
-        f"{listed(others, len(others))} against {first}"
-        if len(others) == 1
-        else f"Compared: {', '.join(matched.names)}"
-    )
+    names = matched.names
+    default = f"{names[1]} against {names[0]}" if len(names) == 2 else f"Compared: {', '.join(names)}"
     return strict(
         {
             "schema": SCHEMA,

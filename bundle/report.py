@@ -45,7 +45,7 @@ def report(
     Args:
         folder: the folder with cases.csv, from `python -m bundle score` or the evaluate workflow.
         title: what stands above the page; the name of the folder by default.
-        reference: the folder of an earlier evaluation of the same cases, to compare with, case by case.
+        reference: the folder of an earlier evaluation of the same cases, to compare with, patient by patient.
         datalist: the data list that was judged; adds pictures of the worst and the most typical patients.
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         predictions: the folder of the judged label maps, if it has moved since.
