@@ -134,7 +134,7 @@ def served(package, cohort, tmp_path_factory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def patient(served) -> Path:
     """The folder of a patient."""
-    return served.patients / "BraTS2021_00004"
+    return served.patients / "BraTS2021_00002"
 
 
 @pytest.fixture(scope="module")

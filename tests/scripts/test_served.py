@@ -38,10 +38,10 @@ def fine_tune(package, monkeypatch):
     """Calls training as MONAI Label 0.8.5 does."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a workflow's begin() replaces it
 
-    def call(taught: list, chose: list) -> Path:
+    def call(taught: list, chose: list, run_id: str = "run") -> Path:
         handed = {"train#dataset#data": taught, "validate#dataset#data": chose, "train#trainer#max_epochs": 2}
         small = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "steps_per_epoch": 2, "overlap": 0.0}
-        run("run", config_file=FILES, bundle_root=str(package), device="cpu", **handed, **small)
+        run(run_id, config_file=FILES, bundle_root=str(package), device="cpu", **handed, **small)
         (folder,) = (path for path in (package / "runs").iterdir() if not path.name.startswith("."))
         return folder
 
@@ -54,6 +54,12 @@ def test_what_was_labelled_is_learned_from_and_the_new_weights_are_served(cohort
     folder = fine_tune(labelled(cohort.dataset_dir, *taught), labelled(cohort.dataset_dir, *chose))
     assert (package / "models" / "model.pt").read_bytes() == (folder / "model.pt").read_bytes() != before
     assert (package / "models" / served.EXPORTED).read_bytes() == before
+
+
+def test_a_run_id_left_empty_as_3d_slicer_leaves_it_trains_once(cohort, package, fine_tune):
+    """MONAI then evaluates the whole file; a second training would refuse the folder of the first."""
+    fine_tune(labelled(cohort.dataset_dir, 0), [], run_id="")
+    assert (package / "models" / served.EXPORTED).is_file()
 
 
 def test_the_schedule_is_that_of_the_epochs_that_monai_label_asks_for(read_config, cohort):
