@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def write(
         formats: of `FORMATS`.
         multiple: by axis, what a size has to be a multiple of; any multiple then runs. None: the example's size alone.
     """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision, which is not needed, is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each converter has its own about its own internals
         if "ts" in formats:
