@@ -75,28 +75,45 @@ def export(
     if sentence := runs.changed_since(trained, ROOT):
         print(f"note: {sentence}")
 
+    changes = {**earlier.get("changelog", {}), str(version): str(changelog)}
+    try:
+        metadata = _place(target, trained, summary, changes, formats, (datalist, dataset_dir, cases), earlier)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror or error}): free space there, or choose another --out."
+        ) from error
+    _tell(metadata, target)
+
+
+def _place(
+    target: Path,
+    run: runs.Run,
+    summary: Mapping[str, Any] | None,
+    changelog: Mapping[str, str],
+    formats: Sequence[str],
+    where: tuple[str | None, str | None, int],
+    earlier: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the package whole or not at all, and its zip; returns its metadata."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as unfinished:
         package = Path(unfinished, target.name)
-        changes = {**earlier.get("changelog", {}), str(version): str(changelog)}
-        _write(package, trained, name, summary, changes, formats, (datalist, dataset_dir, cases))
+        _write(package, run, summary, changelog, formats, where)
         metadata = packages.check(package)
         _check_version(metadata, earlier)
-        if target.exists():
-            if not archive.same_files(package, target):
-                raise InputError(f"{target} holds another content: give a higher --version, or delete it.")
+        if not target.exists():
+            package.rename(target)
+        elif archive.same_files(package, target):
             print(f"{target} is there already, the same to the last byte.")
         else:
-            package.rename(target)
-    zipped = target.with_name(f"{target.name}.zip")
-    archive.zip_folder(target, zipped)
-    _tell(metadata, target, zipped)
+            raise InputError(f"{target} holds another content: give a higher --version, or delete it.")
+    archive.zip_folder(target, _zip_of(target))
+    return metadata
 
 
 def _write(
     package: Path,
     run: runs.Run,
-    name: str,
     summary: Mapping[str, Any] | None,
     changelog: Mapping[str, str],
     formats: Sequence[str],
@@ -128,7 +145,9 @@ def _write(
     network = networks.at_inference(package)
     patches, chosen = networks.patches(run, *where)
     logits = networks.training_logits(run, patches)
+    print(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *formats))} ...", flush=True)
     writers.write(package, network, patches, formats, metadata.multiple_of(knobs))
+    print(f"comparing on {len(patches)} patches, in a process of its own ...", flush=True)
     told["compared"] = {
         "cases": chosen,
         "patches": len(patches),
@@ -137,7 +156,9 @@ def _write(
     told["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.files_of(package / "models")}
     write_text(package / "configs" / "metadata.json", json.dumps(told, indent=4, ensure_ascii=False) + "\n")
     parameters = sum(p.numel() for p in network.parameters())
-    write_text(package / "docs" / "README.md", card.render(run, told, summary, parameters, name))
+    write_text(
+        package / "docs" / "README.md", card.render(run, told, summary, parameters, package.name.rpartition("-")[0])
+    )
     for leftover in package.rglob("__pycache__"):
         shutil.rmtree(leftover)
 
@@ -234,12 +255,17 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def _tell(metadata: Mapping[str, Any], target: Path, zipped: Path) -> None:
+def _zip_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.zip")
+
+
+def _tell(metadata: Mapping[str, Any], target: Path) -> None:
     table = Table(title=f"compared with the training network, {metadata['compared']['patches']} patches")
     for title in ("file", "largest difference of a logit", "voxels with the same regions"):
         table.add_column(title)
     for name, far in metadata["compared"]["formats"].items():
         table.add_row(f"models/{name}", f"{far['largest_logit_difference']:.2g}", f"{far['label_agreement']:.4%}")
     Console().print(table)
+    zipped = _zip_of(target)
     print(f"written: {target} and {zipped} ({zipped.stat().st_size / 1e6:.1f} MB)")
     print(f"next: python -m bundle serve {target} --studies DIR, or python -m bundle publish {target} --to DIR")

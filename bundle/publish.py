@@ -62,7 +62,10 @@ def publish(
     large = [path for path in archive.files_of(folder) if path.stat().st_size > LARGE] if to is not None else []
     _show(folder, large, f"{to}/models/{name}" if to is not None else f"hub: {repo}")
     if to is not None:
-        _to_zoo(folder, Path(to), name, version, large, url, dry_run)
+        try:
+            _to_zoo(folder, Path(to), name, version, large, url, dry_run)
+        except OSError as error:
+            raise InputError(f"{to} cannot be written ({error.strerror or error}): give another folder.") from error
     else:
         _to_hub(folder, str(repo), version, dry_run)
 
