@@ -18,6 +18,7 @@ from bundle.packaging.runs import Run
 from scripts.errors import InputError
 
 QUOTED = ("dice", "hd95")  # the metrics that metadata and model card quote
+MOST_SEGMENTS = 16  # up to this value gaps are named; a label of 255 is for pictures, which MONAI Label does not show
 VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 
 
@@ -112,13 +113,18 @@ def network_data_format(knobs: Mapping[str, Any], modality: str) -> dict[str, An
 
 
 def mask_values(knobs: Mapping[str, Any]) -> dict[str, str]:
-    """The name of each value that a saved mask can hold, in order of the values."""
+    """The name of each value that a saved mask can hold, in order of the values; of gaps between small ones too.
+
+    3D Slicer, through MONAI Label, takes the n-th name for the value n, so a gap would shift all names after it.
+    """
     fill = knobs.get("labels_fill", 0)
     names: dict[int, list[str]] = {value: [] for value in (fill, *knobs["labels_out"].values())}
     for name, label in knobs["labels"].items():
         painted = [value for region, value in knobs["labels_out"].items() if label in knobs["regions"][region]]
         names[painted[-1] if painted else fill].append(name)  # later regions lie on top
-    return {str(value): "background" if value == fill else " or ".join(names[value]) for value in sorted(names)}
+    values = range(max(names) + 1) if max(names) <= MOST_SEGMENTS else sorted(names)
+    told = {value: " or ".join(names[value]) if value in names else f"unused_{value}" for value in values}
+    return {str(value): name for value, name in {**told, fill: "background"}.items()}
 
 
 def multiple_of(knobs: Mapping[str, Any]) -> list[int] | None:

@@ -168,6 +168,7 @@ def test_the_metadata_take_their_numbers_from_the_evaluation(released):
         "0": "background",
         "1": "NCR",
         "2": "ED",
+        "3": "unused_3",
         "4": "ET",
     }
     assert told["training"]["steps"] == 4
