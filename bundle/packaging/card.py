@@ -82,7 +82,8 @@ def _judged(summary: Mapping[str, Any]) -> str:
     else:
         part = f"{len(roles['set_aside'])} of them took no part in training"
     failed = len(summary["failed"]) + len(summary["missing"])
-    return f"{patients}, {cases}; {part}. {_count_of(failed, 'case')} could not be judged and counted as Dice 0."
+    unjudged = f" {_count_of(failed, 'case')} could not be judged and counted as Dice 0." if failed else ""
+    return f"{patients}, {cases}; {part}.{unjudged}"
 
 
 def _count_of(items: Sequence[Any] | int | None, noun: str) -> str:
