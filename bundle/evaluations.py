@@ -32,6 +32,7 @@ ROLES = ("set_aside", "chose", "taught")  # what a judged patient had been used 
 KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
 SHARES = {*BOUNDARY_METRICS, *(name for name, metric in METRICS.items() if metric.one_empty == 0)}
 SIGNED = ("volume_error", "volume_error_relative")
+ENDLESS = {"volume_error_relative", *(name for name, metric in METRICS.items() if metric.one_empty == np.inf)}
 ROUNDING = 1e-9  # by which other programs' numbers may lie beyond their range
 
 
@@ -162,6 +163,9 @@ def _evaluation(folder: Path, rows: pd.DataFrame) -> Evaluation:
 def _check(rows: pd.DataFrame, path: Path) -> None:
     if not (rows["metric"] == "dice").any():
         raise InputError(f"{path} holds no Dice of any case: there is nothing to report; judge the predictions first.")
+    for column in ("case", "patient", "region", "metric"):
+        if (rows[column] == "").any():
+            raise InputError(f"{path} has a row without a {column}: judge again, or fill it in.")
     _check_values(rows, path)
     twice = rows[rows.duplicated(["case", "region", "metric"])]
     if len(twice):
@@ -169,6 +173,9 @@ def _check(rows: pd.DataFrame, path: Path) -> None:
         raise InputError(
             f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: keep one evaluation a file."
         )
+    scored, dice = (rows[own][["case", "region"]] for own in (rows["region"] != WHOLE_CASE, rows["metric"] == "dice"))
+    if len(lost := pd.MultiIndex.from_frame(scored).unique().difference(pd.MultiIndex.from_frame(dice))):
+        raise InputError(f"{path} has other numbers but no Dice of {lost[0][1]} for case {lost[0][0]}: judge again.")
     several = rows.groupby("case")["patient"].nunique()
     if (several > 1).any():
         raise InputError(f"{path} gives case {several.idxmax()} to more than one patient: a case belongs to one.")
@@ -178,15 +185,15 @@ def _check(rows: pd.DataFrame, path: Path) -> None:
 
 
 def _check_values(rows: pd.DataFrame, path: Path) -> None:
-    """Shares lie between 0 and 1, distances, volumes and counts do not lie below 0, and nothing is NaN."""
-    known = rows["metric"].isin([*METRICS, *BOUNDARY_METRICS]) & ~rows["metric"].isin(SIGNED)
+    """Shares lie between 0 and 1, distances, volumes and counts not below 0; few numbers are infinite, and none NaN."""
+    known = rows["metric"].isin([*METRICS, *BOUNDARY_METRICS])
     top = np.where(rows["metric"].isin(SHARES), 1, np.inf)
-    off = rows[rows["value"].isna() | (known & ~rows["value"].between(-ROUNDING, top + ROUNDING))]
+    outside = known & ~rows["metric"].isin(SIGNED) & ~rows["value"].between(-ROUNDING, top + ROUNDING)
+    off = rows[rows["value"].isna() | outside | (known & ~rows["metric"].isin(ENDLESS) & np.isinf(rows["value"]))]
     if len(off):
         row = off.iloc[0]
-        expected = (
-            "0 to 1; write shares, not percent" if row["metric"] in SHARES else "a number, 0 or more; judge again"
-        )
+        lowest = "" if row["metric"] in SIGNED else ", 0 or more"
+        expected = "0 to 1; write shares, not percent" if row["metric"] in SHARES else f"a number{lowest}; judge again"
         raise InputError(
             f"{path} gives case {row['case']} a {row['metric']} of {row['value']:g} in {row['region']}: expected"
             f" {expected}."

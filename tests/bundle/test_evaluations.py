@@ -91,6 +91,15 @@ def refusals():
     yield "nan written out", nan, "a hd95 of nan in WT"
     yield "the same number twice", base + base[:1], "dice of WT of case c00 twice"
     yield "a case of two patients", base + rows_of("c00", "TC", 0.9, patient="other"), "c00 to more than one patient"
+    endless = rows_of("a", "WT", 0.9, volume_truth=INF)
+    yield "an endless volume", endless, "a volume_truth of inf in WT: expected a number, 0 or more"
+    endless = rows_of("a", "WT", 0.9, volume_error=-INF)
+    yield "an endless error", endless, "a volume_error of -inf in WT: expected a number; judge"
+    lost = [row for row in base if (row[0], row[3]) != ("c01", "dice")]
+    yield "other numbers without a Dice", lost, "no Dice of WT for case c01"
+    for column, name in enumerate(("case", "patient", "region", "metric")):
+        blank = [[*row[:column], "", *row[column + 1 :]] for row in rows_of("x", "WT", 0.9)]
+        yield f"no {name}", base + blank, f"a row without a {name}"
     pixels = [[*row[:5], "pixel" if row[5] == "mm" else row[5], row[6]] for row in rows_of("x", "WT", 0.9)]
     yield "two units", base + pixels, "in more than one unit"
 
