@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
     "compare": "say whether one system is better than another, patient by patient: compare.html, compare.json",
     "raters": "how far do several people's masks agree, and is a model like one of them? raters.html",
+    "bench": "measure on this machine: training, inference, scoring, loading, beside MONAI's plain way",
 }
 EXAMPLES = """\
   python -m bundle smoke --out smoke

@@ -12,7 +12,6 @@ from PIL import Image
 from scipy import ndimage
 
 from bundle.__main__ import main
-from bundle.bench_score import bench
 from bundle.prepare import prepare
 from bundle.score import parse_labels
 from scripts import datalist as lists
@@ -186,13 +185,6 @@ def test_label_pairs_are_understood(text, expected):
 def test_label_pairs_of_another_form_are_refused(text):
     with pytest.raises(InputError, match='expected pairs such as "3=4,1=2"'):
         parse_labels(text)
-
-
-def test_the_benchmark_prints_the_ratio_to_monai_in_one_run(capsys):
-    bench(repeats=1, scale=0.2)
-    printed = capsys.readouterr().out
-    assert "times faster than MONAI's calls, reading included" in printed
-    assert "MB peak memory" in printed
 
 
 def test_sections_of_membranes_are_judged_from_folder_to_table(tmp_path, capsys):

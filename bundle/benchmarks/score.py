@@ -1,4 +1,4 @@
-"""How fast is scoring? `python -m bundle.bench_score` times one case on one core beside MONAI's public calls.
+"""How fast is scoring? One case on one core, beside MONAI's public calls.
 
 The case is a made-up glioma with satellites, 240 x 240 x 155 voxels of 1 mm, and a prediction with false positives.
 """
@@ -10,34 +10,29 @@ import importlib
 import importlib.util
 import io
 import multiprocessing
-import os
 import tempfile
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
-import fire
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
 from scripts import metrics
 from scripts.case_scores import Job, judge_case
 from scripts.lesions import BRATS_2023
 
 SHAPE = (240, 240, 155)
 REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}  # the values that the BraTS 2023 script expects
-NOTED = 36.0  # s, the BraTS 2023 script on such a case (shared notes of the project); measured anew with --brats_script
 
 
-def bench(brats_script: str | None = None, repeats: int = 3, scale: float = 1.0) -> None:
-    """Print the CPU seconds of one case, three regions, and how many times faster that is; all of it runs on one core.
+def measure(repeats: int = 3, brats_script: str | None = None, scale: float = 1.0) -> Result:
+    """All metrics of one case with three regions.
 
     Args:
+        repeats: how often each is timed.
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed in the same run; it needs
             connected-components-3d and surface-distance.
-        repeats: how often each is timed; the fastest counts.
         scale: the size of the case; 1 is 240 x 240 x 155 voxels.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -59,31 +54,33 @@ def bench(brats_script: str | None = None, repeats: int = 3, scale: float = 1.0)
         )
         truth, predicted = (np.asanyarray(nib.load(file).dataobj) for file in (label, prediction))
         masks = [np.stack([np.isin(image, values) for values in REGIONS.values()]) for image in (truth, predicted)]
-        ours = _fastest(lambda: _anew(job), repeats)
-        calibrated = _fastest(lambda: _anew(job._replace(probability=str(probability))), repeats)
-        measured = _fastest(lambda: [metrics.measure(t, p, (1.0,) * 3) for t, p in zip(*masks, strict=True)], repeats)
         importlib.import_module("monai.metrics")  # which does not count
-        monai = _fastest(lambda: _monai_calls(*masks), repeats)
-        brats = NOTED
+        calls = {
+            "all metrics, from the files to the rows": lambda: _anew(job),
+            "the same with ECE and Brier score of three probability maps": lambda: _anew(
+                job._replace(probability=str(probability))
+            ),
+            "all metrics, masks in memory": lambda: [
+                metrics.measure(t, p, (1.0,) * 3) for t, p in zip(*masks, strict=True)
+            ],
+            "MONAI's public calls for the eight that it has, masks in memory": lambda: _monai_calls(*masks),
+        }
+        rows = [Row(name, values) for name, values in in_turn(calls, repeats).items()]
         if brats_script:
-            brats = _fastest(lambda: _brats_calls(brats_script, prediction, label), 1)
+            name = "BraTS 2023 script, from the files"
+            rows += [Row(name, in_turn({name: lambda: _brats_calls(brats_script, prediction, label)}, 1)[name])]
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             memory = pool.apply(_memory_above_arrays, (job,))
+    with_ratios(rows)
+    rows.append(Row("peak memory over the two label maps", [memory], "MB"))
     lesions = [ndimage.label(mask, np.ones((3, 3, 3)))[1] for mask in (masks[0][0], masks[1][0])]
     size = " x ".join(map(str, truth.shape))
-    print(f"{size} voxels, three regions, one core; WT has {lesions[0]} true and {lesions[1]} predicted lesions")
-    for name, seconds in (
-        ("all metrics, from the files to the rows", ours),
-        ("the same with ECE and Brier score of three probability maps", calibrated),
-        ("all metrics, masks in memory", measured),
-        ("MONAI's public calls for the eight that it has, masks in memory", monai),
-        ("BraTS 2023 script" + ("" if brats_script else ", as noted elsewhere, not in this run"), brats),
-    ):
-        print(f"{seconds:8.2f} s  {name}")
-    print(f"{monai / ours:8.1f} times faster than MONAI's calls, reading included")
-    print(f"{monai / measured:8.1f} times faster than MONAI's calls, masks in memory for both")
-    print(f"{brats / ours:8.1f} times faster than the BraTS 2023 script, reading included for both")
-    print(f"{memory:8.0f} MB peak memory over the two label maps")
+    return Result(
+        "score",
+        f"{size} voxels, three regions; WT has {lesions[0]} true and {lesions[1]} predicted lesions",
+        rows,
+        {"shape": list(truth.shape), "regions": REGIONS},
+    )
 
 
 def _write_case(folder: Path, scale: float = 1.0) -> tuple[Path, Path, Path]:
@@ -152,18 +149,3 @@ def _status(field: str) -> float:
     """A field of Linux's account of this process, in MB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
-def _fastest(call: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    warnings.filterwarnings("ignore")
-    fire.Fire(bench, name="python -m bundle.bench_score")

@@ -1,0 +1,1 @@
+"""What `python -m bundle bench` measures, a module a subject."""

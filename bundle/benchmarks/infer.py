@@ -1,0 +1,148 @@
+"""What does a case cost from its files to its mask, beside the network itself and the plain sliding window?"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.inferers import SlidingWindowInferer
+
+from bundle.benchmarks.patients import drawn
+from bundle.benchmarks.timing import Result, Row, in_turn, seconds, with_ratios
+from scripts import hardware
+
+SHAPE = (240, 240, 155)  # voxels of 1 mm
+BRAIN = (140, 175, 138)  # voxels, about the size of the five brains of BraTS 2015 in ../shared/data
+WINDOW = 128
+DEFAULT = [32, 64, 128, 256, 320, 320]
+
+
+def measure(device: str = "cpu", repeats: int = 3, filters: list[int] | None = None, scale: float = 1.0) -> Result:
+    """A phantom of four channels, without mirroring; the network is untrained, and finds nothing."""
+    filters = filters or ([8, 16, 32, 64, 128, 128] if device == "cpu" else DEFAULT)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        case = _case(folder, scale)
+        config = _config(folder, device, filters, scale)
+        network = config.get_parsed_content("network").eval()
+        window, inferer = config["patch_size"], config.get_parsed_content("inferer")
+        whole = torch.from_numpy(case)[None].to(device)
+        prepared = config.get_parsed_content("dataset")[0]["image"].as_tensor()[None].to(device)
+        watch = Stopwatch(network, device)
+        passes: list[float] = []
+
+        def end_to_end() -> None:
+            watch.total = 0.0
+            shutil.rmtree(folder / "masks", ignore_errors=True)
+            config.get_parsed_content("evaluator").run()
+            passes.append(watch.total)
+
+        def slide(infer: Callable, image: torch.Tensor) -> Callable[[], Any]:
+            def call() -> None:
+                with torch.inference_mode():
+                    infer(image, network)
+
+            return call
+
+        def one(**knobs: Any) -> Callable[[], Any]:
+            given = {"overlap": 0.5, "mode": "gaussian", "sw_batch_size": 1, "regions": 3, "divisor": inferer.divisor}
+            return slide(type(inferer)(**{**given, "roi_size": window, "half": inferer.half, **knobs}), prepared)
+
+        plain = SlidingWindowInferer(window, 1, 0.5, "gaussian")
+        calls = {
+            "ours, from four files to the mask": end_to_end,
+            "ours, the brain's box by windows": one(),
+            "   in single precision": one(half=None),
+            "   four windows at once": one(sw_batch_size=4),
+            "   in as few windows as memory allows": one(roi_size="auto"),
+            "plain: the whole volume, one window at a time": slide(plain, whole),
+        }
+        if inferer.half:
+
+            def plain_half() -> None:
+                with hardware.autocast(whole.device, inferer.half):
+                    calls["plain: the whole volume, one window at a time"]()
+
+            calls["   in half precision"] = plain_half
+        found = in_turn(calls, repeats, device)
+    rows = [Row("the network alone: ours, its forward passes", passes)]
+    rows += [Row(name, values) for name, values in found.items()]
+    return Result(
+        "infer",
+        f"{' x '.join(map(str, case.shape[1:]))} voxels, brain {' x '.join(map(str, prepared.shape[2:]))}, windows of"
+        f" {window[0]} a side, features {filters}",
+        with_ratios(rows),
+        {
+            "shape": list(case.shape[1:]),
+            "brain": list(prepared.shape[2:]),
+            "window": window,
+            "filters": filters,
+            "precision": inferer.half or "float32",
+            "device": device,
+        },
+    )
+
+
+class Stopwatch:
+    """Adds up the seconds of a network's forward passes.
+
+    Args:
+        network: watched from now on.
+        device: what it runs on.
+    """
+
+    def __init__(self, network: torch.nn.Module, device: str) -> None:
+        self.total = 0.0
+        forward = network.forward
+
+        def timed(*args: Any) -> torch.Tensor:
+            found: list[torch.Tensor] = []
+            self.total += seconds(lambda: found.append(forward(*args)), device)
+            return found[0]
+
+        network.forward = timed
+
+
+def _case(folder: Path, scale: float) -> np.ndarray:
+    """Writes a phantom's four channels, its head stretched to `BRAIN` in a scan of `SHAPE`; returns them normalised."""
+    drawn(folder / "drawn", cases=1, size=96, spacing=2.0)
+    shape, brain = ([round(n * scale) for n in size] for size in (SHAPE, BRAIN))
+    inside = tuple(slice((n - b) // 2, (n - b) // 2 + b) for n, b in zip(shape, brain, strict=True))
+    channels = []
+    target = folder / "patients" / "X"
+    target.mkdir(parents=True)
+    for name in ("t1", "t1ce", "t2", "flair"):
+        file = next((folder / "drawn").glob(f"*/*_{name}.nii.gz"))
+        head = np.asarray(nib.load(file).dataobj, dtype=np.float32)
+        there = [np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+        head = head[tuple(slice(index[0], index[-1] + 1) for index in there)]
+        stretched = torch.nn.functional.interpolate(torch.from_numpy(head)[None, None], brain, mode="nearest-exact")
+        volume = np.zeros(shape, np.float32)
+        volume[inside] = stretched[0, 0]
+        nib.save(nib.Nifti1Image(volume.astype(np.int16), np.eye(4)), target / f"X_{name}.nii.gz")
+        channels.append((volume - volume[volume > 0].mean()) / volume[volume > 0].std() * (volume > 0))
+    return np.stack(channels)
+
+
+def _config(folder: Path, device: str, filters: list[int], scale: float) -> ConfigParser:
+    config = ConfigParser()
+    config.read_config(["configs/inference.yaml", "configs/tasks/brats.yaml"])
+    step = 2 ** (len(filters) - 1)
+    window = max(step, round(WINDOW * scale / step) * step)
+    places = {"input": str(folder / "patients"), "output_dir": str(folder / "masks"), "resume": True}
+    config.update({**places, "device": device, "filters": filters, "patch_size": [window] * 3})
+    config.update({"min_component_ml": {}})
+    network = config.get_parsed_content("network_def")
+    with torch.no_grad():
+        network.output_block.conv.conv.bias.fill_(-9.0)  # an untrained network would paint noise, slow to compress
+    config.update({"network": network.to(device)})
+    config["handlers"] = config["handlers"][:1]  # no progress bar within this one
+    config.parse()
+    return config

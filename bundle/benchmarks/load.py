@@ -1,0 +1,126 @@
+"""What does a cohort cost in memory, and a patch in time, however many cases there are? Each measured in a process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from monai.bundle import ConfigParser
+
+from bundle.benchmarks.patients import drawn, listed
+from bundle.benchmarks.timing import Result, Row
+from scripts.cases import PreparedCases
+from scripts.errors import InputError
+from scripts.files import written_whole
+
+DRAWN = 8  # phantoms; larger cohorts are copies of them under other names, each prepared and kept by itself
+SIZE, SPACING, PATCH = 64, 3.0, 32  # voxels, mm, voxels
+PATCHES = 250  # in an epoch
+PEAK = "memory of its own"  # what no other process shares and the system cannot take back
+
+
+def measure(cases: str | Sequence[int] = "8,64,512", repeats: int = 3, picture: str | None = None) -> Result:
+    """Preparing, memory and time of an epoch of 250 patches, for each number of cases and both caches."""
+    numbers = _numbers(cases)
+    rows, curves = [], {}
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        drawn(folder / "drawn", cases=DRAWN, size=SIZE, spacing=SPACING)
+        listed(folder / "drawn", folder / "list.json")
+        for number in numbers:
+            for cache in ("memory", "disk"):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    one = pool.apply(_one, (str(folder), number, cache, repeats))
+                curves[number, cache] = one
+                rows += [
+                    Row(f"{number} cases in {cache}: {PEAK}", [one["memory"]], "MB"),
+                    Row(f"{number} cases in {cache}: an epoch of {PATCHES} patches", one["epochs"]),
+                    Row(f"{number} cases in {cache}: prepared", [one["prepared"]]),
+                ]
+            shutil.rmtree(folder / "cache", ignore_errors=True)
+    if picture:
+        _draw(curves, Path(picture))
+    shape = " x ".join(map(str, curves[numbers[0], "disk"]["shape"]))
+    settings = {"cases": numbers, "size": SIZE, "spacing": SPACING, "patch": PATCH, "patches": PATCHES}
+    notes = [f"{PEAK.capitalize()}: over what the process had before; files that are mapped can be taken back."]
+    return Result("load", f"phantoms of {shape} voxels, patches of {PATCH} a side", rows, settings, notes)
+
+
+def _numbers(cases: str | int | Sequence[int]) -> list[int]:
+    listed = cases.split(",") if isinstance(cases, str) else [cases] if isinstance(cases, int) else list(cases)
+    if not listed or not all(str(number).strip().isdigit() and int(number) > 0 for number in listed):
+        raise InputError(f"cases is {cases}: expected whole numbers above 0, such as 8,64,512.")
+    return [int(number) for number in listed]
+
+
+def _one(folder: str, number: int, cache: str, repeats: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    config = ConfigParser()
+    config.read_config(["configs/train.yaml", "configs/tasks/phantom.yaml"])
+    config.update({"datalist": f"{folder}/list.json", "dataset_dir": f"{folder}/drawn", "run_dir": folder})
+    config.update({"device": "cpu", "patch_size": [PATCH] * 3, "cache": cache, "cache_dir": f"{folder}/cache"})
+    config.update({"steps_per_epoch": PATCHES, "batch_size": 1})
+    config.parse()
+    own = config.get_parsed_content("train#dataset").data
+    copies = [{**own[k % len(own)], "case": f"{own[k % len(own)]['case']}_{k}"} for k in range(number)]
+    config["train"]["dataset"]["data"] = copies
+    config.parse()
+    dataset, sampler = (config.get_parsed_content(f"train#{name}") for name in ("dataset", "sampler"))
+    original = PreparedCases._name  # a copy has its case's files; a name of its own makes it another entry on disk
+    PreparedCases._name = lambda self, entry: f"{original(self, entry)}-{entry['case']}"
+    before, began = _own_memory(), time.perf_counter()
+    dataset.cases.prepare()
+    prepared = time.perf_counter() - began
+    epochs, memory = [], 0.0
+    for epoch in range(repeats):
+        sampler.set_epoch(epoch)
+        began = time.process_time()
+        for index in sampler:
+            dataset[index]
+        epochs.append(time.process_time() - began)
+        memory = max(memory, _own_memory() - before)
+    shape = tuple(dataset.cases.kept(0)["image"].shape[1:])
+    return {"memory": memory, "epochs": epochs, "prepared": prepared, "shape": shape}
+
+
+def _own_memory() -> float:
+    """MB of this process that are no file's, by Linux's account; elsewhere all that it holds at most."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+    except (OSError, StopIteration):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _draw(curves: dict[tuple[int, str], dict[str, Any]], path: Path) -> None:
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    memory, patch = figure.subplots(1, 2)
+    for cache, colour in (("memory", "#b2182b"), ("disk", "#2166ac")):
+        numbers = sorted(number for number, kind in curves if kind == cache)
+        memory.plot(numbers, [curves[n, cache]["memory"] for n in numbers], "o-", color=colour, label=cache)
+        times = [1000 * median(curves[n, cache]["epochs"]) / PATCHES for n in numbers]
+        patch.plot(numbers, times, "o-", color=colour, label=cache)
+    for axes, title in ((memory, "memory of the process [MB]"), (patch, "time to cut a patch [CPU ms]")):
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(numbers, map(str, numbers))
+        axes.set_xlabel("cases")
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(title="cache", frameon=False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    print(f"picture: {os.fspath(path)}")

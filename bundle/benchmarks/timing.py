@@ -1,0 +1,122 @@
+"""How is something timed, shown and written? Medians over repeats that take turns, ratios within one run."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import monai
+import torch
+from tqdm import tqdm
+
+from scripts.files import write_json
+from scripts.workflow import check_device, default_device
+
+
+@dataclass
+class Row:
+    """One thing that was measured; `ratio` is its median over that of the subject's first row, in the same unit."""
+
+    name: str
+    values: list[float]
+    unit: str = "s"
+    ratio: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Over the repeats."""
+        return median(self.values)
+
+
+@dataclass
+class Result:
+    """What a subject measured: a sentence on what, its settings, its rows."""
+
+    subject: str
+    title: str
+    rows: list[Row]
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def known_device(device: str | None) -> str:
+    """The device that was asked for, if it is there; the GPU or else the CPU without one."""
+    device = device or default_device()
+    check_device(device)
+    return device
+
+
+def seconds(call: Callable[[], Any], device: str = "cpu") -> float:
+    """Of the processor on a CPU, all threads together; of the clock on a GPU, when it has finished."""
+    if device == "cpu":
+        began = time.process_time()
+        call()
+        return time.process_time() - began
+    torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    call()
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
+    """Seconds of each call, `repeats` times; they take turns, so that a busy minute slows all of them."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for name in tqdm([*calls] * repeats, desc="measuring", leave=False):
+        found[name].append(seconds(calls[name], device))
+    return found
+
+
+def with_ratios(rows: list[Row]) -> list[Row]:
+    """The same rows, compared with the first one."""
+    for row in rows:
+        row.ratio = row.median / rows[0].median if row.unit == rows[0].unit and rows[0].median else None
+    return rows
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What a ratio depends on: processor, cores, GPU, threads and versions."""
+    name = "unknown processor"
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or name
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "busy": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": monai.__version__,
+    }
+
+
+def show(result: Result) -> None:
+    """Print a subject's table: median, ratio, what it is, from the smallest to the largest."""
+    print(f"\n{result.title}\n{'median':>10}{'ratio':>9}")
+    for row in result.rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        spread = f"  ({min(row.values):.3g} to {max(row.values):.3g})" if len(row.values) > 1 else ""
+        print(f"{row.median:10.3g} {row.unit:<4}{ratio:>4}  {row.name}{spread}")
+    for note in result.notes:
+        print(note)
+
+
+def write(out: str, results: list[Result], device: str) -> None:
+    """The numbers as JSON, whole or not at all."""
+    subjects = [asdict(result) for result in results]
+    for subject, result in zip(subjects, results, strict=True):
+        for made, row in zip(subject["rows"], result.rows, strict=True):
+            made["median"] = row.median
+    content = {"time": datetime.datetime.now().isoformat(timespec="seconds"), "machine": machine(device)}
+    write_json(out, {**content, "subjects": subjects})
+    print(f"written: {out}")

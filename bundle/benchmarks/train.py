@@ -1,0 +1,193 @@
+"""What does a training step cost beside the network? The loader, the augmentation; MONAI's usual order; nnU-Net."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai import transforms
+from monai.bundle import ConfigParser
+from monai.data import CacheDataset, DataLoader, list_data_collate
+
+from bundle.benchmarks.patients import drawn, listed
+from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
+from scripts import datalist, hardware
+from scripts.errors import InputError
+
+STEPS = 8  # in a repeat of ours: augmentation is random, so its cost is a mean
+RECIPES = {"default": {}, "small_gpu": {"batch_size": 1, "recompute": True}}
+DEFAULT = [32, 64, 128, 256, 320, 320]
+
+
+def measure(
+    device: str = "cpu",
+    repeats: int = 3,
+    filters: list[int] | None = None,
+    patch: int | None = None,
+    nnunet_python: str | None = None,
+    size: int = 192,
+) -> Result:
+    """A step on two patches of four channels; `size` is that of the phantoms in voxels, of 192 mm in all."""
+    filters = filters or ([16, 32, 64, 128] if device == "cpu" else DEFAULT)
+    patch = patch or (64 if device == "cpu" else 128)
+    with tempfile.TemporaryDirectory() as folder:
+        config = _config(Path(folder), size, {"device": device, "filters": filters, "patch_size": [patch] * 3})
+        step, batch = _step(config, device)
+        ours, crop = _ours(config, device)
+        calls = {
+            "the network alone": partial(step, *batch),
+            f"our loader, {STEPS} batches": crop,
+            f"our loader and augmentation, {STEPS} batches": ours,
+            "MONAI's usual order: augment the volume, then crop": _usual(config),
+        }
+        for call in calls.values():
+            call()  # once for what is made at first use
+        found = in_turn(calls, repeats, device)
+        network, loader, both, usual = found.values()
+        theirs = _nnunet(config, nnunet_python, filters, patch, repeats, Path(folder)) if nnunet_python else {}
+    loader, both = ([value / STEPS for value in values] for values in (loader, both))
+    rows = [
+        Row("the network alone", network),
+        Row("our step: loader, augmentation, network", _sum(network, both)),
+        Row("   of which the loader", loader),
+        Row("   of which loader and augmentation", both),
+        Row("MONAI's usual step: augment the volume, then crop", _sum(network, usual)),
+        Row("   of which data", usual),
+    ]
+    if theirs:
+        rows += [
+            Row("nnU-Net's network alone", theirs["network"]),
+            Row("nnU-Net's step: its loader, augmentation, network", _sum(theirs["network"], theirs["data"])),
+            Row("   of which data", theirs["data"]),
+        ]
+    with_ratios(rows)
+    rows += [
+        Row(f"remembered for the way back, recipe {name}", [remembered(**recipe)], "GiB")
+        for name, recipe in RECIPES.items()
+    ]
+    half = config["amp_dtype"] if config.get_parsed_content("amp") else "float32"
+    return Result(
+        "train",
+        f"two patches of {patch} voxels a side, four channels, features {filters}, one process",
+        rows,
+        {"patch": patch, "filters": filters, "batch": 2, "precision": str(half), "steps": STEPS, "device": device},
+        ["GiB: an estimate, the activations in half precision of the default network, 128 voxels a side, counted."],
+    )
+
+
+def _sum(network: list[float], data: list[float]) -> list[float]:
+    return [one + other for one, other in zip(network, data, strict=True)]
+
+
+def _config(folder: Path, size: int, knobs: dict[str, Any]) -> ConfigParser:
+    drawn(folder / "patients", cases=2, size=size, spacing=192 / size)
+    listed(folder / "patients", folder / "list.json")
+    config = ConfigParser()
+    config.read_config(["configs/train.yaml", "configs/tasks/brats.yaml"])
+    places = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder / "patients"), "run_dir": str(folder)}
+    config.update({**places, **knobs})
+    config.parse()
+    config.get_parsed_content("train#dataset").cases.prepare()
+    return config
+
+
+def _step(config: ConfigParser, device: str) -> tuple[Callable, tuple[torch.Tensor, torch.Tensor]]:
+    network, optimizer, loss = (config.get_parsed_content(name) for name in ("network", "optimizer", "loss"))
+    infer, prepare_batch = (config.get_parsed_content(f"train#{name}") for name in ("inferer", "trainer#prepare_batch"))
+
+    def step(image: torch.Tensor, label: torch.Tensor) -> None:
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss(infer(image, network), label).backward()
+        optimizer.step()
+
+    return step, prepare_batch(next(iter(config.get_parsed_content("train#dataloader"))), device)
+
+
+def _ours(config: ConfigParser, device: str) -> tuple[Callable, Callable]:
+    prepare_batch, dataset = (config.get_parsed_content(f"train#{n}") for n in ("trainer#prepare_batch", "dataset"))
+    batches = _endless(DataLoader(dataset, sampler=config.get_parsed_content("train#sampler"), batch_size=2))
+
+    def crop() -> list[dict]:
+        return [next(batches) for _ in range(STEPS)]
+
+    def augmented() -> None:
+        for batch in crop():
+            prepare_batch(batch, device)
+
+    return augmented, crop
+
+
+def _usual(config: ConfigParser) -> Callable:
+    """As tutorials have it: prepared volumes are augmented whole, with metadata, and a patch is cut last."""
+    knobs = [dict(knob) for knob in config["train"]["augmentation"]["transforms"]]
+    size = config.get_parsed_content("patch_size")
+    random = []
+    for knob in knobs:
+        name = knob.pop("_target_").rpartition(".")[2]
+        values = {
+            k: config.get_parsed_content(f"train#augmentation#transforms#{len(random)}#{k}")
+            for k in knob
+            if k != "_disabled_"
+        }
+        random.append(getattr(transforms, name)(**values))
+    crop = transforms.RandCropByPosNegLabeld(["image", "label"], "label", size, image_key="image")
+    steps = [config.get_parsed_content("validate#preprocessing"), transforms.SpatialPadd(["image", "label"], size)]
+    data = datalist.select(config.get_parsed_content("data"), config["dataset_dir"], "training", 0)
+    dataset = CacheDataset(data, transforms.Compose([*steps, *random, crop]), progress=False)
+
+    def batch() -> None:
+        list_data_collate([dataset[0], dataset[0]])
+
+    return batch
+
+
+def _endless(loader: DataLoader) -> Iterator[dict]:
+    while True:
+        yield from loader
+
+
+def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, repeats: int, folder: Path) -> dict:
+    """Its own loader's patch, augmentation and network on the same case, in its own environment."""
+    case = config.get_parsed_content("train#dataset").cases[0]
+    np.savez(folder / "case.npz", image=case["image"].numpy(), label=case["label"].sum(0).numpy().astype(np.int16))
+    script = Path(__file__).with_name("nnunet.py")
+    command = [python, str(script), str(folder / "case.npz"), json.dumps(filters), str(patch), str(repeats)]
+    half = config.get_parsed_content("amp") and config.get_parsed_content("device") == "cpu"
+    try:
+        done = subprocess.run([*command, str(int(half))], capture_output=True, text=True, check=True, env=os.environ)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+        raise InputError(
+            f"{python} could not run nnU-Net ({said[:200]}): expected the Python of an environment with nnunetv2."
+        ) from error
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def remembered(batch_size: int = 2, recompute: bool = False, patch: int = 128) -> float:
+    """GiB of activations that the default network keeps for the way back, counted without computing anything."""
+    config = ConfigParser()
+    config.read_config(["configs/train.yaml", "configs/tasks/brats.yaml"])
+    config.update({"patch_size": [patch] * 3})
+    network = hardware.arranged(config.get_parsed_content("network_def"), recompute=recompute)
+    network = network.to("meta", torch.bfloat16)
+    kept: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        heads = network(torch.empty(batch_size, 4, *[patch] * 3, device="meta", dtype=torch.bfloat16))
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    assert heads.shape[0] == batch_size  # alive until here
+    return sum(size for storage, (size, _) in kept.items() if storage not in own) / 2**30

@@ -1,0 +1,100 @@
+"""Does `python -m bundle bench` fill its table, write what the guide says, and count what is counted?"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from bundle.__main__ import main
+from bundle.bench import SUBJECTS
+from bundle.benchmarks import infer, load, train
+from bundle.benchmarks.timing import Result, Row, with_ratios
+
+GUIDE = Path(__file__).parents[2] / "docs" / "performance.md"
+SMALL = [4, 8, 8]
+
+
+def names(result: Result) -> str:
+    assert all(value > 0 for row in result.rows for value in row.values)
+    return "\n".join(row.name for row in result.rows)
+
+
+def test_scores_are_printed_with_ratios_and_written_as_the_guide_says(tmp_path, capsys):
+    main(["bench", "score", "--repeats", "2", "--scale", "0.2", "--out", str(tmp_path / "bench.json")])
+    printed = capsys.readouterr().out
+    assert "all metrics, from the files to the rows" in printed
+    assert "MONAI's public calls" in printed
+    content = json.loads((tmp_path / "bench.json").read_text())
+    (subject,) = content["subjects"]
+    first, *_ = subject["rows"]
+    assert len(first["values"]) == 2
+    assert first["ratio"] == 1
+    assert min(first["values"]) <= first["median"] <= max(first["values"])
+    told = set(re.findall(r"`(\w+)`", GUIDE.read_text(encoding="utf-8")))
+    for part in (content, content["machine"], subject, first):
+        assert set(part) <= told, f"docs/performance.md does not explain {set(part) - told}"
+
+
+@pytest.mark.usefixtures("at_root")
+def test_a_training_step_is_compared_with_the_network_alone_and_with_monais_usual_order():
+    result = train.measure(repeats=1, filters=SMALL, patch=16, size=32)
+    told = names(result)
+    for part in ("the network alone", "our step", "MONAI's usual step", "recipe default", "recipe small_gpu"):
+        assert part in told
+    assert result.rows[0].ratio == 1
+    assert result.rows[1].ratio > 1
+
+
+@pytest.mark.usefixtures("at_root")
+def test_computing_blocks_again_and_smaller_batches_remember_less():
+    whole, halved = train.remembered(2, patch=64), train.remembered(1, patch=64)
+    assert halved == pytest.approx(whole / 2)
+    assert train.remembered(1, recompute=True, patch=64) < 0.6 * halved
+
+
+@pytest.mark.usefixtures("at_root")
+def test_a_case_is_compared_with_the_plain_window_over_the_whole_volume():
+    result = infer.measure(repeats=1, filters=SMALL, scale=0.2)
+    told = names(result)
+    for part in ("the network alone", "from four files to the mask", "as few windows", "plain: the whole volume"):
+        assert part in told
+    assert result.settings["brain"] == [28, 35, 28]  # air is not in it
+
+
+@pytest.mark.usefixtures("at_root")
+def test_cohorts_of_every_size_are_measured_in_memory_and_on_disk_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "SIZE", 24)  # in this process, which draws them
+    monkeypatch.setattr(load, "SPACING", 8.0)
+    result = load.measure(cases="2", repeats=1, picture=str(tmp_path / "load.png"))
+    told = "\n".join(row.name for row in result.rows)
+    for cache in ("memory", "disk"):
+        assert f"2 cases in {cache}: an epoch" in told
+    assert (tmp_path / "load.png").read_bytes().startswith(b"\x89PNG")
+
+
+def refusal(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *arguments])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_wrong_input_ends_in_a_sentence(capsys):
+    assert "there is no bench 'speed': expected train, infer, score, load." in refusal(capsys, "speed")
+    assert "expected whole numbers above 0, such as 8,64,512" in refusal(capsys, "load", "--cases", "8,many")
+    if not torch.cuda.is_available():
+        assert "0 CUDA devices" in refusal(capsys, "train", "--device", "cuda")
+
+
+def test_the_help_names_every_subject(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    shown = "".join(capsys.readouterr())
+    assert all(subject in shown for subject in SUBJECTS)
+
+
+def test_a_ratio_compares_only_what_has_one_unit():
+    rows = with_ratios([Row("a", [2.0, 4.0, 3.0]), Row("b", [6.0]), Row("c", [1.0], "GiB")])
+    assert [row.ratio for row in rows] == [1, 2, None]
