@@ -7,6 +7,7 @@ MONAILABEL names an environment elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -80,10 +81,10 @@ class Served(NamedTuple):
         assert task["status"] == "DONE", "\n".join(task["details"])
 
     def _send(self, method: str, path: str, body: bytes | None, kind: str):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
-        connection.request(method, path, body, {"Content-Type": kind} if body else {})
-        answer = connection.getresponse()
-        content = answer.read()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)) as connection:
+            connection.request(method, path, body, {"Content-Type": kind} if body else {})
+            answer = connection.getresponse()
+            content = answer.read()
         assert answer.status == 200, f"{method} {path}: {answer.status} {content[:500]!r}"
         return json.loads(content) if answer.getheader("content-type") == "application/json" else content
 
