@@ -38,7 +38,8 @@ class RemoveSmallComponentsd(MapTransform):
     Args:
         keys: region probabilities [R, ...]; a voxel's volume comes from the affine.
         regions: the regions in channel order.
-        min_component_ml: region name to ml; regions that are not named keep every component.
+        min_component_ml: region name to ml (of pictures: thousands of pixels); regions that are not named keep every
+            component.
         threshold: where a voxel counts as part of the region.
     """
 
@@ -69,7 +70,7 @@ class RemoveSmallComponentsd(MapTransform):
 
 
 def voxel_ml(image: torch.Tensor) -> float:
-    """The volume of one voxel in ml (mm**3 / 1000), from the affine; 0.001 for a tensor without one."""
+    """The volume of one voxel in ml, from the affine; 0.001 for a pixel of a picture, whose size nobody knows."""
     return float(torch.as_tensor(image.pixdim).prod()) / 1000 if isinstance(image, MetaTensor) else 0.001
 
 
@@ -107,9 +108,9 @@ class ComponentStatistics:
         self.cases = gathered(self.cases)
 
     def choose(self) -> dict[str, float]:
-        """Region to minimum volume in ml: the fewest false components among those that keep the mean Dice.
+        """Region to minimum volume in ml (of pictures: thousands of pixels).
 
-        A candidate may cost at most 0.001 of the best mean Dice; of equals the smallest volume is taken.
+        The one with the fewest false components among those that keep the mean Dice. A candidate may cost at most 0.001 of the best mean Dice; of equals the smallest volume is taken.
         """
         return {region: self._choose([case[index] for case in self.cases]) for index, region in enumerate(self.regions)}
 

@@ -108,6 +108,8 @@ class RunFolder:
         )
         if chosen is not None:
             head += f"# Chosen on the validation cases: {json.dumps(_plain(chosen))}\n"
+        if min_component_ml:
+            head += "# min_component_ml is in ml; of pictures, in thousands of pixels.\n"
         knobs = {**_plain(self.knobs), "min_component_ml": dict(min_component_ml)}
         write_text(
             self.path / "knobs.yaml", head + _as_yaml({**knobs, "checkpoint": (self.path / "model.pt").as_posix()})

@@ -219,6 +219,7 @@ def test_what_was_chosen_stands_beside_the_weights(tmp_path):
     run = Run(tmp_path, {1: -0.25}, epochs=1).go()
     text = (run.path / "knobs.yaml").read_text()
     assert '"epoch": 1, "score": 0.75, "above_floor": false, "dice_WT": 0.75' in text
+    assert "# min_component_ml is in ml; of pictures, in thousands of pixels.\n" in text
     knobs = yaml.safe_load(text)
     assert knobs["min_component_ml"] == {"WT": 0.02}  # the speck of 0.015 ml goes
     assert knobs["checkpoint"] == str(run.path / "model.pt")
