@@ -110,7 +110,8 @@ class ComponentStatistics:
     def choose(self) -> dict[str, float]:
         """Region to minimum volume in ml (of pictures: thousands of pixels).
 
-        The one with the fewest false components among those that keep the mean Dice. A candidate may cost at most 0.001 of the best mean Dice; of equals the smallest volume is taken.
+        The one with the fewest false components among those that keep the mean Dice: a candidate may cost at most 0.001
+        of the best. Of equals the smallest volume is taken.
         """
         return {region: self._choose([case[index] for case in self.cases]) for index, region in enumerate(self.regions)}
 
