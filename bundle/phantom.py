@@ -233,11 +233,7 @@ def _draw_tumour(
     label[core > 0] = ET
     label[(core > 0) & (inner > 0)] = NCR
     heart = "solid" if kind == "non_enhancing" else "necrosis"
-    tumour = {
-        "oedema": expit(halo / 1.5) * (1 - tissues["fluid"]),
-        "rim": expit(1.5 * core),
-        heart: expit(1.5 * inner),
-    }
+    tumour = {"oedema": expit(halo / 1.5) * (1 - tissues["fluid"]), "rim": expit(1.5 * core), heart: expit(1.5 * inner)}
     return label, tumour
 
 

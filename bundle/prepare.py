@@ -488,12 +488,7 @@ def _table(cases: Sequence[Case], split: Split, volumes: Mapping[str, float], un
 
 
 def _draw(
-    cases: Sequence[Case],
-    task: Task,
-    patients: Mapping[str, str],
-    volumes: Mapping[str, float],
-    title: str,
-    path: Path,
+    cases: Sequence[Case], task: Task, patients: Mapping[str, str], volumes: Mapping[str, float], title: str, path: Path
 ) -> None:
     from bundle.pictures import contact_sheet, spread  # here, because matplotlib takes its time to start
 

@@ -27,11 +27,7 @@ TOKEN = "HF_TOKEN"
 
 
 def publish(
-    package: str,
-    to: str | None = None,
-    url: str | None = None,
-    repo: str | None = None,
-    dry_run: bool = False,
+    package: str, to: str | None = None, url: str | None = None, repo: str | None = None, dry_run: bool = False
 ) -> None:
     """Write a package in the Model Zoo's layout, ready for a pull request; or upload it to a Hugging Face repository.
 

@@ -20,15 +20,7 @@ from bundle.costs import POINTS, Price, add_own
 from bundle.evaluations import FAILED_VALUES, Evaluation, by_patient
 from bundle.matching import Matched, match
 from bundle.reliability import pool
-from bundle.statistics import (
-    ENOUGH,
-    RESAMPLES,
-    SEED,
-    mean_interval,
-    median_interval,
-    quantiles,
-    share_interval,
-)
+from bundle.statistics import ENOUGH, RESAMPLES, SEED, mean_interval, median_interval, quantiles, share_interval
 from scripts.case_scores import WHOLE_CASE
 from scripts.metrics import CASE_METRICS, METRICS
 

@@ -68,9 +68,7 @@ def pattern_to_regex(pattern: str) -> re.Pattern[str]:
 
 
 def find_cases(
-    root: str | os.PathLike,
-    channel_files: Mapping[str, Sequence[str]],
-    label_files: Sequence[str] = (),
+    root: str | os.PathLike, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
 ) -> list[CaseFiles]:
     """All cases under `root` (a folder of cases, or the folder of one case), sorted by name, slices by their number.
 

@@ -29,11 +29,7 @@ def test_patients_weigh_the_same_however_large_their_tumours_are():
 
 
 def test_scans_of_one_patient_are_one_patient():
-    found = curve(
-        ("a1", "a", 0.8, 100, 0.8, 1.0),
-        ("a2", "a", 0.8, 300, 0.8, 0.0),
-        ("b", "b", 0.8, 100, 0.8, 0.75),
-    )
+    found = curve(("a1", "a", 0.8, 100, 0.8, 1.0), ("a2", "a", 0.8, 300, 0.8, 0.0), ("b", "b", 0.8, 100, 0.8, 0.75))
     assert found["bins"][8]["frequency"] == pytest.approx((0.25 + 0.75) / 2)
     assert found["bins"][8]["patients"] == found["patients"] == 2
 

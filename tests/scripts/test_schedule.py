@@ -104,12 +104,7 @@ def schedule(shape: str, warmup: float, peak: float = 1.0) -> LearningRate:
 
 @pytest.mark.parametrize(
     ("progress", "cosine", "poly"),
-    [
-        (0.0, 1.0, 1.0),
-        (0.25, 0.5 + math.sqrt(2) / 4, 0.75**0.9),
-        (0.5, 0.5, 0.5**0.9),
-        (1.0, 0.0, 0.0),
-    ],
+    [(0.0, 1.0, 1.0), (0.25, 0.5 + math.sqrt(2) / 4, 0.75**0.9), (0.5, 0.5, 0.5**0.9), (1.0, 0.0, 0.0)],
 )
 def test_the_rate_falls_along_the_curve_that_was_asked_for(progress, cosine, poly):
     assert schedule("cosine", warmup=0).factor(progress) == pytest.approx(cosine)
