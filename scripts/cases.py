@@ -30,6 +30,7 @@ from tqdm import tqdm
 from scripts.components import voxel_ml
 from scripts.datalist import files_of
 from scripts.errors import InputError
+from scripts.processes import first
 from scripts.served import named
 
 CACHES = ("memory", "disk", "none")
@@ -82,7 +83,8 @@ class PreparedCases(Dataset):
             return
         with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
             work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
-            self.held = list(tqdm(work, total=len(self.data), desc=self.title, unit="case", leave=False))
+            shown = tqdm(work, total=len(self.data), desc=self.title, unit="case", leave=False, disable=not first())
+            self.held = list(shown)
 
     def __len__(self) -> int:
         return len(self.data)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from monai.losses import DiceLoss, TverskyLoss
+from monai.losses import TverskyLoss
 from torch import nn
 from torch.nn import functional
+
+from scripts.processes import summed
 
 
 class RegionDiceCELoss(nn.Module):
@@ -20,7 +22,7 @@ class RegionDiceCELoss(nn.Module):
         lambda_dice: weight of the Dice part.
         lambda_ce: weight of the cross-entropy part.
         region_weights: region name to weight, applied to both parts; None: all alike.
-        batch: Dice over the whole batch: a patch without tumour then does not count as a total miss.
+        batch: Dice over the whole batch, in all processes: a patch without tumour then does not count as a total miss.
         pos_weight: how much a voxel inside a region counts in the cross-entropy against one outside.
 
     Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on it.
@@ -37,18 +39,26 @@ class RegionDiceCELoss(nn.Module):
         super().__init__()
         self.lambda_dice, self.lambda_ce = lambda_dice, lambda_ce
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
-        self.dice = DiceLoss(sigmoid=True, batch=batch, reduction="none", smooth_nr=1e-5, smooth_dr=1e-5)
+        self.batch = batch
         self.register_buffer("weights", _normalised(region_weights), persistent=False)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The weighted mean over regions."""
         regions = logits.shape[1]
-        dice = self.dice(logits, target).reshape(-1, regions).mean(0)
+        dice = self._dice(logits.sigmoid(), target).reshape(-1, regions).mean(0)
         entropy = functional.binary_cross_entropy_with_logits(
             logits, target, reduction="none", pos_weight=self.pos_weight
         )
         entropy = entropy.transpose(0, 1).flatten(1).mean(1)
         return _weighted_mean(self.lambda_dice * dice + self.lambda_ce * entropy, self.weights)
+
+    def _dice(self, probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """[R], or [B, R] by patch, as MONAI's `DiceLoss`, which knows of one process alone."""
+        axes = [axis for axis in range(target.dim()) if axis != 1 and (axis or self.batch)]
+        both, size = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
+        if self.batch:
+            both, size = summed(torch.stack([both, size]))
+        return 1 - (2 * both + 1e-5) / (size + 1e-5)
 
 
 class FocalTverskyLoss(nn.Module):
@@ -100,11 +110,7 @@ class DeepSupervisionLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        loss: nn.Module,
-        decay: float = 0.5,
-        progress: Callable[[], float] | None = None,
-        anneal: bool = False,
+        self, loss: nn.Module, decay: float = 0.5, progress: Callable[[], float] | None = None, anneal: bool = False
     ) -> None:
         super().__init__()
         self.loss, self.decay = loss, decay

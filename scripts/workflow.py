@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ TOLD = (
 TRACKING = ("output_dir", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 GIVEN = ("_meta_", "handlers", *TRACKING)
 REFERENCE = re.compile(r"@(\w+)")
+PATIENCE = timedelta(hours=6)  # of a process that waits for another; one that has died is told of at once
 
 
 def begin(workflow: str) -> None:
@@ -114,8 +116,8 @@ def check_device(device: str | torch.device) -> None:
         raise InputError(f"device is '{device}': expected cpu, cuda or cuda:N.") from error
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise InputError(
-            f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: take --device cpu, or"
-            " install a CUDA build of torch."
+            f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: take --device cpu,"
+            " fewer processes, or a CUDA build of torch."
         )
 
 
@@ -138,32 +140,49 @@ def check_patch(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]
 
 
 def default_device() -> str:
-    """The GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def local_device() -> str:
-    """The GPU of this process under torchrun, made current; the CPU where there is none."""
+    """The GPU if there is one; to each process that torchrun starts on a machine its own."""
     if not torch.cuda.is_available():
         return "cpu"
-    device = f"cuda:{os.environ['LOCAL_RANK']}"
-    check_device(device)
-    torch.cuda.set_device(device)
-    return device
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
-def join_processes() -> None:
-    """Join the process group that torchrun has prepared.
+def check_processes(world_size: int) -> None:
+    """As many processes learn together as torchrun has started.
 
     Raises:
-        InputError: the workflow was not started by torchrun.
+        InputError: they would all do the same, or each would leave work to others that are not there.
     """
-    if "RANK" not in os.environ:
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if world_size != started:
+        raise InputError(
+            f"world_size is {world_size}, processes started: {started}. Several train together where torchrun starts"
+            " them and configs/multi_gpu_train.yaml is laid over configs/train.yaml."
+        )
+
+
+def join_processes(device: str, alone: bool = False) -> None:
+    """Join the processes that torchrun has started.
+
+    Args:
+        device: what this process computes on; of `cuda`, each takes its own GPU.
+        alone: whether a single process will do; several then only wait for each other.
+
+    Raises:
+        InputError: the workflow was not started by torchrun, or has more processes than the machine has GPUs.
+    """
+    if "RANK" in os.environ:
+        on_gpu = str(device).startswith("cuda")
+        if on_gpu:
+            own = default_device() if str(device) == "cuda" else device
+            check_device(own)
+            torch.cuda.set_device(own)
+        torch.distributed.init_process_group("nccl" if on_gpu and not alone else "gloo", timeout=PATIENCE)
+        speak_plainly()  # torch has put a hook of its own before ours, which would swallow the sentence
+    elif not alone:
         raise InputError(
             "multi_gpu_train.yaml needs several processes: start it by `torchrun --standalone --nproc_per_node=N -m"
             " monai.bundle run training ...`, or leave it out."
         )
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def require_all(**knobs: Any) -> None:

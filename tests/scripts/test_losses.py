@@ -64,6 +64,20 @@ def test_only_the_ratio_of_region_weights_counts(kind):
     assert equal == pytest.approx(value(kind()), rel=1e-6)
 
 
+def test_two_processes_with_a_patch_each_learn_what_one_does_from_both(in_two_processes):
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, 4, 4, 4), (torch.rand(2, 3, 4, 4, 4) > 0.7).float()
+
+    def slope(patches: slice) -> torch.Tensor:
+        learned = torch.ones(3, 1, 1, 1, requires_grad=True)
+        RegionDiceCELoss()(learned * logits[patches], target[patches]).backward()
+        return learned.grad.flatten()
+
+    parts = in_two_processes(lambda rank: slope(slice(rank, rank + 1)).tolist())
+    averaged = torch.tensor(parts).mean(0)  # as DistributedDataParallel does
+    assert averaged == pytest.approx(slope(slice(None)), abs=1e-6)
+
+
 def test_dice_by_patch_counts_a_false_alarm_in_an_empty_patch_as_a_total_miss():
     # region b by patch: 1 - 2 * 1 / (1 + 2) = 1/3, and 1 - 0 / (1 + 0) = 1 for the patch without tumour
     loss = RegionDiceCELoss(lambda_ce=0, batch=False)

@@ -115,34 +115,49 @@ def test_a_gpu_that_is_not_there_is_refused_with_what_to_do():
 def test_without_a_gpu_the_cpu_is_the_default(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert workflow.default_device() == "cpu"
-    assert workflow.local_device() == "cpu"
 
 
 def test_each_process_takes_its_own_gpu_or_says_that_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert workflow.default_device() == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert workflow.local_device() == "cuda:1"
+    assert workflow.default_device() == "cuda:1"
+    workflow.check_device(workflow.default_device())
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(InputError, match="device is cuda:2, but this machine has 2 CUDA devices"):
-        workflow.local_device()
+    with pytest.raises(InputError, match=r"device is cuda:2, but this machine has 2 CUDA devices: .*fewer processes"):
+        workflow.check_device(workflow.default_device())
 
 
-def test_several_processes_need_torchrun(monkeypatch):
+def test_training_together_needs_torchrun_and_the_rest_does_not(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
+    workflow.join_processes("cpu", alone=True)
+    assert not torch.distributed.is_initialized()
     with pytest.raises(InputError, match="start it by `torchrun"):
-        workflow.join_processes()
+        workflow.join_processes("cpu")
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    workflow.check_processes(1)
+    with pytest.raises(InputError, match="world_size is 2, processes started: 1"):
+        workflow.check_processes(2)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    workflow.check_processes(4)
+    with pytest.raises(InputError, match=r"world_size is 1, processes started: 4.*multi_gpu_train\.yaml"):
+        workflow.check_processes(1)
 
 
 def test_a_process_that_torchrun_started_joins_the_group(monkeypatch):
     environment = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     for name, value in {**environment, "GLOO_SOCKET_IFNAME": "lo"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    workflow.join_processes()
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    workflow.join_processes("cpu")
     try:
         assert torch.distributed.get_world_size() == 1
+        assert sys.excepthook is report_and_exit, "torch's own hook loses the sentence of an error"
     finally:
         torch.distributed.destroy_process_group()
 
