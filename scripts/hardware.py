@@ -65,7 +65,7 @@ def arranged(network: torch.nn.Module, channels_last: bool = False, recompute: b
         network: any; only DynUNet's blocks can be recomputed.
         channels_last: keep the features of a voxel side by side in memory.
         recompute: forget what happens inside a block and compute it again on the way back (Chen 2016,
-            arXiv:1604.06174): less memory for about a third more time.
+            arXiv:1604.06174): less memory for more time.
     """
     if channels_last:
         for parameter in network.parameters():
