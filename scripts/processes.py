@@ -19,7 +19,8 @@ Case = TypeVar("Case", bound=Mapping[str, Any])
 
 def first() -> bool:
     """Whether this is the first of all processes: the one that prints, and does what is done once."""
-    return int(os.environ.get("RANK", 0)) == 0 if not _several() else distributed.get_rank() == 0
+    rank = distributed.get_rank() if _several() else int(os.environ.get("RANK", 0))
+    return rank == 0
 
 
 def wait() -> None:
