@@ -133,7 +133,7 @@ def _case(folder: Path, scale: float) -> np.ndarray:
 
 def _config(folder: Path, device: str, filters: list[int], scale: float) -> ConfigParser:
     config = ConfigParser()
-    config.read_config(["configs/inference.yaml", "configs/tasks/brats.yaml"])
+    config.read_config("configs/inference.yaml")
     step = 2 ** (len(filters) - 1)
     window = max(step, round(WINDOW * scale / step) * step)
     places = {"input": str(folder / "patients"), "output_dir": str(folder / "masks"), "resume": True}

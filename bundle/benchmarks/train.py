@@ -91,7 +91,7 @@ def _config(folder: Path, size: int, knobs: dict[str, Any]) -> ConfigParser:
     drawn(folder / "patients", cases=2, size=size, spacing=192 / size)
     listed(folder / "patients", folder / "list.json")
     config = ConfigParser()
-    config.read_config(["configs/train.yaml", "configs/tasks/brats.yaml"])
+    config.read_config("configs/train.yaml")
     places = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder / "patients"), "run_dir": str(folder)}
     config.update({**places, **knobs})
     config.parse()
@@ -175,7 +175,7 @@ def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, r
 def remembered(batch_size: int = 2, recompute: bool = False, patch: int = 128) -> float:
     """GiB of activations that the default network keeps for the way back, counted without computing anything."""
     config = ConfigParser()
-    config.read_config(["configs/train.yaml", "configs/tasks/brats.yaml"])
+    config.read_config("configs/train.yaml")
     config.update({"patch_size": [patch] * 3})
     network = hardware.arranged(config.get_parsed_content("network_def"), recompute=recompute)
     network = network.to("meta", torch.bfloat16)
