@@ -6,13 +6,7 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from scripts.components import (
-    CANDIDATES_ML,
-    ComponentStatistics,
-    RemoveSmallComponentsd,
-    components,
-    voxel_ml,
-)
+from scripts.components import CANDIDATES_ML, ComponentStatistics, RemoveSmallComponentsd, components, voxel_ml
 
 AFFINE = torch.diag(torch.tensor([1.0, 2.0, 5.0, 1.0]))  # 10 mm³ = 0.01 ml a voxel
 REGION = ["tumour"]

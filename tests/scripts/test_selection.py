@@ -48,10 +48,7 @@ def scored(*cases: dict[str, torch.Tensor], **others) -> dict[str, float]:
 
 
 # WT: 2 * 1 / (2 + 2) = 0.5 and 1; ET: 1 and 2 * 1 / (1 + 3) = 0.5
-CASES = [
-    case(wt=((0, 1), (1, 2)), et=((4,), (4,))),
-    case(wt=((3, 4), (3, 4)), et=((5,), (5, 6, 7))),
-]
+CASES = [case(wt=((0, 1), (1, 2)), et=((4,), (4,))), case(wt=((3, 4), (3, 4)), et=((5,), (5, 6, 7)))]
 # ET is never found: WT 1, ET 0
 LOST = [case(wt=((0, 1), (0, 1)), et=((), (4,)))]
 
