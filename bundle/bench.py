@@ -37,7 +37,7 @@ def bench(
 
     Examples:
         OMP_NUM_THREADS=1 python -m bundle bench train --out train.json
-        OMP_NUM_THREADS=1 python -m bundle bench train --nnunet-python /opt/nnunet/bin/python
+        OMP_NUM_THREADS=1 python -m bundle bench train --nnunet-python nnunet/bin/python
         OMP_NUM_THREADS=1 python -m bundle bench infer
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
