@@ -28,7 +28,7 @@ from scripts.inputs import NIFTI, find_cases, image_entry, require_channels
 
 AIR = -20.0  # logit of every region in a window of air: a probability of 2e-9
 FLAT = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
-BUFFERS = 8  # feature maps of the first level that live at once, measured (docs/performance.md)
+BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a CPU peaked at 6.9 to 9.5 of them
 
 
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
