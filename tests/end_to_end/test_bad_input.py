@@ -126,9 +126,7 @@ def test_a_broken_scan_is_named_and_no_mask_is_left(scans, checkpoint, tmp_path,
 
 @pytest.mark.usefixtures("plainly")
 @pytest.mark.parametrize(
-    ("value", "says"),
-    [(3, "holds the label 3"), (0.5, "holds the label 0.5")],
-    ids=["unknown label", "label of 0.5"],
+    ("value", "says"), [(3, "holds the label 3"), (0.5, "holds the label 0.5")], ids=["unknown label", "label of 0.5"]
 )
 def test_a_label_outside_the_scheme_is_refused_by_training(scans, tmp_path, value, says):
     patients, datalist = scans
