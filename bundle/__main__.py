@@ -18,12 +18,12 @@ COMMANDS = {
     "prepare": "recognise a folder of scans, check every file, split by patient, write the data list",
     "look": "draw normalisations, the cohort and augmented patches: to look at before any training",
     "score": "judge the masks of any system against a data list: cases.csv",
-    "export": "turn a run into a Model Zoo package, compared with the network that was trained",
-    "publish": "write a package in the Model Zoo's layout, or upload it to a Hugging Face repository",
-    "serve": "serve a package by MONAI Label, for 3D Slicer, on this machine",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
     "compare": "say whether one system is better than another, patient by patient: compare.html, compare.json",
     "raters": "how far do several people's masks agree, and is a model like one of them? raters.html",
+    "export": "turn a run into a Model Zoo package, compared with the network that was trained",
+    "publish": "write a package in the Model Zoo's layout, or upload it to a Hugging Face repository",
+    "serve": "serve a package by MONAI Label, for 3D Slicer, on this machine",
     "bench": "measure on this machine: training, inference, scoring, loading, beside MONAI's plain way",
 }
 EXAMPLES = """\

@@ -45,7 +45,7 @@ def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int)
     try:
         content = lists.read(path)
         chosen = lists.select(content, root, "validation", run.config["fold"])[: max(1, int(cases))]
-        lists.check_files(content, chosen, root, hashes=False)
+        lists.check_files(content, chosen, ".", hashes=False)  # select has put the root before each path
     except InputError as error:
         raise InputError(
             f"{error} Exports are compared on real cases: say where they are by --datalist and --dataset_dir."
