@@ -45,7 +45,7 @@ def render(
         chose=patients.get("chose"),
         judged=_judged(summary) if summary else "",
         regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.knobs["regions"].items()],
-        mask=[f"{value} {name}" for value, name in mask.items()],
+        mask=[f"{value} {name}" for value, name in mask.items() if not name.startswith("unused_")],
         removed=[f"{name} {size:g} {unit}" for name, size in run.knobs.get("min_component_ml", {}).items() if size],
         axes=axes,
         voxels="voxels" if axes == 3 else "pixels",
