@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from monai.bundle import run
 from PIL import Image
 
+from bundle.export import export
 from bundle.prepare import prepare
+from bundle.report import report
 from scripts import pages
 from scripts.scoring import read_cases
 
@@ -97,6 +100,25 @@ def test_slices_of_patients_are_learned_judged_in_pixels_and_segmented_as_tiff(t
     assert names == [f"{patient.name}_{k}.tif" for k in (1, 2, 3)]
     for name in names:
         assert np.array_equal(pages.read(tmp_path / "masks" / name), pages.read(judged / "masks" / name))
+
+    report(str(judged))
+    export(str(results), out=str(tmp_path / "dist"), formats="onnx")
+    package = tmp_path / "dist" / "lgg_segmentation-0.1.0"
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        "configs/inference.yaml",
+        "--device",
+        "cpu",
+    ]
+    subprocess.run([*command, "--input", str(patient), "--output_dir", "masks"], cwd=package, check=True)
+    for name in names:
+        alone = Image.open(package / "masks" / name)
+        assert (alone.size, alone.mode) == ((50, 40), "L")
+        assert np.array_equal(pages.read(package / "masks" / name), pages.read(tmp_path / "masks" / name))
 
 
 def test_a_stack_is_learned_in_blocks_and_segmented_as_one_stack_of_its_own_values(tmp_path):
