@@ -73,8 +73,8 @@ def inside(released, tmp_path, monkeypatch):
 
 
 def alone(package: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """MONAI's own command in the package, where nothing of the repository is on Python's path."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """MONAI's own command in the package, where nothing of the repository is on Python's path; one thread, as here."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "monai.bundle", "run", *arguments]
     return subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
 
