@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import itertools
+import re
 import sys
 from collections.abc import Callable
 
@@ -26,6 +28,7 @@ COMMANDS = {
     "serve": "serve a package by MONAI Label, for 3D Slicer, on this machine",
     "bench": "measure on this machine: training, inference, scoring, loading, beside MONAI's plain way",
 }
+OPTION = re.compile(r"--|-[a-zA-Z]")  # what Fire takes for one; -1 is a value
 EXAMPLES = """\
   python -m bundle smoke --out smoke
   python -m bundle prepare /data/BraTS2021 --out datalist.json
@@ -63,15 +66,36 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _refuse_unknown_options(command: Callable, arguments: list[str]) -> None:
-    """Fire would run the command first and complain about a mistyped option afterwards."""
-    known = [*inspect.signature(command).parameters, "help"]
-    for argument in arguments:
-        if argument == "--":
-            break
-        if argument.startswith("--"):
-            option = argument[2:].partition("=")[0].replace("-", "_")
-            if option not in known and option.removeprefix("no") not in known:
-                raise InputError(f"{command.__name__} has no option --{option}{_nearest(option, known)}; see --help.")
+    """Fire would run the command first and complain about a mistyped option afterwards.
+
+    It would also take an option without its value for True, and a word too many for the next option.
+    """
+    parameters = inspect.signature(command).parameters
+    known = [*parameters, "help"]
+    given = list(itertools.takewhile(lambda argument: argument != "--", arguments))
+    words: list[str] = []
+    named: set[str] = set()
+    is_value = False
+    for argument, following in zip(given, [*given[1:], "--"], strict=False):
+        if is_value or not OPTION.match(argument):
+            words += [] if is_value else [argument]
+            is_value = False
+            continue
+        option, equals, _ = argument.lstrip("-").replace("-", "_").partition("=")
+        is_value = not equals and not OPTION.match(following)
+        named.add(option)
+        if argument.startswith("--") and option not in known and option.removeprefix("no") not in known:
+            raise InputError(f"{command.__name__} has no option --{option}{_nearest(option, known)}; see --help.")
+        if option in parameters and not (equals or is_value or isinstance(parameters[option].default, bool)):
+            raise InputError(f"--{option} has no value: put one behind it, in quotes if it has spaces; see --help.")
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values()):
+        return
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    if surplus := words[len(set(required) - named) if required else 1 :]:
+        raise InputError(
+            f"'{surplus[0]}' is one word too many for {command.__name__}: say by an option what it is, and put text"
+            " with spaces in quotes; see --help."
+        )
 
 
 def _nearest(word: str, known: object) -> str:

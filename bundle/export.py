@@ -64,6 +64,8 @@ def export(
     """
     from bundle.packaging import formats as writers
 
+    if isinstance(cases, bool) or not isinstance(cases, int) or cases < 1:
+        raise InputError(f"--cases is {cases}: give a whole number of cases, 1 or more.")
     formats = [part.strip() for part in formats.split(",")] if isinstance(formats, str) else [str(f) for f in formats]
     writers.require(formats)
     trained = runs.read(run)

@@ -55,6 +55,8 @@ def publish(
         raise InputError(f"{folder} says version {metadata['version']} in its metadata: export it anew.")
     if (to is None) == (repo is None):
         raise InputError("say where to: --to FOLDER for the Model Zoo's layout, or --repo OWNER/NAME for the hub.")
+    if to is not None and Path(to).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{to} lies in the package {folder}, which would be copied into itself: give another folder.")
     large = [path for path in archive.files_of(folder) if path.stat().st_size > LARGE] if to is not None else []
     _show(folder, large, f"{to}/models/{name}" if to is not None else f"hub: {repo}")
     if to is not None:
@@ -131,9 +133,12 @@ def _model_info(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not readable JSON: restore it from the zoo's repository.") from error
+    if not isinstance(entries, dict):
+        raise InputError(f"{path} holds no object with an entry a model: restore it from the zoo's repository.")
+    return entries
 
 
 def _to_hub(folder: Path, repo: str, version: str, dry_run: bool) -> None:

@@ -60,6 +60,8 @@ def raters(
     """
     if foreground is not None and (isinstance(foreground, bool) or not isinstance(foreground, int)):
         raise InputError(f"foreground is '{foreground}': expected the whole number that the object is drawn as.")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InputError(f"--workers is {workers}: give a whole number of processes, 1 or more.")
     from bundle.rating.masks import find, name_raters  # pandas and torch take their time to start
 
     named = name_raters(folders)

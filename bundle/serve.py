@@ -115,7 +115,7 @@ def _python(given: str | None) -> Path:
         candidates = [Path(sys.executable), *([Path(on_path).with_name("python")] if on_path else [])]
     ask = "from importlib.metadata import version; print(version('monailabel'))"
     for python in candidates:
-        if python.is_file():
+        if python.is_file() and os.access(python, os.X_OK):
             answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
             if answer.returncode == 0:
                 if (version := answer.stdout.strip()) != TESTED:

@@ -90,6 +90,12 @@ def test_where_monai_label_is_missing_the_command_that_installs_it_is_told(refus
     assert (Path(__file__).parents[2] / module.SET_UP.split()[1]).is_file()
 
 
+def test_a_file_that_is_no_program_is_no_environment(refused, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("not a program")
+    assert "there is no MONAI Label in" in refused(monailabel=str(notes))
+
+
 @pytest.fixture
 def monai_label(tmp_path) -> str:
     """An environment that says it has MONAI Label, for what is checked after that."""

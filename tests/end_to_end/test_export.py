@@ -307,6 +307,22 @@ def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, mo
         publish(str(released.package), to=str(tmp_path))
 
 
+@pytest.mark.parametrize("damaged", ["[1,", "[1]"])
+def test_an_index_of_the_zoo_that_is_damaged_is_refused_before_anything_is_written(released, tmp_path, damaged):
+    index = tmp_path / "models" / "model_info.json"
+    index.parent.mkdir()
+    index.write_text(damaged)
+    with pytest.raises(InputError, match="restore it from the zoo"):
+        publish(str(released.package), to=str(tmp_path))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [index]
+
+
+def test_a_package_is_not_published_into_itself(released):
+    with pytest.raises(InputError, match="lies in the package"):
+        publish(str(released.package), to=str(released.package / "zoo"))
+    assert not (released.package / "zoo").exists()
+
+
 def test_a_dry_run_publishes_nothing(released, tmp_path, capsys):
     publish(str(released.package), to=str(tmp_path / "zoo"), dry_run=True)
     assert "models/model.pt" in capsys.readouterr().out

@@ -1,0 +1,45 @@
+"""Does a slip on the command line end in a sentence, before the command has written anything?"""
+
+import pytest
+
+from bundle.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "old", "new", "--out"], "--out has no value"),
+        (["publish", "package", "--to", "--url", "https://example.org"], "--to has no value"),
+        (["export", "run", "--formats", "ts", "pt2"], "'pt2' is one word too many for export"),
+        (["report", "judged", "--title", "Two", "words"], "'words' is one word too many for report"),
+        (
+            ["score", "masks", "other", "--datalist", "list.json", "--out", "x"],
+            "'other' is one word too many for score",
+        ),
+        (["export", "run", "--cases", "two"], "--cases is two"),
+        (["raters", "anna", "ben", "--workers", "many"], "--workers is many"),
+        (["raters", "anna", "ben", "--workers", "0"], "--workers is 0"),
+        (["reprot", "judged"], "did you mean report"),
+    ],
+)
+def test_a_slip_on_the_command_line_writes_nothing(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["publish", "missing", "--to", "zoo", "--dry-run"],
+        ["publish", "missing", "--nodry-run", "--to=zoo"],
+        ["publish", "--package", "missing", "--to", "zoo"],
+    ],
+)
+def test_switches_and_options_with_an_equals_sign_are_no_slips(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "package missing does not exist" in capsys.readouterr().err
