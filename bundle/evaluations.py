@@ -113,10 +113,16 @@ def read(folder: str | os.PathLike) -> Evaluation:
         )
     rows = read_cases(folder / "cases.csv")
     _check(rows, folder / "cases.csv")
-    whole = _evaluation(folder, rows)
+    whole, judged = _evaluation(folder, rows), _read_judged(folder / "judged.json")
+    found, told = rows["case"].nunique(), judged.get("cases")
+    if isinstance(told, int) and told != found:
+        raise InputError(
+            f"{folder / 'cases.csv'} holds {found} cases where judged.json beside it tells of {told}: one of them was cut"
+            " or edited; judge anew."
+        )
     return replace(
         whole,
-        judged=_read_judged(folder / "judged.json"),
+        judged=judged,
         lesions=_read_table(folder / "lesions.csv", LESION_COLUMNS, {"volume": float, "detected": int, "dice": float}),
         reliability=_read_reliability(folder / "reliability.csv"),
         volumes=_read_volumes(folder),

@@ -245,6 +245,8 @@ def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Pat
 
 def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InputError(f"workers is {workers}: give a whole number of processes, 1 or more.")
     workers = min(workers or cores, len(tasks))
     if workers <= 1:
         return [judge(task) for task in tqdm(tasks, desc="scoring", unit=unit, disable=not tasks)]

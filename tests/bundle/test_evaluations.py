@@ -123,6 +123,11 @@ def test_a_damaged_judged_json_is_refused(tmp_path, text, said):
         read(tmp_path)
 
 
+def test_a_table_that_lost_its_last_cases_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"holds 1 cases where judged\.json beside it tells of 4"):
+        read(write(tmp_path, cohort([0.8]), cases=4))
+
+
 def test_lesions_are_read_where_they_are(tmp_path):
     folder = write(tmp_path, cohort([0.8]))
     assert read(folder).lesions is None
