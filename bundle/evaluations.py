@@ -117,8 +117,8 @@ def read(folder: str | os.PathLike) -> Evaluation:
     found, told = rows["case"].nunique(), judged.get("cases")
     if isinstance(told, int) and told != found:
         raise InputError(
-            f"{folder / 'cases.csv'} holds {found} cases where judged.json beside it tells of {told}: one of them was cut"
-            " or edited; judge anew."
+            f"{folder / 'cases.csv'} holds {found} cases where judged.json beside it tells of {told}: one of"
+            " them was cut or edited; judge anew."
         )
     return replace(
         whole,

@@ -331,14 +331,14 @@ def test_the_table_is_the_same_from_one_process_and_from_two_and_in_any_order_of
     cohort.predict("b", np.roll(tumour(), 2, axis=0))
     alone = cohort.judge()
     assert cohort.judge(workers=2).equals(alone)
+    cohort.datalist["training"].reverse()
+    turned = cohort.judge()
+    assert turned.sort_values(["case"], kind="stable", ignore_index=True).equals(alone)
 
 
 def test_a_number_of_workers_that_is_none_is_refused(cohort):
     with pytest.raises(InputError, match="workers is 0: give a whole number"):
         cohort.judge(workers=0)
-    cohort.datalist["training"].reverse()
-    turned = cohort.judge()
-    assert turned.sort_values(["case"], kind="stable", ignore_index=True).equals(alone)
 
 
 def interrupted(cohort, case, **options) -> Path:
