@@ -1,5 +1,6 @@
 """Does `serve` refuse what cannot be served, before it starts anything, and leave package and scans as they are?"""
 
+import importlib
 import os
 import shutil
 import socket
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import scripts.inference  # noqa: F401 - not while another user's rights are taken
 from bundle import serve as module
 from bundle.serve import serve
 from scripts.errors import InputError
@@ -55,6 +55,7 @@ def test_studies_that_are_not_there_or_hold_no_scan_are_refused(refused, tmp_pat
 
 
 def test_studies_that_this_user_may_not_read_are_refused(patients):
+    importlib.import_module("scripts.inference")  # `serve` imports it late, which the other user below may not
     patients.chmod(0)
     root = os.geteuid() == 0  # who may read everything
     try:
