@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,9 @@ def export(
         print(f"note: {sentence}")
 
     changes = {**earlier.get("changelog", {}), str(version): str(changelog)}
+    where = datalist, dataset_dir, cases
     try:
-        metadata = _place(target, trained, summary, changes, formats, (datalist, dataset_dir, cases), earlier)
+        metadata = _place(target, earlier, lambda package: _write(package, trained, summary, changes, formats, where))
     except OSError as error:
         raise InputError(
             f"{out} cannot be written ({error.strerror or error}): free space there, or choose another --out."
@@ -87,20 +88,12 @@ def export(
     _tell(metadata, target)
 
 
-def _place(
-    target: Path,
-    run: runs.Run,
-    summary: Mapping[str, Any] | None,
-    changelog: Mapping[str, str],
-    formats: Sequence[str],
-    where: tuple[str | None, str | None, int],
-    earlier: Mapping[str, Any],
-) -> dict[str, Any]:
+def _place(target: Path, earlier: Mapping[str, Any], write: Callable[[Path], None]) -> dict[str, Any]:
     """Write the package whole or not at all, and its zip; returns its metadata."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as unfinished:
         package = Path(unfinished, target.name)
-        _write(package, run, summary, changelog, formats, where)
+        write(package)
         metadata = packages.check(package)
         _check_version(metadata, earlier)
         if not target.exists():
