@@ -61,6 +61,26 @@ class Voxels(NamedTuple):
     greatest: np.ndarray
 
 
+class AirIsZerod(MapTransform):
+    """Subtract from each channel of an image [C, ...] the value of its air, where that is one value and not 0.
+
+    Scans that were normalised before they were published hold a negative constant around the brain; what crops to the
+    brain, and what normalises by it, looks for 0. Air is what all corners of the image show, to the bit; where they
+    differ (pictures, heads whose air is noise) nothing is changed.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each image by the one whose air is 0."""
+        shifted = dict(data)
+        for key in self.key_iterator(shifted):
+            image = shifted[key]
+            ends = (slice(None, None, max(1, size - 1)) for size in image.shape[1:])
+            corners = convert_to_tensor(image[(slice(None), *ends)], track_meta=False).flatten(1)
+            air = torch.where((corners == corners[:, :1]).all(1), corners[:, 0], 0)
+            shifted[key] = image - air.reshape(-1, *[1] * (image.ndim - 1)) if bool(air.any()) else image
+        return shifted
+
+
 class Normalized(MapTransform):
     """Intensities of an image [C, ...] by one of six methods, each channel by itself.
 
