@@ -48,7 +48,8 @@ def bench(
         device: cpu or cuda; the GPU if there is one.
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
         patch: voxels a side that training sees; 64 on a CPU, 128 on a GPU. Windows are 128 a side.
-        nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train).
+        nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train, and for
+            infer on a CPU); without it, this one if nnunetv2 is in it.
         cases: how many cases, one or several numbers (for load).
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
@@ -58,9 +59,10 @@ def bench(
     if subject not in (None, *SUBJECTS):
         raise InputError(f"there is no bench '{subject}': expected {', '.join(SUBJECTS)}.")
     warnings.filterwarnings("ignore")
-    from bundle.benchmarks import timing
+    from bundle.benchmarks import peers, timing
 
     given["device"] = timing.known_device(device)
+    given["nnunet_python"] = peers.python_with_nnunet(nnunet_python)
     results = []
     for name in [subject] if subject else SUBJECTS:
         measure = importlib.import_module(f"bundle.benchmarks.{name}").measure

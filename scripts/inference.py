@@ -21,7 +21,6 @@ from monai.utils import TraceKeys
 from torch.utils.data import Dataset
 
 from scripts import datalist, hardware, pages
-from scripts.boxes import box
 from scripts.errors import InputError
 from scripts.files import written_whole
 from scripts.inputs import NIFTI, find_cases, image_entry, require_channels
@@ -34,9 +33,8 @@ BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
     """Sliding windows over a scan, only where there is something to see; mirrored, if asked, and averaged.
 
-    Air is what does not differ from the corner of the scan, in any channel. Windows cover the box of the rest; outside
-    of it, and where a window holds nothing but one value a channel, every logit is `AIR`. Where a GPU cannot hold the
-    result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
+    Where a window holds nothing but one value a channel, which is air, every logit is `AIR`. Where a GPU cannot hold
+    the result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
 
     Args:
         roi_size: of a window in voxels; -1: the whole axis; `auto`: as few and as large ones as memory allows.
@@ -63,18 +61,6 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
 
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Logits [B, R, ...] of inputs [B, C, ...]."""
-        if self.regions is None:
-            return self._slide(inputs, network, *args, **kwargs)
-        seen = (slice(None), slice(None), *box(_differs(inputs).cpu().numpy(), [0] * len(_spatial(inputs))))
-        part = inputs[seen]
-        logits = self._slide(part, network, *args, **kwargs)
-        if part.shape == inputs.shape:
-            return logits
-        whole = logits.new_full((len(logits), self.regions, *inputs.shape[2:]), AIR)
-        whole[seen] = logits
-        return whole
-
-    def _slide(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.auto:
             self.roi_size = largest_window(inputs.shape[2:], self.divisor, voxels_in_memory(network, inputs.device))
         return super().__call__(inputs, partial(self._seen, network), *args, **kwargs)
@@ -103,12 +89,6 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
 
 def _spatial(windows: torch.Tensor) -> tuple[int, ...]:
     return tuple(range(2, windows.dim()))
-
-
-def _differs(scans: torch.Tensor) -> torch.Tensor:
-    """Where [...] any channel of any scan [B, C, ...] has another value than in the corner, which is air."""
-    corner = scans[(..., *[slice(1)] * (scans.dim() - 2))]
-    return ((scans - corner).abs() > FLAT).any(1).any(0)
 
 
 def divisor(strides: Sequence[int | Sequence[int]], axes: int) -> list[int]:

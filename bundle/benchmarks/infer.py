@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 
+from bundle.benchmarks import peers
 from bundle.benchmarks.patients import drawn
 from bundle.benchmarks.timing import Result, Row, in_turn, seconds, with_ratios
 from scripts import hardware
@@ -24,7 +25,13 @@ WINDOW = 128
 DEFAULT = [32, 64, 128, 256, 320, 320]
 
 
-def measure(device: str = "cpu", repeats: int = 3, filters: list[int] | None = None, scale: float = 1.0) -> Result:
+def measure(
+    device: str = "cpu",
+    repeats: int = 3,
+    filters: list[int] | None = None,
+    scale: float = 1.0,
+    nnunet_python: str | None = None,
+) -> Result:
     """A phantom of four channels, without mirroring; the network is untrained, and finds nothing."""
     filters = filters or ([8, 16, 32, 64, 128, 128] if device == "cpu" else DEFAULT)
     with tempfile.TemporaryDirectory() as made:
@@ -74,6 +81,10 @@ def measure(device: str = "cpu", repeats: int = 3, filters: list[int] | None = N
         found = in_turn(calls, repeats, device)
     rows = [Row("the network alone: ours, its forward passes", passes)]
     rows += [Row(name, values) for name, values in found.items()]
+    if nnunet_python and device == "cpu":
+        image = {"image": prepared[0].numpy()}
+        theirs = peers.nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
+        rows.append(Row("nnU-Net: the brain's box by windows, without mirroring", theirs["windows"]))
     return Result(
         "infer",
         f"{' x '.join(map(str, case.shape[1:]))} voxels, brain {' x '.join(map(str, prepared.shape[2:]))}, windows of"

@@ -1,18 +1,22 @@
 """How long does nnU-Net take for the same? Run by the Python of its environment, which knows nothing of this project.
 
-Arguments: a case (.npz of image [C, ...] and label [...]), features by level as JSON, patch, repeats, bf16 (0 or 1).
-Prints JSON: CPU seconds of `data` and `network` for a batch of two.
+Arguments: `train` or `infer`; a case (.npz of image [C, ...], to train also label [...]), features by level as JSON,
+patch, repeats, bf16 (0 or 1). Prints JSON, seconds of the processor: to train, of `data` and `network` for a batch of
+two; to infer, of the `windows` over the case.
 """
 
-import contextlib
 import json
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -22,9 +26,40 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 REGIONS = [(1, 2, 3), (2, 3), (3,)]
 
 
-def main(path: str, features: str, side: str, repeats: str, half: str) -> None:
-    """Measure and print."""
-    case, filters, patch = np.load(path), json.loads(features), [int(side)] * 3
+def unet(channels: int, filters: list[int], deep_supervision: bool) -> PlainConvUNet:
+    """The network that its planner would make with these features."""
+    levels = len(filters)
+    return PlainConvUNet(
+        channels, levels, filters, torch.nn.Conv3d, 3, [1] + [2] * (levels - 1), 2, len(REGIONS), 2,
+        conv_bias=True, norm_op=torch.nn.InstanceNorm3d, norm_op_kwargs={"affine": True, "eps": 1e-5},
+        nonlin=torch.nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=deep_supervision,
+    )  # fmt: skip
+
+
+def precision(half: bool) -> AbstractContextManager:
+    """It uses half precision on a GPU alone; here it gets what it is compared with."""
+    return torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
+
+
+def infer(case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool) -> dict:
+    """Its predictor, without mirroring."""
+    predictor = nnUNetPredictor(
+        use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    predictor.network = unet(len(case["image"]), filters, deep_supervision=False)
+    predictor.configuration_manager = SimpleNamespace(patch_size=patch)
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=len(REGIONS))
+    image, found = torch.from_numpy(case["image"]).float(), []
+    for _ in range(repeats):
+        began = time.process_time()
+        with precision(half):
+            predictor.predict_sliding_window_return_logits(image)
+        found.append(time.process_time() - began)
+    return {"windows": found}
+
+
+def train(case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool) -> dict:
+    """Its patch and augmentation, and a step of its network, loss and optimiser."""
     levels, image, label = len(filters), case["image"], case["label"][None]
     scales = [[1 / 2**level] * 3 for level in range(levels - 1)]
     angle = (-30 / 360 * 2 * np.pi, 30 / 360 * 2 * np.pi)  # its default for isotropic patches
@@ -32,11 +67,7 @@ def main(path: str, features: str, side: str, repeats: str, half: str) -> None:
     augment = nnUNetTrainer.get_training_transforms(
         patch, angle, scales, (0, 1, 2), False, [True] * len(image), regions=REGIONS, foreground_labels=[1, 2, 3]
     )
-    network = PlainConvUNet(
-        len(image), levels, filters, torch.nn.Conv3d, 3, [1] + [2] * (levels - 1), 2, len(REGIONS), 2,
-        conv_bias=True, norm_op=torch.nn.InstanceNorm3d, norm_op_kwargs={"affine": True, "eps": 1e-5},
-        nonlin=torch.nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=True,
-    )  # fmt: skip
+    network = unet(len(image), filters, deep_supervision=True)
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
     dice = {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}
     loss = DC_and_BCE_loss({}, dice, dice_class=MemoryEfficientSoftDiceLoss)
@@ -60,20 +91,26 @@ def main(path: str, features: str, side: str, repeats: str, half: str) -> None:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16) if int(half) else contextlib.nullcontext():
+        with precision(half):
             heads = network(batch[0])
         loss([head.float() for head in heads], batch[1]).backward()
         optimizer.step()
 
     found = {"network": [], "data": []}
     step()
-    for _ in range(int(repeats)):
+    for _ in range(repeats):
         for name, call, times in (("network", step, 1), ("data", data, 4)):
             began = time.process_time()
             for _ in range(times):
                 call()
             found[name].append((time.process_time() - began) / times)
-    print(json.dumps(found))
+    return found
+
+
+def main(subject: str, path: str, features: str, side: str, repeats: str, half: str) -> None:
+    """Measure and print."""
+    measure = {"train": train, "infer": infer}[subject]
+    print(json.dumps(measure(np.load(path), json.loads(features), [int(side)] * 3, int(repeats), half == "1")))
 
 
 main(*sys.argv[1:])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,10 +14,10 @@ from monai import transforms
 from monai.bundle import ConfigParser
 from monai.data import CacheDataset, DataLoader, list_data_collate
 
+from bundle.benchmarks import memory, peers
 from bundle.benchmarks.patients import drawn, listed
 from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
-from scripts import datalist, hardware
-from scripts.errors import InputError
+from scripts import datalist
 
 STEPS = 8  # in a repeat of ours: augmentation is random, so its cost is a mean
 RECIPES = {"default": {}, "small_gpu": {"batch_size": 1, "recompute": True}}
@@ -52,7 +49,7 @@ def measure(
             call()  # once for what is made at first use
         found = in_turn(calls, repeats, device)
         network, loader, both, usual = found.values()
-        theirs = _nnunet(config, nnunet_python, filters, patch, repeats, Path(folder)) if nnunet_python else {}
+        theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python else {}
     loader, both = ([value / STEPS for value in values] for values in (loader, both))
     rows = [
         Row("the network alone", network),
@@ -70,7 +67,7 @@ def measure(
         ]
     with_ratios(rows)
     rows += [
-        Row(f"remembered for the way back, recipe {name}", [remembered(**recipe)], "GiB")
+        Row(f"tensors of a step at their most, default network, recipe {name}", [memory.of_a_step(**recipe)], "GiB")
         for name, recipe in RECIPES.items()
     ]
     half = config["amp_dtype"] if config.get_parsed_content("amp") else "float32"
@@ -79,7 +76,7 @@ def measure(
         f"two patches of {patch} voxels a side, four channels, features {filters}, one process",
         rows,
         {"patch": patch, "filters": filters, "batch": 2, "precision": str(half), "steps": STEPS, "device": device},
-        ["GiB: an estimate, the activations in half precision of the default network, 128 voxels a side, counted."],
+        ["GiB: counted, not measured; patches of 128 voxels a side in half precision, without CUDA's own needs."],
     )
 
 
@@ -155,39 +152,9 @@ def _endless(loader: DataLoader) -> Iterator[dict]:
         yield from loader
 
 
-def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, repeats: int, folder: Path) -> dict:
-    """Its own loader's patch, augmentation and network on the same case, in its own environment."""
+def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, repeats: int) -> dict[str, list[float]]:
+    """Its own loader's patch, augmentation and network on the same case."""
     case = config.get_parsed_content("train#dataset").cases[0]
-    np.savez(folder / "case.npz", image=case["image"].numpy(), label=case["label"].sum(0).numpy().astype(np.int16))
-    script = Path(__file__).with_name("nnunet.py")
-    command = [python, str(script), str(folder / "case.npz"), json.dumps(filters), str(patch), str(repeats)]
+    arrays = {"image": case["image"].numpy(), "label": case["label"].sum(0).numpy().astype(np.int16)}
     half = config.get_parsed_content("amp") and config.get_parsed_content("device") == "cpu"
-    try:
-        done = subprocess.run([*command, str(int(half))], capture_output=True, text=True, check=True, env=os.environ)
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
-        raise InputError(
-            f"{python} could not run nnU-Net ({said[:200]}): expected the Python of an environment with nnunetv2."
-        ) from error
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def remembered(batch_size: int = 2, recompute: bool = False, patch: int = 128) -> float:
-    """GiB of activations that the default network keeps for the way back, counted without computing anything."""
-    config = ConfigParser()
-    config.read_config("configs/train.yaml")
-    config.update({"patch_size": [patch] * 3})
-    network = hardware.arranged(config.get_parsed_content("network_def"), recompute=recompute)
-    network = network.to("meta", torch.bfloat16)
-    kept: dict[int, tuple[int, torch.Tensor]] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes(), tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        heads = network(torch.empty(batch_size, 4, *[patch] * 3, device="meta", dtype=torch.bfloat16))
-    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-    assert heads.shape[0] == batch_size  # alive until here
-    return sum(size for storage, (size, _) in kept.items() if storage not in own) / 2**30
+    return peers.nnunet(python, "train", arrays, filters, patch, repeats, half)

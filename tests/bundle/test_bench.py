@@ -9,7 +9,7 @@ import torch
 
 from bundle.__main__ import main
 from bundle.bench import SUBJECTS
-from bundle.benchmarks import infer, load, train
+from bundle.benchmarks import infer, load, memory, train
 from bundle.benchmarks.timing import Result, Row, with_ratios
 
 GUIDE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -47,11 +47,30 @@ def test_a_training_step_is_compared_with_the_network_alone_and_with_monais_usua
     assert result.rows[1].ratio > 1
 
 
+def test_the_peak_is_what_is_alive_at_one_time_and_a_view_costs_nothing():
+    with memory.PeakOfTensors() as peak:
+        first = torch.empty(1000)
+        second = first[:500]
+        third = torch.empty(500)
+        assert peak.most == 4 * 1500
+        del first, second
+        fourth = torch.empty(1200)
+    assert peak.most == 4 * (500 + 1200)
+    assert peak.now == 4 * (len(third) + len(fourth))
+
+
 @pytest.mark.usefixtures("at_root")
-def test_computing_blocks_again_and_smaller_batches_remember_less():
-    whole, halved = train.remembered(2, patch=64), train.remembered(1, patch=64)
-    assert halved == pytest.approx(whole / 2)
-    assert train.remembered(1, recompute=True, patch=64) < 0.6 * halved
+def test_blocks_computed_again_and_smaller_batches_need_less_memory():
+    default, halved = (memory.of_a_step(batch, patch_size=[64] * 3) for batch in (2, 1))
+    assert memory.of_a_step(1, recompute=True, patch_size=[64] * 3) < halved < default
+    activations = memory.of_a_step(2) - memory.of_a_step(1)
+    assert activations == pytest.approx(8 * (default - halved), rel=0.1)  # of patches twice as large along each axis
+
+
+@pytest.mark.usefixtures("at_root")
+def test_the_default_recipe_stays_within_the_memory_of_a_common_card():
+    assert memory.of_a_step() < 8  # of 9 GiB; CUDA needs about one for itself
+    assert memory.of_a_step(1, recompute=True) < 5  # of 6
 
 
 @pytest.mark.usefixtures("at_root")

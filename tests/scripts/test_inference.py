@@ -88,9 +88,9 @@ class Seen(torch.nn.Module):
 
 
 def in_air(air: float = -3.0) -> torch.Tensor:
-    """A brain of 10 x 12 x 9 voxels in a scan of 24 a side whose air is no zero."""
-    scan = torch.full((1, 2, 24, 24, 24), air)
-    scan[..., 5:15, 6:18, 7:16] = torch.randn(1, 2, 10, 12, 9)
+    """Brain in 6 of 24 slices; the rest is air that is no zero."""
+    scan = torch.full((1, 2, 24, 8, 8), air)
+    scan[:, :, 9:15] = torch.randn(1, 2, 6, 8, 8)
     return scan
 
 
@@ -104,12 +104,9 @@ def test_a_scan_without_air_is_segmented_exactly_as_by_the_plain_sliding_window(
 def test_air_is_not_shown_to_the_network_and_is_in_no_region_whatever_its_value():
     network, scan = Seen(), in_air()
     logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network)
-    assert len(network.windows) == 2 * 2 * 2  # of 8 voxels with an overlap of a quarter, in the box of the brain alone
-    inside = (slice(5, 15), slice(6, 18), slice(7, 16))
-    assert torch.allclose(logits[0, 0][inside], scan[0, 0][inside] - 1, atol=1e-5)
-    outside = torch.ones(24, 24, 24, dtype=torch.bool)
-    outside[inside] = False
-    assert (logits[0, :, outside] == AIR).all()
+    assert len(network.windows) == 2  # of 4; those that start at 0 and at 16 hold nothing
+    assert torch.allclose(logits[0, 0, 9:15], scan[0, 0, 9:15] - 1, atol=1e-5)
+    assert (logits[0, :, :6] == AIR).all()  # which no other window covers
 
 
 def test_a_window_of_air_between_two_brains_is_skipped_without_touching_them():
@@ -138,11 +135,11 @@ def test_an_automatic_window_is_as_large_as_memory_allows(voxels, window):
 
 
 def test_an_automatic_window_covers_the_brain_at_once_where_memory_allows():
-    network, scan = Seen(), in_air()
+    network, scan = Seen(), torch.randn(1, 2, 10, 12, 9)
     infer = MirroringSlidingWindowInferer(**{**WINDOWS, "roi_size": "auto"}, divisor=[4, 4, 4], regions=3)
     logits = infer(scan, network)
     assert [tuple(window.shape) for window in network.windows] == [(2, 12, 12, 12)]
-    assert torch.allclose(logits[0, 0, 5:15, 6:18, 7:16], scan[0, 0, 5:15, 6:18, 7:16] - 1, atol=1e-5)
+    assert torch.allclose(logits[0, 0], scan[0, 0] - 1, atol=1e-5)
 
 
 def test_half_precision_gives_float32_logits_close_to_the_full_ones():

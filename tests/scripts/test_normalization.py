@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from skimage.exposure import equalize_adapthist
 from scripts import datalist, normalization
 from scripts.cases import PreparedCases
 from scripts.errors import InputError, sentence_of
-from scripts.normalization import METHODS, SCOPES, Normalized, draw, statistics_of
+from scripts.normalization import METHODS, SCOPES, AirIsZerod, Normalized, draw, statistics_of
 
 
 def normalized(image, method: str, scope: str = "volume", statistics=None) -> torch.Tensor:
@@ -36,6 +37,48 @@ def head() -> torch.Tensor:
     image[:, 2:10, 2:9, :7] = 10 + 90 * torch.rand(2, 8, 7, 7, generator=generator)
     image[1] *= 50
     return image
+
+
+# ---- air ------------------------------------------------------------------------------------------------------------
+
+
+def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):
+    shifted = head + torch.tensor([-3.6, 0.0]).reshape(2, 1, 1, 1)
+    shifted[0][head[0] == 0] = -3.6243944
+    found = AirIsZerod("image")({"image": shifted})["image"]
+    assert torch.equal(found == 0, head == 0)
+    assert torch.equal(found[1], head[1])
+
+
+def test_what_has_air_of_zero_or_none_is_the_same_object(head):
+    noise = torch.randn(2, 12, 10, 8)
+    assert AirIsZerod("image")({"image": head})["image"] is head
+    assert AirIsZerod("image")({"image": noise})["image"] is noise
+
+
+def test_air_is_what_every_corner_shows_in_pictures_of_one_row_too():
+    white = torch.full((1, 6, 5), 255.0)
+    white[:, 2:4, 1:3] = 17.0
+    assert AirIsZerod("image")({"image": white})["image"].unique().tolist() == [-238, 0]
+    white[0, -1, -1] = 254.0
+    assert AirIsZerod("image")({"image": white})["image"] is white
+    assert AirIsZerod("image")({"image": torch.tensor([[[3.0, 5.0, 3.0]]])})["image"].tolist() == [[[0, 2, 0]]]
+
+
+def test_a_scan_with_constant_air_is_prepared_as_the_same_scan_with_air_of_zero(read_config, tmp_path):
+    brain = np.random.default_rng(0).normal(100, 20, (14, 12, 10)).astype(np.float32)
+    prepared = []
+    for name, air in (("zero", 0.0), ("minus", -512.0)):
+        image = np.full((24, 20, 16), air, np.float32)
+        image[5:19, 4:16, 3:13] = brain
+        nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / f"{name}.nii.gz")
+        config = read_config("configs/inference.yaml")
+        config.update({"channels": ["T1"], "channel_files": {"T1": ["{case}.nii.gz"]}})
+        prepared.append(
+            config.get_parsed_content("preprocessing")({"image": str(tmp_path / f"{name}.nii.gz")})["image"]
+        )
+    assert prepared[0].shape == prepared[1].shape == (1, 14, 12, 10)
+    assert torch.allclose(*(image.as_tensor() for image in prepared), atol=1e-4)
 
 
 # ---- methods -------------------------------------------------------------------------------------------------------
