@@ -47,13 +47,13 @@ def bench(
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
-        patch: voxels a side that training sees; 64 on a CPU, 128 on a GPU. Windows are 128 a side.
+        patch: voxels a side that training sees; 64 on a CPU, 128 on a GPU, 32 for load. Windows are 128 a side.
         nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train, and for
             infer on a CPU); without it, this one if nnunetv2 is in it.
         cases: how many cases, one or several numbers (for load).
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
-        scale: the size of the scans, for infer and score; 1 is 240 x 240 x 155 voxels.
+        scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, 64 a side for load.
     """
     given = {name: value for name, value in locals().items() if name not in ("subject", "out")}
     if subject not in (None, *SUBJECTS):

@@ -29,31 +29,39 @@ PATCHES = 250  # in an epoch
 PEAK = "memory of its own"  # what no other process shares and the system cannot take back
 
 
-def measure(cases: str | Sequence[int] = "8,64,512", repeats: int = 3, picture: str | None = None) -> Result:
+def measure(
+    cases: str | Sequence[int] = "8,64,512",
+    repeats: int = 3,
+    picture: str | None = None,
+    patch: int | None = None,
+    scale: float = 1.0,
+) -> Result:
     """Preparing, memory and time of an epoch of 250 patches, for each number of cases and both caches."""
-    numbers = _numbers(cases)
+    numbers, patch = _numbers(cases), patch or PATCH
     rows, curves = [], {}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        drawn(folder / "drawn", cases=DRAWN, size=SIZE, spacing=SPACING)
+        drawn(folder / "drawn", cases=DRAWN, size=round(SIZE * scale), spacing=SPACING / scale)
         listed(folder / "drawn", folder / "list.json")
         for number in numbers:
             for cache in ("memory", "disk"):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    one = pool.apply(_one, (str(folder), number, cache, repeats))
+                    one = pool.apply(_one, (str(folder), number, cache, repeats, patch))
                 curves[number, cache] = one
                 rows += [
                     Row(f"{number} cases in {cache}: {PEAK}", [one["memory"]], "MB"),
                     Row(f"{number} cases in {cache}: an epoch of {PATCHES} patches", one["epochs"]),
                     Row(f"{number} cases in {cache}: prepared", [one["prepared"]]),
                 ]
+                for name, clock in one["clock"].items():
+                    rows.append(Row(f"{number} cases in {cache}: an epoch, {name}, by the clock", clock))
             shutil.rmtree(folder / "cache", ignore_errors=True)
     if picture:
         _draw(curves, Path(picture))
     shape = " x ".join(map(str, curves[numbers[0], "disk"]["shape"]))
-    settings = {"cases": numbers, "size": SIZE, "spacing": SPACING, "patch": PATCH, "patches": PATCHES}
+    settings = {"cases": numbers, "scale": scale, "patch": patch, "patches": PATCHES}
     notes = [f"{PEAK.capitalize()}: over what the process had before; files that are mapped can be taken back."]
-    return Result("load", f"phantoms of {shape} voxels, patches of {PATCH} a side", rows, settings, notes)
+    return Result("load", f"phantoms of {shape} voxels, patches of {patch} a side", rows, settings, notes)
 
 
 def _numbers(cases: str | int | Sequence[int]) -> list[int]:
@@ -63,12 +71,12 @@ def _numbers(cases: str | int | Sequence[int]) -> list[int]:
     return [int(number) for number in listed]
 
 
-def _one(folder: str, number: int, cache: str, repeats: int) -> dict[str, Any]:
+def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     config = ConfigParser()
     config.read_config(["configs/train.yaml", "configs/tasks/phantom.yaml"])
     config.update({"datalist": f"{folder}/list.json", "dataset_dir": f"{folder}/drawn", "run_dir": folder})
-    config.update({"device": "cpu", "patch_size": [PATCH] * 3, "cache": cache, "cache_dir": f"{folder}/cache"})
+    config.update({"device": "cpu", "patch_size": [patch] * 3, "cache": cache, "cache_dir": f"{folder}/cache"})
     config.update({"steps_per_epoch": PATCHES, "batch_size": 1})
     config.parse()
     own = config.get_parsed_content("train#dataset").data
@@ -89,8 +97,27 @@ def _one(folder: str, number: int, cache: str, repeats: int) -> dict[str, Any]:
             dataset[index]
         epochs.append(time.process_time() - began)
         memory = max(memory, _own_memory() - before)
+    clock: dict[str, list[float]] = {}
+    if cache == "disk" and hasattr(os, "posix_fadvise"):  # as where a cohort is larger than the memory of the machine
+        files = [file for file in Path(folder, "cache").rglob("*") if file.is_file()]
+        for epoch in range(2 * repeats):
+            name = ("from the system's memory", "from the disk itself")[epoch % 2]
+            if epoch % 2:
+                _let_go(files)
+            began = time.perf_counter()
+            for index in sampler:
+                dataset[index]
+            clock.setdefault(name, []).append(time.perf_counter() - began)
     shape = tuple(dataset.cases.kept(0)["image"].shape[1:])
-    return {"memory": memory, "epochs": epochs, "prepared": prepared, "shape": shape}
+    return {"memory": memory, "epochs": epochs, "clock": clock, "prepared": prepared, "shape": shape}
+
+
+def _let_go(files: Sequence[Path]) -> None:
+    """The system keeps nothing of these files in memory."""
+    for file in files:
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _own_memory() -> float:
