@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
 from scripts import datalist as lists
+from scripts import processes
 from scripts.errors import InputError
 from scripts.lesions import BRATS_2023
 from scripts.scoring import exit_if_some_failed, judge
@@ -33,12 +35,14 @@ def score(
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
     image in a folder X. Interrupted, the same command goes on where it stopped. A case that cannot be judged is a row
-    `failed` with the reason, and the exit code is 1. docs/evaluation.md defines each metric.
+    `failed` with the reason, and the exit code is 1. docs/evaluation.md defines each metric; docs/cluster.md says how
+    several machines share the cases.
 
     Examples:
         python -m bundle score predictions --datalist datalist.json --dataset_dir /data/BraTS --out judged
         python -m bundle score predictions --datalist datalist.json --dataset_dir /data --out judged --labels "3=4"
         python -m bundle score predictions --datalist datalist.json --out judged --part validation --fold 0
+        torchrun --standalone --nproc_per_node=2 -m bundle score predictions --datalist datalist.json --out judged
 
     Args:
         predictions: the folder of label maps.
@@ -52,15 +56,20 @@ def score(
         resample: take predictions on another grid than the label's, by nearest neighbour, and note it.
         dilations: steps of the BraTS 2023 lesion-wise rule; 1 for meningioma and metastases.
         smallest: mm^3 up to which that rule leaves a true lesion out; 2 for metastases.
-        workers: processes; as many as there are cores by default.
+        workers: processes; by default as many as there are cores, shared among those of torchrun.
     """
+    if "RANK" in os.environ:
+        from scripts.workflow import join_processes  # which imports torch
+
+        join_processes("cpu", alone=True)
     content = lists.read(str(datalist))
     if part is None:
         part = "test" if any(entry.get("split") == "test" for entry in content["training"]) else "labelled"
     if part not in ("test", "validation", "labelled"):
         raise InputError(f"part is '{part}': expected test, validation (with --fold) or labelled.")
     dataset_dir = dataset_dir or Path(str(datalist)).parent
-    print(f"judging {part} cases of {datalist}")
+    if processes.first():
+        print(f"judging {part} cases of {datalist}")
     judgement = judge(
         content,
         dataset_dir,
@@ -75,10 +84,11 @@ def score(
         workers=workers,
         about={"command": "score"},
     )
-    print_summary(judgement.cases, patients=judgement.patients)
-    print(f"wrote {Path(str(out)) / 'cases.csv'}")
-    options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
-    print("next: python -m bundle report", shlex.join([str(out), *options]))
+    if processes.first():
+        print_summary(judgement.cases, patients=judgement.patients)
+        print(f"wrote {Path(str(out)) / 'cases.csv'}")
+        options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
+        print("next: python -m bundle report", shlex.join([str(out), *options]))
     exit_if_some_failed(judgement.cases)
 
 

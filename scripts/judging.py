@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts import datalist, scoring
+from scripts import datalist, processes, scoring
 from scripts.summary import print_summary
 
 ROLES = {
@@ -32,7 +32,8 @@ def judge_run(
 ) -> None:
     """Write the tables and judged.json, and print the summary and what the judged patients had been used for.
 
-    Ends the program with exit code 1 where cases failed.
+    Under torchrun each process judges its part of the cases; the first one writes and prints. Ends the program with
+    exit code 1 where cases failed.
 
     Args:
         data: the data list.
@@ -42,7 +43,7 @@ def judge_run(
         part: test, validation or labelled.
         fold: for part validation.
         checkpoint: whose masks these are; the environment.json beside it tells which patients its training used.
-        workers: processes that score; None: one a core.
+        workers: processes that score; None: one a core, shared among the processes of torchrun.
     """
     patients = sorted({entry["patient"] for entry in datalist.select(data, dataset_dir, part, fold)})
     roles = patient_roles(checkpoint, patients)
@@ -59,14 +60,15 @@ def judge_run(
         workers=workers,
         about=about,
     )
-    print_summary(judgement.cases, patients=judgement.patients)
-    if not roles:
-        print("It is not known which patients taught this checkpoint: no environment.json beside it tells.")
-    for role, names in roles.items():
-        if names:
-            print(f"{len(names)} of {len(patients)} judged patients {ROLES[role]}.")
-    print(f"every number: {Path(output_dir) / 'cases.csv'}")
-    print(f"next: python -m bundle report {shlex.quote(str(output_dir))}")
+    if processes.first():
+        print_summary(judgement.cases, patients=judgement.patients)
+        if not roles:
+            print("It is not known which patients taught this checkpoint: no environment.json beside it tells.")
+        for role, names in roles.items():
+            if names:
+                print(f"{len(names)} of {len(patients)} judged patients {ROLES[role]}.")
+        print(f"every number: {Path(output_dir) / 'cases.csv'}")
+        print(f"next: python -m bundle report {shlex.quote(str(output_dir))}")
     scoring.exit_if_some_failed(judgement.cases)
 
 

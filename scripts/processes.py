@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import torch
-from torch import distributed
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scripts import pages
 from scripts.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 Case = TypeVar("Case", bound=Mapping[str, Any])
@@ -19,8 +21,13 @@ Case = TypeVar("Case", bound=Mapping[str, Any])
 
 def first() -> bool:
     """Whether this is the first of all processes: the one that prints, and does what is done once."""
-    rank = distributed.get_rank() if _several() else int(os.environ.get("RANK", 0))
-    return rank == 0
+    group = _group()
+    return (group.get_rank() if group else int(os.environ.get("RANK", 0))) == 0
+
+
+def here() -> int:
+    """How many processes share this machine's cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if _group() else 1
 
 
 def wait() -> None:
@@ -29,9 +36,9 @@ def wait() -> None:
     Raises:
         InputError: another process has ended.
     """
-    if _several():
+    if group := _group():
         with _peers():
-            distributed.barrier()
+            group.barrier()
 
 
 def shared_out(find: Callable[[], list[Case]]) -> list[Case]:
@@ -46,33 +53,45 @@ def shared_out(find: Callable[[], list[Case]]) -> list[Case]:
     Raises:
         InputError: another process has ended.
     """
-    if not _several():
+    if not (group := _group()):
         return find()
     found = [find() if first() else []]
     with _peers():
-        distributed.broadcast_object_list(found, src=0)
-    files = list(dict.fromkeys(map(_file, found[0])))
-    own = {*files[distributed.get_rank() :: distributed.get_world_size()]}
+        group.broadcast_object_list(found, src=0)
+    own = {*part(list(dict.fromkeys(map(_file, found[0]))))}
     return [case for case in found[0] if _file(case) in own]
+
+
+def part(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's part of items that every process has in the same order."""
+    group = _group()
+    return items[group.get_rank() :: group.get_world_size()] if group else items
 
 
 def agreed(value: float) -> float:
     """The first process's value in every process: clocks differ, and processes that end at different steps hang."""
-    if not _several():
+    if not (group := _group()):
         return value
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    import torch
+
+    device = "cuda" if group.get_backend() == "nccl" else "cpu"
     shared = torch.tensor([value], dtype=torch.float64, device=device)
-    distributed.broadcast(shared, src=0)
+    group.broadcast(shared, src=0)
     return float(shared)
 
 
 def gathered(items: list[Item]) -> list[Item]:
-    """The items of all processes, in the order of the processes, in every process; as many as each of them has."""
-    if not _several():
+    """The items of all processes, in the order of the processes, in every process; as many as each of them has.
+
+    Raises:
+        InputError: another process has ended.
+    """
+    if not (group := _group()):
         return items
-    parts: list = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
+    parts: list = [None] * group.get_world_size()
+    with _peers():
+        group.all_gather_object(parts, items)
+    return [item for items in parts for item in items]
 
 
 def summed(values: torch.Tensor) -> torch.Tensor:
@@ -81,11 +100,11 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     Every process must go on alike from the sum, and gradients be averaged over processes, as
     `DistributedDataParallel` does.
     """
-    if not _several():
+    if not (group := _group()):
         return values
     total = values.detach().clone()
-    distributed.all_reduce(total)
-    return total + distributed.get_world_size() * (values - values.detach())
+    group.all_reduce(total)
+    return total + group.get_world_size() * (values - values.detach())
 
 
 @contextmanager
@@ -97,8 +116,10 @@ def _peers() -> Iterator[None]:
         raise InputError("another process has ended: see its own message; --resume keeps what is done.") from error
 
 
-def _several() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+def _group() -> ModuleType | None:
+    """torch.distributed where processes have met. Not imported for the question: scoring does without torch."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed if distributed and distributed.is_available() and distributed.is_initialized() else None
 
 
 def _file(case: Mapping[str, Any]) -> os.PathLike:

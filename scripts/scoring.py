@@ -30,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from scripts import datalist as lists
-from scripts import pages
+from scripts import pages, processes
 from scripts.case_scores import Job, Scores, definitions, judge_case
 from scripts.errors import PARTLY, InputError
 from scripts.files import write_json, written_whole
@@ -74,7 +74,8 @@ def judge(
 ) -> Judgement:
     """Judge a folder of label maps: writes the tables and `judged.json` to `output_dir` and returns the rows.
 
-    Cases run in parallel processes. Interrupted, the same call goes on where it stopped.
+    Cases run in parallel processes, and under torchrun each of its processes judges its part of them; the first writes.
+    Interrupted, the same call goes on where it stopped.
 
     Args:
         datalist: what `scripts.datalist.read` gave.
@@ -87,7 +88,7 @@ def judge(
         label_map: value in the predictions to value of the scheme.
         resample: take predictions on another grid, by nearest neighbour, and note it.
         brats: the parameters of the BraTS 2023 lesion-wise scores.
-        workers: number of processes; as many as there are cores by default.
+        workers: number of processes; by default as many as there are cores, shared among those of torchrun.
         about: what else to write down about the predictions (checkpoint, command ...).
 
     Raises:
@@ -97,7 +98,7 @@ def judge(
     chosen = lists.select(datalist, dataset_dir, part, fold)
     names = {entry["case"] for entry in chosen}
     labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
-    lists.check_files(datalist, labels, dataset_dir)
+    lists.check_files(datalist, labels, dataset_dir, hashes=processes.first())
     files = images_in(predictions)
     found = find(files, chosen)
     spare = set(files) - {pages.file_of(file) for file in found.values()}
@@ -130,18 +131,19 @@ def judge(
         if soft
         else None,
     )
-    write(
-        judgement,
-        output_dir,
-        brats,
-        part=part if fold is None else f"{part} (fold {fold})",
-        predictions=str(Path(predictions).resolve()),
-        files_of_no_case=len(spare),
-        datalist=lists.list_hash(datalist),
-        label_map=label_map,
-        about=dict(about or {}),
-    )
-    shutil.rmtree(kept, ignore_errors=True)
+    if processes.first():
+        write(
+            judgement,
+            output_dir,
+            brats,
+            part=part if fold is None else f"{part} (fold {fold})",
+            predictions=str(Path(predictions).resolve()),
+            files_of_no_case=len(spare),
+            datalist=lists.list_hash(datalist),
+            label_map=label_map,
+            about=dict(about or {}),
+        )
+        shutil.rmtree(kept, ignore_errors=True)
     failed = judgement.cases[judgement.cases["metric"] == "failed"]
     if len(failed) == len(jobs):
         first = failed.iloc[0]
@@ -182,7 +184,8 @@ def exit_if_some_failed(cases: pd.DataFrame) -> None:
     """End the program with exit code 1 and a sentence on stderr if cases failed; those that could be judged are."""
     failed = cases.loc[cases["metric"] == "failed", "case"].nunique()
     if failed:
-        print(f"{failed} of {cases['case'].nunique()} cases could not be judged; the others are.", file=sys.stderr)
+        if processes.first():
+            print(f"{failed} of {cases['case'].nunique()} cases could not be judged; the others are.", file=sys.stderr)
         sys.exit(PARTLY)
 
 
@@ -247,14 +250,25 @@ def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers is {workers}: give a whole number of processes, 1 or more.")
-    workers = min(workers or cores, len(tasks))
+    own = processes.part(tasks)
+    workers = min(workers or max(1, cores // processes.here()), len(own))
+    shown = {"desc": "scoring", "unit": unit, "total": len(own), "disable": not own or not processes.first()}
     if workers <= 1:
-        return [judge(task) for task in tqdm(tasks, desc="scoring", unit=unit, disable=not tasks)]
+        scores = {task.case: judge(task) for task in tqdm(own, **shown)}
+    else:
+        scores = _judge_in_parallel(judge, own, workers, shown)
+    of_all = dict(processes.gathered([*scores.items()]))
+    return [of_all[task.case] for task in tasks]
+
+
+def _judge_in_parallel(
+    judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int, shown: Mapping[str, Any]
+) -> dict[str, Scores]:
     scores: dict[str, Scores] = {}
     with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
         waiting = {pool.submit(judge, task): task.case for task in tasks}
         try:
-            for done in tqdm(as_completed(waiting), total=len(waiting), desc="scoring", unit=unit):
+            for done in tqdm(as_completed(waiting), **shown):
                 scores[waiting[done]] = done.result()
         except BrokenProcessPool as error:
             raise InputError(
@@ -263,7 +277,7 @@ def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: 
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-    return [scores[task.case] for task in tasks]
+    return scores
 
 
 def _leave_interrupts_to_the_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ LEARN = {
 TOGETHER = ["configs/train.yaml", "configs/multi_gpu_train.yaml", "configs/tasks/phantom.yaml"]
 ALONE = [name for name in TOGETHER if "multi" not in name]
 SEGMENT = ["configs/inference.yaml", "configs/tasks/phantom.yaml"]
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 JUDGE = ["configs/evaluate.yaml", "configs/tasks/phantom.yaml"]
 
 
@@ -45,8 +47,7 @@ def done(command: Sequence[str | Path], **environment: str) -> subprocess.Comple
 
 
 def in_two(run_id: str, files: Sequence[str], **knobs: object) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return done([*launcher, *workflow(run_id, files, **knobs)])
+    return done([*LAUNCHER, *workflow(run_id, files, **knobs)])
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_two_processes_segment_as_one_and_go_on_when_one_of_them_has_failed(coho
 
 
 @pytest.mark.slow  # as above
-def test_two_processes_segment_what_is_judged_and_the_first_judges_it_all(cohort, tmp_path, checkpoint):
+def test_two_processes_segment_and_judge_as_one(cohort, tmp_path, checkpoint):
     given = {**SMALL, "checkpoint": checkpoint, "part": "labelled", "score_workers": 1, "device": "cpu"}
     given |= {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
     two = in_two("evaluating", JUDGE, output_dir=tmp_path / "two", **given)
@@ -130,6 +131,27 @@ def test_two_processes_segment_what_is_judged_and_the_first_judges_it_all(cohort
     assert two.stdout.count("every number: ") == 1
     run("evaluating", config_file=JUDGE, output_dir=str(tmp_path / "one"), **given)
     assert (tmp_path / "two" / "cases.csv").read_bytes() == (tmp_path / "one" / "cases.csv").read_bytes()
+
+
+# slow: as above
+@pytest.mark.slow
+def test_two_processes_score_each_its_part_of_the_cases_and_write_one_table(cohort, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    content = json.loads(cohort.datalist.read_text())
+    for entry in content["training"]:  # a perfect mask for all but the last
+        shutil.copy(cohort.dataset_dir / entry["label"], masks / f"{entry['case']}.nii.gz")
+    (masks / f"{content['training'][-1]['case']}.nii.gz").unlink()
+    words = ["-m", "bundle", "score", str(masks), "--datalist", str(cohort.datalist), "--part", "labelled"]
+    words += ["--dataset_dir", str(cohort.dataset_dir)]
+    alone = done([sys.executable, *words, "--out", str(tmp_path / "one")])
+    two = done([*LAUNCHER, *words, "--out", str(tmp_path / "two")])
+    assert alone.returncode == 1, alone.stderr  # one of them has no mask
+    assert two.returncode == 1
+    assert two.stdout == alone.stdout.replace(str(tmp_path / "one"), str(tmp_path / "two"))
+    assert two.stderr.count("could not be judged") == 1
+    for table in ("cases.csv", "lesions.csv"):
+        assert (tmp_path / "two" / table).read_bytes() == (tmp_path / "one" / table).read_bytes()
 
 
 def test_processes_without_torchrun_are_refused_in_a_sentence(cohort):
