@@ -77,7 +77,8 @@ class AirIsZerod(MapTransform):
             ends = (slice(None, None, max(1, size - 1)) for size in image.shape[1:])
             corners = convert_to_tensor(image[(slice(None), *ends)], track_meta=False).flatten(1)
             air = torch.where((corners == corners[:, :1]).all(1), corners[:, 0], 0)
-            shifted[key] = image - air.reshape(-1, *[1] * (image.ndim - 1)) if bool(air.any()) else image
+            if bool(air.any()):
+                shifted[key] = image - convert_to_dst_type(air.reshape(-1, *[1] * (image.ndim - 1)), image)[0]
         return shifted
 
 

@@ -48,6 +48,9 @@ def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):
     found = AirIsZerod("image")({"image": shifted})["image"]
     assert torch.equal(found == 0, head == 0)
     assert torch.equal(found[1], head[1])
+    array = AirIsZerod("image")({"image": shifted.numpy()})["image"]
+    assert isinstance(array, np.ndarray)
+    assert (array == found.numpy()).all()
 
 
 def test_what_has_air_of_zero_or_none_is_the_same_object(head):
