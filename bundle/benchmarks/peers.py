@@ -16,8 +16,15 @@ from scripts.errors import InputError
 
 
 def python_with_nnunet(named: str | None) -> str | None:
-    """The Python that was named, or else this one if nnU-Net is installed beside us; None: there is none."""
-    return named or (sys.executable if importlib.util.find_spec("nnunetv2") else None)
+    """The Python that was named, or else this one if nnU-Net is installed beside us; None: there is none.
+
+    Raises:
+        InputError: the named one cannot import nnU-Net.
+    """
+    if named is None:
+        return sys.executable if importlib.util.find_spec("nnunetv2") else None
+    _run(named, "-c", "import nnunetv2")
+    return named
 
 
 def nnunet(
@@ -32,12 +39,16 @@ def nnunet(
         file = Path(folder) / "case.npz"
         np.savez(file, **case)
         script = str(Path(__file__).with_name("nnunet.py"))
-        command = [python, script, subject, str(file), json.dumps(filters), str(patch), str(repeats), str(int(half))]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
-            raise InputError(
-                f"{python} could not run nnU-Net ({said[:200]}): expected the Python of an environment with nnunetv2."
-            ) from error
-    return json.loads(done.stdout.splitlines()[-1])
+        numbers = (json.dumps(filters), str(patch), str(repeats), str(int(half)))
+        printed = _run(python, script, subject, str(file), *numbers)
+    return json.loads(printed.splitlines()[-1])
+
+
+def _run(python: str, *arguments: str) -> str:
+    try:
+        return subprocess.run([python, *arguments], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+        raise InputError(
+            f"{python} could not run nnU-Net ({said[:200]}): expected the Python of an environment with nnunetv2."
+        ) from error

@@ -1,7 +1,9 @@
 """Does `python -m bundle bench` fill its table, write what the guide says, and count what is counted?"""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from bundle.__main__ import main
 from bundle.bench import SUBJECTS
-from bundle.benchmarks import infer, load, memory, train
+from bundle.benchmarks import infer, load, memory, peers, train
 from bundle.benchmarks.timing import Result, Row, with_ratios
 
 GUIDE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -93,6 +95,27 @@ def test_cohorts_of_every_size_are_measured_in_memory_and_on_disk_and_drawn(tmp_
     assert (tmp_path / "load.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.skipif("NNUNET" not in os.environ, reason="NNUNET names no Python of an environment with nnU-Net")
+@pytest.mark.usefixtures("at_root")
+def test_nnunet_is_measured_on_the_same_case_patch_and_features():
+    python = peers.python_with_nnunet(os.environ["NNUNET"])
+    training = train.measure(repeats=1, filters=[4, 8, 8, 8], patch=32, size=48, nnunet_python=python)
+    assert "nnU-Net's step: its loader, augmentation, network" in names(training)
+    inference = infer.measure(repeats=1, filters=SMALL, scale=0.2, nnunet_python=python)
+    assert "nnU-Net: the brain's box by windows" in names(inference)
+
+
+@pytest.mark.skipif("NNUNET" not in os.environ, reason="NNUNET names no Python of an environment with nnU-Net")
+def test_nnunet_is_trained_on_a_data_list_and_leaves_masks_to_score(cohort, tmp_path):
+    script = GUIDE.parents[1] / "bundle" / "benchmarks" / "nnunet_training.py"
+    words = [script, cohort.datalist, cohort.dataset_dir, tmp_path / "nnunet", "--fold", "1", "--minutes", "0.01"]
+    words += ["--patch", "16", "--spacing", "6", "--filters", "4", "8", "8"]
+    subprocess.run([os.environ["NNUNET"], *map(str, words)], check=True, capture_output=True)
+    masks = {path.name for path in (tmp_path / "nnunet" / "masks" / "1-0").glob("*.nii.gz")}
+    content = json.loads(cohort.datalist.read_text())
+    assert masks == {f"{entry['case']}.nii.gz" for entry in content["training"] if entry["fold"] == 1}
+
+
 def refusal(capsys, *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
         main(["bench", *arguments])
@@ -103,6 +126,7 @@ def refusal(capsys, *arguments: str) -> str:
 def test_wrong_input_ends_in_a_sentence(capsys):
     assert "there is no bench 'speed': expected train, infer, score, load." in refusal(capsys, "speed")
     assert "expected whole numbers above 0, such as 8,64,512" in refusal(capsys, "load", "--cases", "8,many")
+    assert "expected the Python of an environment with nnunetv2" in refusal(capsys, "train", "--nnunet-python", "/none")
     if not torch.cuda.is_available():
         assert "0 CUDA devices" in refusal(capsys, "train", "--device", "cuda")
 
