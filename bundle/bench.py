@@ -11,7 +11,7 @@ from scripts.errors import InputError
 
 SUBJECTS = {
     "train": "a training step: the network, the loader, the augmentation; MONAI's usual order; nnU-Net if it is there",
-    "infer": "one case of 240 x 240 x 155 voxels from files to mask, beside the plain sliding window",
+    "infer": "one case of 240 x 240 x 155 voxels from files to mask, beside the plain sliding window and nnU-Net's",
     "score": "one case's metrics, beside MONAI's public calls",
     "load": "memory and time a patch for cohorts of several sizes",
 }
@@ -48,8 +48,8 @@ def bench(
         device: cpu or cuda; the GPU if there is one.
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
         patch: voxels a side that training sees; 64 on a CPU, 128 on a GPU, 32 for load. Windows are 128 a side.
-        nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train, and for
-            infer on a CPU); without it, this one if nnunetv2 is in it.
+        nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train and
+            infer, on a CPU); without it, this one if nnunetv2 is in it.
         cases: how many cases, one or several numbers (for load).
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
@@ -58,6 +58,9 @@ def bench(
     given = {name: value for name, value in locals().items() if name not in ("subject", "out")}
     if subject not in (None, *SUBJECTS):
         raise InputError(f"there is no bench '{subject}': expected {', '.join(SUBJECTS)}.")
+    for name in ("repeats", "patch", "scale"):
+        if given[name] is not None and not given[name] > 0:
+            raise InputError(f"{name} is {given[name]}: expected a number above 0.")
     warnings.filterwarnings("ignore")
     from bundle.benchmarks import peers, timing
 

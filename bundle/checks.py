@@ -319,7 +319,10 @@ def _steps(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[slice, .
 
 
 def air(array: np.ndarray) -> tuple[float, float]:
-    """The commonest value on the faces of the volume, or the sides of the picture, and its share of them."""
+    """The commonest value on the faces of the volume, or the sides of the picture, and its share of them.
+
+    Also where corners differ; what networks are shown is stricter (`scripts.normalization.AirIsZerod`).
+    """
     faces = [np.moveaxis(array, axis, 0)[end].ravel() for axis in range(array.ndim) for end in (0, -1)]
     values, counts = np.unique(np.concatenate(faces), return_counts=True)
     return float(values[counts.argmax()]), float(counts.max() / counts.sum())

@@ -24,7 +24,7 @@ class Record:
         case: its name.
         shape: voxels by axis, in RAS.
         spacing: mm (or pixels) by axis.
-        percentiles: [C, 5], the intensities at `PERCENTILES` of what is not 0, as stored; NaN for an empty channel.
+        percentiles: [C, 5], the intensities at `PERCENTILES` of what is not 0, with air at 0; NaN for an empty channel.
         commonest: [C, 2], the most frequent intensity of what is not 0, and its share.
         counts: voxels of each label value.
         voxels: what is not 0 in some channel, or in some region.

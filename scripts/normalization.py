@@ -42,6 +42,7 @@ SCOPES = ("slice", "volume", "dataset")
 BRAIN = ("zscore_nonzero", "percentile", "histogram", "clahe")  # look at what is not 0, and leave 0 as it is
 LOW, HIGH = 0.5, 99.5  # percentiles: what is beyond is a vessel or an artefact
 LEVELS = 65  # quantiles that tell a data set's histogram
+ROUNDING = 1e-5  # of an image's range: values that differ by less are one value
 VOXELS = 4_000_000  # of all cases together, by channel, that statistics are computed from: 16 MB
 VOXELS_OF_A_CASE = 200_000
 
@@ -65,20 +66,25 @@ class AirIsZerod(MapTransform):
     """Subtract from each channel of an image [C, ...] the value of its air, where that is one value and not 0.
 
     Scans that were normalised before they were published hold a negative constant around the brain; what crops to the
-    brain, and what normalises by it, looks for 0. Air is what all corners of the image show, to the bit; where they
-    differ (pictures, heads whose air is noise) nothing is changed.
+    brain, and what normalises by it, looks for 0. Air is the value that all corners of the image have; where they
+    differ by more than rounding (heads whose air is noise, pictures without a border) nothing is changed.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each image by the one whose air is 0."""
+        """Replace each image by the one, in float32, whose air is 0."""
         shifted = dict(data)
         for key in self.key_iterator(shifted):
-            image = shifted[key]
+            image = convert_to_tensor(shifted[key], dtype=torch.float32, track_meta=False)
             ends = (slice(None, None, max(1, size - 1)) for size in image.shape[1:])
-            corners = convert_to_tensor(image[(slice(None), *ends)], track_meta=False).flatten(1)
-            air = torch.where((corners == corners[:, :1]).all(1), corners[:, 0], 0)
-            if bool(air.any()):
-                shifted[key] = image - convert_to_dst_type(air.reshape(-1, *[1] * (image.ndim - 1)), image)[0]
+            corners = image[(slice(None), *ends)].flatten(1)
+            if bool(corners.any()):
+                rounding = ROUNDING * (image.flatten(1).amax(1) - image.flatten(1).amin(1))
+                air = torch.where(corners.amax(1) - corners.amin(1) <= rounding, corners[:, 0], 0)
+                image = image.clone()
+                for channel in air.nonzero().flatten():
+                    moved = image[channel] - air[channel]
+                    image[channel] = torch.where(moved.abs() <= rounding[channel], 0, moved)
+                shifted[key] = convert_to_dst_type(image, shifted[key], dtype=torch.float32)[0]
         return shifted
 
 

@@ -30,6 +30,11 @@ def here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if _group() else 1
 
 
+def way_to_start_workers() -> str | None:
+    """For `multiprocessing.get_context`: a forked worker would hold the connections of a process that has ended."""
+    return "spawn" if _group() else None
+
+
 def wait() -> None:
     """Wait until every process has come this far.
 
@@ -113,7 +118,10 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError("another process has ended: see its own message; --resume keeps what is done.") from error
+        raise InputError(
+            "another process has ended: see its own message. What is done is kept; the same command goes on there, a"
+            " workflow's with --resume."
+        ) from error
 
 
 def _group() -> ModuleType | None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -144,6 +145,7 @@ def judge(
             about=dict(about or {}),
         )
         shutil.rmtree(kept, ignore_errors=True)
+    processes.wait()  # torchrun ends all of them when one ends, and the first is writing
     failed = judgement.cases[judgement.cases["metric"] == "failed"]
     if len(failed) == len(jobs):
         first = failed.iloc[0]
@@ -186,6 +188,8 @@ def exit_if_some_failed(cases: pd.DataFrame) -> None:
     if failed:
         if processes.first():
             print(f"{failed} of {cases['case'].nunique()} cases could not be judged; the others are.", file=sys.stderr)
+        sys.stdout.flush()
+        processes.wait()  # until the first has said all: torchrun ends it as soon as another has ended
         sys.exit(PARTLY)
 
 
@@ -265,7 +269,8 @@ def _judge_in_parallel(
     judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int, shown: Mapping[str, Any]
 ) -> dict[str, Scores]:
     scores: dict[str, Scores] = {}
-    with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
+    context = get_context(processes.way_to_start_workers())
+    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent) as pool:
         waiting = {pool.submit(judge, task): task.case for task in tasks}
         try:
             for done in tqdm(as_completed(waiting), **shown):

@@ -165,7 +165,7 @@ def join_processes(device: str, alone: bool = False) -> None:
 
     Args:
         device: what this process computes on; of `cuda`, each takes its own GPU.
-        alone: whether a single process will do; several then only wait for each other.
+        alone: whether a single process will do; several then share the cases, over gloo.
 
     Raises:
         InputError: the workflow was not started by torchrun, or has more processes than the machine has GPUs.

@@ -1,1 +1,1 @@
-"""What `python -m bundle bench` measures, a module a subject."""
+"""What `python -m bundle bench` measures: train, infer, score, load; and what these need."""

@@ -99,22 +99,22 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
         memory = max(memory, _own_memory() - before)
     clock: dict[str, list[float]] = {}
     if cache == "disk" and hasattr(os, "posix_fadvise"):  # as where a cohort is larger than the memory of the machine
-        files = [file for file in Path(folder, "cache").rglob("*") if file.is_file()]
         for epoch in range(2 * repeats):
-            name = ("from the system's memory", "from the disk itself")[epoch % 2]
-            if epoch % 2:
-                _let_go(files)
-            began = time.perf_counter()
-            for index in sampler:
-                dataset[index]
-            clock.setdefault(name, []).append(time.perf_counter() - began)
+            name, spent = ("from the system's memory", "from the disk itself")[epoch % 2], 0.0
+            for case, seed in sampler:
+                if epoch % 2:
+                    _let_go(dataset.cases.held[case]["folder"])
+                began = time.perf_counter()
+                dataset[case, seed]
+                spent += time.perf_counter() - began
+            clock.setdefault(name, []).append(spent)
     shape = tuple(dataset.cases.kept(0)["image"].shape[1:])
     return {"memory": memory, "epochs": epochs, "clock": clock, "prepared": prepared, "shape": shape}
 
 
-def _let_go(files: Sequence[Path]) -> None:
-    """The system keeps nothing of these files in memory."""
-    for file in files:
+def _let_go(folder: Path) -> None:
+    """The system keeps nothing of its files in memory."""
+    for file in folder.iterdir():
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -53,7 +53,7 @@ def of_a_step(batch_size: int = 2, recompute: bool = False, **knobs: Any) -> flo
     """
     config = ConfigParser()
     config.read_config("configs/train.yaml")
-    config.update(knobs)
+    config.update({**knobs, "device": "cpu"})  # there alone nothing is asked of a driver
     config.parse()
     patch, channels, regions = (config.get_parsed_content(name) for name in ("patch_size", "channels", "regions"))
     with FakeTensorMode(), PeakOfTensors() as peak:

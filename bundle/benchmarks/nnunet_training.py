@@ -6,15 +6,18 @@
 It plans, preprocesses, samples and augments as nnU-Net does, with its loss and optimiser, and writes masks of a fold's
 patients for `python -m bundle score`. Given from outside are the data list with its folds, spacing, patch, batch and
 features; the learning rate falls along the minutes, as it does along 1000 epochs. Air of another constant is set to 0,
-as this project does, since nnU-Net looks for 0 as well.
+as this project does, since nnU-Net looks for 0 as well. The minutes are those of its steps alone.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
+import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -44,7 +47,25 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(asked: argparse.Namespace, content: dict) -> None:
+def require_possible(asked: argparse.Namespace, content: dict, entries: list[dict]) -> None:
+    """End in a sentence for a data list that nnU-Net would take for another."""
+    folds = sorted({entry["fold"] for entry in entries})
+    regions = content["regions"]
+    if asked.fold not in folds or len(folds) < 2:
+        sys.exit(f"error: fold is {asked.fold}: the data list has {folds}, and two are needed.")
+    if any(isinstance(entry["image"], str) for entry in entries):
+        sys.exit("error: the data list has all channels in one file: expected a file a channel.")
+    if list(content.get("labels_out", {})) != list(regions) or all(len(values) == 1 for values in regions.values()):
+        sys.exit("error: expected regions of several labels, and labels_out in the same order: nnU-Net paints by it.")
+
+
+def without_air(image: np.ndarray) -> np.ndarray:
+    """The image less the value of its corners, where that is one."""
+    corners = image[np.ix_(*((0, size - 1) for size in image.shape))]
+    return image - image[0, 0, 0] if (corners == image[0, 0, 0]).all() else image
+
+
+def prepare(asked: argparse.Namespace, content: dict, entries: list[dict]) -> None:
     """Its raw data set, fingerprint, plans (with our sizes) and preprocessed cases."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprint_dataset,
@@ -55,12 +76,11 @@ def prepare(asked: argparse.Namespace, content: dict) -> None:
     raw = asked.folder / "raw" / NAME
     for part in ("imagesTr", "labelsTr"):
         (raw / part).mkdir(parents=True)
-    for entry in content["training"]:
+    for entry in entries:
         for channel, file in enumerate(entry["image"]):
             source = nib.load(asked.dataset_dir / file)
-            image = np.asarray(source.dataobj, dtype=np.float32)
-            made = nib.Nifti1Image(image - image[0, 0, 0], source.affine)
-            nib.save(made, raw / "imagesTr" / f"{entry['case']}_{channel:04d}.nii.gz")
+            image = without_air(np.asarray(source.dataobj, dtype=np.float32))
+            nib.save(nib.Nifti1Image(image, source.affine), raw / "imagesTr" / f"{entry['case']}_{channel:04d}.nii.gz")
         source = nib.load(asked.dataset_dir / entry["label"])
         label = np.rint(np.asarray(source.dataobj)).astype(np.uint8)
         nib.save(nib.Nifti1Image(label, source.affine), raw / "labelsTr" / f"{entry['case']}.nii.gz")
@@ -68,7 +88,7 @@ def prepare(asked: argparse.Namespace, content: dict) -> None:
         "channel_names": dict(enumerate(content["channels"])),
         "labels": {"background": 0, **content["regions"]},
         "regions_class_order": list(content["labels_out"].values()),
-        "numTraining": len(content["training"]),
+        "numTraining": len(entries),
         "file_ending": ".nii.gz",
     }
     (raw / "dataset.json").write_text(json.dumps(described))
@@ -88,15 +108,21 @@ def prepare(asked: argparse.Namespace, content: dict) -> None:
     )
     (made / "nnUNetPlans.json").write_text(json.dumps(plans))
     preprocess_dataset(1, configurations=(CONFIGURATION,), num_processes=(1,))
-    numbers = sorted({entry["fold"] for entry in content["training"]})
     splits = [
         {
-            "train": [entry["case"] for entry in content["training"] if entry["fold"] != number],
-            "val": [entry["case"] for entry in content["training"] if entry["fold"] == number],
+            "train": [entry["case"] for entry in entries if entry["fold"] != number],
+            "val": [entry["case"] for entry in entries if entry["fold"] == number],
         }
-        for number in numbers
+        for number in range(max(entry["fold"] for entry in entries) + 1)
     ]
     (made / "splits_final.json").write_text(json.dumps(splits))
+
+
+def in_half(forward: Callable, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+    """The network's heads, computed in bfloat16; the loss gets single precision, as ours does."""
+    with torch.autocast("cpu", torch.bfloat16):
+        heads = forward(image)
+    return [head.float() for head in heads] if isinstance(heads, list | tuple) else heads.float()
 
 
 def main() -> None:
@@ -108,9 +134,17 @@ def main() -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     content = json.loads(asked.datalist.read_text())
-    made = asked.folder / "preprocessed" / NAME
-    if not (made / "splits_final.json").exists():
-        prepare(asked, content)
+    entries = [entry for entry in content["training"] if "fold" in entry]  # patients set aside for a test are not
+    require_possible(asked, content, entries)
+    made, record = asked.folder / "preprocessed" / NAME, asked.folder / "prepared.json"
+    settings = {"spacing": asked.spacing, "patch": asked.patch, "filters": asked.filters, "entries": entries}
+    if not record.exists():
+        for folder in folders.values():  # what an interrupted preparation left
+            shutil.rmtree(asked.folder / folder, ignore_errors=True)
+        prepare(asked, content, entries)
+        record.write_text(json.dumps(settings))
+    elif json.loads(record.read_text()) != settings:
+        sys.exit(f"error: {asked.folder} was prepared with another list or other sizes: take another folder.")
     os.environ.update(nnUNet_n_proc_DA="0")  # augment in this process, so that its time counts
     random.seed(asked.seed)
     np.random.seed(asked.seed)
@@ -122,19 +156,19 @@ def main() -> None:
     )
     trainer.on_train_start()
     trainer.network.train()
-    half = torch.autocast("cpu", torch.bfloat16) if asked.half else nullcontext()
+    if asked.half:
+        trainer.network.forward = partial(in_half, trainer.network.forward)
     began, steps, share = time.process_time(), 0, 0.0
     while share < 1:
         trainer.optimizer.param_groups[0]["lr"] = trainer.initial_lr * (1 - share) ** 0.9
         batch = next(trainer.dataloader_train)
-        with half:
-            trainer.train_step(batch)
+        trainer.train_step(batch)
         steps += 1
         share = (time.process_time() - began) / (60 * asked.minutes)
     print(f"{steps} steps")
     trainer.set_deep_supervision_enabled(False)
     trainer.network.eval()
-    judged = [entry["case"] for entry in content["training"] if entry["fold"] == asked.fold]
+    judged = [entry["case"] for entry in entries if entry["fold"] == asked.fold]
     for name, mirror in {"masks": False, "mirrored": True}.items() if asked.mirror else {"masks": False}.items():
         predictor = nnUNetPredictor(
             use_mirroring=mirror, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False

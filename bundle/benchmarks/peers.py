@@ -19,12 +19,12 @@ def python_with_nnunet(named: str | None) -> str | None:
     """The Python that was named, or else this one if nnU-Net is installed beside us; None: there is none.
 
     Raises:
-        InputError: the named one cannot import nnU-Net.
+        InputError: it cannot import nnU-Net.
     """
-    if named is None:
-        return sys.executable if importlib.util.find_spec("nnunetv2") else None
-    _run(named, "-c", "import nnunetv2")
-    return named
+    python = named or (sys.executable if importlib.util.find_spec("nnunetv2") else None)
+    if python:
+        _run(python, "-c", "import nnunetv2")
+    return python
 
 
 def nnunet(
