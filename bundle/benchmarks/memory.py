@@ -42,20 +42,21 @@ class PeakOfTensors(TorchDispatchMode):
         self.now -= size
 
 
-def of_a_step(batch_size: int = 2, recompute: bool = False, **knobs: Any) -> float:
+def of_a_step(recipe: str | None = None, **knobs: Any) -> float:
     """GiB of all tensors of two optimiser steps in half precision: weights, their average, gradients, AdamW's moments,
     activations, losses. Not in it: what CUDA and its kernels need for themselves, and gaps between tensors.
 
     Args:
-        batch_size: patches at once.
-        recompute: as in configs/train.yaml.
-        knobs: others of configs/train.yaml.
+        recipe: a name of configs/recipes/.
+        knobs: of configs/train.yaml.
     """
     config = ConfigParser()
-    config.read_config("configs/train.yaml")
+    config.read_config(["configs/train.yaml", *([f"configs/recipes/{recipe}.yaml"] if recipe else [])])
     config.update({**knobs, "device": "cpu"})  # there alone nothing is asked of a driver
     config.parse()
-    patch, channels, regions = (config.get_parsed_content(name) for name in ("patch_size", "channels", "regions"))
+    patch, channels, regions, batch_size, recompute = (
+        config.get_parsed_content(name) for name in ("patch_size", "channels", "regions", "batch_size", "recompute")
+    )
     with FakeTensorMode(), PeakOfTensors() as peak:
         network = hardware.arranged(config.get_parsed_content("network_def"), recompute=recompute)
         average = [torch.empty_like(weight) for weight in network.parameters()]

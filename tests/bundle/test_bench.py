@@ -63,16 +63,16 @@ def test_the_peak_is_what_is_alive_at_one_time_and_a_view_costs_nothing():
 
 @pytest.mark.usefixtures("at_root")
 def test_blocks_computed_again_and_smaller_batches_need_less_memory():
-    default, halved = (memory.of_a_step(batch, patch_size=[64] * 3) for batch in (2, 1))
-    assert memory.of_a_step(1, recompute=True, patch_size=[64] * 3) < halved < default
-    activations = memory.of_a_step(2) - memory.of_a_step(1)
+    default, halved = (memory.of_a_step(batch_size=batch, patch_size=[64] * 3) for batch in (2, 1))
+    assert memory.of_a_step("small_gpu", patch_size=[64] * 3) < halved < default
+    activations = memory.of_a_step() - memory.of_a_step(batch_size=1)
     assert activations == pytest.approx(8 * (default - halved), rel=0.1)  # of patches twice as large along each axis
 
 
 @pytest.mark.usefixtures("at_root")
-def test_the_default_recipe_stays_within_the_memory_of_a_common_card():
+def test_the_recipes_stay_within_the_memory_of_the_cards_that_they_are_for():
     assert memory.of_a_step() < 8  # of 9 GiB; CUDA needs about one for itself
-    assert memory.of_a_step(1, recompute=True) < 5  # of 6
+    assert memory.of_a_step("small_gpu") < 5  # of 6
 
 
 @pytest.mark.usefixtures("at_root")
