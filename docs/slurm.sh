@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs a workflow in several processes, one a GPU, on one or several nodes of a cluster with SLURM:
+# Runs a workflow, or `bundle score`, in several processes, one a GPU, on one or several nodes of a cluster with SLURM:
 #
 #   sbatch --nodes=2 --gpus-per-node=4 docs/slurm.sh training \
 #       --config_file "['configs/train.yaml','configs/multi_gpu_train.yaml','configs/tasks/brats.yaml']" \
@@ -17,7 +17,8 @@ set -euo pipefail
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-16} # since SLURM 22.05 a step does not inherit it
 export OMP_NUM_THREADS=1                             # the processes of a node share its cores
+[ "$1" = score ] && program=bundle || program="monai.bundle run"
 # one process that ends in an error ends the job
 srun --kill-on-bad-exit=1 torchrun --nnodes="$SLURM_NNODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" \
   --rdzv_backend=c10d --rdzv_endpoint="$head:$((20000 + SLURM_JOB_ID % 10000))" --rdzv_id="$SLURM_JOB_ID" \
-  -m monai.bundle run "$@"
+  -m $program "$@"

@@ -135,7 +135,7 @@ def test_two_processes_segment_and_judge_as_one(cohort, tmp_path, checkpoint):
 
 # slow: as above
 @pytest.mark.slow
-def test_two_processes_score_each_its_part_of_the_cases_and_write_one_table(cohort, tmp_path):
+def test_two_processes_score_each_its_part_of_the_cases_and_write_one_table(cohort, tmp_path, slurm):
     masks = tmp_path / "masks"
     masks.mkdir()
     content = json.loads(cohort.datalist.read_text())
@@ -145,7 +145,7 @@ def test_two_processes_score_each_its_part_of_the_cases_and_write_one_table(coho
     words = ["-m", "bundle", "score", str(masks), "--datalist", str(cohort.datalist), "--part", "labelled"]
     words += ["--dataset_dir", str(cohort.dataset_dir)]
     alone = done([sys.executable, *words, "--out", str(tmp_path / "one")])
-    two = done([*LAUNCHER, *words, "--out", str(tmp_path / "two")])
+    two = done(["bash", "docs/slurm.sh", *words[words.index("score") :], "--out", str(tmp_path / "two")], **slurm)
     assert alone.returncode == 1, alone.stderr  # one of them has no mask
     assert two.returncode == 1
     assert two.stdout == alone.stdout.replace(str(tmp_path / "one"), str(tmp_path / "two"))
