@@ -19,10 +19,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
+from tqdm import tqdm
 
 NAME = "Dataset001_minutes"
 CONFIGURATION = "3d_fullres"
@@ -125,18 +127,66 @@ def in_half(forward: Callable, image: torch.Tensor) -> torch.Tensor | list[torch
     return [head.float() for head in heads] if isinstance(heads, list | tuple) else heads.float()
 
 
+def train(asked: argparse.Namespace) -> Any:
+    """Its trainer, when the minutes are over."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    os.environ.update(nnUNet_n_proc_DA="0")  # augment in this process, so that its time counts
+    random.seed(asked.seed)
+    np.random.seed(asked.seed)
+    torch.manual_seed(asked.seed)
+    made = asked.folder / "preprocessed" / NAME
+    plans, described = (json.loads((made / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+    plans["continue_training"] = False
+    trainer = nnUNetTrainer(plans, CONFIGURATION, asked.fold, described, torch.device("cpu"))
+    trainer.on_train_start()
+    trainer.network.train()
+    if asked.half:
+        trainer.network.forward = partial(in_half, trainer.network.forward)
+    began, steps, share = time.process_time(), 0, 0.0
+    with tqdm(total=1.0, desc="training", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as shown:
+        while share < 1:
+            trainer.optimizer.param_groups[0]["lr"] = trainer.initial_lr * (1 - share) ** 0.9
+            trainer.train_step(next(trainer.dataloader_train))
+            steps += 1
+            share = min(1.0, (time.process_time() - began) / (60 * asked.minutes))
+            shown.update(share - shown.n)
+    print(f"{steps} steps")
+    trainer.set_deep_supervision_enabled(False)
+    trainer.network.eval()
+    return trainer
+
+
+def segment(asked: argparse.Namespace, trainer: Any, entries: list[dict], mirror: bool) -> None:
+    """Write the masks of the fold's patients."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(
+        use_mirroring=mirror, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    predictor.manual_initialization(
+        trainer.network, trainer.plans_manager, trainer.configuration_manager, [trainer.network.state_dict()],
+        trainer.dataset_json, "nnUNetTrainer", trainer.inference_allowed_mirroring_axes,
+    )  # fmt: skip
+    target = asked.folder / ("mirrored" if mirror else "masks") / f"{asked.fold}-{asked.seed}"
+    target.mkdir(parents=True, exist_ok=True)
+    scans = asked.folder / "raw" / NAME / "imagesTr"
+    judged = [entry for entry in entries if entry["fold"] == asked.fold]
+    files = [[str(scans / f"{e['case']}_{k:04d}.nii.gz") for k in range(len(e["image"]))] for e in judged]
+    predictor.predict_from_files_sequential(files, [str(target / entry["case"]) for entry in judged])
+
+
 def main() -> None:
     """Prepare once, train for the minutes, write the masks."""
     asked = arguments()
+    if not asked.datalist.is_file():
+        sys.exit(f"error: {asked.datalist} does not exist: make it with `python -m bundle prepare`.")
     folders = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
     os.environ.update({name: str(asked.folder.resolve() / folder) for name, folder in folders.items()})
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
     content = json.loads(asked.datalist.read_text())
     entries = [entry for entry in content["training"] if "fold" in entry]  # patients set aside for a test are not
     require_possible(asked, content, entries)
-    made, record = asked.folder / "preprocessed" / NAME, asked.folder / "prepared.json"
+    record = asked.folder / "prepared.json"
     settings = {"spacing": asked.spacing, "patch": asked.patch, "filters": asked.filters, "entries": entries}
     if not record.exists():
         for folder in folders.values():  # what an interrupted preparation left
@@ -145,43 +195,9 @@ def main() -> None:
         record.write_text(json.dumps(settings))
     elif json.loads(record.read_text()) != settings:
         sys.exit(f"error: {asked.folder} was prepared with another list or other sizes: take another folder.")
-    os.environ.update(nnUNet_n_proc_DA="0")  # augment in this process, so that its time counts
-    random.seed(asked.seed)
-    np.random.seed(asked.seed)
-    torch.manual_seed(asked.seed)
-    plans = json.loads((made / "nnUNetPlans.json").read_text())
-    described = json.loads((made / "dataset.json").read_text())
-    trainer = nnUNetTrainer(
-        plans | {"continue_training": False}, CONFIGURATION, asked.fold, described, torch.device("cpu")
-    )
-    trainer.on_train_start()
-    trainer.network.train()
-    if asked.half:
-        trainer.network.forward = partial(in_half, trainer.network.forward)
-    began, steps, share = time.process_time(), 0, 0.0
-    while share < 1:
-        trainer.optimizer.param_groups[0]["lr"] = trainer.initial_lr * (1 - share) ** 0.9
-        batch = next(trainer.dataloader_train)
-        trainer.train_step(batch)
-        steps += 1
-        share = (time.process_time() - began) / (60 * asked.minutes)
-    print(f"{steps} steps")
-    trainer.set_deep_supervision_enabled(False)
-    trainer.network.eval()
-    judged = [entry["case"] for entry in entries if entry["fold"] == asked.fold]
-    for name, mirror in {"masks": False, "mirrored": True}.items() if asked.mirror else {"masks": False}.items():
-        predictor = nnUNetPredictor(
-            use_mirroring=mirror, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
-        )
-        predictor.manual_initialization(
-            trainer.network, trainer.plans_manager, trainer.configuration_manager, [trainer.network.state_dict()],
-            described, "nnUNetTrainer", trainer.inference_allowed_mirroring_axes,
-        )  # fmt: skip
-        target = asked.folder / name / f"{asked.fold}-{asked.seed}"
-        target.mkdir(parents=True, exist_ok=True)
-        files = asked.folder / "raw" / NAME / "imagesTr"
-        channels = [[str(files / f"{case}_{k:04d}.nii.gz") for k in range(len(content["channels"]))] for case in judged]
-        predictor.predict_from_files_sequential(channels, [str(target / case) for case in judged])
+    trainer = train(asked)
+    for mirror in (False, True) if asked.mirror else (False,):
+        segment(asked, trainer, entries, mirror)
 
 
 if __name__ == "__main__":
