@@ -142,6 +142,18 @@ def test_an_automatic_window_covers_the_brain_at_once_where_memory_allows():
     assert torch.allclose(logits[0, 0], scan[0, 0] - 1, atol=1e-5)
 
 
+@pytest.mark.parametrize(("recipes", "alike"), [([], False), (["configs/recipes/batch_norm.yaml"], True)])
+def test_with_batch_norm_alone_a_voxel_is_seen_alike_in_a_window_of_any_size(small_train, recipes, alike):
+    torch.manual_seed(0)
+    config = small_train(*recipes, deep_supervision=False)
+    network, scan = config.get_parsed_content("network").eval(), torch.rand(1, 4, 64, 16, 16)
+    with torch.no_grad():
+        large, small = network(scan), network(scan[:, :, :40])
+    far = slice(0, 20)  # from the end of the smaller window by more than this network looks
+    assert torch.allclose(large[:, :, far], small[:, :, far], atol=1e-5) == alike
+    assert (config.get_parsed_content("window_size") == "auto") == alike
+
+
 def test_half_precision_gives_float32_logits_close_to_the_full_ones():
     network, scan = lopsided(3), torch.randn(1, 2, 8, 8, 8)
     with torch.no_grad():
