@@ -59,13 +59,16 @@ def bench(
     if subject not in (None, *SUBJECTS):
         raise InputError(f"there is no bench '{subject}': expected {', '.join(SUBJECTS)}.")
     for name in ("repeats", "patch", "scale"):
-        if given[name] is not None and not given[name] > 0:
+        if given[name] is not None and not (isinstance(given[name], int | float) and given[name] > 0):
             raise InputError(f"{name} is {given[name]}: expected a number above 0.")
     warnings.filterwarnings("ignore")
     from bundle.benchmarks import peers, timing
 
     given["device"] = timing.known_device(device)
-    given["nnunet_python"] = peers.python_with_nnunet(nnunet_python)
+    if nnunet_python and given["device"] != "cpu":
+        raise InputError(f"device is {given['device']}: nnU-Net is measured on a CPU; add --device cpu.")
+    beside = given["device"] == "cpu" and subject in (None, "train", "infer")
+    given["nnunet_python"] = peers.python_with_nnunet(nnunet_python) if beside else None
     results = []
     for name in [subject] if subject else SUBJECTS:
         measure = importlib.import_module(f"bundle.benchmarks.{name}").measure

@@ -196,6 +196,19 @@ def require_all(**knobs: Any) -> None:
             raise InputError(f"{name} is not given: add --{name} ... to the command.")
 
 
+def require_numbers(**knobs: Any) -> None:
+    """Knobs are numbers, 0 or more. YAML takes 1e-4, which has no dot, for a text.
+
+    Raises:
+        InputError: names the first that is none.
+    """
+    for name, value in knobs.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise InputError(
+                f"{name} is {value!r}: expected a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)."
+            )
+
+
 def summary(network: torch.nn.Module, **facts: Any) -> None:
     """Print what a workflow is made of; the last step of `check`, when every component has been instantiated."""
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)

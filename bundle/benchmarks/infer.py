@@ -81,7 +81,7 @@ def measure(
         found = in_turn(calls, repeats, device)
     rows = [Row("the network alone: ours, its forward passes", passes)]
     rows += [Row(name, values) for name, values in found.items()]
-    if nnunet_python and device == "cpu":
+    if nnunet_python:
         image = {"image": prepared[0].numpy()}
         theirs = peers.nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
         rows.append(Row("nnU-Net: the brain's box by windows, without mirroring", theirs["windows"]))

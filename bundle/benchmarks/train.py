@@ -49,7 +49,7 @@ def measure(
             call()  # once for what is made at first use
         found = in_turn(calls, repeats, device)
         network, loader, both, usual = found.values()
-        theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python and device == "cpu" else {}
+        theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python else {}
     loader, both = ([value / STEPS for value in values] for values in (loader, both))
     rows = [
         Row("the network alone", network),

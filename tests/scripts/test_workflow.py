@@ -168,6 +168,13 @@ def test_a_knob_without_a_default_must_be_given():
         workflow.require_all(datalist="list.json", input=None)
 
 
+@pytest.mark.parametrize("value", ["1e-4", "strong", None, True, -1, float("nan")])
+def test_a_knob_that_is_no_number_is_named_with_how_to_write_one(value):
+    workflow.require_numbers(learning_rate=1e-3, batch_size=0)
+    with pytest.raises(InputError, match=r"^learning_rate is .*: expected a number, 0 or more, such as .*1\.0e-4"):
+        workflow.require_numbers(batch_size=2, learning_rate=value)
+
+
 def test_the_summary_tells_what_was_made(capsys):
     network = torch.nn.Linear(10, 100)
     network.bias.requires_grad = False
