@@ -268,7 +268,8 @@ def _read_table(path: Path, columns: list[str], kinds: dict[str, type]) -> pd.Da
         return None
     try:
         text = dict.fromkeys(("case", "patient", "region"), str)
-        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={name: [""] for name in kinds})
+        empty = {name: [""] for name in kinds}
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip")
         frame = frame.astype(kinds)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(

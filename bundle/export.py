@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shutil
@@ -159,26 +158,8 @@ def _write(
 
 
 def travelling_scripts() -> list[str]:
-    """The modules of scripts/ that the workflows name, and those that these import."""
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "configs").glob("*.yaml")]
-    waiting = {module for text in texts for module in re.findall(r"scripts\.(\w+)", text)}
-    found = {"__init__"}
-    while waiting:
-        module = waiting.pop()
-        if module not in found and (ROOT / "scripts" / f"{module}.py").is_file():
-            found.add(module)
-            waiting |= _imports(ROOT / "scripts" / f"{module}.py")
-    return sorted(f"scripts/{module}.py" for module in found)
-
-
-def _imports(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "scripts":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scripts."):
-            names.add(node.module.split(".")[1])
-    return names
+    """All of scripts/, whatever the workflows name: a module that is missed would be missed by the package's user."""
+    return [path.relative_to(ROOT).as_posix() for path in archive.files_of(ROOT / "scripts")]
 
 
 def _check_name(name: str, version: str) -> None:

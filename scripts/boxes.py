@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,3 +17,8 @@ def box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
             return (slice(None),) * mask.ndim
         slices.append(slice(max(int(there[0]) - grow, 0), int(there[-1]) + grow + 1))
     return tuple(slices)
+
+
+def voxel_ml(image: Any) -> float:
+    """The volume of one voxel in ml, from the affine of a `MetaTensor`; 0.001 for a pixel, whose size is unknown."""
+    return float(np.prod(np.asarray(image.pixdim))) / 1000 if hasattr(image, "pixdim") else 0.001

@@ -27,11 +27,10 @@ from monai.transforms import Compose, Transform
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from scripts.components import voxel_ml
-from scripts.datalist import files_of
+from scripts.boxes import voxel_ml
+from scripts.datalist import files_of, named
 from scripts.errors import InputError
 from scripts.processes import first
-from scripts.served import named
 
 CACHES = ("memory", "disk", "none")
 FORMAT = "half precision, 32-bit indices"  # of what is kept: another one is another case on disk

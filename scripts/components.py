@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
 
+from scripts.boxes import voxel_ml
 from scripts.processes import gathered
 
 CANDIDATES_ML = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # 1 ml is a ball of 12 mm across
@@ -67,11 +67,6 @@ class RemoveSmallComponentsd(MapTransform):
                 if small.size:
                     image[channel][torch.from_numpy(np.isin(numbered, small)).to(image.device)] = 0
         return cleaned
-
-
-def voxel_ml(image: torch.Tensor) -> float:
-    """The volume of one voxel in ml, from the affine; 0.001 for a pixel of a picture, whose size nobody knows."""
-    return float(torch.as_tensor(image.pixdim).prod()) / 1000 if isinstance(image, MetaTensor) else 0.001
 
 
 class ComponentStatistics:

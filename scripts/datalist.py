@@ -76,6 +76,15 @@ def files_of(entry: Mapping[str, Any]) -> list[str]:
     return [pages.file_of(name).as_posix() for name in (*images, *([entry["label"]] if "label" in entry else []))]
 
 
+def named(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with a case and a patient, which are the name of its image where nothing else tells them."""
+    if "case" in entry:
+        return dict(entry)
+    first = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+    name = Path(first).name.partition(".")[0]
+    return {"case": name, "patient": name, **entry}
+
+
 def select(
     datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, part: str, fold: int | None = None
 ) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from monai.inferers import SlidingWindowInfererAdapt
 from monai.utils import TraceKeys
 from torch.utils.data import Dataset
 
-from scripts import datalist, hardware, pages
+from scripts import datalist, hardware, pages, processes
 from scripts.errors import InputError
 from scripts.files import written_whole
 from scripts.inputs import NIFTI, find_cases, image_entry, require_channels
@@ -218,6 +218,20 @@ def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
     if number == 1:
         return [{"image": str(file), "case": _stem(file)}]
     return [{"image": str(pages.page_of(file, k)), "case": f"{_stem(file)}_{k}"} for k in range(number)]
+
+
+def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """This process's part of the cases that `find` gives; the pages of one file stay together.
+
+    Raises:
+        InputError: another process has ended.
+    """
+
+    def file(case: Mapping[str, Any]) -> Path:
+        image = case["image"]
+        return pages.file_of(image if isinstance(image, str) else image[0])
+
+    return processes.shared_out(find, group=file)
 
 
 def not_yet_done(

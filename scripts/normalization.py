@@ -14,7 +14,7 @@ clahe           `percentile`, then contrast-limited equalisation of neighbourhoo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -35,7 +35,6 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from tqdm import tqdm
 
 from scripts.errors import InputError
-from scripts.run_folder import RunFolder
 
 METHODS = ("zscore_nonzero", "zscore", "minmax", "percentile", "histogram", "clahe")
 SCOPES = ("slice", "volume", "dataset")
@@ -212,7 +211,12 @@ def _clahe(piece: torch.Tensor) -> torch.Tensor:
 # ---- statistics of a data set --------------------------------------------------------------------------------------
 
 
-def learn_statistics(preprocessing: Compose, cases: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
+def learn_statistics(
+    preprocessing: Compose,
+    cases: Sequence[Mapping[str, Any]],
+    once: Callable[[str, Callable[[], Any]], Any],
+    show: bool = True,
+) -> None:
     """Measure what scope `dataset` needs, once a run: from the cases that teach alone, before they are prepared.
 
     A run that goes on takes what its knobs.yaml has. Nothing happens for other scopes, or if the knob is given.
@@ -220,7 +224,8 @@ def learn_statistics(preprocessing: Compose, cases: Sequence[Mapping[str, Any]],
     Args:
         preprocessing: of which `Normalized` is a step; it gets the statistics.
         cases: the cases that teach, with absolute paths.
-        folder: of the run, whose knobs.yaml gets the statistics.
+        once: of the run, `RunFolder.measured_once`, whose knobs.yaml gets the statistics.
+        show: a progress bar.
 
     Raises:
         InputError: a case cannot be read, or a channel is the same everywhere.
@@ -232,9 +237,9 @@ def learn_statistics(preprocessing: Compose, cases: Sequence[Mapping[str, Any]],
 
     def measure() -> list[dict[str, Any]]:
         before = before_normalization(preprocessing)
-        return statistics_of(voxels_of_cases(before, cases, show=folder.writes), waiting[0].method)
+        return statistics_of(voxels_of_cases(before, cases, show=show), waiting[0].method)
 
-    statistics = folder.measured_once("intensity_statistics", measure)
+    statistics = once("intensity_statistics", measure)
     for step in waiting:
         step.statistics = statistics
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from scripts import pages
 from scripts.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
 Item = TypeVar("Item")
-Case = TypeVar("Case", bound=Mapping[str, Any])
 
 
 def first() -> bool:
@@ -46,14 +44,14 @@ def wait() -> None:
             group.barrier()
 
 
-def shared_out(find: Callable[[], list[Case]]) -> list[Case]:
-    """This process's part of the cases that the first one finds; those in one file, its pages, stay together.
+def shared_out(find: Callable[[], list[Item]], group: Callable[[Item], Hashable]) -> list[Item]:
+    """This process's part of the items that the first one finds; those of one group stay together.
 
-    Where there are fewer files than processes, some have nothing to do.
+    Where there are fewer groups than processes, some have nothing to do.
 
     Args:
-        find: gives the cases, entries with `image`. Only the first process looks, before any has begun to change what
-            is there.
+        find: gives the items. Only the first process looks, before any has begun to change what is there.
+        group: names the group of an item.
 
     Raises:
         InputError: another process has ended.
@@ -63,8 +61,8 @@ def shared_out(find: Callable[[], list[Case]]) -> list[Case]:
     found = [find() if first() else []]
     with _peers():
         group.broadcast_object_list(found, src=0)
-    own = {*part(list(dict.fromkeys(map(_file, found[0]))))}
-    return [case for case in found[0] if _file(case) in own]
+    own = {*part(list(dict.fromkeys(map(group, found[0]))))}
+    return [item for item in found[0] if group(item) in own]
 
 
 def part(items: Sequence[Item]) -> Sequence[Item]:
@@ -128,8 +126,3 @@ def _group() -> ModuleType | None:
     """torch.distributed where processes have met. Not imported for the question: scoring does without torch."""
     distributed = sys.modules.get("torch.distributed")
     return distributed if distributed and distributed.is_available() and distributed.is_initialized() else None
-
-
-def _file(case: Mapping[str, Any]) -> os.PathLike:
-    image = case["image"]
-    return pages.file_of(image if isinstance(image, str) else image[0])

@@ -200,7 +200,9 @@ def read_cases(path: str | os.PathLike) -> pd.DataFrame:
         InputError: the file is missing or is no such table.
     """
     try:
-        frame = pd.read_csv(path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False)
+        text = {name: str for name in COLUMNS if name != "value"}
+        # pandas' faster parser may lose a number's last bit
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as a table ({error}): make it with `python -m bundle score`."

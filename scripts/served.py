@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.datalist import named
 from scripts.errors import InputError
 from scripts.files import written_whole
 from scripts.workflow import running_config
 
 EXPORTED = "model_exported.pt"  # a longer name than model.pt: MONAI Label offers the shortest first
-
-
-def named(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry with a case and a patient, which are the name of its image where nothing else tells them."""
-    if "case" in entry:
-        return dict(entry)
-    first = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
-    name = Path(first).name.partition(".")[0]
-    return {"case": name, "patient": name, **entry}
 
 
 def datalist(fold: int, **header: Any) -> dict[str, Any]:

@@ -100,6 +100,23 @@ def test_a_package_segments_voxel_for_voxel_as_the_repository_does(released, ins
         assert np.array_equal(here.affine, there.affine)
 
 
+def test_a_package_holds_all_that_git_tracks_under_scripts(released):
+    listed = subprocess.run(["git", "ls-files", "scripts"], cwd=ROOT, capture_output=True, text=True, check=True)
+    package = released.package
+    held = {path.relative_to(package).as_posix() for path in archive.files_of(package / "scripts")}
+    assert held == set(listed.stdout.split())
+
+
+def test_every_module_of_a_package_can_be_imported_alone(inside):
+    names = (path.relative_to(inside).with_suffix("") for path in (inside / "scripts").rglob("*.py"))
+    modules = [".".join(name.parts).removesuffix(".__init__") for name in names]
+    code = f"import importlib; [importlib.import_module(name) for name in {modules}]"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=inside, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(modules) > 30
+
+
 def test_a_package_trains_alone(released, inside):
     given = [f"--{name}={value}" for name, value in released.given.items()]
     done = alone(

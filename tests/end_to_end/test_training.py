@@ -87,7 +87,8 @@ def test_a_validation_is_a_report_that_says_who_chose_and_on_which_grid(train, t
         assert "3 chose the checkpoint" in page
     chosen = json.loads((folder / "knobs.yaml").read_text().splitlines()[2].partition(": ")[2])
     best = read_cases(folder / "validation_best" / "cases.csv").query("metric == 'dice' and region == 'WT'")["value"]
-    assert chosen["dice_median_WT"] == best.median()
+    # one median comes through text, the other does not: they may differ in the last bit
+    assert chosen["dice_median_WT"] == pytest.approx(best.median(), rel=1e-12)
 
 
 def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(train):

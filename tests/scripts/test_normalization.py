@@ -385,7 +385,7 @@ def test_statistics_that_are_given_are_taken_and_handed_on(small_train):
 def test_other_scopes_measure_nothing(small_train):
     assert knobs_of(started(small_train()))["intensity_statistics"] is None
     config = small_train(normalize="clahe", normalize_scope="slice", run_dir="unused")
-    assert normalization.learn_statistics(config.get_parsed_content("preprocessing"), [], folder=None) is None
+    assert normalization.learn_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None
 
 
 def test_checking_a_workflow_reads_no_case(small_train):

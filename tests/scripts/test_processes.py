@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from scripts.processes import agreed, first, gathered, shared_out, summed, wait
+from scripts.inference import own_share
+from scripts.processes import agreed, first, gathered, summed, wait
 
 CASES = [{"case": name, "image": [f"{name}_t1.nii", f"{name}_t2.nii"]} for name in "abcde"]
 
@@ -27,7 +28,7 @@ def test_each_process_has_the_cases_of_all_however_many_each_had(in_two_processe
 def test_a_process_alone_takes_every_case_and_waits_for_none():
     wait()
     assert first()
-    assert shared_out(lambda: CASES) == CASES
+    assert own_share(lambda: CASES) == CASES
 
 
 def test_the_first_process_is_known_before_they_have_met(monkeypatch):
@@ -38,18 +39,18 @@ def test_the_first_process_is_known_before_they_have_met(monkeypatch):
 def test_every_case_is_taken_by_one_process_and_looked_for_once(in_two_processes):
     def names(rank: int) -> list[str]:
         assert first() == (rank == 0)
-        return [case["case"] for case in shared_out(lambda: CASES if rank == 0 else pytest.fail("looked twice"))]
+        return [case["case"] for case in own_share(lambda: CASES if rank == 0 else pytest.fail("looked twice"))]
 
     assert in_two_processes(names) == [["a", "c", "e"], ["b", "d"]]
 
 
 def test_a_process_may_have_nothing_to_do(in_two_processes):
-    assert in_two_processes(lambda rank: len(shared_out(lambda: CASES[:1]))) == [1, 0]
+    assert in_two_processes(lambda rank: len(own_share(lambda: CASES[:1]))) == [1, 0]
 
 
 def test_the_pages_of_a_file_stay_together_since_their_masks_become_one(in_two_processes):
     cases = [{"case": f"{name}_{k}", "image": f"{name}.tif#{k}"} for name in "ab" for k in range(3)]
-    parts = in_two_processes(lambda rank: [case["case"] for case in shared_out(lambda: cases)])
+    parts = in_two_processes(lambda rank: [case["case"] for case in own_share(lambda: cases)])
     assert parts == [["a_0", "a_1", "a_2"], ["b_0", "b_1", "b_2"]]
 
 

@@ -9,7 +9,7 @@ import torch
 from monai.bundle import run
 from monai.networks.nets import DynUNet
 
-from scripts import served
+from scripts import datalist, served
 from scripts.checkpoint import without_heads
 from scripts.errors import InputError
 
@@ -89,5 +89,5 @@ def test_weights_that_came_with_the_package_are_kept_through_several_trainings(t
 
 
 def test_a_case_is_named_by_its_image_unless_the_list_names_it():
-    assert served.named({"image": "/x/A_t1.nii.gz"})["case"] == "A_t1"
-    assert served.named({"image": ["/x/A_t1.nii.gz", "/x/A_t2.nii.gz"], "case": "B", "patient": "C"})["case"] == "B"
+    assert datalist.named({"image": "/x/A_t1.nii.gz"})["case"] == "A_t1"
+    assert datalist.named({"image": ["/x/A_t1.nii.gz", "/x/A_t2.nii.gz"], "case": "B", "patient": "C"})["case"] == "B"
