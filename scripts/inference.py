@@ -231,7 +231,7 @@ def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         image = case["image"]
         return pages.file_of(image if isinstance(image, str) else image[0])
 
-    return processes.shared_out(find, group=file)
+    return processes.shared_out(find, kind=file)
 
 
 def not_yet_done(

@@ -44,14 +44,14 @@ def wait() -> None:
             group.barrier()
 
 
-def shared_out(find: Callable[[], list[Item]], group: Callable[[Item], Hashable]) -> list[Item]:
+def shared_out(find: Callable[[], list[Item]], kind: Callable[[Item], Hashable]) -> list[Item]:
     """This process's part of the items that the first one finds; those of one group stay together.
 
     Where there are fewer groups than processes, some have nothing to do.
 
     Args:
         find: gives the items. Only the first process looks, before any has begun to change what is there.
-        group: names the group of an item.
+        kind: names the group of an item.
 
     Raises:
         InputError: another process has ended.
@@ -61,8 +61,8 @@ def shared_out(find: Callable[[], list[Item]], group: Callable[[Item], Hashable]
     found = [find() if first() else []]
     with _peers():
         group.broadcast_object_list(found, src=0)
-    own = {*part(list(dict.fromkeys(map(group, found[0]))))}
-    return [item for item in found[0] if group(item) in own]
+    own = {*part(list(dict.fromkeys(map(kind, found[0]))))}
+    return [item for item in found[0] if kind(item) in own]
 
 
 def part(items: Sequence[Item]) -> Sequence[Item]:
