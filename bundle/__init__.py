@@ -1,1 +1,1 @@
-"""The workbench, `python -m bundle COMMAND`: phantoms, data lists, plans, reports and packages. It stays at home."""
+"""The workbench that stays at home, `python -m bundle COMMAND`. `scripts/` is what travels in a package."""

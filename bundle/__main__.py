@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise InputError(
                 f"there is no command '{name}'{_nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}."
             )
-        command = getattr(importlib.import_module(f"bundle.{name}"), name)
+        command = getattr(importlib.import_module(f"bundle.commands.{name}"), name)
         if {"--help", "-h"} & set(arguments):
             arguments = [name, "--help"]  # Fire would run the command before it shows its help
         _refuse_unknown_options(command, arguments[1:])

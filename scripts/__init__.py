@@ -1,1 +1,1 @@
-"""The Python that the workflow configs name. It travels with an exported bundle, so it never imports `bundle`."""
+"""The part of the project that travels: all that an exported package needs. `bundle/` is the workbench that stays."""

@@ -16,8 +16,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from bundle.phantom import phantom
-from bundle.prepare import prepare
+from bundle.commands.phantom import phantom
+from bundle.commands.prepare import prepare
 
 REPOSITORY = Path(__file__).parents[1]
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other

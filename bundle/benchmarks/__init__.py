@@ -1,1 +1,1 @@
-"""What `python -m bundle bench` measures: train, infer, score, load; and what these need."""
+"""Time and memory, measured on this machine."""

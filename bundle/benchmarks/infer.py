@@ -14,10 +14,10 @@ import torch
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 
-from bundle.benchmarks import peers
+from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.patients import drawn
 from bundle.benchmarks.timing import Result, Row, in_turn, seconds, with_ratios
-from scripts import hardware
+from scripts.network import precision
 
 SHAPE = (240, 240, 155)  # voxels of 1 mm
 BRAIN = (140, 175, 138)  # voxels, about the size of the five brains of BraTS 2015 in ../shared/data
@@ -74,7 +74,7 @@ def measure(
         if inferer.half:
 
             def plain_half() -> None:
-                with hardware.autocast(whole.device, inferer.half):
+                with precision.autocast(whole.device, inferer.half):
                     calls["plain: the whole volume, one window at a time"]()
 
             calls["   in half precision"] = plain_half
@@ -83,7 +83,7 @@ def measure(
     rows += [Row(name, values) for name, values in found.items()]
     if nnunet_python:
         image = {"image": prepared[0].numpy()}
-        theirs = peers.nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
+        theirs = peer.nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
         rows.append(Row("nnU-Net: the brain's box by windows, without mirroring", theirs["windows"]))
     return Result(
         "infer",

@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 
 from bundle.benchmarks.patients import drawn, listed
 from bundle.benchmarks.timing import Result, Row
-from scripts.cases import PreparedCases
+from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError
 from scripts.files import written_whole
 

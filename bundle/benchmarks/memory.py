@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 from torch._subclasses import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from scripts import hardware
+from scripts.network import precision
 
 
 def of_a_step(recipe: str | None = None, **knobs: Any) -> float:
@@ -28,7 +28,7 @@ def of_a_step(recipe: str | None = None, **knobs: Any) -> float:
         config.get_parsed_content(name) for name in ("patch_size", "channels", "regions", "batch_size", "recompute")
     )
     with FakeTensorMode():
-        network = hardware.arranged(config.get_parsed_content("network_def"), recompute=recompute)
+        network = precision.arranged(config.get_parsed_content("network_def"), recompute=recompute)
         average = [torch.empty_like(weight) for weight in network.parameters()]
         config.update({"network": network})
         config.parse()

@@ -6,8 +6,8 @@ import contextlib
 import io
 from pathlib import Path
 
-from bundle.phantom import phantom
-from bundle.prepare import prepare
+from bundle.commands.phantom import phantom
+from bundle.commands.prepare import prepare
 
 
 def drawn(folder: Path, cases: int, size: int, spacing: float) -> None:

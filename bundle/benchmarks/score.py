@@ -18,9 +18,9 @@ import numpy as np
 from scipy import ndimage
 
 from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
-from scripts import metrics
-from scripts.case_scores import Job, judge_case
-from scripts.lesions import BRATS_2023
+from scripts.scoring import metrics
+from scripts.scoring.case import Job, judge_case
+from scripts.scoring.lesions import BRATS_2023
 
 SHAPE = (240, 240, 155)
 REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}  # the values that the BraTS 2023 script expects

@@ -14,10 +14,11 @@ from monai import transforms
 from monai.bundle import ConfigParser
 from monai.data import CacheDataset, DataLoader, list_data_collate
 
-from bundle.benchmarks import memory, peers
+from bundle.benchmarks import memory
+from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.patients import drawn, listed
 from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
-from scripts import datalist
+from scripts.data import datalist
 
 STEPS = 8  # in a repeat of ours: augmentation is random, so its cost is a mean
 RECIPES = (None, "small_gpu", "large_gpu")
@@ -157,4 +158,4 @@ def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, r
     case = config.get_parsed_content("train#dataset").cases[0]
     arrays = {"image": case["image"].numpy(), "label": case["label"].sum(0).numpy().astype(np.int16)}
     half = config.get_parsed_content("amp") and config.get_parsed_content("device") == "cpu"
-    return peers.nnunet(python, "train", arrays, filters, patch, repeats, half)
+    return peer.nnunet(python, "train", arrays, filters, patch, repeats, half)

@@ -1,1 +1,1 @@
-"""What a release is made of: `export` writes it, `publish` and `serve` take it."""
+"""A run to a package, and a package to others."""

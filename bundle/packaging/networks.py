@@ -10,9 +10,9 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from bundle.packaging.runs import Run
-from scripts import datalist as lists
-from scripts.checkpoint import load, read_weights
+from scripts.data import datalist as lists
 from scripts.errors import InputError
+from scripts.network.weights import load, read_weights
 
 
 def at_inference(package: Path) -> nn.Module:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from scripts.checkpoint import read_state
-from scripts.datalist import file_hash
+from scripts.data.datalist import file_hash
 from scripts.errors import InputError
+from scripts.network.weights import read_state
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The page that `python -m bundle report` writes: its figures, its pictures of patients, its words and its form."""
+"""Findings to words and pages."""

@@ -23,14 +23,14 @@ from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from bundle.checks import air
-from bundle.evaluations import Evaluation
-from bundle.pictures import window
+from bundle.analysis.evaluation import Evaluation
+from bundle.cohort.case_checks import air
+from bundle.drawing.slices import window
 from bundle.reporting.words import amount, share, sign
-from scripts import datalist as lists
-from scripts import pages
+from scripts.data import datalist as lists
+from scripts.data import pictures
 from scripts.errors import InputError
-from scripts.predictions import GridImage, find, grid_difference, images_in, onto_grid, read_labels
+from scripts.scoring.prediction_files import GridImage, find, grid_difference, images_in, onto_grid, read_labels
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis that each looks along, in RAS
@@ -196,8 +196,8 @@ def _channels(files: str | Sequence[str], label: GridImage) -> list[np.ndarray]:
 
 def _read_scan(name: str | os.PathLike) -> np.ndarray:
     """The voxels of a scan in the file's axis order; pictures as [column, row] or [column, row, colour]."""
-    if pages.is_picture(name):
-        return pages.read(name).astype(np.float32)
+    if pictures.is_picture(name):
+        return pictures.read(name).astype(np.float32)
     try:
         array = np.asanyarray(nib.load(name).dataobj).astype(np.float32)
     except Exception as error:  # nibabel has its own set of errors for a damaged file

@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from bundle.evaluations import Evaluation
-from bundle.matching import DIRECTIONS, Matched
-from bundle.reliability import TELLING
+from bundle.analysis.calibration import TELLING
+from bundle.analysis.evaluation import Evaluation
+from bundle.analysis.pairing import DIRECTIONS, Matched
+from bundle.analysis.statistics import difference, quantiles
+from bundle.drawing.svg import STYLE, Drawing, Ink, draw, new_figure
 from bundle.reporting.sentences import trust
-from bundle.reporting.svg import STYLE, Drawing, Ink, draw, new_figure
 from bundle.reporting.verdicts import gap, size_of
 from bundle.reporting.words import MINUS, amount, count, name, share, share3, sign, size
-from bundle.statistics import difference, quantiles
-from scripts.case_scores import WHOLE_CASE
+from scripts.scoring.case import WHOLE_CASE
 
 WIDTH, HEIGHT = 340, 236  # CSS pixels: one fills a phone, three stand beside each other on a screen
 SHARES = ("dice", "nsd_2mm", "precision", "recall")

@@ -7,14 +7,14 @@ from typing import Any
 
 import jinja2
 
-from bundle.evaluations import Evaluation
-from bundle.matching import Matched
+from bundle.analysis.evaluation import Evaluation
+from bundle.analysis.pairing import Matched
+from bundle.analysis.summary import LOW
+from bundle.drawing.svg import Drawing
 from bundle.reporting import figures, verdicts, words
 from bundle.reporting.examples import PLANES, PREDICTION, TRUTH, Example
 from bundle.reporting.sentences import findings, meanings, part
-from bundle.reporting.svg import Drawing
-from bundle.summaries import LOW
-from scripts.metrics import METRICS
+from scripts.scoring.metrics import METRICS
 
 SAID = (  # how the template writes numbers and names
     words.amount,
@@ -71,7 +71,7 @@ def render(
     """The page as text.
 
     Args:
-        summary: what `bundle.summaries.summarise` gave.
+        summary: what `bundle.analysis.summary.summarise` gave.
         evaluation: what it was made of.
         reference: it and the earlier evaluation that it is compared with.
         worst: the patients to look at, worst first, with or without pictures.

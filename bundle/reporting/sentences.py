@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bundle.analysis.statistics import ENOUGH
+from bundle.analysis.summary import LOW
 from bundle.reporting.words import count, listed, name, share, sign
-from bundle.statistics import ENOUGH
-from bundle.summaries import LOW
 
 ROLE_WARNINGS = {
     "taught": "taught the network: their scores say how well it remembers, and nothing about new patients.",

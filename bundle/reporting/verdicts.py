@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bundle.analysis.statistics import ENOUGH
 from bundle.reporting.words import amount, between, change, count, listed, name, share3, sign, signed
-from bundle.statistics import ENOUGH
-from scripts.case_scores import WHOLE_CASE
+from scripts.scoring.case import WHOLE_CASE
 
-Row = Mapping[str, Any]  # a difference, as `bundle.comparison.compare` gives it
+Row = Mapping[str, Any]  # a difference, as `bundle.analysis.comparison.compare` gives it
 KINDS = ("better", "worse", "unclear", "not shown")
 
 

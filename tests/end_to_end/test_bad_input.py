@@ -18,10 +18,10 @@ import pytest
 import torch
 from monai.bundle import run
 
-from scripts.datalist import file_hash
+from scripts.data.datalist import file_hash
 from scripts.errors import sentence_of
+from tests.made import ROOT
 
-ROOT = Path(__file__).parents[2]
 TRAIN = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
 INFER = ["configs/inference.yaml", "configs/tasks/phantom.yaml"]
 SMALL = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu"}

@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 
 from bundle.__main__ import COMMANDS
 from scripts.workflow import GIVEN, RUN_IDS
+from tests.made import ROOT
 
-ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
 CONFIGS = ROOT / "docs" / "configs.md"
 WORKFLOWS = {"T": "train", "E": "evaluate", "I": "inference"}
@@ -56,7 +56,10 @@ def commands(guide: Path) -> Iterator[tuple[str, str]]:
 def flags_of(program: str, name: str) -> set[str]:
     """The flags that a command of ours takes: `name` is the command of `bundle`, or the run id of MONAI's `run`."""
     if program == "bundle":
-        return {*inspect.signature(getattr(importlib.import_module(f"bundle.{name}"), name)).parameters, "help"}
+        return {
+            *inspect.signature(getattr(importlib.import_module(f"bundle.commands.{name}"), name)).parameters,
+            "help",
+        }
     files = [workflow(RUNS[name])] if name in RUNS else [workflow(name) for name in WORKFLOWS.values()]
     return {*inspect.signature(monai.bundle.run).parameters, *GIVEN, *keys_of(*files, *OVERLAYS)}
 

@@ -17,15 +17,14 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow, run, verify_metadata, verify_net_in_out
 
-from bundle import packages
-from bundle.export import export
-from bundle.packaging import archive, metadata
-from bundle.publish import publish
-from bundle.report import report
-from scripts.datalist import file_hash
+from bundle.commands.export import export
+from bundle.commands.publish import publish
+from bundle.commands.report import report
+from bundle.packaging import archive, check, metadata
+from scripts.data.datalist import file_hash
 from scripts.errors import InputError
+from tests.made import ROOT
 
-ROOT = Path(__file__).parents[2]
 # sizes as of a real training, since TorchScript, ONNX and the package must cope with them
 KNOBS = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "overlap": 0.0}
 SHORT = {"max_epochs": 2, "steps_per_epoch": 2, "val_interval": 1}
@@ -281,14 +280,14 @@ def test_a_wrong_option_is_refused_in_a_sentence(released, tmp_path, options, se
 def test_a_package_with_a_missing_file_is_refused(inside):
     (inside / "configs" / "train.yaml").unlink()
     with pytest.raises(InputError, match=r"lacks configs/train.yaml"):
-        packages.check(inside)
+        check.check(inside)
 
 
 def test_a_package_with_changed_weights_is_refused(inside):
     with (inside / "models" / "model.onnx").open("ab") as stream:
         stream.write(b"0")
     with pytest.raises(InputError, match=r"model.onnx is not the file that was exported"):
-        packages.check(inside)
+        check.check(inside)
 
 
 def test_a_package_whose_metadata_fail_the_schema_is_refused(inside):
@@ -297,7 +296,7 @@ def test_a_package_whose_metadata_fail_the_schema_is_refused(inside):
     del content["network_data_format"]["outputs"]["pred"]["channel_def"]
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"at network_data_format.outputs.pred, 'channel_def' is a required property"):
-        packages.check(inside)
+        check.check(inside)
 
 
 def test_weights_with_wrong_names_are_never_served(inside):
@@ -307,11 +306,11 @@ def test_weights_with_wrong_names_are_never_served(inside):
     content["weights"]["models/model.pt"] = file_hash(path)
     (inside / "configs" / "metadata.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="checkpoint of another network"):
-        packages.check(inside)
+        check.check(inside)
 
 
 def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, monkeypatch):
-    monkeypatch.setattr("bundle.publish.LARGE", 10_000)
+    monkeypatch.setattr("bundle.commands.publish.LARGE", 10_000)
     publish(str(released.package), to=str(tmp_path), url="https://example.org/weights")
     folder = tmp_path / "models" / "brats2021_segmentation"
     large = yaml.safe_load((folder / "large_files.yml").read_text())["large_files"]

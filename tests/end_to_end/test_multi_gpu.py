@@ -15,10 +15,10 @@ import torch
 import yaml
 from monai.bundle import run
 
-from scripts.checkpoint import read_weights
-from scripts.scoring import read_cases
+from scripts.network.weights import read_weights
+from scripts.scoring.cohort import read_cases
+from tests.made import ROOT
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "overlap": 0.0}
 LEARN = {
     **SMALL,

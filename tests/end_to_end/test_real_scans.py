@@ -10,8 +10,8 @@ import pytest
 import torch
 from monai.bundle import run
 
-from bundle.prepare import prepare
-from scripts.scoring import read_cases
+from bundle.commands.prepare import prepare
+from scripts.scoring.cohort import read_cases
 
 SHORT = {"max_epochs": 1, "val_interval": 1, "overlap": 0.0, "device": "cpu", "filters": [8, 16, 32], "ema_decay": 0.98}
 

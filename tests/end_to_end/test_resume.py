@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.made import ROOT
+
 KNOBS = (
     "--max_epochs 12 --steps_per_epoch 3 --val_interval 2 --patch_size [16,16,16] --filters [4,8,8]"
     " --patience 50 --overlap 0.0 --device cpu --seed 3"

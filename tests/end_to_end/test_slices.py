@@ -12,11 +12,11 @@ import pytest
 from monai.bundle import run
 from PIL import Image
 
-from bundle.export import export
-from bundle.prepare import prepare
-from bundle.report import report
-from scripts import pages
-from scripts.scoring import read_cases
+from bundle.commands.export import export
+from bundle.commands.prepare import prepare
+from bundle.commands.report import report
+from scripts.data import pictures
+from scripts.scoring.cohort import read_cases
 
 SMALL = {"device": "cpu", "patch_size": [32, 32], "filters": [8, 16, 16]}
 SHORT = {"max_epochs": 2, "steps_per_epoch": 40, "val_interval": 1, "learning_rate": 3.0e-3, "ema_decay": 0.9}
@@ -45,7 +45,7 @@ def write_patients(folder: Path) -> Path:
             image = np.where(head[..., None], rng.integers(80, 120, (50, 40, 3)), 0)
             image[..., 1] += 100 * tumour
             Image.fromarray(image.swapaxes(0, 1).astype(np.uint8)).save(case / f"{case.name}_{k}.tif")
-            pages.write(case / f"{case.name}_{k}_mask.tif", 255 * tumour.astype(np.uint8))
+            pictures.write(case / f"{case.name}_{k}_mask.tif", 255 * tumour.astype(np.uint8))
     return folder
 
 
@@ -55,8 +55,8 @@ def write_stack(folder: Path) -> Path:
     x, y = np.indices((50, 40))
     membranes = [((x + k) % 12 < 3) | ((y + 2 * k) % 14 < 3) for k in range(12)]
     images = [np.where(m, 60, 180) + rng.integers(-20, 20, m.shape) for m in membranes]
-    pages.write(folder / "train-volume.tif", *(image.astype(np.uint8) for image in images))
-    pages.write(folder / "train-labels.tif", *(np.where(m, 0, 255).astype(np.uint8) for m in membranes))
+    pictures.write(folder / "train-volume.tif", *(image.astype(np.uint8) for image in images))
+    pictures.write(folder / "train-labels.tif", *(np.where(m, 0, 255).astype(np.uint8) for m in membranes))
     return folder
 
 
@@ -90,7 +90,7 @@ def test_slices_of_patients_are_learned_judged_in_pixels_and_segmented_as_tiff(t
     assert set(frame.query("metric == 'hd95'")["unit"]) == {"pixel"}
     assert set(found.index) == {entry["case"] for entry in held_out}
     for entry in held_out[1:]:
-        mask, truth = pages.read(judged / "masks" / f"{entry['case']}.tif"), pages.read(source / entry["label"])
+        mask, truth = pictures.read(judged / "masks" / f"{entry['case']}.tif"), pictures.read(source / entry["label"])
         assert set(np.unique(mask)) <= {0, 255}
         assert dice(mask > 0, truth > 0) == pytest.approx(found[entry["case"]])
         assert found[entry["case"]] > 0.7  # bright discs are easy to learn
@@ -99,7 +99,7 @@ def test_slices_of_patients_are_learned_judged_in_pixels_and_segmented_as_tiff(t
     names = segment(results, patient, tmp_path / "masks")
     assert names == [f"{patient.name}_{k}.tif" for k in (1, 2, 3)]
     for name in names:
-        assert np.array_equal(pages.read(tmp_path / "masks" / name), pages.read(judged / "masks" / name))
+        assert np.array_equal(pictures.read(tmp_path / "masks" / name), pictures.read(judged / "masks" / name))
 
     report(str(judged))
     export(str(results), out=str(tmp_path / "dist"), formats="onnx")
@@ -118,7 +118,7 @@ def test_slices_of_patients_are_learned_judged_in_pixels_and_segmented_as_tiff(t
     for name in names:
         alone = Image.open(package / "masks" / name)
         assert (alone.size, alone.mode) == ((50, 40), "L")
-        assert np.array_equal(pages.read(package / "masks" / name), pages.read(tmp_path / "masks" / name))
+        assert np.array_equal(pictures.read(package / "masks" / name), pictures.read(tmp_path / "masks" / name))
 
 
 def test_a_stack_is_learned_in_blocks_and_segmented_as_one_stack_of_its_own_values(tmp_path):
@@ -130,9 +130,9 @@ def test_a_stack_is_learned_in_blocks_and_segmented_as_one_stack_of_its_own_valu
 
     assert segment(results, source / "train-volume.tif", tmp_path / "masks") == ["train-volume.tif"]
     stack = tmp_path / "masks" / "train-volume.tif"
-    assert pages.count(stack) == 12
+    assert pictures.count(stack) == 12
     for k in chosen:
-        mask, truth = pages.read(f"{stack}#{k}"), pages.read(source / f"train-labels.tif#{k}")
+        mask, truth = pictures.read(f"{stack}#{k}"), pictures.read(source / f"train-labels.tif#{k}")
         assert set(np.unique(mask)) == {0, 255}
-        assert np.array_equal(mask, pages.read(judged / "masks" / f"train_{k}.tif"))
+        assert np.array_equal(mask, pictures.read(judged / "masks" / f"train_{k}.tif"))
         assert dice(mask == 0, truth == 0) > 0.7

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from scripts.scoring import read_cases
-from scripts.summary import summary
-
-ROOT = Path(__file__).parents[2]
+from scripts.scoring.cohort import read_cases
+from scripts.scoring.summary import summary
+from tests.made import ROOT
 
 
 # slow: the whole story takes about a minute on two cores

@@ -13,8 +13,8 @@ import yaml
 from monai.bundle import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bundle.report import report
-from scripts.scoring import read_cases
+from bundle.commands.report import report
+from scripts.scoring.cohort import read_cases
 
 TRAIN = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
 SMALL = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "overlap": 0.0, "picture_interval": 1}

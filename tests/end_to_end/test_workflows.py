@@ -14,8 +14,8 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_net_in_out
 
 from scripts.workflow import refuse_unused
+from tests.made import ROOT
 
-ROOT = Path(__file__).parents[2]
 TASKS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
 RECIPES = sorted((ROOT / "configs" / "recipes").glob("*.yaml"))
 

@@ -27,7 +27,8 @@ import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.made import ROOT
+
 ENVIRONMENT = Path(os.environ.get("MONAILABEL", ROOT / ".venv-monailabel"))
 SET_UP = "bash tests/monailabel/environment.sh .venv-monailabel"
 # slow: a training, an export, two starts of a server and a fine-tuning

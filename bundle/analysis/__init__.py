@@ -1,0 +1,1 @@
+"""Tables to findings: statistics, comparison, raters, calibration."""

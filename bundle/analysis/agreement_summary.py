@@ -1,0 +1,200 @@
+"""Which numbers does the agreement of raters come down to? `raters.json`, which page and terminal quote.
+
+It is strict JSON: an infinite number is the text "inf", and null is what is not known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bundle.analysis.consensus import DEFINITIONS
+from bundle.analysis.rater_masks import CONSENSUS, MODEL
+from bundle.analysis.rater_pairs import COLUMNS, METRICS, Judged
+from bundle.analysis.statistics import ENOUGH, RESAMPLES, SEED, mean_interval, quantiles
+from bundle.analysis.summary import strict
+from scripts.scoring import metrics
+
+SCHEMA = 1
+VERDICTS = ("dice", "nsd_2mm")  # what is asked whether the model is like a rater
+HALF = 0.5  # of the image: a mask that covers more is likely to show what is around the object
+
+
+def table(judged: Sequence[Judged]) -> pd.DataFrame:
+    """The rows of `pairs.csv`."""
+    return pd.DataFrame([row for one in judged for row in one.rows], columns=COLUMNS)
+
+
+def summarise(
+    judged: Sequence[Judged], pairs: pd.DataFrame, raters: Sequence[str], model: bool, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of raters.json.
+
+    Args:
+        judged: what each image gave.
+        pairs: their rows.
+        raters: the names of all raters.
+        model: whether a model was judged as well.
+        about: what else to write down (title, folders, foreground).
+    """
+    between = _between(pairs, raters)
+    length, size = next((one.units for one in judged if one.units[0]), ("", ""))
+    summary = {
+        "schema": SCHEMA,
+        **about,
+        "raters": list(raters),
+        "units": {"length": length, "size": size},
+        "images": {one.image.name: _image(one, between) for one in judged},
+        "incomplete": {
+            one.image.name: [rater for rater in raters if rater not in one.sizes]
+            for one in judged
+            if not {*raters} <= one.sizes.keys()
+        },
+        "without_model": [one.image.name for one in judged if model and MODEL not in one.sizes],
+        "failed": {file: reason for one in judged for file, reason in one.failed.items()},
+        "notes": [note for one in judged for note in one.notes],
+        "covered": _mean([one.covered for one in judged if one.covered is not None]),
+        "between_raters": _spreads(between),
+        "pairs": [
+            {"first": first, "second": second, "images": len(own), "metrics": _spreads(own, interval=False)}
+            for (first, second), own in between.groupby(["first", "second"], sort=False)
+        ],
+        "by_rater": {rater: _person(rater, raters, pairs, between, judged) for rater in raters},
+        "model": _model(raters, pairs, between, judged) if model else None,
+        "intervals": {"level": 0.95, "unit": "image", "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH},
+        "definitions": {name: metrics.METRICS[name].meaning for name in METRICS} | DEFINITIONS,
+        "versions": {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "nibabel")},
+    }
+    return strict(summary)
+
+
+def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dict[str, Any]:
+    """Does the model agree with the raters as they do with each other?
+
+    Of each image the mean over model and rater, minus the mean over the pairs of raters; averaged over images, with
+    an interval that draws images. This is the difference whose ratio is the index of Williams (Biometrics 32:619, 1976;
+    Chalana and Kim, IEEE TMI 16:642, 1997). `place` tells where the model's mean is among the raters' own means with
+    each other, on the images that all of them drew: below the lowest, within, or above; None where there are two
+    raters, whose means are the same number, or no such image.
+    """
+    between, against = _between(pairs, raters), _of(pairs, [MODEL], raters)
+    by_image = pd.DataFrame(
+        {"raters": between.groupby("image")[metric].mean(), "model": against.groupby("image")[metric].mean()}
+    ).dropna()
+    difference = by_image["model"] - by_image["raters"]
+    drawn = between.groupby("image").size()
+    complete = by_image.index.intersection(drawn.index[drawn == math.comb(len(raters), 2)])
+    place, own = None, {}
+    if len(raters) > 2 and len(complete):
+        same = between[between["image"].isin(complete)]
+        own = {rater: float(_with(same, rater)[metric].mean()) for rater in raters}
+        here = float(by_image.loc[complete, "model"].mean())
+        place = "below" if here < min(own.values()) else "above" if here > max(own.values()) else "within"
+    return {
+        "images": len(by_image),
+        "model": _mean(by_image["model"]),
+        "raters": _mean(by_image["raters"]),
+        "difference": _mean(difference),
+        "interval": mean_interval(difference, difference.index),
+        "complete_images": len(complete),
+        "rater_means": own,
+        "place": place,
+    }
+
+
+def _model(raters: Sequence[str], pairs: pd.DataFrame, between: pd.DataFrame, judged: Sequence[Judged]) -> dict:
+    own = _of(pairs, [MODEL], raters)
+    return {
+        **_person(MODEL, raters, pairs, own, judged),
+        "by_rater": {
+            rater: {"images": len(rows), "metrics": _spreads(rows, interval=False)}
+            for rater, rows in own.groupby("second", sort=False)
+        },
+        "like_a_rater": {metric: like_a_rater(pairs, raters, metric) for metric in VERDICTS},
+    }
+
+
+def _person(
+    who: str, raters: Sequence[str], pairs: pd.DataFrame, rows: pd.DataFrame, judged: Sequence[Judged]
+) -> dict[str, Any]:
+    """How a rater or the model agrees with the (other) raters and the consensus, and draws more or less than they."""
+    own = _with(rows, who)
+    return {
+        "images": sum(who in one.sizes for one in judged),
+        "with_raters": _spreads(own),
+        **{f"with_{name}": _spreads(_of(pairs, [who], [name]), interval=False) for name in CONSENSUS},
+        "size_bias": _size_bias(who, raters, judged),
+    }
+
+
+def _size_bias(who: str, raters: Sequence[str], judged: Sequence[Judged]) -> dict[str, Any] | None:
+    """What it drew minus the mean of what the other raters drew, over the images that both drew."""
+    bias = {}
+    for one in judged:
+        others = [one.sizes[rater] for rater in raters if rater != who and rater in one.sizes]
+        if who in one.sizes and others:
+            bias[one.image.name] = (one.sizes[who], float(np.mean(others)))
+    if not bias:
+        return None
+    found = pd.DataFrame.from_dict(bias, orient="index", columns=["own", "others"])
+    relative = ((found["own"] - found["others"]) / found["others"])[found["others"] > 0]
+    return {
+        "absolute": _spread(found["own"] - found["others"], found.index),
+        "relative": _spread(relative, relative.index) if len(relative) else None,
+    }
+
+
+def _image(one: Judged, between: pd.DataFrame) -> dict[str, Any]:
+    own = between[between["image"] == one.image.name]
+    return {
+        "sizes": one.sizes,
+        "undecided": one.undecided,
+        "dice": _mean(own["dice"]) if len(own) else None,
+        "picture": f"disagreement/{one.image.name}.png" if one.picture else None,
+    }
+
+
+def _between(pairs: pd.DataFrame, raters: Sequence[str]) -> pd.DataFrame:
+    return _of(pairs, raters, raters)
+
+
+def _of(pairs: pd.DataFrame, first: Sequence[str], second: Sequence[str]) -> pd.DataFrame:
+    return pairs[pairs["first"].isin(first) & pairs["second"].isin(second)]
+
+
+def _with(pairs: pd.DataFrame, who: str) -> pd.DataFrame:
+    return pairs[(pairs["first"] == who) | (pairs["second"] == who)]
+
+
+def _spreads(rows: pd.DataFrame, interval: bool = True) -> dict[str, Any] | None:
+    if not len(rows):
+        return None
+    return {metric: _spread(rows[metric], rows["image"], interval) for metric in METRICS}
+
+
+def _spread(values: pd.Series, images: Any, interval: bool = True) -> dict[str, Any]:
+    """Of values of images; the interval of the mean draws images, each with all of its values."""
+    p5, q1, median, q3, p95 = quantiles(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+    return {
+        "n": len(values),
+        "images": len(set(images)),
+        "mean": _mean(values),
+        **({"mean_interval": mean_interval(values, images)} if interval else {}),
+        "median": median,
+        "q1": q1,
+        "q3": q3,
+        "p5": p5,
+        "p95": p95,
+        "minimum": float(np.min(values)),
+        "maximum": float(np.max(values)),
+        "infinite": int(np.isinf(values).sum()),
+    }
+
+
+def _mean(values: Any) -> float | None:
+    return float(np.mean(values)) if len(values) else None

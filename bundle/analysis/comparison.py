@@ -1,0 +1,123 @@
+"""Is the difference real? Paired tests between systems, who changed most, and how firm their order is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from tqdm import tqdm
+
+from bundle.analysis.pairing import DIRECTIONS, Matched
+from bundle.analysis.statistics import LEVEL, can_show, detectable, difference, holm, paired, quantiles, ranking
+
+CHANGED = 5  # patients to name in either direction
+
+
+def compare(matched: Matched) -> dict[str, Any]:
+    """Every two systems against each other, and the order of three or more.
+
+    The p values of all tests are corrected together. The differences of a pair are its second system minus its first.
+    """
+    scores = matched.tested
+    pairs = list(combinations(matched.names, 2))
+    tests = len(pairs) * len(scores)
+    work = [(pair, key) for pair in pairs for key in scores]
+    bar = tqdm(work, desc="drawing patients for intervals", unit="test", leave=False)
+    rows = [_test(*key, scores[key][list(pair)], matched.units[key[0]], tests) for pair, key in bar]
+    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = corrected
+        row["finding"] = finding(row)
+    return {
+        "cases": matched.cases,
+        "patients": len(matched.patients),
+        "unpaired": matched.unpaired,
+        "tests": tests,
+        "pairs": [
+            {"first": first, "second": second, "differences": rows[k * len(scores) : (k + 1) * len(scores)]}
+            for k, (first, second) in enumerate(pairs)
+        ],
+        "ranking": _order(matched) if len(matched.names) > 2 else None,
+    }
+
+
+def finding(row: Mapping[str, Any]) -> str:
+    """Is the second system `better`, `worse`, is that `unclear`, or is a difference `not shown`?
+
+    It is better where the test says so after correction, the interval of the mean difference lies on the good side of 0
+    (of the median difference, where one is infinite), and the median is not on the other side: few patients with large
+    losses can outweigh many small gains, and then nobody can call it better.
+    """
+    if row["p_holm"] >= 1 - LEVEL:
+        return "not shown"
+    sign = DIRECTIONS[row["metric"]]
+    kind = "median" if row["mean"] is None else "mean"
+    ends = [sign * end for end in row[f"{kind}_interval"] or [row[kind]]]
+    if min(ends) > 0 and sign * row["median"] >= 0:
+        return "better"
+    if max(ends) < 0 and sign * row["median"] <= 0:
+        return "worse"
+    return "unclear"
+
+
+def _test(metric: str, region: str, values: pd.DataFrame, unit: str, tests: int) -> dict[str, Any]:
+    """One metric and region of two systems: `values` is [patient, (first, second)]."""
+    first, second = values.to_numpy().T
+    change = difference(second, first)
+    found = paired(change)
+    up = DIRECTIONS[metric] > 0
+    gain = change if up else -change
+    people = values.set_axis(["first", "second"], axis=1).assign(change=change).reset_index()
+    return {
+        "metric": metric,
+        "region": region,
+        "unit": unit,
+        "patients": found.patients,
+        "median_first": quantiles(first, [0.5])[0],
+        "median_second": quantiles(second, [0.5])[0],
+        "mean": found.mean,
+        "mean_interval": found.mean_interval,
+        "median": found.median,
+        "median_interval": found.median_interval,
+        "better": found.higher if up else found.lower,
+        "equal": found.equal,
+        "worse": found.lower if up else found.higher,
+        "p": found.p,
+        "can_show": can_show(found.patients, tests),
+        "detectable": detectable(change, tests),
+        "gained": _most(people, gain),
+        "lost": _most(people, -gain),
+    }
+
+
+def _most(people: pd.DataFrame, gain: np.ndarray) -> list[dict[str, Any]]:
+    order = np.argsort(-gain, kind="stable")
+    return people.iloc[order[gain[order] > 0][:CHANGED]].to_dict("records")
+
+
+def _order(matched: Matched) -> dict[str, Any]:
+    """Systems are ranked in each patient, inf as the largest number; ranks are averaged over scores, then patients."""
+    ranks = {
+        key: pd.DataFrame(stats.rankdata(np.round(-DIRECTIONS[key[0]] * own.to_numpy(), 12), axis=1), index=own.index)
+        for key, own in matched.tested.items()
+    }
+    overall = pd.concat(ranks).groupby(level="patient").mean()
+    by_score = [
+        {"metric": metric, "region": region, **_ranked(matched, own)} for (metric, region), own in ranks.items()
+    ]
+    return {"overall": _ranked(matched, overall), "scores": by_score}
+
+
+def _ranked(matched: Matched, ranks: pd.DataFrame) -> dict[str, Any]:
+    found = ranking(ranks.to_numpy())
+    return {
+        "patients": len(ranks),
+        "holds": found.holds,
+        "systems": [
+            {"name": name, "mean_rank": mean, "places": found.places and found.places[k]}
+            for k, (name, mean) in enumerate(zip(matched.names, found.mean_ranks, strict=True))
+        ],
+    }

@@ -1,0 +1,62 @@
+"""What did several people draw together? By majority, and by STAPLE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+
+from scripts.data import pictures
+from scripts.data.images import box
+from scripts.files import written_whole
+
+DEFINITIONS = {
+    "majority": "voxels that more than half of those who drew the image drew; of two raters, what both drew",
+    "staple": "voxels that are the object with a probability over 0.5 by STAPLE (Warfield et al. 2004, SimpleITK),"
+    " computed on the box of what anybody drew",
+}
+
+
+def majority(masks: np.ndarray) -> np.ndarray:
+    """What more than half of the masks [rater, ...] hold."""
+    return 2 * np.count_nonzero(masks, axis=0) > len(masks)
+
+
+def staple(masks: np.ndarray) -> np.ndarray:
+    """What is the object with a probability over 0.5 (STAPLE; Warfield et al., IEEE TMI 23:903, 2004).
+
+    Computed on the box of what anybody drew, grown by nothing: how much air is around it decides what the raters are
+    believed to be able to, and with much of it whoever draws too much is right.
+
+    Args:
+        masks: [rater, ...] boolean, two at least.
+    """
+    here = (slice(None), *box(masks.any(axis=0), margin=[0] * (masks.ndim - 1)))
+    inside = masks[here]
+    if (inside == inside[0]).all():  # STAPLE has no answer where there is nothing to weigh
+        return masks[0].copy()
+    found = sitk.STAPLEImageFilter()
+    found.SetForegroundValue(1)
+    images = [sitk.GetImageFromArray(np.ascontiguousarray(mask, dtype=np.uint8)) for mask in inside]
+    together = np.zeros(masks.shape[1:], bool)
+    together[here[1:]] = sitk.GetArrayFromImage(found.Execute(images)) > 0.5
+    return together
+
+
+def save(mask: np.ndarray, like: Path, levels: Sequence[int], path: Path) -> None:
+    """Write a mask in the format, on the grid and with the values of the file `like`: (object, background)."""
+    inside, outside = levels
+    voxels = np.where(mask, inside, outside).astype(np.result_type(*map(np.min_scalar_type, levels)))
+    if pictures.is_picture(like):
+        pictures.write(path, voxels)
+        return
+    source = nib.load(like)
+    image = nib.Nifti1Image(voxels.reshape(source.shape), source.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(source.affine, int(source.header["qform_code"]))
+    image.set_sform(source.affine, int(source.header["sform_code"]))
+    with written_whole(path) as temporary:
+        nib.save(image, temporary)

@@ -1,0 +1,122 @@
+"""What does an error matter to those who use the masks? Their weights of the regions, their price of a ml."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scripts.errors import InputError
+from scripts.scoring.case import WHOLE_CASE
+
+POINTS = "points"  # the unit of costs: what a price is given in
+
+
+class Price(NamedTuple):
+    """What a ml of a region costs (cm2 or pixel where masks are flat): `fn` one missed, `fp` one added in error."""
+
+    fn: float
+    fp: float
+
+
+def parse_weights(text: str, regions: Sequence[str]) -> dict[str, float]:
+    """`"WT=1,ET=2"` as `{"WT": 1, "ET": 2}`: how much the Dice of each region counts; the others do not.
+
+    Raises:
+        InputError: the text has another form, a region is not known, or nothing counts.
+    """
+    weights = _numbers(text, 'weights are "{}": expected a number a region, such as "WT=1,ET=2"')
+    for region in weights:
+        _known(region, regions)
+    return _some(weights, "the weights of all regions are 0: give one that counts.")
+
+
+def parse_prices(text: str, regions: Sequence[str]) -> dict[str, Price]:
+    """What a ml costs in each region that costs anything: `"fn=2,fp=1"` in all, `"ET:fn=5,ET:fp=1"` in ET alone.
+
+    A region's own price replaces that of all: `"fn=2,fp=1,ET:fn=5"`. What is not named costs nothing.
+
+    Raises:
+        InputError: the text has another form, a region is not known, or nothing costs anything.
+    """
+    form = 'the cost is "{}": expected a number a ml missed (fn) or added (fp), such as "fn=2,fp=1" or "ET:fn=5"'
+    general: dict[str, float] = {}
+    own: dict[str, dict[str, float]] = {}
+    for key, number in _numbers(text, form).items():
+        region, _, kind = key.rpartition(":")
+        if kind not in Price._fields:
+            raise InputError(form.format(text) + ".")
+        if region:
+            _known(region, regions)
+        (own.setdefault(region, {}) if region else general)[kind] = number
+    free = {"fn": 0.0, "fp": 0.0}
+    prices = {region: Price(**{**free, **general, **own.get(region, {})}) for region in regions}
+    return _some({r: p for r, p in prices.items() if any(p)}, "no error costs anything: give a price above 0.")
+
+
+def add_own(
+    scores: pd.DataFrame, weights: Mapping[str, float] | None = None, prices: Mapping[str, Price] | None = None
+) -> pd.DataFrame:
+    """The scores of `Evaluation.scores` and, in rows of region `all`, `weighted_dice` and the sum of the `cost`.
+
+    `cost` stands in the rows of the regions that have a price too. What a failed case costs is not known: it is inf.
+
+    Raises:
+        InputError: a case lacks what is needed.
+    """
+    failed = scores["note"] == "failed"
+    whole = scores[["case", "patient", "note"]].drop_duplicates("case").assign(region=WHOLE_CASE)
+    whole["note"] = whole["note"].where(whole["note"] == "failed", "")
+    if prices:
+        priced = scores["region"].isin(list(prices))
+        _require(scores[~failed], prices, ("volume_fn", "volume_fp"))
+        fn, fp = (scores["region"].map({r: getattr(p, kind) for r, p in prices.items()}) for kind in Price._fields)
+        cost = (fn * scores["volume_fn"] + fp * scores["volume_fp"]).mask(failed & priced, np.inf)
+        scores = scores.assign(cost=cost)
+        whole["cost"] = whole["case"].map(cost[priced].groupby(scores["case"]).sum())
+    if weights:
+        _require(scores, weights, ("dice",))
+        share = scores["region"].map(weights) / sum(weights.values())
+        whole["weighted_dice"] = whole["case"].map((share * scores["dice"]).groupby(scores["case"]).sum())
+    return pd.concat([scores, whole], ignore_index=True) if weights or prices else scores
+
+
+def _numbers(text: str, form: str) -> dict[str, float]:
+    """`"a=1,b=2"` as a dictionary of numbers from 0; `form` is the sentence for another text."""
+    found: dict[str, float] = {}
+    for pair in str(text).split(","):
+        key, _, number = (part.strip() for part in pair.rpartition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not key or key in found or not 0 <= value < math.inf:
+            raise InputError(form.format(text) + ", each once and 0 or more.")
+        found[key] = value
+    return found
+
+
+def _known(region: str, regions: Sequence[str]) -> None:
+    if region not in regions:
+        raise InputError(f"there is no region '{region}' in cases.csv: expected one of {', '.join(regions)}.")
+
+
+def _some(values: dict, sentence: str) -> dict:
+    if not any(value if isinstance(value, float) else any(value) for value in values.values()):
+        raise InputError(sentence)
+    return values
+
+
+def _require(scores: pd.DataFrame, regions: Mapping[str, object], metrics: Sequence[str]) -> None:
+    for metric in metrics:
+        table = scores.pivot(index="case", columns="region", values=metric) if metric in scores else pd.DataFrame()
+        for region in regions:
+            lacking = table.index[table[region].isna()] if region in table else ["any case"]
+            if len(lacking):
+                raise InputError(
+                    f"cases.csv has no {metric} of {region} of {lacking[0]}: judge the predictions again"
+                    " (`python -m bundle score`)."
+                )

@@ -1,0 +1,281 @@
+"""What does a folder of judged cases hold? `judged.json`, `cases.csv` and the other tables that `score` writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scripts.errors import InputError
+from scripts.scoring.case import WHOLE_CASE
+from scripts.scoring.cohort import LESION_COLUMNS, RELIABILITY_COLUMNS, read_cases
+from scripts.scoring.lesions import BRATS_2023
+from scripts.scoring.metrics import BINS, BOUNDARY_METRICS, CASE_METRICS, METRICS
+
+MISSING = "no prediction"  # how the reason of a failed case begins where there was no file at all
+# What a case without a usable prediction counts as: the score of an empty one. Volumes and lesions are not known.
+FAILED_VALUES = {
+    **{name: metric.one_empty for name, metric in METRICS.items() if metric.one_empty is not None},
+    **dict.fromkeys(BOUNDARY_METRICS, 0.0),
+    "lesionwise_dice_brats2023": 0.0,
+    "lesionwise_hd95_brats2023": BRATS_2023.penalty,
+}
+
+
+ROLES = ("set_aside", "chose", "taught")  # what a judged patient had been used for
+KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
+SHARES = {*BOUNDARY_METRICS, *(name for name, metric in METRICS.items() if metric.one_empty == 0)}
+SIGNED = ("volume_error", "volume_error_relative")
+ENDLESS = {"volume_error_relative", *(name for name, metric in METRICS.items() if metric.one_empty == np.inf)}
+ROUNDING = 1e-9  # by which other programs' numbers may lie beyond their range
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One judged set of predictions.
+
+    Attributes:
+        folder: where it was read from.
+        scores: one row a case and region: case, patient, region, note (`absent`, `missed`, `hallucinated`, `failed` or
+            "") and a column a metric, NaN where it was not measured. A failed case has a row in every region, with the
+            scores of an empty prediction.
+        calibration: one row a case with probabilities: case, patient and a column a metric of the whole case.
+        failed: case to the reason why it could not be judged.
+        regions: in the order of the table.
+        units: metric to unit, for those that are in the table; "" for a share or a count.
+        judged: what judged.json says; empty where there is none.
+        lesions: one row a true lesion (`LESION_COLUMNS`); None where there is no lesions.csv.
+        reliability: one row a case, region and tenth of probability (`RELIABILITY_COLUMNS`); None where there is no
+            reliability.csv.
+        volumes: where the cases are slices, the scores of all slices of a patient as one volume, the patient as case.
+    """
+
+    folder: Path
+    scores: pd.DataFrame
+    calibration: pd.DataFrame
+    failed: Mapping[str, str]
+    regions: tuple[str, ...]
+    units: Mapping[str, str]
+    judged: Mapping[str, Any]
+    lesions: pd.DataFrame | None
+    reliability: pd.DataFrame | None = None
+    volumes: Evaluation | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """The failed cases that had no prediction at all."""
+        return [case for case, reason in self.failed.items() if reason.startswith(MISSING)]
+
+    @property
+    def roles(self) -> dict[str, list[str]] | None:
+        """Which judged patients had been set aside, chose the checkpoint, or taught; None if nobody wrote it down."""
+        written = self.judged.get("about", {}).get("patients")
+        return (
+            {role: list(written.get(role, [])) for role in ROLES} if isinstance(written, Mapping) and written else None
+        )
+
+    def of(self, region: str) -> pd.DataFrame:
+        """The rows of one region, by case."""
+        return self.scores[self.scores["region"] == region]
+
+    @property
+    def length(self) -> str:
+        """The unit of distances: mm or pixel."""
+        return self.units.get("hd95", "mm")
+
+    @property
+    def volume(self) -> str:
+        """The unit of volumes: ml, cm2 or pixel."""
+        return self.units.get("volume_truth", "ml")
+
+    def has(self, metric: str) -> bool:
+        """Was this metric measured at all?"""
+        return metric in self.units
+
+
+def read(folder: str | os.PathLike) -> Evaluation:
+    """Read an evaluation.
+
+    Raises:
+        InputError: there is no cases.csv, it holds no Dice, it lists a number twice or in two units, or judged.json or
+            another table is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "cases.csv").is_file():
+        raise InputError(
+            f"{folder} holds no cases.csv: give the folder that `python -m bundle score` or an evaluation wrote."
+        )
+    rows = read_cases(folder / "cases.csv")
+    _check(rows, folder / "cases.csv")
+    whole, judged = _evaluation(folder, rows), _read_judged(folder / "judged.json")
+    found, told = rows["case"].nunique(), judged.get("cases")
+    if isinstance(told, int) and told != found:
+        raise InputError(
+            f"{folder / 'cases.csv'} holds {found} cases where judged.json beside it tells of {told}: one of"
+            " them was cut or edited; judge anew."
+        )
+    return replace(
+        whole,
+        judged=judged,
+        lesions=_read_table(folder / "lesions.csv", LESION_COLUMNS, {"volume": float, "detected": int, "dice": float}),
+        reliability=_read_reliability(folder / "reliability.csv"),
+        volumes=_read_volumes(folder),
+    )
+
+
+def by_patient(scores: pd.DataFrame) -> pd.DataFrame:
+    """The mean over the cases of each patient: indexed by region and patient, one column a metric.
+
+    A patient with one infinite distance has an infinite one.
+    """
+    metrics = [name for name in scores if name not in KEYS]
+    return scores.sort_values("case").groupby(["region", "patient"])[metrics].mean()
+
+
+def _read_volumes(folder: Path) -> Evaluation | None:
+    path = folder / "patients.csv"
+    if not path.is_file():
+        return None
+    rows = read_cases(path)
+    if not (rows["metric"] == "dice").any():  # no patient could be put together
+        return None
+    _check(rows, path)
+    return _evaluation(folder, rows)
+
+
+def _evaluation(folder: Path, rows: pd.DataFrame) -> Evaluation:
+    failed = rows[rows["metric"] == "failed"]
+    scored = rows[rows["region"] != WHOLE_CASE]
+    whole = rows[rows["metric"].isin(list(CASE_METRICS))]
+    regions = tuple(scored["region"].unique())
+    return Evaluation(
+        folder=folder,
+        scores=_scores(scored, failed, regions),
+        calibration=_wide(whole, ["case", "patient"], list(CASE_METRICS)),
+        failed=dict(zip(failed["case"], failed["note"], strict=True)),
+        regions=regions,
+        units=dict(scored.drop_duplicates("metric")[["metric", "unit"]].itertuples(index=False)),
+        judged={},
+        lesions=None,
+    )
+
+
+def _check(rows: pd.DataFrame, path: Path) -> None:
+    if not (rows["metric"] == "dice").any():
+        raise InputError(f"{path} holds no Dice of any case: there is nothing to report; judge the predictions first.")
+    for column in ("case", "patient", "region", "metric"):
+        if (rows[column] == "").any():
+            raise InputError(f"{path} has a row without a {column}: judge again, or fill it in.")
+    _check_values(rows, path)
+    twice = rows[rows.duplicated(["case", "region", "metric"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(
+            f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: keep one evaluation a file."
+        )
+    scored, dice = (rows[own][["case", "region"]] for own in (rows["region"] != WHOLE_CASE, rows["metric"] == "dice"))
+    if len(lost := pd.MultiIndex.from_frame(scored).unique().difference(pd.MultiIndex.from_frame(dice))):
+        raise InputError(f"{path} has other numbers but no Dice of {lost[0][1]} for case {lost[0][0]}: judge again.")
+    several = rows.groupby("case")["patient"].nunique()
+    if (several > 1).any():
+        raise InputError(f"{path} gives case {several.idxmax()} to more than one patient: a case belongs to one.")
+    units = rows.groupby("metric")["unit"].nunique()
+    if (units > 1).any():
+        raise InputError(f"{path} gives {units.idxmax()} in more than one unit: report cases of one kind at a time.")
+
+
+def _check_values(rows: pd.DataFrame, path: Path) -> None:
+    """Shares lie between 0 and 1, distances, volumes and counts not below 0; few numbers are infinite, and none NaN."""
+    known = rows["metric"].isin([*METRICS, *BOUNDARY_METRICS])
+    top = np.where(rows["metric"].isin(SHARES), 1, np.inf)
+    outside = known & ~rows["metric"].isin(SIGNED) & ~rows["value"].between(-ROUNDING, top + ROUNDING)
+    off = rows[rows["value"].isna() | outside | (known & ~rows["metric"].isin(ENDLESS) & np.isinf(rows["value"]))]
+    if len(off):
+        row = off.iloc[0]
+        lowest = "" if row["metric"] in SIGNED else ", 0 or more"
+        expected = "0 to 1; write shares, not percent" if row["metric"] in SHARES else f"a number{lowest}; judge again"
+        raise InputError(
+            f"{path} gives case {row['case']} a {row['metric']} of {row['value']:g} in {row['region']}: expected"
+            f" {expected}."
+        )
+
+
+def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]) -> pd.DataFrame:
+    notes = scored[scored["metric"] == "dice"].set_index(["case", "region"])["note"]
+    metrics = [*METRICS, *(name for name in scored["metric"].unique() if name not in METRICS)]
+    wide = _wide(scored, ["case", "patient", "region"], metrics)
+    wide["note"] = notes.reindex(pd.MultiIndex.from_frame(wide[["case", "region"]])).fillna("").to_numpy()
+    empty = {
+        name: FAILED_VALUES[name] for name in wide.columns.intersection(list(FAILED_VALUES)) if wide[name].notna().any()
+    }
+    lost = pd.DataFrame(
+        [
+            {"case": case, "patient": patient, "region": region, "note": "failed", **empty}
+            for case, patient in zip(failed["case"], failed["patient"], strict=True)
+            for region in regions
+        ],
+        columns=wide.columns,
+    )
+    both = pd.concat([wide, lost], ignore_index=True) if len(lost) else wide
+    order = {region: number for number, region in enumerate(regions)}
+    return both.sort_values(["case", "region"], key=lambda c: c.map(order) if c.name == "region" else c).reset_index(
+        drop=True
+    )
+
+
+def _wide(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
+    """One row for each combination of keys, one column a metric (NaN where there is none)."""
+    wide = rows.pivot(index=keys, columns="metric", values="value").reindex(columns=metrics)
+    return wide.astype(float).rename_axis(columns=None).reset_index()
+
+
+def _read_judged(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON ({error}): judge again, or delete it to report without it.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no object: judge again, or delete it to report without it.")
+    parts = ("about", "versions", "definitions", "label_map")  # another program may have written something else there
+    return {key: value for key, value in content.items() if key not in parts or isinstance(value, dict)}
+
+
+def _read_reliability(path: Path) -> pd.DataFrame | None:
+    kinds = {"bin": float, "voxels": int, "confidence": float, "frequency": float}
+    frame = _read_table(path, RELIABILITY_COLUMNS, kinds)
+    if frame is None:
+        return None
+    filled, tenths = frame[frame["voxels"] != 0], frame["bin"] * BINS
+    shares = filled["confidence"].between(0, 1) & filled["frequency"].between(0, 1) & (filled["voxels"] > 0)
+    if not (shares.all() and np.isclose(tenths, tenths.round()).all() and tenths.between(-0.5, BINS - 0.5).all()):
+        raise InputError(f"{path} holds other than shares in the tenths 0.0 to 0.9: judge again, or delete it.")
+    if frame.duplicated(["case", "region", "bin"]).any():
+        raise InputError(f"{path} lists a tenth of a case and region twice: judge again, or delete it.")
+    return frame
+
+
+def _read_table(path: Path, columns: list[str], kinds: dict[str, type]) -> pd.DataFrame | None:
+    """A table with these columns, `kinds` the type of those that are no text; None where there is no file."""
+    if not path.is_file():
+        return None
+    try:
+        text = dict.fromkeys(("case", "patient", "region"), str)
+        empty = {name: [""] for name in kinds}
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip")
+        frame = frame.astype(kinds)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be read as a table ({error}): expected the columns {', '.join(columns)}; judge again, or"
+            " delete it to report without it."
+        ) from error
+    if missing := [name for name in columns if name not in frame]:
+        raise InputError(f"{path} has no column {', '.join(missing)}: judge again, or delete it to report without it.")
+    return frame

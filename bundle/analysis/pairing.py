@@ -1,0 +1,230 @@
+"""Can evaluations be compared, and on which patients? Systems judged alike, paired by patient.
+
+The patient is the unit: the cases of a patient are averaged first. Where the cases are slices and every system has them
+as volumes too, the volumes are compared. A failed case counts as an empty prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from bundle.analysis.costs import POINTS, Price, add_own
+from bundle.analysis.evaluation import FAILED_VALUES, Evaluation, by_patient
+from scripts.errors import InputError
+from scripts.scoring.case import WHOLE_CASE
+
+COMPARED = ("dice", "hd95", "nsd_2mm")
+OWN = {"weighted_dice": 1, "cost": -1}  # what users define; 1 where more is better
+# What a failed case counts as tells which end is bad; of volumes nobody knows it, so they cannot be compared.
+DIRECTIONS = {name: -1 if value > 0 else 1 for name, value in FAILED_VALUES.items()} | OWN
+AGREE = 1e-6  # of a volume, within which two truths are one
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Systems on the same patients.
+
+    Attributes:
+        names: of the systems, in the order given.
+        evaluations: theirs.
+        values: for each metric and region a table [patient, system] of those patients that have a value in every
+            system. Region `all` holds what users define.
+        units: metric to unit.
+        regions: those compared.
+        cases: how many all systems have.
+        patients: those that all systems have.
+        unpaired: for each system its `cases` that another one lacks, and its `patients` without any common case.
+        slices_together: were volumes compared, each made of a patient's slices?
+    """
+
+    names: tuple[str, ...]
+    evaluations: tuple[Evaluation, ...]
+    values: Mapping[tuple[str, str], pd.DataFrame]
+    units: Mapping[str, str]
+    regions: tuple[str, ...]
+    cases: int
+    patients: tuple[str, ...]
+    unpaired: Mapping[str, Mapping[str, list[str]]]
+    slices_together: bool
+
+    @property
+    def length(self) -> str:
+        """The unit of distances."""
+        return self.evaluations[0].length
+
+    @property
+    def tested(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The values that tests are made of: costs in sum, and not again by region."""
+        return {key: own for key, own in self.values.items() if key[0] != "cost" or key[1] == WHOLE_CASE}
+
+
+def match(
+    evaluations: Sequence[Evaluation],
+    names: Sequence[str],
+    regions: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    weights: Mapping[str, float] | None = None,
+    prices: Mapping[str, Price] | None = None,
+) -> Matched:
+    """Pair systems by patient.
+
+    Args:
+        evaluations: two or more.
+        names: one a system.
+        regions: those to compare; by default those of the systems, which must be the same.
+        metrics: those to compare; by default those of `COMPARED` that every system has.
+        weights: of regions, to compare the weighted Dice too.
+        prices: of a ml, to compare the cost too.
+
+    Raises:
+        InputError: they were not judged by one data list with one set of definitions, regions and units, share fewer
+            than two patients, or a table has lost rows.
+    """
+    _different_folders(evaluations)
+    for first, second in combinations(evaluations, 2):
+        _same_judge(first, second)
+    regions = _choose_regions(evaluations, regions)
+    together = all(evaluation.volumes is not None for evaluation in evaluations)
+    levels = [evaluation.volumes if together else evaluation for evaluation in evaluations]
+    metrics = _choose_metrics(levels, metrics)
+    for first, second in combinations(levels, 2):
+        _same_truth(first, second)
+    common = set.intersection(*({*level.scores["case"]} for level in levels))
+    chosen = [level.scores[level.scores["case"].isin(common)] for level in levels]
+    patients = {*chosen[0]["patient"]}
+    _enough(evaluations, patients)
+    own = [name for name, given in (("weighted_dice", weights), ("cost", prices)) if given]
+    keys = [(metric, region) for metric in metrics for region in regions] + [(name, WHOLE_CASE) for name in own]
+    keys += [("cost", region) for region in prices or ()]
+    averages = {}
+    for name, scores, level in zip(names, chosen, levels, strict=True):
+        _no_gaps(scores, regions, level)
+        averages[name] = by_patient(add_own(scores, weights, prices))
+    values = {
+        (metric, region): pd.DataFrame({name: own.loc[region, metric] for name, own in averages.items()}).dropna()
+        for metric, region in keys
+    }
+
+    def alone(kind: str, shared: set[str]) -> dict[str, list[str]]:
+        return {name: sorted({*level.scores[kind]} - shared) for name, level in zip(names, levels, strict=True)}
+
+    cases, people = alone("case", common), alone("patient", patients)
+    return Matched(
+        names=tuple(names),
+        evaluations=tuple(evaluations),
+        values={key: own for key, own in values.items() if len(own)},
+        units={**levels[0].units, "weighted_dice": "", "cost": POINTS},
+        regions=tuple(regions),
+        cases=len(common),
+        patients=tuple(sorted(patients)),
+        unpaired={name: {"cases": cases[name], "patients": people[name]} for name in names},
+        slices_together=together,
+    )
+
+
+def _different_folders(evaluations: Sequence[Evaluation]) -> None:
+    folders = [evaluation.folder.resolve() for evaluation in evaluations]
+    for k, folder in enumerate(folders):
+        if folder in folders[:k]:
+            raise InputError(f"{evaluations[k].folder} is given twice: compare different evaluations.")
+
+
+def _same_judge(first: Evaluation, second: Evaluation) -> None:
+    """One data list, one set of definitions, one unit; what no judged.json tells passes."""
+    folders = f"{first.folder} and {second.folder}"
+    one, two = (str(evaluation.judged.get("datalist") or "") for evaluation in (first, second))
+    if one and two and one != two:
+        raise InputError(
+            f"{folders} were judged with different data lists ({one[:8]} and {two[:8]} in judged.json): judge both with"
+            " one list (`python -m bundle score`)."
+        )
+    mine, others = (_rules(evaluation.judged.get("definitions", {})) for evaluation in (first, second))
+    if differing := [key for key in mine if key in others and mine[key] != others[key]]:
+        raise InputError(
+            f"{folders} were judged by different definitions of {', '.join(differing)} (see judged.json): judge both"
+            " with one version and the same options."
+        )
+    if (first.length, first.volume) != (second.length, second.volume):
+        raise InputError(
+            f"{first.folder} is measured in {first.length} and {first.volume}, {second.folder} in {second.length} and"
+            f" {second.volume}: judge both with the same data list."
+        )
+
+
+def _rules(definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """What each metric means, and the rules that they share."""
+    metrics = definitions.get("metrics")
+    shared = {key: rule for key, rule in definitions.items() if key != "metrics"}
+    return {**shared, **metrics} if isinstance(metrics, Mapping) else shared
+
+
+def _choose_regions(evaluations: Sequence[Evaluation], wanted: Sequence[str] | None) -> list[str]:
+    first = evaluations[0]
+    for other in evaluations:
+        if wanted is None and {*other.regions} != {*first.regions}:
+            shared = ",".join(region for region in first.regions if region in other.regions)
+            advice = f"--regions {shared} compares what both have" if shared else "judge both with one data list"
+            raise InputError(
+                f"{first.folder} has regions {', '.join(first.regions)} and {other.folder} has"
+                f" {', '.join(other.regions)}: {advice}."
+            )
+        for region in wanted or ():
+            if region not in other.regions:
+                raise InputError(
+                    f"{other.folder} has no region '{region}': expected one of {', '.join(other.regions)}."
+                )
+    return [region for region in first.regions if wanted is None or region in wanted]
+
+
+def _choose_metrics(levels: Sequence[Evaluation], wanted: Sequence[str] | None) -> list[str]:
+    known = [name for name in DIRECTIONS if name not in OWN and all(level.has(name) for level in levels)]
+    for metric in wanted or ():
+        if metric not in known:
+            raise InputError(f"there is no metric '{metric}' to compare: expected one of {', '.join(known)}.")
+    return list(dict.fromkeys(wanted)) if wanted else [metric for metric in COMPARED if metric in known]
+
+
+def _same_truth(first: Evaluation, second: Evaluation) -> None:
+    keys = ["case", "region"]
+    both = first.scores.merge(second.scores, on=keys, suffixes=("", "_other"))
+    moved = both[both["patient"] != both["patient_other"]]
+    if len(moved):
+        row = moved.iloc[0]
+        raise InputError(
+            f"case {row['case']} is of patient {row['patient']} in {first.folder} and of {row['patient_other']} in"
+            f" {second.folder}: judge both with the same data list."
+        )
+    truth, other = both["volume_truth"], both["volume_truth_other"]
+    off = both[(truth - other).abs() > AGREE * truth.abs().clip(lower=1)]
+    if len(off):
+        row = off.iloc[0]
+        raise InputError(
+            f"case {row['case']} has {row['volume_truth']:g} {first.volume} of {row['region']} in {first.folder} and"
+            f" {row['volume_truth_other']:g} in {second.folder}: they were judged against different labels; judge both"
+            " with the same data list."
+        )
+
+
+def _enough(evaluations: Sequence[Evaluation], patients: set[str]) -> None:
+    folders = " and ".join(str(evaluation.folder) for evaluation in evaluations)
+    if not patients:
+        raise InputError(f"{folders} have no case in common: give evaluations of the same patients.")
+    if len(patients) == 1:
+        raise InputError(
+            f"{folders} have one patient in common, {min(patients)}, and one patient cannot tell systems apart: judge"
+            " both on more patients."
+        )
+
+
+def _no_gaps(scores: pd.DataFrame, regions: Sequence[str], level: Evaluation) -> None:
+    table = scores.pivot(index="case", columns="region", values="dice")[list(regions)].stack(future_stack=True)
+    if table.isna().any():
+        case, region = table.index[table.isna()][0]
+        raise InputError(
+            f"{level.folder} has no Dice of {region} of case {case}: its table has lost rows; judge again."
+        )

@@ -1,0 +1,217 @@
+"""Which masks are of the same image, and what is drawn in them?
+
+Masks of one image have the same name: the path inside their folder, without the ending and without a word such as
+`seg_` in front or `_mask` behind (`SUFFIXES` of `scripts.scoring.prediction_files`), upper and lower case alike. Page 7
+of X.tif, counted from 0, is the image X_7.
+
+The object is what equals `foreground`; without it everything but 0. Other values are read, and named in a note.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scripts.data import pictures as pages
+from scripts.errors import InputError
+from scripts.scoring.prediction_files import ROUNDING, SUFFIXES, images_in, read_image, stem
+
+MODEL, CONSENSUS = "model", ("majority", "staple")  # what stands in the tables beside the raters
+WORDS = re.compile(rf"^(?:{'|'.join(SUFFIXES)})[_.-]|[_.-](?:{'|'.join(SUFFIXES)})$", flags=re.IGNORECASE)
+MOST_VALUES = 16  # more, and it is a picture or a smoothed mask
+
+
+class Image(NamedTuple):
+    """One image: the mask of each rater who drew it, the model's, and the scan to draw beneath, if there are any."""
+
+    name: str
+    raters: dict[str, Path]
+    model: Path | None
+    scan: Path | None
+
+    @property
+    def masks(self) -> dict[str, Path]:
+        """All masks by whose they are, the model's last."""
+        return self.raters if self.model is None else {**self.raters, MODEL: self.model}
+
+
+class Mask(NamedTuple):
+    """What one person drew: boolean [H, W, D] or [H, W], the affine (None for pictures), and how it was read.
+
+    `values` counts the voxels of each value in the file, and `note` says what is odd about them.
+    """
+
+    inside: np.ndarray
+    affine: np.ndarray | None
+    values: pd.Series
+    note: str
+
+
+class Unreadable(InputError):
+    """A file that is damaged, so that the others can still be judged."""
+
+
+def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
+    """A name for each rater: the folder's, or the whole path where that is taken.
+
+    Raises:
+        InputError: there are fewer than two folders, or one is given twice.
+    """
+    paths = [Path(str(folder)) for folder in folders]
+    if len(paths) < 2:
+        raise InputError(f"agreement needs two folders of masks or more, one for each rater: {len(paths)} is too few.")
+    resolved = [path.resolve() for path in paths]
+    if twice := [path for path, number in Counter(resolved).items() if number > 1]:
+        raise InputError(f"{twice[0]} is given twice: each rater needs a folder of masks.")
+    taken = Counter(path.name for path in resolved) + Counter((MODEL, *CONSENSUS))
+    return {
+        place.name if taken[place.name] == 1 else str(path): path for path, place in zip(paths, resolved, strict=True)
+    }
+
+
+def find(
+    raters: Mapping[str, Path], model: str | os.PathLike | None = None, scans: str | os.PathLike | None = None
+) -> list[Image]:
+    """Every image that a rater drew, sorted by name.
+
+    Args:
+        raters: name to folder, two at least.
+        model: the folder of the model's masks.
+        scans: the folder of the images themselves.
+
+    Raises:
+        InputError: a folder is missing or empty, has no name in common with the others, or has two files for an image;
+            or some masks are pictures and others NIfTI files.
+    """
+    drawn = {rater: _files(folder) for rater, folder in raters.items()}
+    everything = Counter(key for files in drawn.values() for key in files)
+    for rater, files in drawn.items():
+        if not any(everything[key] > 1 for key in files):
+            others = next(theirs for name, theirs in drawn.items() if name != rater)
+            raise InputError(
+                f"{raters[rater]} has no name in common with the other raters: it holds {_some(files)}, the first of"
+                f" them {_some(others)}; masks of one image need one name."
+            )
+    by_model, beneath = (_files_of(folder, everything) for folder in (model, scans))
+    _require_one_kind([*(path for files in drawn.values() for path in files.values()), *by_model.values()])
+    found = []
+    for key in sorted(everything):
+        masks = {rater: files[key] for rater, files in drawn.items() if key in files}
+        first = next(iter(masks))
+        found.append(Image(_name(masks[first], raters[first]), masks, by_model.get(key), beneath.get(key)))
+    return found
+
+
+def read(path: Path, foreground: int | None = None) -> Mask:
+    """What is drawn in a file.
+
+    Raises:
+        Unreadable: the file is damaged.
+        InputError: it is a picture in colours, or holds fractions or more values than a mask does.
+    """
+    voxels, affine = _open(path)
+    colours = voxels.dtype.kind not in "buif" or (affine is None and voxels.ndim != 2)
+    if colours or voxels.ndim not in (2, 3):
+        found = "is a picture in colours" if colours else f"has {voxels.ndim} axes"
+        raise InputError(f"{path} {found}: a mask has one value a voxel; save one grey picture or map a mask.")
+    if voxels.dtype.kind == "f":
+        whole = np.rint(voxels)
+        off = ~(np.abs(voxels - whole) <= ROUNDING)  # so that NaN is off too
+        if off.any():
+            raise InputError(f"{path} holds {voxels[off][0]:g}: a mask has whole numbers; save it without smoothing.")
+        voxels = whole.astype(np.int32)
+    elif voxels.dtype.kind == "b":
+        voxels = voxels.astype(np.uint8)
+    values = pd.Series(voxels.ravel(order="K")).value_counts().sort_index()
+    if foreground is None and len(values) > MOST_VALUES:
+        raise InputError(
+            f"{path} holds {len(values)} values: a mask has two; save it without smoothing, or say with --foreground"
+            " which value is the object."
+        )
+    inside = voxels != 0 if foreground is None else voxels == foreground
+    return Mask(np.ascontiguousarray(inside), affine, values, _odd(values, foreground))
+
+
+def levels(values: pd.Series, foreground: int | None) -> tuple[int, int]:
+    """The values of object and background for a mask like those whose voxels were counted."""
+    others = values[values.index != (foreground or 0)]
+    if foreground is None:
+        return (int(others.index[0]) if len(others) == 1 else 1), 0
+    return foreground, int(others.idxmax()) if len(others) else int(foreground == 0)
+
+
+def _odd(values: pd.Series, foreground: int | None) -> str:
+    if len(values) == 1 and not (foreground is None and values.index[0] == 0):
+        every = foreground in (None, values.index[0])
+        return f"holds only {values.index[0]}: {'everything' if every else 'nothing'} is the object"
+    if len(values) < 3:
+        return ""
+    found = ", ".join(f"{value} ({number} voxel{'s' * (number > 1)})" for value, number in values.head(8).items())
+    more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
+    return f"holds {found}{more}: {'all but 0' if foreground is None else f'only {foreground}'} is the object"
+
+
+def _open(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    try:
+        if pages.is_picture(path):
+            array, affine = pages.grey(pages.read(path)), None
+        else:
+            array, affine = read_image(path)
+    except InputError as error:
+        raise Unreadable(str(error)) from error
+    return array, affine
+
+
+def _files(folder: str | os.PathLike) -> dict[str, Path]:
+    """The file or page of each image in a folder, by its name in small letters."""
+    found: dict[str, Path] = {}
+    for path in _pages(images_in(folder)):
+        key = _name(path, Path(folder)).lower()
+        if key in found:
+            raise InputError(f"{found[key]} and {path} have the same name but for words like _mask: keep one.")
+        found[key] = path
+    return found
+
+
+def _files_of(folder: str | os.PathLike | None, known: Mapping[str, int]) -> dict[str, Path]:
+    """The same for the images that are known."""
+    files = {} if folder is None else _files(str(folder))
+    found = {key: path for key, path in files.items() if key in known}
+    if files and not found:
+        raise InputError(
+            f"{folder} has no name in common with the raters: it holds {_some(files)}, they have {_some(known)}; rename"
+            " its files."
+        )
+    return found
+
+
+def _pages(files: Sequence[Path]) -> Iterator[Path]:
+    for file in files:
+        number = pages.count(file)
+        yield from [file] if number == 1 else [pages.page_of(file, page) for page in range(number)]
+
+
+def _name(path: Path, folder: Path) -> str:
+    file, page = pages.split(path)
+    plain = WORDS.sub("", stem(file) or file.name) or file.name
+    return file.relative_to(folder).with_name(plain if page is None else f"{plain}_{page}").as_posix()
+
+
+def _require_one_kind(files: Sequence[Path]) -> None:
+    pictures = [path for path in files if pages.is_picture(path)]
+    if pictures and len(pictures) < len(files):
+        other = next(path for path in files if not pages.is_picture(path))
+        raise InputError(
+            f"{pictures[0]} is a picture and {other} a NIfTI file: a picture knows no mm; save all masks in one format."
+        )
+
+
+def _some(keys: Mapping[str, object]) -> str:
+    return ", ".join(sorted(keys)[:2]) + (", ..." if len(keys) > 2 else "")

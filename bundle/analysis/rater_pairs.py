@@ -1,0 +1,141 @@
+"""How far do the masks of one image agree? A row a pair, and the masks of the consensus."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bundle.analysis import consensus
+from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image, Mask, Unreadable, levels, read
+from scripts.data import pictures
+from scripts.data.images import box
+from scripts.errors import InputError
+from scripts.scoring import metrics
+from scripts.scoring.prediction_files import GridImage, grid_difference, stem
+
+METRICS = ("dice", "iou", "hd95", *(f"nsd_{tolerance}mm" for tolerance in metrics.TOLERANCES))
+COLUMNS = ["image", "first", "second", *METRICS, "size_first", "size_second", "length_unit", "size_unit", "note"]
+EMPTY = {"absent": "both empty", "missed": "second empty", "hallucinated": "first empty"}
+
+
+class Judged(NamedTuple):
+    """What one image gave.
+
+    Attributes:
+        image: which it is.
+        rows: of the table of pairs, `COLUMNS`.
+        sizes: ml, cm2 or pixels that each drew, and the consensus.
+        undecided: of the voxels that any rater drew, the share that not all of them drew; None for a single rater.
+        covered: the share of the image that the raters' masks cover, on average.
+        units: of length and size.
+        failed: file to the reason why it could not be read.
+        notes: what was odd about files and how they were read.
+        picture: the file of the picture of disagreement, None where fewer than two drew.
+    """
+
+    image: Image
+    rows: list[list]
+    sizes: dict[str, float]
+    undecided: float | None
+    covered: float | None
+    units: tuple[str, str]
+    failed: dict[str, str]
+    notes: list[str]
+    picture: Path | None
+
+
+def judge(image: Image, foreground: int | None, folder: Path) -> Judged:
+    """Compare all masks of an image; write the consensus and the picture of disagreement into a folder.
+
+    Raises:
+        InputError: a mask is none, or the masks lie on different grids.
+    """
+    masks, failed = _read_all(image, foreground)
+    notes = [f"{image.masks[who]} {mask.note}" for who, mask in masks.items() if mask.note]
+    raters = [who for who in masks if who != MODEL]
+    if not masks:
+        return Judged(image, [], {}, None, None, ("", ""), failed, notes, None)
+    first = next(iter(masks.values()))
+    drawn = {who: mask.inside for who, mask in masks.items()}
+    undecided, picture = None, None
+    if len(raters) > 1:
+        by_name = np.stack([drawn[who] for who in sorted(raters)])  # so that the order of the folders decides nothing
+        together = {name: getattr(consensus, name)(by_name) for name in CONSENSUS}
+        _save_consensus(image, masks, together, foreground, folder)
+        votes = np.count_nonzero(by_name, axis=0)
+        undecided = float(np.mean(votes[votes > 0] < len(raters))) if votes.any() else 0.0
+        picture = folder / "disagreement" / f"{image.name}.png"
+        from bundle.drawing.disagreement import draw
+
+        notes += draw(image, drawn, together["majority"], first.affine, picture)
+        drawn |= together
+    rows, sizes, units = _measure(image.name, raters, drawn, first.affine)
+    covered = float(np.mean([masks[who].inside.mean() for who in raters])) if raters else None
+    return Judged(image, rows, sizes, undecided, covered, units, failed, notes, picture)
+
+
+def _measure(
+    name: str, raters: list[str], drawn: dict[str, np.ndarray], affine: np.ndarray | None
+) -> tuple[list[list], dict[str, float], tuple[str, str]]:
+    """The rows of all pairs, the size of each mask, and the units of length and size."""
+    axes = next(iter(drawn.values())).ndim
+    spacing = GridImage(next(iter(drawn.values())), affine).spacing(axes)
+    units = ("pixel", "pixel") if affine is None else ("mm", "ml" if axes == 3 else "cm2")
+    voxel = 1.0 if affine is None else float(np.prod(spacing)) / 10**axes
+    sizes = {who: np.count_nonzero(mask) * voxel for who, mask in drawn.items()}
+    here = box(np.any(list(drawn.values()), axis=0), margin=[1] * axes)
+    drawn = {who: mask[here] for who, mask in drawn.items()}
+    rows = []
+    for one, other in _pairs(raters, drawn):
+        values = metrics.measure(drawn[one], drawn[other], spacing, wanted=METRICS)
+        note = EMPTY.get(metrics.state(drawn[one], drawn[other]), "")
+        rows.append([name, one, other, *values.values(), sizes[one], sizes[other], *units, note])
+    return rows, sizes, units
+
+
+def _pairs(raters: list[str], drawn: dict[str, Any]) -> list[tuple[str, str]]:
+    """Raters with each other, the model with each, and everyone with the consensus, where there are any."""
+    people = [*raters, *({MODEL} & drawn.keys())]
+    pairs = [*combinations(raters, 2), *((MODEL, rater) for rater in raters if MODEL in drawn)]
+    return [*pairs, *((who, name) for name in CONSENSUS if name in drawn for who in people)]
+
+
+def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], dict[str, str]]:
+    """The masks that can be read, by whose they are, and the reasons of the other files."""
+    masks: dict[str, Mask] = {}
+    failed = {}
+    for who, path in image.masks.items():
+        try:
+            masks[who] = read(path, foreground)
+        except Unreadable as error:
+            failed[str(path)] = str(error)
+            continue
+        first = next(iter(masks))
+        grids = [GridImage(masks[name].inside, masks[name].affine) for name in (first, who)]
+        if grid_difference(*grids):
+            a, b = (" x ".join(map(str, grid.voxels.shape)) for grid in grids)
+            differ = f"{a} and {b} voxels" if a != b else "the same shape elsewhere in space"
+            raise InputError(
+                f"{image.masks[first]} and {path} are masks of one image on different grids ({differ}): save both on"
+                " the grid of the image."
+            )
+    return masks, failed
+
+
+def _save_consensus(
+    image: Image, masks: dict[str, Mask], together: dict[str, np.ndarray], foreground: int | None, folder: Path
+) -> None:
+    """In the format of the first rater's file and under its name, so that it can be read as a mask again."""
+    rater = next(iter(masks))
+    like = image.masks[rater]
+    counts = masks[rater].values
+    for mask in list(masks.values())[1:]:
+        counts = counts.add(mask.values, fill_value=0)
+    file = pictures.file_of(like)
+    ending = file.name[len(stem(file) or "") :]
+    for name, mask in together.items():
+        path = folder / "masks" / name / f"{image.name}{ending}"
+        consensus.save(mask, like, levels(counts, foreground), path)

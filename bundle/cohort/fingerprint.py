@@ -1,0 +1,179 @@
+"""What is there to see of a case? Its record for the cohort's page, and slices of it under each normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.data.intensity_statistics import draw
+from scripts.data.normalization import Normalized
+
+PERCENTILES = (1, 25, 50, 75, 99)
+VOXELS = 50_000  # of a case, for percentiles and histograms
+Choice = tuple[str, str]  # method and scope
+
+
+@dataclass
+class Record:
+    """What the cohort's page says of a case.
+
+    Attributes:
+        case: its name.
+        shape: voxels by axis, in RAS.
+        spacing: mm (or pixels) by axis.
+        percentiles: [C, 5], the intensities at `PERCENTILES` of what is not 0, with air at 0; NaN for an empty channel.
+        commonest: [C, 2], the most frequent intensity of what is not 0, and its share.
+        counts: voxels of each label value.
+        voxels: what is not 0 in some channel, or in some region.
+        has_label: some voxel is in a region.
+    """
+
+    case: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    percentiles: np.ndarray
+    commonest: np.ndarray
+    counts: dict[int, int]
+    voxels: int
+    has_label: bool
+
+
+@dataclass
+class ClassFrequency:
+    """How rare a label or a region is among the voxels that are not 0.
+
+    Attributes:
+        name: of the label or region.
+        share: of these voxels.
+        to_one: how many others there are to one of its own.
+        cases: in how many it is.
+    """
+
+    name: str
+    share: float
+    to_one: float
+    cases: int
+
+    @property
+    def imbalance(self) -> str:
+        """As "1 : 213"."""
+        if not self.share:
+            return "never"
+        return f"1 : {self.to_one:,.0f}" if self.to_one >= 10 else f"1 : {self.to_one:.1f}"
+
+
+@dataclass
+class Example:
+    """A case as the normalisation pages show it.
+
+    Attributes:
+        case: its name.
+        spacing: mm (or pixels) by axis.
+        pictures: of each choice (None: as stored), for each channel the slices to show: axial, and coronal in 3D.
+        air: for each channel where these slices are 0 as stored.
+        voxels: of each choice, for each channel voxels that are not 0 as stored, [N].
+    """
+
+    case: str
+    spacing: tuple[float, ...]
+    pictures: dict[Choice | None, list[list[np.ndarray]]]
+    air: list[list[np.ndarray]]
+    voxels: dict[Choice | None, list[np.ndarray]]
+
+
+def record(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> Record:
+    """The record of an image [C, ...] with metadata and its label [1, ...], which is `fill` where no region is."""
+    seen = [channel[channel != 0] for channel in draw(image, VOXELS, seed=0).values]
+    marked = label[0].numpy(force=True).round().astype(int)
+    values, counts = np.unique(marked, return_counts=True)
+    nothing = np.full(len(PERCENTILES), np.nan)
+    return Record(
+        case=case,
+        shape=tuple(image.shape[1:]),
+        spacing=_spacing(image),
+        percentiles=np.stack([np.percentile(channel, PERCENTILES) if channel.size else nothing for channel in seen]),
+        commonest=np.stack([_commonest(channel) for channel in seen]),
+        counts=dict(zip(values.tolist(), counts.tolist(), strict=True)),
+        voxels=int(((image != 0).any(0).numpy(force=True) | (marked != fill)).sum()),
+        has_label=bool((marked != fill).any()),
+    )
+
+
+def class_frequencies(records: Sequence[Record], classes: Mapping[str, Sequence[int]]) -> list[ClassFrequency]:
+    """How rare each class, made of some label values, is among the voxels of all records together."""
+    every = sum(record.voxels for record in records)
+    frequencies = []
+    for name, values in classes.items():
+        counts = [sum(record.counts.get(value, 0) for value in values) for record in records]
+        total = sum(counts)
+        to_one = (every - total) / total if total else float("inf")
+        frequencies.append(ClassFrequency(name, total / max(every, 1), to_one, sum(count > 0 for count in counts)))
+    return frequencies
+
+
+def example(
+    case: str,
+    image: torch.Tensor,
+    label: torch.Tensor,
+    choices: Sequence[Choice],
+    statistics: Mapping[str, list[dict[str, Any]]],
+    fill: int = 0,
+) -> Example:
+    """An image [C, ...] with metadata by each choice, in the slices with most of its label [1, ...].
+
+    Args:
+        case: its name.
+        image: before normalisation.
+        label: `fill` where no region is.
+        choices: methods and scopes.
+        statistics: by method, for scope `dataset`.
+        fill: the label's background.
+    """
+    stored = image.as_tensor()
+    marked = label[0].round() != fill
+    places = [_fullest(marked, axis) for axis in ((2, 1) if marked.dim() == 3 else ())]
+    chosen = [_some(channel) for channel in stored.flatten(1)]
+    pictures, voxels = {}, {}
+    for choice in [None, *choices]:
+        done = stored
+        if choice:
+            normalized = Normalized("image", *choice, statistics=statistics.get(choice[0]))
+            done = normalized({"image": stored.clone()})["image"]
+        pictures[choice] = [_slices(channel, places) for channel in done]
+        voxels[choice] = [channel[index].numpy() for channel, index in zip(done.flatten(1), chosen, strict=True)]
+    return Example(case, _spacing(image), pictures, [_slices(channel == 0, places) for channel in stored], voxels)
+
+
+def _spacing(image: torch.Tensor) -> tuple[float, ...]:
+    return tuple(round(float(size), 4) for size in image.pixdim[: image.dim() - 1])
+
+
+def _commonest(values: np.ndarray) -> tuple[float, float]:
+    found, counts = np.unique(values, return_counts=True)
+    return (found[counts.argmax()], counts.max() / counts.sum()) if values.size else (0.0, 0.0)
+
+
+def _fullest(mask: torch.Tensor, axis: int) -> int:
+    """Where along an axis most of a mask [H, W, D] lies; the middle if it is empty."""
+    others = [other for other in range(mask.dim()) if other != axis]
+    return int(mask.sum(others).argmax()) if mask.any() else mask.shape[axis] // 2
+
+
+def _some(channel: torch.Tensor) -> torch.Tensor:
+    """Places of voxels that are not 0, at most `VOXELS`, the same ones each time."""
+    seen = channel.nonzero()[:, 0]
+    if len(seen) <= VOXELS:
+        return seen
+    return seen[torch.from_numpy(np.random.default_rng(0).integers(len(seen), size=VOXELS))]
+
+
+def _slices(channel: torch.Tensor, places: Sequence[int]) -> list[np.ndarray]:
+    """The axial slice and the coronal one at their places; of two axes, all there is."""
+    if not places:
+        return [channel.numpy().copy()]
+    axial, coronal = places
+    return [channel[:, :, axial].numpy().copy(), channel[:, coronal].numpy().copy()]

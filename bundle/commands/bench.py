@@ -1,0 +1,80 @@
+"""How fast is this machine with it? The table of ratios: our pipeline, MONAI's plain way, the network alone."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import warnings
+
+from scripts.errors import InputError
+
+SUBJECTS = {
+    "train": "a training step: the network, the loader, the augmentation; MONAI's usual order; nnU-Net if it is there",
+    "infer": "one case of 240 x 240 x 155 voxels from files to mask, beside the plain sliding window and nnU-Net's",
+    "score": "one case's metrics, beside MONAI's public calls",
+    "load": "memory and time a patch for cohorts of several sizes",
+}
+
+
+def bench(
+    subject: str | None = None,
+    out: str | None = None,
+    repeats: int = 3,
+    device: str | None = None,
+    filters: list[int] | None = None,
+    patch: int | None = None,
+    nnunet_python: str | None = None,
+    cases: str | list[int] = "8,64,512",
+    picture: str | None = None,
+    brats_script: str | None = None,
+    scale: float = 1.0,
+) -> None:
+    """Measure on this machine, print medians over repeats and their ratios; minutes. Patients are synthetic.
+
+    On a CPU seconds are those of the processor, so that other work on the machine counts little; on a GPU they are
+    those of the clock.
+
+    Examples:
+        OMP_NUM_THREADS=1 python -m bundle bench train --out train.json
+        OMP_NUM_THREADS=1 python -m bundle bench train --nnunet-python nnunet/bin/python
+        OMP_NUM_THREADS=1 python -m bundle bench infer
+        python -m bundle bench load --cases 8,64,512 --picture load.png
+
+    Args:
+        subject: train, infer, score or load; all four without it.
+        out: a JSON file for the numbers; docs/performance.md says what is in it.
+        repeats: how often each is timed, in turn.
+        device: cpu or cuda; the GPU if there is one.
+        filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
+        patch: voxels a side that training sees; 64 on a CPU, 128 on a GPU, 32 for load. Windows are 128 a side.
+        nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train and
+            infer, on a CPU); without it, this one if nnunetv2 is in it.
+        cases: how many cases, one or several numbers (for load).
+        picture: a PNG file for the curves (for load).
+        brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
+        scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, 64 a side for load.
+    """
+    given = {name: value for name, value in locals().items() if name not in ("subject", "out")}
+    if subject not in (None, *SUBJECTS):
+        raise InputError(f"there is no bench '{subject}': expected {', '.join(SUBJECTS)}.")
+    for name in ("repeats", "patch", "scale"):
+        if given[name] is not None and not (isinstance(given[name], int | float) and given[name] > 0):
+            raise InputError(f"{name} is {given[name]}: expected a number above 0.")
+    warnings.filterwarnings("ignore")
+    from bundle.benchmarks import timing
+    from bundle.benchmarks.nnunet import peer
+
+    given["device"] = timing.known_device(device)
+    if nnunet_python and given["device"] != "cpu":
+        raise InputError(f"device is {given['device']}: nnU-Net is measured on a CPU; add --device cpu.")
+    beside = given["device"] == "cpu" and subject in (None, "train", "infer")
+    given["nnunet_python"] = peer.python_with_nnunet(nnunet_python) if beside else None
+    results = []
+    for name in [subject] if subject else SUBJECTS:
+        measure = importlib.import_module(f"bundle.benchmarks.{name}").measure
+        options = {key: value for key, value in given.items() if key in inspect.signature(measure).parameters}
+        results.append(measure(**options))
+        timing.show(results[-1])
+    if out is not None:
+        timing.write(os.fspath(out), results, given["device"])

@@ -1,0 +1,202 @@
+"""Which system is better, and is that more than chance? The `compare` command: compare.html, .json and .png."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bundle.analysis import evaluation
+from bundle.analysis.comparison import compare as compare_pairs
+from bundle.analysis.costs import parse_prices, parse_weights
+from bundle.analysis.pairing import Matched, match
+from bundle.analysis.statistics import ENOUGH, LEVEL, RESAMPLES, SEED, quantiles
+from bundle.analysis.summary import strict
+from bundle.reporting import verdicts
+from bundle.reporting.sentences import role_warnings
+from bundle.reporting.words import count, listed, p_value, sign
+from scripts.errors import InputError
+from scripts.files import write_json, write_text, written_whole
+
+SCHEMA = 1
+DPI = 150  # of the plot
+
+
+def compare(
+    *folders: str,
+    names: str | None = None,
+    out: str = "comparison",
+    title: str | None = None,
+    regions: str | None = None,
+    metrics: str | None = None,
+    weights: str | None = None,
+    cost: str | None = None,
+) -> None:
+    """Say whether one system is better than another on the same patients: compare.html, compare.json, compare.png.
+
+    Each folder is an evaluation (cases.csv) of the same data list. Every two are compared, patient by patient; three or
+    more are ranked too. docs/compare.md tells how, and what the words mean.
+
+    Examples:
+        python -m bundle compare judged_old judged_new
+        python -m bundle compare baseline/evaluation mine/evaluation --names "baseline,mine" --out comparison
+        python -m bundle compare a b c --metrics dice --regions "WT,ET" --cost "fn=2,fp=1"
+
+    Args:
+        folders: two or more folders with cases.csv, from `python -m bundle score` or an evaluation; the earlier first.
+        names: what to call them, "baseline,mine"; by default what tells their folders apart.
+        out: the folder to write to.
+        title: what stands above the page.
+        regions: those to compare, "WT,ET"; all by default.
+        metrics: those to compare, "dice,hd95"; Dice, HD95 and NSD at 2 mm by default.
+        weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2", to compare that too.
+        cost: what a ml costs that was missed (fn) or added (fp), to compare that too: "fn=2,fp=1" or "ET:fn=5,ET:fp=1".
+    """
+    if len(folders) < 2:
+        raise InputError(
+            "give two or more evaluations to compare, such as `python -m bundle compare judged_old judged_new`."
+        )
+    paths = [Path(str(folder)) for folder in folders]
+    systems = [evaluation.read(path) for path in paths]
+    shared = [region for region in systems[0].regions if all(region in system.regions for system in systems)]
+    chosen = None if weights is None else parse_weights(weights, shared)
+    prices = None if cost is None else parse_prices(cost, shared)
+    matched = match(
+        systems,
+        name_systems(paths) if names is None else _given_names(_items(names), len(paths)),
+        regions=None if regions is None else _items(regions),
+        metrics=None if metrics is None else _items(metrics),
+        weights=chosen,
+        prices=prices,
+    )
+    comparison = describe(matched, title) | {
+        "weights": chosen,
+        "prices": prices and {region: price._asdict() for region, price in prices.items()},
+    }
+    from bundle.reporting.figures import overview
+    from bundle.reporting.page import render_comparison
+
+    folder = Path(str(out))
+    write_text(folder / "compare.html", render_comparison(comparison, matched))
+    with written_whole(folder / "compare.png") as temporary:
+        overview(matched, comparison["pairs"]).savefig(temporary, dpi=DPI)
+    write_json(folder / "compare.json", comparison)
+    print_comparison(comparison)
+    print(f"written: {folder / 'compare.html'}, compare.json and compare.png")
+
+
+def describe(matched: Matched, title: str | None = None) -> dict[str, Any]:
+    """The content of compare.json, but for weights and prices."""
+    found = compare_pairs(matched)
+    systems = [
+        {
+            "name": system,
+            "folder": str(own.folder),
+            "cases": int(own.scores["case"].nunique()),
+            "patients": int(own.scores["patient"].nunique()),
+            "failed": dict(own.failed),
+            "datalist": own.judged.get("datalist"),
+            "roles": own.roles,
+        }
+        for system, own in zip(matched.names, matched.evaluations, strict=True)
+    ]
+    for pair in found["pairs"]:
+        pair["verdict"] = verdicts.verdict(pair["first"], pair["second"], pair["differences"])
+        pair["power"] = verdicts.power(pair["differences"], found["tests"])
+    if found["ranking"]:
+        found["ranking"]["verdict"] = verdicts.order(found["ranking"])
+    warnings = [f"{own['name']}: {text}" for own in systems for text in role_warnings(own["roles"], own["patients"])]
+    rows = [row for pair in found["pairs"] for row in pair["differences"]]
+    names = matched.names
+    default = f"{names[1]} against {names[0]}" if len(names) == 2 else f"Compared: {', '.join(names)}"
+    return strict(
+        {
+            "schema": SCHEMA,
+            "title": str(title or default),
+            "systems": systems,
+            **found,
+            "scores": list(_scores(matched)),
+            "units": {"length": matched.length, "volume": matched.evaluations[0].volume},
+            "intervals": {"level": LEVEL, "unit": "patient", "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH},
+            "warnings": warnings,
+            "remarks": verdicts.remarks(systems, rows, found["patients"]),
+        }
+    )
+
+
+def _scores(matched: Matched) -> Any:
+    for (metric, region), own in matched.values.items():
+        spread = {
+            system: dict(zip(("q1", "median", "q3"), quantiles(own[system], [0.25, 0.5, 0.75]), strict=True))
+            for system in matched.names
+        }
+        yield {
+            "metric": metric,
+            "region": region,
+            "unit": matched.units[metric],
+            "patients": len(own),
+            "systems": spread,
+        }
+
+
+def name_systems(folders: Sequence[Path]) -> list[str]:
+    """What tells the folders apart: the last part of their paths in which all differ, else the whole paths."""
+    parts = [folder.resolve().parts[::-1] for folder in folders]
+    for level in zip(*parts, strict=False):
+        if len({*level}) == len(folders):
+            return list(level)
+    return [str(folder) for folder in folders]
+
+
+def print_comparison(comparison: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print a table and the verdict of each pair, the order of three or more, who was left out, and the warnings."""
+    console = console or Console()
+    for pair in comparison["pairs"]:
+        console.print(_table(pair, comparison["patients"]))
+        for text in filter(None, (pair["verdict"], pair["power"])):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print()
+    lines = [comparison["ranking"]["verdict"]] if comparison["ranking"] else []
+    for system in comparison["systems"]:
+        lines += [f"failed in {system['name']}: {case}: {reason}" for case, reason in system["failed"].items()]
+        if alone := comparison["unpaired"][system["name"]]["cases"]:
+            lines.append(f"left out, not in every system: {listed(alone, 12)} of {system['name']}")
+    for line in [*lines, *(f"WARNING: {text}" for text in comparison["warnings"])]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(pair: Mapping[str, Any], patients: int) -> Table:
+    title = Text(f"{pair['second']} against {pair['first']}: {count(patients, 'patient')}, medians")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    table.add_column("score", no_wrap=True, vertical="bottom")
+    for heading in (pair["first"], pair["second"]):
+        table.add_column(Text(heading), justify="right", overflow="fold", min_width=6, vertical="bottom")
+    for heading in ("difference (95 %)", "better/\nequal/worse", "p, Holm"):
+        table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
+    for row in pair["differences"]:
+        table.add_row(
+            Text(verdicts.score(row) + (f", {sign(row['unit'])}" if row["unit"] else "")),
+            verdicts.value(row["median_first"], row),
+            verdicts.value(row["median_second"], row),
+            verdicts.size_of(row, unit=False).replace("median ", "median\n"),
+            f"{row['better']}/{row['equal']}/{row['worse']}",
+            p_value(row["p_holm"]),
+        )
+    return table
+
+
+def _items(text: Any) -> list[str]:
+    """`"a,b"` as a list; Fire makes a tuple of it, and numbers of names like 1."""
+    items = text if isinstance(text, (list, tuple)) else str(text).split(",")
+    return [str(item).strip() for item in items if str(item).strip()]
+
+
+def _given_names(names: list[str], folders: int) -> list[str]:
+    if len(names) != folders or len({*names}) != folders:
+        raise InputError(f"the names are {', '.join(names)}: expected {folders} different ones, one for each folder.")
+    return names

@@ -1,0 +1,131 @@
+"""What does an evaluation say? The `report` command: cases.csv becomes one page, report.html, and summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bundle.analysis import evaluation as evaluations
+from bundle.analysis.costs import POINTS, parse_prices, parse_weights
+from bundle.analysis.summary import LOW, match_reference, summarise
+from bundle.reporting.sentences import limits, warnings
+from bundle.reporting.verdicts import reference as against_reference
+from bundle.reporting.words import amount, between, count, share
+from scripts.errors import InputError
+from scripts.files import write_json, write_text
+
+
+def report(
+    folder: str,
+    title: str | None = None,
+    reference: str | None = None,
+    datalist: str | None = None,
+    dataset_dir: str | None = None,
+    predictions: str | None = None,
+    weights: str | None = None,
+    cost: str | None = None,
+) -> None:
+    """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
+
+    All numbers come from FOLDER/cases.csv, and judged.json beside it if it is there. Pictures of patients need the
+    images as well: give the data list. docs/report.md tells what stands where and why.
+
+    Examples:
+        python -m bundle report judged
+        python -m bundle report judged --datalist datalist.json --dataset_dir /data/BraTS --title "Glioma, test set"
+        python -m bundle report judged_new --reference judged_old
+        python -m bundle report judged --weights "WT=1,ET=2" --cost "fn=2,fp=1"
+
+    Args:
+        folder: the folder with cases.csv, from `python -m bundle score` or the evaluate workflow.
+        title: what stands above the page; the name of the folder by default.
+        reference: the folder of an earlier evaluation of the same cases, to compare with, patient by patient.
+        datalist: the data list that was judged; adds pictures of the worst and the most typical patients.
+        dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
+        predictions: the folder of the judged label maps, if it has moved since.
+        weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2"; others do not.
+        cost: what a ml costs that was missed (fn) or added (fp): "fn=2,fp=1", or "ET:fn=5,ET:fp=1" for one region.
+    """
+    if (dataset_dir or predictions) and not datalist:
+        raise InputError("--dataset_dir and --predictions are for the pictures of patients: give --datalist as well.")
+    evaluation = evaluations.read(str(folder))
+    chosen = None if weights is None else parse_weights(weights, evaluation.regions)
+    prices = None if cost is None else parse_prices(cost, evaluation.regions)
+    earlier = match_reference(evaluation, evaluations.read(str(reference))) if reference else None
+    from bundle.reporting.examples import describe, illustrate, open_scans
+    from bundle.reporting.page import render
+
+    scans = open_scans(evaluation, str(datalist), dataset_dir, predictions) if datalist else None
+    summary = summarise(evaluation, str(title or Path(str(folder)).resolve().name), earlier, chosen, prices)
+    summary |= {"warnings": warnings(summary), "limits": limits(summary)}
+    examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
+    if scans:
+        examples = illustrate(evaluation, examples, scans)
+    worst = len(summary["worst"])
+    page = Path(str(folder)) / "report.html"
+    write_text(page, render(summary, evaluation, earlier, examples[:worst], examples[worst:]))
+    write_json(page.with_name("summary.json"), summary)
+    print_summary(summary)
+    print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB) and {page.with_name('summary.json')}")
+
+
+def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what stands first on the page: a row a region, failed cases, the comparison, the warnings."""
+    console = console or Console()
+    people = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
+    table = Table(
+        title=Text(f"{summary['title']}: {people}"), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
+    )
+    table.add_column("region", overflow="fold")
+    headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
+    for heading in (*headings, f"HD95\n{summary['units']['length']}"):
+        table.add_column(heading, justify="right")
+    for region, own in summary["regions"].items():
+        dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
+        table.add_row(
+            Text(region),
+            str(own["cases"]),
+            f"{share(dice['mean'])} {_brackets(dice['mean_interval'])}",
+            f"{share(dice['median'])} {_brackets([dice['q1'], dice['q3']])}",
+            share(dice["minimum"]),
+            str(own[f"dice_below_{LOW[0]}"]),
+            str(own["missed"]),
+            amount(hd95.get("median")),
+        )
+    console.print(table)
+    lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
+    lines += [f"no prediction, counts as Dice 0: {case}" for case in summary["missing"]]
+    lines += _own_lines(summary)
+    if against := summary["reference"]:
+        lines.append(against_reference(against["differences"]))
+    for line in [*lines, *(f"WARNING: {text}" for text in summary["warnings"])]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _own_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The weighted Dice and the cost, a line each."""
+    lines = []
+    if weighted := summary["weighted_dice"]:
+        weights = ", ".join(f"{region} {weight:g}" for region, weight in weighted["weights"].items())
+        own = weighted["spread"]
+        lines.append(
+            f"weighted Dice ({weights}): median {share(own['median'])} {_brackets([own['q1'], own['q3']])}, worst"
+            f" {share(own['minimum'])} ({weighted['worst'][0]['patient']})"
+        )
+    if cost := summary["cost"]:
+        for region, own in [*cost["regions"].items(), ("together", cost["total"])]:
+            lines.append(
+                f"cost, {region}: median {amount(own['median'])} ({between([own['q1'], own['q3']], amount)}), largest"
+                f" {amount(own['maximum'])} {POINTS}"
+            )
+    return lines
+
+
+def _brackets(pair: Sequence[float] | None) -> str:
+    return "" if pair is None else f"({share(pair[0])}-{share(pair[1])})"

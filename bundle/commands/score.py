@@ -1,0 +1,104 @@
+"""How good are the masks of any system? The `score` command: a folder of label maps becomes `cases.csv`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from scripts import distributed
+from scripts.data import datalist as lists
+from scripts.errors import InputError
+from scripts.scoring.cohort import exit_if_some_failed, judge
+from scripts.scoring.lesions import BRATS_2023
+from scripts.scoring.summary import print_summary
+
+
+def score(
+    predictions: str,
+    datalist: str,
+    out: str,
+    dataset_dir: str | None = None,
+    part: str | None = None,
+    fold: int | None = None,
+    labels: str = "",
+    probabilities: str | None = None,
+    resample: bool = False,
+    dilations: int = BRATS_2023.dilations,
+    smallest: float = BRATS_2023.smallest,
+    workers: int | None = None,
+) -> None:
+    """Judge the label maps of any system against a data list: cases.csv, one row a case, region and metric.
+
+    Beside it lesions.csv, one row a true lesion; where the cases are slices also patients.csv, each patient's slices as
+    one volume; with probabilities also reliability.csv, how often what they say comes true.
+
+    The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
+    image in a folder X. Interrupted, the same command goes on where it stopped. A case that cannot be judged is a row
+    `failed` with the reason, and the exit code is 1. docs/evaluation.md defines each metric; docs/cluster.md says how
+    several machines share the cases.
+
+    Examples:
+        python -m bundle score predictions --datalist datalist.json --dataset_dir /data/BraTS --out judged
+        python -m bundle score predictions --datalist datalist.json --dataset_dir /data --out judged --labels "3=4"
+        python -m bundle score predictions --datalist datalist.json --out judged --part validation --fold 0
+        torchrun --standalone --nproc_per_node=2 -m bundle score predictions --datalist datalist.json --out judged
+
+    Args:
+        predictions: the folder of label maps.
+        datalist: the data list (`python -m bundle prepare`).
+        out: the folder to write to.
+        dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
+        part: test, validation (with --fold) or labelled; by default the test patients, all labelled cases without any.
+        fold: the fold that `--part validation` means.
+        labels: what the predictions' values mean where they differ, "3=4,1=2": their 3 is our 4, their 1 our 2.
+        probabilities: a folder of NIfTI files, one map a region along the last axis, for calibration.
+        resample: take predictions on another grid than the label's, by nearest neighbour, and note it.
+        dilations: steps of the BraTS 2023 lesion-wise rule; 1 for meningioma and metastases.
+        smallest: mm^3 up to which that rule leaves a true lesion out; 2 for metastases.
+        workers: processes; by default as many as there are cores, shared among those of torchrun.
+    """
+    if "RANK" in os.environ:
+        from scripts.workflow import join_processes
+
+        join_processes("cpu", alone=True)
+    content = lists.read(str(datalist))
+    if part is None:
+        part = "test" if any(entry.get("split") == "test" for entry in content["training"]) else "labelled"
+    if part not in ("test", "validation", "labelled"):
+        raise InputError(f"part is '{part}': expected test, validation (with --fold) or labelled.")
+    dataset_dir = dataset_dir or Path(str(datalist)).parent
+    if distributed.first():
+        print(f"judging {part} cases of {datalist}")
+    judgement = judge(
+        content,
+        dataset_dir,
+        str(predictions),
+        str(out),
+        part=part,
+        fold=fold,
+        probabilities=probabilities,
+        label_map=parse_labels(labels),
+        resample=resample,
+        brats=BRATS_2023._replace(dilations=dilations, smallest=smallest),
+        workers=workers,
+        about={"command": "score"},
+    )
+    if distributed.first():
+        print_summary(judgement.cases, patients=judgement.patients)
+        print(f"wrote {Path(str(out)) / 'cases.csv'}")
+        options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
+        print("next: python -m bundle report", shlex.join([str(out), *options]))
+    exit_if_some_failed(judgement.cases)
+
+
+def parse_labels(text: str) -> dict[int, int]:
+    """`"3=4,1=2"` as `{3: 4, 1: 2}`.
+
+    Raises:
+        InputError: the text has another form.
+    """
+    try:
+        return {int(old): int(new) for old, new in (pair.split("=") for pair in str(text).split(",") if pair.strip())}
+    except ValueError as error:
+        raise InputError(f"labels are '{text}': expected pairs such as \"3=4,1=2\", theirs = ours.") from error

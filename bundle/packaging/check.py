@@ -1,0 +1,61 @@
+"""Is a package whole, and is it what it says? Asked before anything is served or published."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from bundle.packaging.metadata import check as check_metadata
+from scripts.data.datalist import file_hash
+from scripts.errors import InputError
+from scripts.network import weights
+
+FILES = (
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/inference.yaml",
+    "configs/train.yaml",
+    "configs/evaluate.yaml",
+    "configs/multi_gpu_train.yaml",
+    "configs/logging.conf",
+    "docs/README.md",
+    "models/model.pt",
+    "scripts/__init__.py",
+)
+
+
+def check(folder: str | os.PathLike) -> dict[str, Any]:
+    """Check a package's files, metadata, hashes and weights, and return its metadata.
+
+    Raises:
+        InputError: what is wrong, and where.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "is a file: unzip it and give its folder" if folder.is_file() else "does not exist"
+        raise InputError(f"package {folder} {what}; `python -m bundle export runs/X` makes one.")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise InputError(f"package {folder} lacks {name}: export it anew.")
+    metadata = check_metadata(folder / "configs" / "metadata.json")
+    for name, sha256 in metadata.get("weights", {}).items():
+        if not (folder / name).is_file():
+            raise InputError(f"package {folder} lacks {name}: export it anew.")
+        if file_hash(folder / name) != sha256:
+            raise InputError(
+                f"{folder / name} is not the file that was exported (its sha256 differs from configs/metadata.json):"
+                " copy the package again, or export it anew."
+            )
+    _check_weights(folder)
+    return metadata
+
+
+def _check_weights(folder: Path) -> None:
+    """MONAI Label would serve a network with random weights where the names differ."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.yaml"))
+    parser["device"] = "cpu"
+    weights.load(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")

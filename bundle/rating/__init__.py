@@ -1,1 +1,0 @@
-"""How far do several people's masks agree? What the command `raters` reads, counts, draws and says."""

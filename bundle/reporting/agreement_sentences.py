@@ -1,0 +1,126 @@
+"""What does the agreement of raters say in plain words, and what can it not tell?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bundle.analysis.agreement_summary import HALF, VERDICTS
+from bundle.analysis.statistics import ENOUGH, FEWEST
+from bundle.reporting.words import between, change, count, listed, name, share, share3, sign
+
+PLACES = {
+    "below": "outside the raters' own range: it agrees with them less than the rater who agrees least does with the"
+    " others",
+    "within": "inside the raters' own range",
+    "above": "above the raters' own range: it agrees with them more than any of them does with the others, as an"
+    " average of them would; that does not make it better than they are",
+}
+
+
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before the first number."""
+    found = []
+    if (summary["covered"] or 0) > HALF:
+        found.append(
+            f"The masks cover {summary['covered']:.0%} of the images on average: is the object drawn as 0 and the"
+            " background as something else? Then say --foreground 0, or these are numbers about the background."
+        )
+    found += [f"Left out: {reason}" for reason in summary["failed"].values()]
+    return found
+
+
+def findings(summary: Mapping[str, Any]) -> list[str]:
+    """What was found, most important first."""
+    spread = summary["between_raters"]["dice"]
+    said = (
+        f"{count(len(summary['raters']), 'rater')}, {count(spread['images'], 'image')}: the Dice of two raters is"
+        f" {share3(spread['mean'])} in the mean{_interval(spread['mean_interval'], share3)} and"
+        f" {share3(spread['median'])} in the median; half of the {spread['n']} pairs of masks lie between"
+        f" {share3(spread['q1'])} and {share3(spread['q3'])}."
+    )
+    return [said, *verdicts(summary)]
+
+
+def verdicts(summary: Mapping[str, Any]) -> list[str]:
+    """Whether the model is like a rater, a sentence or two a metric; none without a model."""
+    if summary["model"] is None:
+        return []
+    found = summary["model"]["like_a_rater"]
+    return [_verdict(name(metric, summary["units"]["length"]), found[metric]) for metric in VERDICTS]
+
+
+def limits(summary: Mapping[str, Any]) -> list[str]:
+    """What these numbers cannot say."""
+    return list(_limits(summary))
+
+
+def _verdict(metric: str, found: Mapping[str, Any]) -> str:
+    if not found["images"]:
+        return f"{metric}: no image has the model's mask and those of two raters, so they cannot be compared."
+    said = (
+        f"{metric}: the model agrees with the raters by {share3(found['model'])}, they with each other by"
+        f" {share3(found['raters'])} (difference {change(found['difference'])}{_interval(found['interval'], change)},"
+        f" {count(found['images'], 'image')}). "
+    )
+    if found["place"]:
+        own = found["rater_means"].values()
+        where = f" (their own means: {between([min(own), max(own)], share3)})"
+        said += f"In the mean it lies {PLACES[found['place']].replace('range', 'range' + where, 1)}. "
+    return said + _shown(found)
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    if found["interval"] is None:
+        why = f"fewer than {FEWEST} images" if found["images"] < FEWEST else "differences that are all the same"
+        return f"There is no interval for {why}: nothing is shown either way."
+    low, high = found["interval"]
+    few = f" {found['images']} images are few, and the interval is too narrow." if found["images"] < ENOUGH else ""
+    if high < 0:
+        return f"That it agrees less is more than chance.{few}"
+    if low > 0:
+        return f"That it agrees more is more than chance.{few}"
+    return (
+        "No difference is shown, which is not the same as none: agreement that is worse by"
+        f" {share3(-low)} would fit these images, too.{few}"
+    )
+
+
+def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
+    images, raters = summary["between_raters"]["dice"]["images"], len(summary["raters"])
+    if images < ENOUGH:
+        yield f"{count(images, 'image')} are few: below {ENOUGH}, bootstrap intervals are too narrow."
+    yield (
+        f"Intervals draw images. The {count(raters, 'rater')} are taken as they are: other raters may agree more or"
+        " less, a further person can lie outside their range, and no interval here tells by how much. Images of one"
+        " patient count as if they were independent."
+    )
+    yield (
+        "Raters who learned from each other, or who corrected one outline, agree more than independent ones. The masks"
+        " do not tell."
+    )
+    yield (
+        "A rater is part of the consensus that it is compared with, and a model is not: do not compare their agreement"
+        " with the consensus. Agreement with the (other) raters is fair to both."
+    )
+    yield (
+        "STAPLE weighs voxels by what it takes the raters to be able to; where some draw generously it tends to follow"
+        " them, the more so the more air is around. Of an even number of raters the majority leaves out ties."
+    )
+    if summary["incomplete"]:
+        yield (
+            f"{count(len(summary['incomplete']), 'image')} {'lacks' if len(summary['incomplete']) == 1 else 'lack'} the"
+            f" mask of some rater ({listed(list(summary['incomplete']))}) and"
+            f" {'counts' if len(summary['incomplete']) == 1 else 'count'} for the pairs that there are. So the means of"
+            " raters are of different images; where a model is placed among them, only complete images count."
+        )
+    length = sign(summary["units"]["length"])
+    yield (
+        f"NSD 2 {length} is the share of the borders that lie within 2 {length} of each other. Where voxels are larger"
+        " than half of that, it measures the grid rather than the outlines."
+    )
+    yield "Agreement is not truth: all raters can be wrong in the same way."
+
+
+def _interval(pair: Any, write: Any = share) -> str:
+    return "" if pair is None else f" [{write(pair[0])}, {write(pair[1])}]"

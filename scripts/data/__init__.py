@@ -1,0 +1,1 @@
+"""Files to tensors: reading, lists, checks, preprocessing, caching, sampling, augmentation."""

@@ -1,0 +1,254 @@
+"""Which files make a case? File name patterns, with `{case}` for the case's name, turn a folder into cases.
+
+A pattern is matched against the end of a file's path: `{case}` is one part of a path (the same wherever it stands
+twice), `*` any characters and `?` one character within a part. `{case}/{case}_t1.nii*` finds `/data/HGG/X/X_t1.nii.gz`
+as case X.
+
+`{slice}` instead of `{case}` is the number of a slice: `{patient}/{patient}_{slice}.tif` finds `/data/X/X_7.tif` as
+slice 7 of patient X, a case called X_7. Without `{patient}` the slices of a folder are one volume. So are the pages of
+a TIFF that a pattern with `{case}` finds: page 7 of X.tif, counted from 0, is the case X_7.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scripts.data import pictures
+from scripts.errors import InputError
+
+NIFTI = (".nii", ".nii.gz")
+PLACEHOLDERS = {"{case}": "[^/]+?", "{patient}": "[^/]+?", "{slice}": r"\d+"}
+
+
+@dataclass
+class CaseFiles:
+    """The files of one case as they were found: channel name to path, and the label if there is one.
+
+    Attributes:
+        case: its name.
+        images: a path for each channel, the same one where a file holds several.
+        label: if there is one.
+        patient: as the pattern tells.
+        volume: for a slice, the folder or file of which it is one.
+        slice: its number there.
+    """
+
+    case: str
+    images: dict[str, Path] = field(default_factory=dict)
+    label: Path | None = None
+    patient: str | None = None
+    volume: str | None = None
+    slice: int | None = None
+
+
+def pattern_to_regex(pattern: str) -> re.Pattern[str]:
+    """Compile a file pattern so that `.search` matches the end of a path with `/` between its parts.
+
+    Raises:
+        InputError: the pattern has neither `{case}` nor `{slice}`, or both.
+    """
+    if ("{case}" in pattern) == ("{slice}" in pattern):
+        both = "both {case} and {slice}" if "{case}" in pattern else "no {case}"
+        raise InputError(
+            f"the file pattern '{pattern}' has {both}: put {{case}} where the case's name stands, or {{slice}} where"
+            " the number of a slice does."
+        )
+    regex = re.escape(pattern)
+    for name, characters in PLACEHOLDERS.items():
+        first, *rest = regex.split(re.escape(name))
+        group = name.strip("{}")
+        regex = first + (f"(?P<{group}>{characters})" + f"(?P={group})".join(rest) if rest else "")
+    regex = regex.replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+    return re.compile(rf"(?:^|/){regex}$")
+
+
+def find_cases(
+    root: str | os.PathLike, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+) -> list[CaseFiles]:
+    """All cases under `root` (a folder of cases, or the folder of one case), sorted by name, slices by their number.
+
+    A case may lack channels or the label: the caller says which of them it needs (see `require_channels`).
+
+    Args:
+        root: the folder to look in, at any depth.
+        channel_files: for each channel its patterns, tried in order.
+        label_files: the label's patterns, tried in order.
+
+    Raises:
+        InputError: `root` is no folder, or two files claim the same channel of the same case.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: give the folder that holds the patients' scans.")
+    base = root.resolve().parent  # so that the folder of one case matches `{case}/...` too
+    cases = _gather(_files(root.resolve()), base, channel_files, label_files)
+    single = [page for found in cases for page in _pages(found)]
+    return sorted(_distinct(single), key=lambda c: (c.patient or c.volume or c.case, c.slice or 0, c.case))
+
+
+def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]) -> list[str]:
+    """The case's image files in the order of `channels`, or the one file that holds all of several.
+
+    Raises:
+        InputError: a channel has no file; names it, its pattern and what is there.
+    """
+    for channel in channels:
+        if channel not in case.images:
+            there = ", ".join(f"{name} ({path.name})" for name, path in case.images.items()) or "no image"
+            wanted = " or ".join(channel_files.get(channel, ["(no pattern)"])).replace("{case}", case.case)
+            raise InputError(
+                f"case {case.case} lacks channel {channel}: expected {wanted}, found {there}; add the file, or leave"
+                " the case out."
+            )
+    return [str(case.images[channel]) for channel in channels]
+
+
+def case_of(
+    path: str | os.PathLike, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]
+) -> str | list[str] | None:
+    """The image of the one case in a folder, or of the case of which a file is one channel: as in a data list's entry.
+
+    Only that folder is looked at. A file is known by the last part of a pattern too (`{case}_t1.nii*` of
+    `{case}/{case}_t1.nii*`), so that cases may lie side by side in one folder.
+
+    Args:
+        path: the folder or file.
+        channels: in the order of the network.
+        channel_files: for each channel its patterns, tried in order.
+
+    Returns:
+        see `image_entry`; None if the path is a file and no pattern knows it.
+
+    Raises:
+        InputError: a channel is missing, or the folder holds no case or several.
+    """
+    path = Path(path).absolute()
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    found = [case for case in _gather(files, folder.parent, by_name_too(channel_files)) if case.images]
+    if not path.is_dir():
+        found = [case for case in found if path in case.images.values()]
+        if not found:
+            return None
+    if len(found) != 1:
+        names = ", ".join(case.case for case in found) or "none"
+        wanted = ", ".join(pattern for several in channel_files.values() for pattern in several)
+        raise InputError(f"{path} must hold the files of one case ({wanted}), but holds {len(found)}: {names[:200]}.")
+    return image_entry(require_channels(found[0], channels, channel_files))
+
+
+def channels_of(path: str | os.PathLike, channel_files: Mapping[str, Sequence[str]]) -> list[str]:
+    """The channels whose patterns know this file by its name."""
+    posix = pictures.file_of(path).as_posix()
+    known = by_name_too(channel_files)
+    return [name for name, patterns in known.items() if _match(posix, [pattern_to_regex(p) for p in patterns])]
+
+
+def by_name_too(channel_files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Each channel's patterns, and their last parts if these tell the case."""
+    last = {name: [pattern.rpartition("/")[2] for pattern in patterns] for name, patterns in channel_files.items()}
+    return {name: [*channel_files[name], *(part for part in last[name] if "{case}" in part)] for name in channel_files}
+
+
+def image_entry(images: Sequence[str]) -> str | list[str]:
+    """The `image` of a data list's entry: a file a channel, or the one file that holds all of several channels."""
+    return images[0] if len(images) > 1 and len(set(images)) == 1 else list(images)
+
+
+def _gather(
+    files: Iterable[Path], base: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+) -> list[CaseFiles]:
+    """The cases of these files, whose paths below `base` are looked at."""
+    roles = [(name, [pattern_to_regex(p) for p in patterns]) for name, patterns in channel_files.items()]
+    label = [pattern_to_regex(p) for p in label_files]
+    cases: dict[tuple, CaseFiles] = {}
+    for path in files:
+        relative = path.relative_to(base).as_posix()
+        drawn = _match(relative, label)
+        for role, patterns in roles:
+            match = _match(relative, patterns)
+            # masks/X.png fits `{case}.png` too: a file is what leaves the shorter name
+            if match is None or (drawn and len(drawn.case) <= len(match.case)):
+                continue
+            found = cases.setdefault(_key(match), match)
+            if role in found.images:
+                raise InputError(
+                    f"case {match.case} has two files for channel {role}: {found.images[role]} and {path}; keep one of"
+                    f" them."
+                )
+            found.images[role] = path
+            drawn = None
+        if drawn:
+            found = cases.setdefault(_key(drawn), drawn)
+            if found.label is not None:
+                raise InputError(f"case {drawn.case} has two labels: {found.label} and {path}; keep one of them.")
+            found.label = path
+    return list(cases.values())
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root, followlinks=True):  # cohorts are often linked together
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        # macOS leaves ._X.nii.gz beside X.nii.gz
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _match(relative: str, patterns: Sequence[re.Pattern[str]]) -> CaseFiles | None:
+    """What the path below the root's parent says of the case, as one without files."""
+    for pattern in patterns:
+        if match := pattern.search(relative):
+            found = match.groupdict()
+            patient = found.get("patient")
+            if "case" in found:
+                return CaseFiles(found["case"], patient=patient)
+            name = relative[: match.end("slice")].rpartition("/")[2]
+            root, _, below = relative[: match.start()].partition("/")
+            volume = "/".join(filter(None, (below, patient))) or root
+            return CaseFiles(name, patient=patient, volume=volume, slice=int(found["slice"]))
+    return None
+
+
+def _key(found: CaseFiles) -> tuple:
+    return (found.case, found.patient) if found.slice is None else (found.volume, found.patient, found.slice)
+
+
+def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
+    """The case itself, or a case for each page of its files."""
+    numbers = {file: pictures.count(file) for file in (*found.images.values(), found.label) if file}
+    most = max(numbers.values())
+    if most == 1:
+        yield found
+        return
+    if found.slice is not None:
+        file = max(numbers, key=lambda file: numbers[file])
+        raise InputError(
+            f"{file} has {most} pages where the pattern's {{slice}} promises one slice: take {{case}} for stacks."
+        )
+    if min(numbers.values()) != most:
+        listed = " and ".join(f"{number} in {file}" for file, number in numbers.items())
+        raise InputError(
+            f"the files of case {found.case} differ in their pages, {listed}: give all files of a stack as many."
+        )
+    for k in range(most):
+        images = {channel: pictures.page_of(file, k) for channel, file in found.images.items()}
+        label = found.label and pictures.page_of(found.label, k)
+        yield replace(found, case=f"{found.case}_{k}", images=images, label=label, volume=found.case, slice=k)
+
+
+def _distinct(cases: Sequence[CaseFiles]) -> Sequence[CaseFiles]:
+    """The cases under names that tell them apart: slices may have the same number in two volumes."""
+    forms = (
+        lambda c: c.case,
+        lambda c: f"{c.patient or (c.volume or '').rpartition('/')[2]}_{c.case}",
+        lambda c: f"{c.volume or c.patient}_{c.case}".replace("/", "_"),
+    )
+    for form in forms:
+        names = Counter(map(form, cases))
+        if max(names.values(), default=1) == 1:
+            return [replace(case, case=form(case)) for case in cases]
+    raise InputError(f"two cases would both be called {names.most_common(1)[0][0]}: rename the folder of one of them.")

@@ -1,0 +1,272 @@
+"""Which cases teach, which choose the checkpoint, and which judge? Reads the data list and holds its rule.
+
+The data list is the Decathlon JSON: `training` and `testing` hold one entry a case,
+
+    {"image": [one file a channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
+
+with paths relative to `dataset_dir`, and `"split": "test"` in place of the fold for patients set aside. A case that is
+a slice also has its `volume` and `slice`, its number there. Beside them stands the header: channels, label_scheme,
+labels, regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to sha256) and
+voxels (case to the sha256 of its voxels).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from scripts.data import pictures
+from scripts.errors import InputError
+
+HEADER = ("channels", "label_scheme", "labels", "regions", "hashes", "training")
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+    """The data list at `path`, its form checked.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or lacks a part of the header or of an entry.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"the data list {path} cannot be read ({error.strerror}): make one with"
+            " `python -m bundle prepare DIR --out datalist.json`."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"the data list {path} is not JSON ({error}): make it anew with `prepare`.") from error
+    missing = [key for key in HEADER if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise InputError(
+            f"the data list {path} has no {', '.join(missing)}: make it anew with `python -m bundle prepare`."
+        )
+    for entry in entries(content):
+        for key in ("image", "case", "patient"):
+            if key not in entry:
+                raise InputError(f"an entry of {path} has no '{key}': {json.dumps(entry)[:200]}.")
+    for entry in content["training"]:
+        if "label" not in entry or ("fold" in entry) == (entry.get("split") == "test"):
+            raise InputError(
+                f'{path}: case {entry["case"]} of `training` needs a label, and either a fold or "split": "test".'
+            )
+    return content
+
+
+def entries(datalist: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every case of the list, with and without a label."""
+    return [*datalist["training"], *datalist.get("testing", [])]
+
+
+def files_of(entry: Mapping[str, Any]) -> list[str]:
+    """The files of one entry as the list names them: images in channel order, then the label if there is one.
+
+    Of a page of a TIFF (`stack.tif#5`, see `scripts.data.pictures`) that is the file.
+    """
+    images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
+    return [pictures.file_of(name).as_posix() for name in (*images, *([entry["label"]] if "label" in entry else []))]
+
+
+def named(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with a case and a patient, which are the name of its image where nothing else tells them."""
+    if "case" in entry:
+        return dict(entry)
+    first = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+    name = Path(first).name.partition(".")[0]
+    return {"case": name, "patient": name, **entry}
+
+
+def select(
+    datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, part: str, fold: int | None = None
+) -> list[dict[str, Any]]:
+    """The entries of one part with their files as absolute paths.
+
+    Args:
+        datalist: what `read` gave.
+        dataset_dir: the folder that the list's paths start from.
+        part: `training` (every fold but `fold`), `validation` (`fold`), `test` (set aside), `labelled` (all three) or
+            `testing` (no label).
+        fold: the fold that training leaves out, for `training` and `validation`.
+
+    Raises:
+        InputError: the part is empty, or the fold is not in the list.
+    """
+    labelled = datalist["training"]
+    if part in ("training", "validation"):
+        folds = sorted({entry["fold"] for entry in labelled if "fold" in entry})
+        if fold not in folds:
+            raise InputError(f"the data list has no fold {fold}: it has {', '.join(map(str, folds)) or 'none'}.")
+    chosen = {
+        "training": lambda: [e for e in labelled if e.get("fold", fold) != fold],
+        "validation": lambda: [e for e in labelled if e.get("fold") == fold],
+        "test": lambda: [e for e in labelled if e.get("split") == "test"],
+        "labelled": lambda: labelled,
+        "testing": lambda: datalist.get("testing", []),
+    }[part]()
+    if not chosen:
+        raise InputError(f"the data list has no case for {part}: make one with more patients, or other folds.")
+    return [_absolute(entry, Path(dataset_dir)) for entry in chosen]
+
+
+def share(chosen: Sequence[dict[str, Any]], rank: int, world_size: int) -> list[dict[str, Any]]:
+    """The part of the cases that one of several processes takes.
+
+    Raises:
+        InputError: there are fewer cases than processes.
+    """
+    if len(chosen) < world_size:
+        raise InputError(f"{len(chosen)} cases cannot be shared by {world_size} processes: take fewer processes.")
+    return list(chosen[rank::world_size])
+
+
+def patients(datalist: Mapping[str, Any], part: str, fold: int | None = None) -> list[str]:
+    """The patients of one part (see `select`), sorted."""
+    return sorted({entry["patient"] for entry in select(datalist, ".", part, fold)})
+
+
+def part_to_judge(datalist: Mapping[str, Any], part: str | None = None) -> str:
+    """The part that judging uses: the one asked for, else the patients set aside, else the validation fold.
+
+    Raises:
+        InputError: there is no such part.
+    """
+    if part is None:
+        set_aside = any(entry.get("split") == "test" for entry in datalist["training"])
+        return "test" if set_aside else "validation"
+    if part not in ("test", "validation", "labelled"):
+        raise InputError(f"part is '{part}': expected test, validation or labelled.")
+    return part
+
+
+def check(datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, hashes: bool = True) -> None:
+    """Hold the rule of the list: a patient, or the same voxels, in one fold only; every file there and unchanged.
+
+    Args:
+        datalist: what `read` gave.
+        dataset_dir: the folder that the list's paths start from.
+        hashes: read every file and compare it with the hash that the list took (a second for a GB or so).
+
+    Raises:
+        InputError: names the first patient, case or file that breaks the rule.
+    """
+    check_split(datalist)
+    check_files(datalist, entries(datalist), dataset_dir, hashes)
+
+
+def check_split(datalist: Mapping[str, Any]) -> None:
+    """A patient is the unit of the split, and so are cases whose voxels are the same under two names.
+
+    Raises:
+        InputError: names the patient or the cases that stand in two folds, or the case that is listed twice.
+    """
+    where: dict[str, set] = defaultdict(set)
+    twins: dict[str, list[dict]] = defaultdict(list)
+    seen: set[str] = set()
+    for entry in datalist["training"]:
+        if entry["case"] in seen:
+            raise InputError(f"case {entry['case']} stands twice in the data list: make it anew with `prepare`.")
+        seen.add(entry["case"])
+        where[entry["patient"]].add(_place(entry))
+        if voxels := datalist.get("voxels", {}).get(entry["case"]):
+            twins[voxels].append(entry)
+    for patient, places in where.items():
+        if len(places) > 1:
+            raise InputError(
+                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is judged would"
+                " have been learned from; make the list anew with `python -m bundle prepare`."
+            )
+    for same in twins.values():
+        if len({_place(entry) for entry in same}) > 1:
+            raise InputError(
+                f"cases {' and '.join(entry['case'] for entry in same)} hold the same voxels but stand in different"
+                " folds: make the list anew with `python -m bundle prepare`."
+            )
+
+
+def check_files(
+    datalist: Mapping[str, Any],
+    wanted: Iterable[Mapping[str, Any]],
+    dataset_dir: str | os.PathLike,
+    hashes: bool = True,
+) -> None:
+    """The files of the `wanted` entries (paths as in the list) are there and, if `hashes`, are what the list was made
+    of.
+
+    Raises:
+        InputError: names the first file that is missing or changed.
+    """
+    root = Path(dataset_dir)
+    files = list(dict.fromkeys(name for entry in wanted for name in files_of(entry)))
+    for name in files:
+        if not (root / name).is_file():
+            raise InputError(
+                f"{root / name} is in the data list but not on disk: check dataset_dir, or run `prepare` again."
+            )
+    if not hashes:
+        return
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(lambda name: file_hash(root / name), files)
+        for name, value in zip(
+            files, tqdm(found, total=len(files), desc="checking files", unit="file", leave=False), strict=True
+        ):
+            if datalist["hashes"].get(name) != value:
+                raise InputError(
+                    f"{root / name} has changed since the data list was made: run `python -m bundle prepare` again,"
+                    " so that it is checked and the list tells what was used."
+                )
+
+
+def file_hash(path: str | os.PathLike) -> str:
+    """The sha256 of a file, as hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def list_hash(datalist: Mapping[str, Any]) -> str:
+    """The sha256 of the list itself, whatever its formatting: what a run writes down about its data."""
+    return hashlib.sha256(json.dumps(datalist, sort_keys=True).encode()).hexdigest()
+
+
+def require_same(
+    datalist: Mapping[str, Any], channels: Sequence[str], label_scheme: str, labels: Mapping[str, int]
+) -> None:
+    """The list and the task speak of the same channels and the same labels.
+
+    Raises:
+        InputError: says what each of them has.
+    """
+    if list(datalist["channels"]) != list(channels):
+        raise InputError(
+            f"the data list has channels {', '.join(datalist['channels'])}, the config has {', '.join(channels)}:"
+            " lay the task over the workflow that the list was made for (configs/tasks/)."
+        )
+    if datalist["label_scheme"] != label_scheme or dict(datalist["labels"]) != dict(labels):
+        raise InputError(
+            f"the data list has label scheme {datalist['label_scheme']} {dict(datalist['labels'])}, the config has"
+            f" {label_scheme} {dict(labels)}: lay the task over the workflow that the list was made for"
+            f" (configs/tasks/)."
+        )
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    return "the test set" if entry.get("split") == "test" else f"fold {entry['fold']}"
+
+
+def _absolute(entry: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    image = entry["image"]
+    made = {**entry, "image": [str(root / i) for i in image] if isinstance(image, list) else str(root / image)}
+    if "label" in entry:
+        made["label"] = str(root / entry["label"])
+    return made

@@ -1,0 +1,137 @@
+"""Intensity statistics of the training cases, for normalisation by data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.transforms import Compose, NormalizeIntensityd
+from tqdm import tqdm
+
+from scripts.data.normalization import BRAIN, HIGH, LOW, Normalized
+from scripts.errors import InputError
+
+LEVELS = 65  # quantiles that tell a data set's histogram
+VOXELS = 4_000_000  # of all cases together, by channel, that statistics are computed from: 16 MB
+VOXELS_OF_A_CASE = 200_000
+
+
+class Voxels(NamedTuple):
+    """Voxels of an image, drawn at random: values [C, N], and the least and the greatest [C] of all of its voxels."""
+
+    values: np.ndarray
+    least: np.ndarray
+    greatest: np.ndarray
+
+
+def learn_statistics(
+    preprocessing: Compose,
+    cases: Sequence[Mapping[str, Any]],
+    once: Callable[[str, Callable[[], Any]], Any],
+    show: bool = True,
+) -> None:
+    """Measure what scope `dataset` needs, once a run: from the cases that teach alone, before they are prepared.
+
+    A run that goes on takes what its knobs.yaml has. Nothing happens for other scopes, or if the knob is given.
+
+    Args:
+        preprocessing: of which `Normalized` is a step; it gets the statistics.
+        cases: the cases that teach, with absolute paths.
+        once: of the run, `RunFolder.measured_once`, whose knobs.yaml gets the statistics.
+        show: a progress bar.
+
+    Raises:
+        InputError: a case cannot be read, or a channel is the same everywhere.
+    """
+    steps = preprocessing.flatten().transforms
+    waiting = [s for s in steps if isinstance(s, Normalized) and s.scope == "dataset" and s.statistics is None]
+    if not waiting:
+        return
+
+    def measure() -> list[dict[str, Any]]:
+        before = before_normalization(preprocessing)
+        return statistics_of(voxels_of_cases(before, cases, show=show), waiting[0].method)
+
+    statistics = once("intensity_statistics", measure)
+    for step in waiting:
+        step.statistics = statistics
+
+
+def before_normalization(preprocessing: Compose) -> Compose:
+    """The steps of `preprocessing` up to the normalisation."""
+    steps = list(preprocessing.flatten().transforms)
+    end = next((i for i, s in enumerate(steps) if isinstance(s, Normalized | NormalizeIntensityd)), len(steps))
+    return Compose(steps[:end])
+
+
+def voxels_of_cases(
+    before: Compose, cases: Sequence[Mapping[str, Any]], workers: int = 2, show: bool = True
+) -> Iterable[Voxels]:
+    """Voxels of each case, the same number of each, at most `VOXELS` of all.
+
+    Args:
+        before: the steps up to the normalisation.
+        cases: with absolute paths.
+        workers: threads that read.
+        show: a progress bar.
+    """
+    most = min(VOXELS // len(cases), VOXELS_OF_A_CASE)
+
+    def one(number: int) -> Voxels:
+        return draw(before(dict(cases[number]), threading=True)["image"], most, seed=number)
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        work = pool.map(one, range(len(cases)))
+        bar = {"total": len(cases), "desc": "measuring intensities", "unit": "case", "leave": False}
+        yield from tqdm(work, disable=not show, **bar)
+
+
+def draw(image: torch.Tensor, most: int, seed: int) -> Voxels:
+    """At most `most` voxels of an image [C, ...], at the same places in all channels."""
+    flat = image.numpy(force=True).reshape(len(image), -1)
+    size = flat.shape[1]
+    chosen = slice(None) if size <= most else np.random.default_rng(seed).integers(size, size=most)
+    return Voxels(flat[:, chosen].astype(np.float32), flat.min(1), flat.max(1))
+
+
+def statistics_of(voxels: Iterable[Voxels], method: str) -> list[dict[str, Any]]:
+    """What scope `dataset` needs of several images, one dict a channel, of plain numbers with six digits.
+
+    Each has the `method` and its numbers: `mean` and `std` (z-scores), `low` and `high` (minmax: of all voxels;
+    percentile: of those drawn), or the `levels`, quantiles at equal steps (histogram).
+
+    Raises:
+        InputError: a channel is the same everywhere.
+    """
+    several = list(voxels)
+    statistics = []
+    for number in range(len(several[0].values)):
+        values = np.concatenate([one.values[number] for one in several]).astype(np.float64)
+        values = values[values != 0] if method in BRAIN else values
+        ends = (LOW, HIGH) if method == "percentile" else (0, 100)
+        low, high = np.percentile(values, ends) if values.size else (0.0, 0.0)
+        if low == high:
+            raise InputError(
+                f"channel {number + 1} of the training cases is the same everywhere, so normalize_scope cannot be"
+                " dataset: check the files, or leave the channel out of the task."
+            )
+        if method == "histogram":
+            found = {"levels": np.quantile(values, np.linspace(0, 1, LEVELS))}
+        elif method == "percentile":
+            found = {"low": low, "high": high}
+        elif method == "minmax":
+            found = {
+                "low": min(one.least[number] for one in several),
+                "high": max(one.greatest[number] for one in several),
+            }
+        else:
+            found = {"mean": values.mean(), "std": values.std()}
+        statistics.append({"method": method, **{name: _six_digits(value) for name, value in found.items()}})
+    return statistics
+
+
+def _six_digits(value: Any) -> Any:
+    return [_six_digits(item) for item in value] if np.ndim(value) else float(f"{value:.6g}")

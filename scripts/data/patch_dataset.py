@@ -1,0 +1,221 @@
+"""What does the loader hand over? Prepared cases, computed once, and patches cut from them.
+
+Deterministic preprocessing runs once a case and is kept in memory or on disk; a patch costs what the patch costs.
+Intensities are kept in half precision: eleven bits are more than a scanner delivers, and half of the memory. They are
+rounded whatever the cache, so the cache changes no patch. Every patch is drawn from its own seed, so a run is the same
+with any number of loader processes, and goes on after a stop as if it had not been stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.data import set_track_meta
+from monai.data.utils import pickle_hashing
+from monai.transforms import Compose, Transform
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from scripts.data.datalist import files_of, named
+from scripts.data.images import voxel_ml
+from scripts.distributed import first
+from scripts.errors import InputError
+
+CACHES = ("memory", "disk", "none")
+FORMAT = "half precision, 32-bit indices"  # of what is kept: another one is another case on disk
+EMPTY = 128  # bytes of an .npy file without elements, which cannot be mapped
+
+
+class PreparedCases(Dataset):
+    """The cases of a data list after deterministic preprocessing, as plain float32 tensors.
+
+    Args:
+        data: entries with absolute paths (`scripts.data.datalist.select`).
+        otherwise: entries to take where there are none.
+        transform: deterministic transforms; what they leave under `keep` is kept.
+        cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under
+            `cache_dir`, read by memory map; `none` computes a case each time it is asked for.
+        cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a
+            changed input is a new case, and several runs may share the folder.
+        keep: the keys of a prepared case, tensors all.
+        workers: threads that prepare cases.
+        title: beside the progress bar.
+
+    Raises:
+        InputError: `cache` is none of the three, or a case cannot be prepared.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Transform,
+        cache: str = "memory",
+        cache_dir: str | os.PathLike | None = None,
+        keep: Sequence[str] = ("image", "label"),
+        workers: int = 2,
+        title: str = "preparing cases",
+        otherwise: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        if cache not in CACHES:
+            raise InputError(f"cache is '{cache}': expected {', '.join(CACHES)}.")
+        self.data = [named(entry) for entry in data or otherwise]
+        self.transform = transform if isinstance(transform, Compose) else Compose([transform])
+        self.cache, self.keep = cache, tuple(keep)
+        self.cache_dir = Path(cache_dir or Path(tempfile.gettempdir()) / "brain-tumour-cache")
+        self.workers, self.title = workers, title
+        self.held: list[dict[str, Any]] = []
+
+    def prepare(self) -> None:
+        """Prepare and keep every case; what is not called so is done when the first case is asked for."""
+        if self.cache == "none" or self.held:
+            return
+        with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
+            work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
+            shown = tqdm(work, total=len(self.data), desc=self.title, unit="case", leave=False, disable=not first())
+            self.held = list(shown)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        case = self.kept(index)
+        return {key: value.float() if _is_half(value) else value for key, value in case.items()}
+
+    def kept(self, index: int) -> dict[str, Any]:
+        """A case as it is kept: intensities in half precision, on disk by memory map."""
+        if self.cache == "none":
+            return self._prepare(self.data[index])
+        self.prepare()
+        if self.cache == "memory":
+            return dict(self.held[index])
+        return {"case": self.data[index]["case"], **_read(self.held[index]["folder"])}
+
+    def _prepare(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        prepared = self.transform(dict(entry), threading=True)
+        tensors = {key: _plain(prepared[key]) for key in self.keep}
+        return {"case": entry["case"], "voxel_ml": torch.tensor([voxel_ml(prepared["image"])]), **tensors}
+
+    def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        folder = self.cache_dir / self._name(entry)
+        if not folder.is_dir():
+            case = self._prepare(entry)
+            try:
+                self.cache_dir.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=self.cache_dir, prefix=".writing-") as unfinished:
+                    inner = Path(unfinished, folder.name)
+                    inner.mkdir()
+                    _write(inner, case)
+                    inner.rename(folder)
+            except OSError as error:
+                if not folder.is_dir():  # another run may have been first
+                    raise InputError(
+                        f"the cache {self.cache_dir} cannot be written ({error.strerror or error}): free space there,"
+                        " or choose another cache_dir."
+                    ) from error
+        return {"folder": folder}
+
+    def _name(self, entry: Mapping[str, Any]) -> str:
+        files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files_of(entry)]
+        versions = [monai.__version__, torch.__version__, np.__version__, FORMAT]
+        recipe = pickle_hashing(self.transform.flatten().transforms).decode()
+        pages = entry["image"], entry.get("label")  # several cases may be pages of one file
+        content = json.dumps([files, pages, versions, recipe, self.keep])
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> torch.Tensor | list[torch.Tensor]:
+    """Without metadata and as small as may be; a list (the indices of each class) stays one."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    tensor = torch.from_numpy(np.ascontiguousarray(value))
+    if tensor.is_floating_point():
+        return tensor.half() if _within(tensor, torch.finfo(torch.half)) else tensor.float()
+    return tensor.int() if tensor.dtype == torch.int64 and _within(tensor, torch.iinfo(torch.int32)) else tensor
+
+
+def _within(tensor: torch.Tensor, kind: torch.finfo | torch.iinfo) -> bool:
+    return not tensor.numel() or bool(kind.min <= tensor.min() and tensor.max() <= kind.max)
+
+
+def _is_half(value: Any) -> bool:
+    return torch.is_tensor(value) and value.dtype == torch.half
+
+
+def _write(folder: Path, case: Mapping[str, Any]) -> None:
+    """One .npy a tensor; the items of a list are numbered."""
+    for key, value in case.items():
+        if key != "case":
+            for name, tensor in (
+                [(key, value)] if torch.is_tensor(value) else [(f"{key}.{i}", t) for i, t in enumerate(value)]
+            ):
+                np.save(folder / f"{name}.npy", tensor.numpy())
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """What `_write` wrote, by memory map: what is not touched is not read."""
+    case: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.npy"), key=lambda path: (len(path.name), path.name)):  # item 10 after item 9
+        key, _, item = path.stem.partition(".")
+        tensor = torch.from_numpy(np.load(path, mmap_mode="c" if path.stat().st_size > EMPTY else None))
+        if item:
+            case.setdefault(key, []).append(tensor)
+        else:
+            case[key] = tensor
+    return case
+
+
+class PatchDataset(Dataset):
+    """Patches cut at random from prepared cases; an index is a pair (case number, seed) from `EpochSampler`.
+
+    Images come in half precision; `scripts.data.augmentation.AugmentedBatch` makes them float32 on the device.
+
+    Args:
+        data: entries with absolute paths.
+        transform: deterministic preprocessing, ending in what `crop` needs (see `keep`).
+        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; it is seeded anew for
+            each patch.
+        keep: the keys of a prepared case that `crop` needs beside image and label (precomputed indices).
+        others: arguments of `PreparedCases`.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Transform,
+        crop: Transform,
+        keep: Sequence[str] = (),
+        **others: Any,
+    ) -> None:
+        self.cases = PreparedCases(data, transform, keep=("image", "label", *keep), **others)
+        self.data = self.cases.data
+        self.crop = crop if isinstance(crop, Compose) else Compose([crop])
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def labelled(self) -> list[int]:
+        """The numbers of the cases that have any label."""
+        return [number for number in range(len(self.cases)) if bool(self.cases.kept(number)["label"].any())]
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
+        number, seed = index
+        case = self.cases.kept(number)
+        set_track_meta(False)  # a patch has no use for the affine, and keeping it costs more than the cut
+        try:
+            self.crop.set_random_state(seed=seed)
+            cut = self.crop(case)
+        finally:
+            set_track_meta(True)
+        patch = cut[0] if isinstance(cut, list) else cut
+        # a copy, since a view would hand the whole volume to the loader's queue
+        return {"image": patch["image"].clone(), "label": patch["label"].clone(), "case": case["case"], "seed": seed}

@@ -1,0 +1,1 @@
+"""Scans to masks: windows, post-processing, writing."""

@@ -1,0 +1,108 @@
+"""Masks and probabilities of a case written on the grid and in the format of its image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from ignite.engine import Engine, Events
+
+from scripts.data import pictures
+from scripts.files import written_whole
+
+
+def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path:
+    """Where the mask of a case is written: in the format of its image, the first one of several.
+
+    A JPEG would change the values of a mask, so that of a JPEG is a PNG.
+    """
+    file = pictures.file_of(image if isinstance(image, str) else image[0])
+    ending = file.suffix.lower() if pictures.is_picture(file) else ".nii.gz"
+    return Path(output_dir) / f"{case}{'.png' if ending in pictures.LOSSY else ending}"
+
+
+def stack_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path | None:
+    """Where the masks of all pages of a TIFF are written, None for the mask of what is no page of several."""
+    name = image if isinstance(image, str) else image[0]
+    page = pictures.split(name)[1]
+    return None if page is None else mask_path(output_dir, case.removesuffix(f"_{page}"), name)
+
+
+class MaskSaver:
+    """Writes each case's label map in the format and on the grid of its image, and its probabilities if they are there.
+
+    Args:
+        output_dir: gets the masks (`mask_path`; uint8, the scheme's own values), and `probabilities/<case>.nii.gz`
+            (float32, one map a region along the last axis; NIfTI for pictures too, which hold no fractions).
+        stacks: gather the masks of the pages of a TIFF in one TIFF, when all of them are there.
+
+    Attach it to an evaluator whose postprocessed output holds `pred` [1, ...] and maybe `probabilities` [R, ...]. One
+    case is written while the next is computed.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike, stacks: bool = False) -> None:
+        self.output_dir = Path(output_dir)
+        self.stacks = stacks
+        self.saved: dict[Path, tuple[str, str]] = {}  # a case and page of each stack
+        self.thread = ThreadPoolExecutor(max_workers=1)
+        self.writing: Future | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Write after each case."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._wait)
+        if self.stacks:
+            engine.add_event_handler(Events.COMPLETED, self._gather)
+
+    def _start(self, engine: Engine) -> None:
+        self._wait()  # so that one case waits to be written, not all of them
+        self.writing = self.thread.submit(self._save, engine.state.batch, engine.state.output)
+
+    def _wait(self) -> None:
+        if self.writing is not None:
+            self.writing.result()
+
+    def _save(self, batches: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]]) -> None:
+        for batch, item in zip(batches, items, strict=True):
+            case, image = batch["case"], str(item["image"].meta["filename_or_obj"])
+            source = None if pictures.is_picture(image) else nib.load(image)
+            if "probabilities" in item:
+                probabilities = np.moveaxis(np.asarray(item["probabilities"].cpu(), dtype=np.float32), 0, -1)
+                _write_nifti(self.output_dir / "probabilities" / f"{case}.nii.gz", probabilities, source)
+            # last, since the mask is the sign that a case is done
+            mask, path = np.asarray(item["pred"][0].cpu(), dtype=np.uint8), mask_path(self.output_dir, case, image)
+            if source is None:
+                pictures.write(path, mask)
+            else:
+                _write_nifti(path, mask, source)
+            if stack := stack_path(self.output_dir, case, image):
+                self.saved[stack] = case, image
+
+    def _gather(self) -> None:
+        for stack, (case, image) in self.saved.items():
+            file, page = pictures.split(image)
+            names = [f"{case.removesuffix(f'_{page}')}_{k}" for k in range(pictures.count(file))]
+            single = [mask_path(self.output_dir, name, image) for name in names]
+            if all(path.exists() for path in single):
+                pictures.write(stack, *map(pictures.read, single))
+                for path in single:
+                    path.unlink()
+
+
+def _write_nifti(path: Path, array: np.ndarray, source: Any) -> None:
+    """On the grid of `source`, an image of nibabel; None: of a picture, which knows none."""
+    image = nib.Nifti1Image(array, np.eye(4) if source is None else source.affine)
+    if source is not None:
+        image.header.set_xyzt_units(*source.header.get_xyzt_units())
+        image.set_qform(source.affine, int(source.header["qform_code"]))
+        image.set_sform(source.affine, int(source.header["sform_code"]))
+    with written_whole(path) as temporary:
+        nib.save(image, temporary)

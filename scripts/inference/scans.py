@@ -1,0 +1,122 @@
+"""The scans that inference segments, and which of them are left to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts import distributed
+from scripts.data import datalist, pictures
+from scripts.data.case_files import NIFTI, find_cases, image_entry, require_channels
+from scripts.errors import InputError
+from scripts.inference.mask_saver import mask_path, stack_path
+
+
+def scans(
+    source: str | os.PathLike | None,
+    channels: Sequence[str],
+    channel_files: Mapping[str, Sequence[str]],
+    dataset_dir: str | os.PathLike = ".",
+) -> list[dict[str, Any]]:
+    """The cases of a data list, a folder of cases, the folder of one case, a folder of single files, or one file.
+
+    A single file is a 4D NIfTI or a picture with all channels; a TIFF of several pages is as many slices.
+
+    Args:
+        source: what the user gave; None: no case, for those who only load the bundle.
+        channels: the network's channels, in order.
+        channel_files: the file name patterns of each channel (`scripts.data.case_files`).
+        dataset_dir: where a data list's paths start; its unlabelled cases are taken, or all if every case has a label.
+
+    Raises:
+        InputError: there is no case, a case lacks a channel, or two masks would have the same name.
+    """
+    if source is None:
+        return []
+    source = Path(source)
+    if source.suffix == ".json":
+        content = datalist.read(source)
+        entries = datalist.select(content, dataset_dir, "testing" if content.get("testing") else "labelled")
+        return [{"image": entry["image"], "case": entry["case"]} for entry in entries]
+    if source.is_file():
+        return _slices_or_scan(source)
+    if not source.exists():
+        raise InputError(f"input {source} does not exist: give a folder of patients, one scan, or a data list.")
+    found = [case for case in find_cases(source, channel_files) if case.images]
+    if found:
+        images = [require_channels(case, channels, channel_files) for case in found]
+        return [{"image": image_entry(i), "case": case.case} for case, i in zip(found, images, strict=True)]
+    visible = sorted(path for path in source.iterdir() if not path.name.startswith("."))  # macOS leaves ._X beside X
+    single = [path for path in visible if path.name.endswith(NIFTI)] or [p for p in visible if pictures.is_picture(p)]
+    files: dict[str, Path] = {}
+    for path in single:
+        if (first := files.setdefault(_stem(path), path)) != path:
+            raise InputError(f"{first} and {path} would both give the mask of case {_stem(path)}: rename one of them.")
+    if not files:
+        patterns = ", ".join(pattern for several in channel_files.values() for pattern in several)
+        raise InputError(
+            f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI or picture a case."
+        )
+    return [case for path in files.values() for case in _slices_or_scan(path)]
+
+
+def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
+    number = pictures.count(file)
+    if number == 1:
+        return [{"image": str(file), "case": _stem(file)}]
+    return [{"image": str(pictures.page_of(file, k)), "case": f"{_stem(file)}_{k}"} for k in range(number)]
+
+
+def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """This process's part of the cases that `find` gives; the pages of one file stay together.
+
+    Raises:
+        InputError: another process has ended.
+    """
+
+    def file(case: Mapping[str, Any]) -> Path:
+        image = case["image"]
+        return pictures.file_of(image if isinstance(image, str) else image[0])
+
+    return distributed.shared_out(find, kind=file)
+
+
+def not_yet_done(
+    cases: Sequence[Mapping[str, Any]],
+    output_dir: str | os.PathLike,
+    resume: bool,
+    checkpoint: str | os.PathLike | None = None,
+) -> list[dict[str, Any]]:
+    """The cases whose mask is not in `output_dir` yet.
+
+    Args:
+        cases: entries with `case` and `image`.
+        output_dir: the folder of masks.
+        resume: leave out what is done.
+        checkpoint: the weights; a mask older than they are is another network's and made anew.
+
+    Raises:
+        InputError: masks are there and `resume` is off.
+    """
+    made = Path(checkpoint).stat().st_mtime if checkpoint and Path(checkpoint).is_file() else 0.0
+    left = [dict(case) for case in cases if not _is_done(output_dir, case, made if resume else 0.0)]
+    done = len(cases) - len(left)
+    if done and not resume:
+        raise InputError(
+            f"{output_dir} already holds masks of {done} of {len(cases)} cases: choose another output_dir, or skip"
+            " them with --resume."
+        )
+    if done:
+        print(f"{done} of {len(cases)} cases are already in {output_dir}")
+    return left
+
+
+def _is_done(output_dir: str | os.PathLike, case: Mapping[str, Any], since: float) -> bool:
+    masks = mask_path(output_dir, case["case"], case["image"]), stack_path(output_dir, case["case"], case["image"])
+    return any(mask is not None and mask.exists() and mask.stat().st_mtime >= since for mask in masks)
+
+
+def _stem(path: Path) -> str:
+    return path.stem if pictures.is_picture(path) else path.name.removesuffix(".gz").removesuffix(".nii")

@@ -1,0 +1,114 @@
+"""How does a whole scan become a mask on disk? The scans to segment, the windows over them, the files written."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from monai.inferers import SlidingWindowInfererAdapt
+
+from scripts.network import precision
+
+AIR = -20.0  # logit of every region in a window of air: a probability of 2e-9
+FLAT = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
+BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a CPU peaked at 6.9 to 9.5 of them
+
+
+class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
+    """Sliding windows over a scan, only where there is something to see; mirrored, if asked, and averaged.
+
+    Where a window holds nothing but one value a channel, which is air, every logit is `AIR`. Where a GPU cannot hold
+    the result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
+
+    Args:
+        roi_size: of a window in voxels; -1: the whole axis; `auto`: as few and as large ones as memory allows.
+        divisor: what each axis of an `auto` window must be a multiple of, by axis: the network halves it that often.
+        regions: how many logits the network gives for a voxel; None: air is shown to it like everything else.
+        tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
+        half: `bfloat16` or `float16`; None: single precision. Logits are put together in the scan's own.
+        others: arguments of MONAI's `SlidingWindowInferer`; `sw_batch_size` counts mirrored windows, too.
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int] | int | str,
+        *args: Any,
+        divisor: Sequence[int] | int = 1,
+        regions: int | None = None,
+        tta: bool = False,
+        half: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(roi_size, *args, **kwargs)
+        self.auto, self.divisor = roi_size == "auto", divisor
+        self.regions, self.tta, self.half = regions, tta, half
+
+    def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Logits [B, R, ...] of inputs [B, C, ...]."""
+        if self.auto:
+            self.roi_size = largest_window(inputs.shape[2:], self.divisor, voxels_in_memory(network, inputs.device))
+        return super().__call__(inputs, partial(self._seen, network), *args, **kwargs)
+
+    def _seen(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        axes = _spatial(windows)
+        brain = (windows.amax(axes) - windows.amin(axes) > FLAT).any(1)
+        if self.regions is None or bool(brain.all()):
+            return self._mirrored(network, windows, *args, **kwargs)
+        logits = windows.new_full((len(windows), self.regions, *windows.shape[2:]), AIR)
+        if bool(brain.any()):
+            logits[brain] = self._mirrored(network, windows[brain], *args, **kwargs)
+        return logits
+
+    def _mirrored(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        axes = _spatial(windows) if self.tta else ()
+        mirrors = [m for count in range(len(axes) + 1) for m in itertools.combinations(axes, count)]
+        images = torch.cat([windows.flip(mirror) for mirror in mirrors]) if self.tta else windows
+        with precision.autocast(windows.device, self.half):
+            parts = [network(part, *args, **kwargs).to(windows.dtype) for part in images.split(self.sw_batch_size)]
+        if len(mirrors) == 1:
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
+        mirrored = torch.cat(parts).split(len(windows))
+        return sum(logits.flip(mirror) for logits, mirror in zip(mirrored, mirrors, strict=True)) / len(mirrors)
+
+
+def _spatial(windows: torch.Tensor) -> tuple[int, ...]:
+    return tuple(range(2, windows.dim()))
+
+
+def divisor(strides: Sequence[int | Sequence[int]], axes: int) -> list[int]:
+    """What each axis of an image must be a multiple of, for the network to halve it on every level."""
+    return [math.prod(s if isinstance(s, int) else s[axis] for s in strides) for axis in range(axes)]
+
+
+def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: float) -> list[int]:
+    """The window that covers a scan in the fewest equal parts of at most so many voxels; the longest axis is cut first.
+
+    Args:
+        size: of the scan, in voxels.
+        divisor: each axis of the window is a multiple of it, and may reach beyond the scan.
+        voxels: at most, in a window; it has at least `divisor` on each axis.
+    """
+    steps = [divisor] * len(size) if isinstance(divisor, int) else list(divisor)
+    window = [-(-n // step) * step for n, step in zip(size, steps, strict=True)]
+    while math.prod(window) > voxels and window != steps:
+        axis = max((a for a in range(len(window)) if window[a] > steps[a]), key=lambda a: window[a])
+        window[axis] -= steps[axis]
+    return window
+
+
+def voxels_in_memory(network: Callable, device: torch.device) -> float:
+    """Voxels of the largest window that a network can be shown with half of the free memory; an estimate.
+
+    A U-Net is widest on its first level, where some `BUFFERS` feature maps of float32 live at once.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    features = next((p.shape[0] for p in network.parameters() if p.dim() > 2), 1)
+    return free / 2 / (BUFFERS * features * 4)

@@ -1,0 +1,1 @@
+"""Networks of ours, what networks return, weights, precision."""

@@ -1,0 +1,119 @@
+"""What is kept so that a killed run goes on, and how do weights come back into a network?
+
+`checkpoint.pt` is the whole state after the last full epoch; `model.pt` is what a run leaves: the averaged weights of
+its best epoch without the heads of deep supervision, tensors only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from monai.networks.utils import copy_model_state
+from torch import nn
+
+from scripts.errors import InputError
+from scripts.files import written_whole
+
+HEADS = ("deep_supervision_heads", "super_head")  # DynUNet names each head of deep supervision twice
+
+
+def save(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
+    """Write a state whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    with written_whole(path) as temporary:
+        try:
+            with temporary.open("wb") as stream:  # torch writes a path's name into the file, and this one is random
+                torch.save(dict(state), stream)
+        except RuntimeError as error:  # torch's own word for a full disk
+            raise OSError(str(error.__context__ or error).strip().splitlines()[0]) from error
+
+
+def read_state(path: str | os.PathLike) -> dict[str, Any]:
+    """What a checkpoint file holds, on the CPU, tensors and plain values only.
+
+    Raises:
+        InputError: there is no file, or it is no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}: train first, or give the path with --checkpoint.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each have their own errors for a damaged file
+        raise InputError(
+            f"{path} is not a readable checkpoint: it may be damaged or cut short; copy it again."
+        ) from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds a {type(state).__name__}: expected a dictionary of weights.")
+    return state
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The weights in a file: a plain state dict, or one under `model`, as the Model Zoo allows."""
+    state = read_state(path)
+    return state.get("model", state)
+
+
+def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
+    """Put a checkpoint into a network of exactly its shape, and return the network.
+
+    Raises:
+        InputError: the checkpoint is of another network; names the first weight that differs.
+    """
+    weights = read_weights(path)
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        own = network.state_dict()
+        different = next(
+            (k for k in [*own, *weights] if k not in own or k not in weights or own[k].shape != weights[k].shape), "?"
+        )
+        shapes = " against ".join(
+            str(tuple(part[different].shape)) if different in part else "absent" for part in (weights, own)
+        )
+        raise InputError(
+            f"{path} is a checkpoint of another network ({different}: {shapes} in the config): lay the run's"
+            " knobs.yaml over the workflow, --config_file \"['configs/inference.yaml','runs/X/knobs.yaml']\"."
+        ) from error
+    return network
+
+
+def smallest_components(path: str | os.PathLike) -> dict[str, float]:
+    """What the run of a checkpoint chose on its validation cases: region to ml, from the knobs.yaml beside it."""
+    knobs = Path(path).parent / "knobs.yaml"
+    return yaml.safe_load(knobs.read_text(encoding="utf-8")).get("min_component_ml", {}) if knobs.is_file() else {}
+
+
+def start_from(network: nn.Module, path: str | os.PathLike | None) -> nn.Module:
+    """Start a training from another run's weights: every weight of the same name and shape is taken.
+
+    Raises:
+        InputError: less than half of the network's weights fit.
+    """
+    if path is not None:
+        own = len(network.state_dict())
+        _, taken, left = copy_model_state(network, read_weights(path), inplace=True)
+        if len(taken) < own / 2:
+            raise InputError(
+                f"{path} fits only {len(taken)} of the network's {own} weights: expected the same network."
+            )
+        print(f"init_from {path}: took {len(taken)} of {own} weights, {len(left)} start at random")
+    return network
+
+
+def without_heads(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights that the network needs at inference: those of deep supervision's heads left out."""
+    return {name: tensor.detach().cpu() for name, tensor in weights.items() if not any(head in name for head in HEADS)}
+
+
+def unwrapped(item: Any) -> Any:
+    """The network inside DistributedDataParallel; anything else as it is."""
+    return item.module if isinstance(item, nn.parallel.DistributedDataParallel) else item

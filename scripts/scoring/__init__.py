@@ -1,0 +1,1 @@
+"""Masks to numbers: metrics, lesions, cases, tables. Nothing here loads torch."""

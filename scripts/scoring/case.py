@@ -1,0 +1,213 @@
+"""What are the rows of one case? Reads its label and its prediction, and measures every region and every lesion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scripts.data import pictures
+from scripts.data.datalist import file_hash
+from scripts.data.images import box
+from scripts.errors import InputError
+from scripts.files import write_json
+from scripts.scoring import cell_boundaries, lesions, metrics
+from scripts.scoring.lesions import BRATS_2023, FOUND, BratsRule
+from scripts.scoring.prediction_files import GridImage, grid_difference, onto_grid, read_image, read_labels
+
+WHOLE_CASE = "all"  # the region of rows that concern the whole case
+
+
+class Job(NamedTuple):
+    """All that judging one case needs, small enough to send to a process."""
+
+    case: str
+    patient: str
+    label: str
+    prediction: str | None
+    hint: str  # names of files that might be the prediction if there is none
+    probability: str | None
+    regions: dict[str, list[int]]  # name to label values
+    known: list[int]  # label values of the scheme
+    rename: dict[int, int]  # value in the prediction to value of the scheme
+    unit: str  # mm or pixel
+    resample: bool
+    brats: BratsRule
+    kept: str  # the file that holds the rows until all cases are done
+    boundaries: tuple[str, ...] = ()  # the regions that are outlines of cells
+
+
+class Scores(NamedTuple):
+    """The rows of a case in the tables of `scripts.scoring.cohort`: scores, lesions and reliability."""
+
+    rows: list[list]
+    lesions: list[list]
+    reliability: list[list]
+
+
+def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
+    """What each metric means, and the rules that they share."""
+    every = {**metrics.METRICS, **metrics.BOUNDARY_METRICS, **metrics.CASE_METRICS}
+    return {
+        "metrics": {name: metric.meaning for name, metric in every.items()},
+        "border": "voxels of the mask with background, or the end of the image, across a face",
+        "tolerances": list(metrics.TOLERANCES),
+        "empties": "both masks empty: overlap 1, distances 0, noted absent; one empty: overlap 0, distances inf, kept",
+        "connectivity": "26 in 3D, 8 in 2D",
+        "lesion_found_iou": FOUND,
+        "brats2023": brats._asdict(),
+        "tumour_box_margin": metrics.BOX_MARGIN,
+        "by_patient": "all slices of a patient, in the order of their index, as one volume",
+        "boundaries": "segments are what a boundary encloses, across faces; pixels inside true segments count; the"
+        " predicted boundary is thinned by a watershed, and each pixel of the line left is a segment of its own",
+    }
+
+
+def judge_case(job: Job) -> Scores:
+    """The rows of one case, taken from `job.kept` if they were made of the same files by the same rules."""
+    if job.prediction is None:
+        return failed(job.case, job.patient, no_prediction(job))
+    return remembered(job.kept, key(job), lambda: _judge(job))
+
+
+def remembered(kept: str, key: str, judge: Callable[[], Scores]) -> Scores:
+    """What was kept in a file under this key, else what `judge` gives, kept from now on."""
+    try:
+        content = json.loads(Path(kept).read_text(encoding="utf-8"))
+        if content["key"] == key:
+            return Scores(*(content[table] for table in Scores._fields))
+    except (OSError, ValueError, KeyError):
+        pass
+    scores = judge()
+    write_json(kept, {"key": key, **scores._asdict()})
+    return scores
+
+
+def failed(case: str, patient: str, reason: str) -> Scores:
+    """The one row of a case that could not be judged."""
+    return Scores([[case, patient, WHOLE_CASE, "failed", 1.0, "", reason]], [], [])
+
+
+def no_prediction(job: Job) -> str:
+    """The reason of a case without a prediction."""
+    near = f"; there are {job.hint}" if job.hint else ""
+    return f"no prediction: no file is named after case {job.case}{near}"
+
+
+def key(job: Job) -> str:
+    """A hash of the files of a case and of the rules that it is judged by."""
+    files = [file_hash(pictures.file_of(file)) for file in (job.label, job.prediction, job.probability) if file]
+    rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
+    return hashlib.sha256(json.dumps([files, rules, definitions(job.brats)]).encode()).hexdigest()
+
+
+def read_pair(job: Job) -> tuple[GridImage, GridImage, str]:
+    """The label, the prediction on its grid, and how its own grid differed ("" if it did not).
+
+    Raises:
+        InputError: a file is damaged, holds other labels, or lies on another grid and `job.resample` is off.
+    """
+    truth = read_labels(job.label, job.known)
+    prediction = read_labels(job.prediction, job.known, job.rename)
+    difference = grid_difference(truth, prediction)
+    if difference and not job.resample:
+        raise InputError(f"{job.prediction} has {difference}: predict on the label's grid, or allow --resample.")
+    return truth, onto_grid(prediction, truth) if difference else prediction, difference
+
+
+def measure_regions(
+    job: Job,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    spacing: Sequence[float],
+    leave_out: Collection[str] = (),
+    compare_boundaries: Callable[[np.ndarray, np.ndarray], dict[str, float]] = cell_boundaries.measure,
+) -> Scores:
+    """The rows of every region of two label maps.
+
+    Args:
+        job: names the case, the regions and the rules.
+        truth: [H, W, D] or [H, W], the values of the scheme.
+        prediction: the same shape.
+        spacing: mm along each axis; 1 where the unit is pixel.
+        leave_out: names of metrics that make no sense here.
+        compare_boundaries: what scores the regions that are outlines of cells.
+    """
+    axes, scores = truth.ndim, Scores([], [], [])
+    volume = job.unit if job.unit == "pixel" else "ml" if axes == 3 else "cm2"
+    units = {"": "", "length": job.unit, "volume": volume}
+    scale = {"volume": 1 if job.unit == "pixel" else 10**axes}  # mm^3 to ml
+    if not job.boundaries and not any(0 in values for values in job.regions.values()):
+        here = box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
+        truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # NIfTI's is slow
+    for region, values in job.regions.items():
+        true, predicted = (region_mask(voxels, values) for voxels in (truth, prediction))
+        note, wanted = metrics.state(true, predicted), metrics.METRICS.keys() - set(leave_out)
+        if region in job.boundaries:
+            wanted -= metrics.LESIONS.keys() | metrics.LESIONWISE.keys()
+        for name, value in metrics.measure(true, predicted, spacing, job.brats, wanted).items():
+            unit = metrics.METRICS[name].unit
+            scores.rows.append(_row(job, region, name, value / scale.get(unit, 1), units[unit], note))
+        if region in job.boundaries:
+            for name, value in compare_boundaries(true, predicted).items():
+                scores.rows.append(_row(job, region, name, value, note=note))
+        else:
+            voxel = float(np.prod(spacing)) / scale["volume"]
+            for number, (size, found, dice) in enumerate(lesions.each(true, predicted), start=1):
+                scores.lesions.append([job.case, job.patient, region, number, size * voxel, volume, found, dice])
+    return scores
+
+
+def region_mask(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Where a label map holds one of the values; in the order of its axes in memory, many times faster than `isin`."""
+    return reduce(np.logical_or, (labels == value for value in values), np.zeros_like(labels, bool))
+
+
+def _judge(job: Job) -> Scores:
+    try:
+        truth, prediction, difference = read_pair(job)
+        axes = truth.voxels.ndim
+        spacing = (1.0,) * axes if job.unit == "pixel" else truth.spacing(axes)
+        leave_out = metrics.LESIONWISE if axes == 2 else ()  # a rule for volumes
+        scores = measure_regions(job, truth.voxels, prediction.voxels, spacing, leave_out)
+        if difference:
+            scores.rows.insert(0, _row(job, WHOLE_CASE, "resampled", 1, note=f"{difference}; nearest neighbour"))
+        if job.probability:
+            _add_calibration(scores, job, truth.voxels, spacing)
+    except InputError as error:
+        return failed(job.case, job.patient, str(error))
+    return scores
+
+
+def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float]) -> None:
+    masks = np.stack([region_mask(truth, values) for values in job.regions.values()])
+    probability = _read_probability(job.probability, masks.shape)
+    reliability = metrics.reliability(masks, probability, spacing)
+    for name, value in metrics.calibration(masks, probability, spacing, reliability).items():
+        scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))
+    for region, bins in zip(job.regions, reliability, strict=True):
+        for number, (voxels, said, found) in enumerate(bins.tolist()):
+            shares = [said / voxels, found / voxels] if voxels else [None, None]
+            scores.reliability.append([job.case, job.patient, region, number / metrics.BINS, int(voxels), *shares])
+
+
+def _row(job: Job, region: str, metric: str, value: float, unit: str = "", note: str = "") -> list:
+    return [job.case, job.patient, region, metric, float(value), unit, note]
+
+
+def _read_probability(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The probabilities [region, H, W, D] in a file [H, W, D, region], or [H, W, D] for a single region."""
+    voxels = read_image(path).voxels
+    maps = voxels[None] if voxels.shape == shape[1:] and shape[0] == 1 else np.moveaxis(voxels, -1, 0)
+    if maps.shape != shape:
+        raise InputError(
+            f"{path} has shape {voxels.shape}: expected {(*shape[1:], shape[0])}, the label's grid and a map a region."
+        )
+    if not (maps.min() >= 0 and maps.max() <= 1):
+        raise InputError(f"{path} holds values from {maps.min():g} to {maps.max():g}: probabilities lie in 0 to 1.")
+    return maps

@@ -1,0 +1,304 @@
+"""How good is each prediction? Judges a folder of label maps against a data list: `cases.csv`, one row a number.
+
+The rows are (case, patient, region, metric, value, unit, note), in the order of the list, its regions and
+`scripts.scoring.metrics.METRICS`; `BOUNDARY_METRICS` follow where a region is the outline of cells (`boundaries` in the
+list's header). `note` says `absent`, `missed` or `hallucinated` where a mask is empty. What concerns the whole case is
+under region `all`: `ece` and `brier`, `resampled` (1, with the reason), and `failed` (1, with the reason) for a case
+that could not be judged: it has no other row, and counts.
+
+`lesions.csv` beside it has a row a true lesion. Where the cases are slices, `patients.csv` has the columns of
+`cases.csv` for all slices of a patient as one volume, and the patient as case. Where probabilities are given,
+`reliability.csv` has a row a case, region and tenth of probability: what was said there, and what was found.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+from tqdm import tqdm
+
+from scripts import distributed
+from scripts.data import datalist as lists
+from scripts.data import pictures
+from scripts.errors import PARTLY, InputError
+from scripts.files import write_json, written_whole
+from scripts.scoring.case import Job, Scores, definitions, judge_case
+from scripts.scoring.lesions import BRATS_2023, BratsRule
+from scripts.scoring.prediction_files import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names
+from scripts.scoring.stack import Stack, judge_patient
+
+COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
+LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "unit", "detected", "dice"]
+RELIABILITY_COLUMNS = ["case", "patient", "region", "bin", "voxels", "confidence", "frequency"]
+Task = TypeVar("Task", Job, Stack)
+
+
+class Judgement(NamedTuple):
+    """The rows of the tables of these names.
+
+    None: `patients` where cases are no slices, `reliability` where nobody gave probabilities, `lesions` where nobody
+    counted.
+    """
+
+    cases: pd.DataFrame
+    patients: pd.DataFrame | None = None
+    lesions: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
+
+
+def judge(
+    datalist: Mapping[str, Any],
+    dataset_dir: str | os.PathLike,
+    predictions: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    *,
+    part: str = "test",
+    fold: int | None = None,
+    probabilities: str | os.PathLike | None = None,
+    label_map: Mapping[int, int] | None = None,
+    resample: bool = False,
+    brats: BratsRule = BRATS_2023,
+    workers: int | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Judgement:
+    """Judge a folder of label maps: writes the tables and `judged.json` to `output_dir` and returns the rows.
+
+    Cases run in parallel processes, and under torchrun each of its processes judges its part of them; the first writes.
+    Interrupted, the same call goes on where it stopped.
+
+    Args:
+        datalist: what `scripts.data.datalist.read` gave.
+        dataset_dir: the folder that the list's paths start from.
+        predictions: the folder of label maps, named after the cases (see `scripts.scoring.prediction_files`).
+        output_dir: the folder to write to.
+        part: `test`, `validation` (with `fold`) or `labelled`.
+        fold: the fold that `validation` means.
+        probabilities: a folder of NIfTI files named like the predictions, with one map a region along the last axis.
+        label_map: value in the predictions to value of the scheme.
+        resample: take predictions on another grid, by nearest neighbour, and note it.
+        brats: the parameters of the BraTS 2023 lesion-wise scores.
+        workers: number of processes; by default as many as there are cores, shared among those of torchrun.
+        about: what else to write down about the predictions (checkpoint, command ...).
+
+    Raises:
+        InputError: no case can be judged, a label is missing or has changed, or a folder is wrong. A single case that
+            cannot be judged is a row instead.
+    """
+    chosen = lists.select(datalist, dataset_dir, part, fold)
+    names = {entry["case"] for entry in chosen}
+    labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
+    lists.check_files(datalist, labels, dataset_dir, hashes=distributed.first())
+    files = images_in(predictions)
+    found = find(files, chosen)
+    spare = set(files) - {pictures.file_of(file) for file in found.values()}
+    soft = _find_probabilities(probabilities, found)
+    output_dir = Path(output_dir)
+    kept = output_dir / ".scoring"
+    label_map = {int(a): int(b) for a, b in (label_map or {}).items()}
+    rules = {**_scheme(datalist), "rename": label_map, "resample": bool(resample), "brats": brats}
+    jobs = [
+        Job(
+            case=entry["case"],
+            patient=entry["patient"],
+            label=entry["label"],
+            prediction=found.get(entry["case"]),
+            hint="" if entry["case"] in found else nearest_names(entry["case"], spare),
+            probability=str(soft[entry["case"]]) if entry["case"] in soft else None,
+            kept=str(kept / f"{entry['case']}.json"),
+            **rules,
+        )
+        for entry in chosen
+    ]
+    stacks = _stacks(chosen, jobs, kept / "patients")
+    scores = _judge_all(judge_case, jobs, workers, "case")
+    volumes = _judge_all(judge_patient, stacks, workers, "patient")
+    judgement = Judgement(
+        pd.DataFrame([row for each in scores for row in each.rows], columns=COLUMNS),
+        pd.DataFrame([row for each in volumes for row in each.rows], columns=COLUMNS) if stacks else None,
+        pd.DataFrame([row for each in scores for row in each.lesions], columns=LESION_COLUMNS),
+        pd.DataFrame([row for each in scores for row in each.reliability], columns=RELIABILITY_COLUMNS)
+        if soft
+        else None,
+    )
+    if distributed.first():
+        write(
+            judgement,
+            output_dir,
+            brats,
+            part=part if fold is None else f"{part} (fold {fold})",
+            predictions=str(Path(predictions).resolve()),
+            files_of_no_case=len(spare),
+            datalist=lists.list_hash(datalist),
+            label_map=label_map,
+            about=dict(about or {}),
+        )
+        shutil.rmtree(kept, ignore_errors=True)
+    distributed.wait()  # torchrun ends all of them when one ends, and the first is writing
+    failed = judgement.cases[judgement.cases["metric"] == "failed"]
+    if len(failed) == len(jobs):
+        first = failed.iloc[0]
+        raise InputError(f"none of the {len(jobs)} cases could be judged; case {first['case']}: {first['note']}")
+    return judgement
+
+
+def write(judgement: Judgement, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **told: Any) -> None:
+    """Write the tables of a judgement, and judged.json: what it was made of and by which definitions.
+
+    Args:
+        judgement: the tables; those of an earlier judgement that this one lacks are removed.
+        folder: gets them.
+        brats: the parameters of the BraTS 2023 lesion-wise scores.
+        told: what else judged.json says: `part`, `predictions`, `datalist` (its hash), `label_map`, `about` ...
+    """
+    folder, cases = Path(folder), judgement.cases
+    for name, frame in judgement._asdict().items():
+        if frame is None:  # what another judgement left there would be taken for this one's
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+            continue
+        with written_whole(folder / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+    failed = cases[cases["metric"] == "failed"]
+    content = {
+        "cases": cases["case"].nunique(),
+        "patients": cases["patient"].nunique(),
+        "failed": dict(zip(failed["case"], failed["note"], strict=True)),
+        "resampled": list(cases.loc[cases["metric"] == "resampled", "case"]),
+        "definitions": definitions(brats),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
+    }
+    write_json(folder / "judged.json", content | told)
+
+
+def exit_if_some_failed(cases: pd.DataFrame) -> None:
+    """End the program with exit code 1 and a sentence on stderr if cases failed; those that could be judged are."""
+    failed = cases.loc[cases["metric"] == "failed", "case"].nunique()
+    if failed:
+        if distributed.first():
+            print(f"{failed} of {cases['case'].nunique()} cases could not be judged; the others are.", file=sys.stderr)
+        sys.stdout.flush()
+        distributed.wait()  # until the first has said all: torchrun ends it as soon as another has ended
+        sys.exit(PARTLY)
+
+
+def read_cases(path: str | os.PathLike) -> pd.DataFrame:
+    """The rows of a `cases.csv`: text stays text (a case may be called 007), inf stays inf.
+
+    Raises:
+        InputError: the file is missing or is no such table.
+    """
+    try:
+        text = {name: str for name in COLUMNS if name != "value"}
+        # pandas' faster parser may lose a number's last bit
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as a table ({error}): make it with `python -m bundle score`."
+        ) from error
+    if list(frame.columns) != COLUMNS:
+        raise InputError(f"{path} has columns {', '.join(frame.columns)}: expected {', '.join(COLUMNS)}.")
+    try:
+        return frame.astype({"value": float})
+    except ValueError as error:
+        raise InputError(f"{path} has a value that is no number ({error}): each row needs one.") from error
+
+
+def _scheme(datalist: Mapping[str, Any]) -> dict[str, Any]:
+    """What the list says of every label, as fields of `Job`."""
+    regions = {name: [int(value) for value in values] for name, values in datalist["regions"].items()}
+    named = datalist.get("boundaries") or []
+    outlines = (named,) if isinstance(named, str) else tuple(named)
+    if unknown := [name for name in outlines if name not in regions]:
+        raise InputError(
+            f"the data list says that {unknown[0]} is a boundary: expected a region, {', '.join(regions)}."
+        )
+    return {
+        "regions": regions,
+        "boundaries": outlines,
+        "known": sorted({*datalist["labels"].values(), *(value for values in regions.values() for value in values)}),
+        "unit": datalist.get("unit", "mm"),
+    }
+
+
+def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Path) -> list[Stack]:
+    """The slices of each patient in the order of their index; of each volume where a patient has several."""
+    slices: dict[tuple[str, str], list[tuple[int, Job]]] = defaultdict(list)
+    for entry, job in zip(entries, jobs, strict=True):
+        if "slice" in entry:
+            slices[job.patient, entry.get("volume", job.patient)].append((int(entry["slice"]), job))
+    volumes = Counter(patient for patient, _ in slices)
+    stacks = []
+    for (patient, volume), members in slices.items():
+        case = patient if volumes[patient] == 1 else volume
+        places, own = zip(*sorted(members, key=lambda member: member[0]), strict=True)
+        if twice := [place for place, number in Counter(places).items() if number > 1]:
+            raise InputError(
+                f"slice {twice[0]} of {case} stands twice in the data list: each index is one slice; make the list anew"
+                " with `python -m bundle prepare`."
+            )
+        stacks.append(Stack(case, list(own), list(places), str(kept / f"{case.replace('/', '_')}.json")))
+    return stacks
+
+
+def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InputError(f"workers is {workers}: give a whole number of processes, 1 or more.")
+    own = distributed.part(tasks)
+    workers = min(workers or max(1, cores // distributed.here()), len(own))
+    shown = {"desc": "scoring", "unit": unit, "total": len(own), "disable": not own or not distributed.first()}
+    if workers <= 1:
+        scores = {task.case: judge(task) for task in tqdm(own, **shown)}
+    else:
+        scores = _judge_in_parallel(judge, own, workers, shown)
+    of_all = dict(distributed.gathered([*scores.items()]))
+    return [of_all[task.case] for task in tasks]
+
+
+def _judge_in_parallel(
+    judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int, shown: Mapping[str, Any]
+) -> dict[str, Scores]:
+    scores: dict[str, Scores] = {}
+    context = get_context(distributed.way_to_start_workers())
+    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent) as pool:
+        waiting = {pool.submit(judge, task): task.case for task in tasks}
+        try:
+            for done in tqdm(as_completed(waiting), **shown):
+                scores[waiting[done]] = done.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"a scoring process was killed, most likely for memory: take fewer than {workers} --workers; what was"
+                " judged is kept."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return scores
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _find_probabilities(folder: str | os.PathLike | None, found: Mapping[str, str]) -> dict[str, Path]:
+    if folder is None:
+        return {}
+    soft = match(images_in(folder), found, PROBABILITY_SUFFIXES)
+    if missing := [case for case in found if case not in soft]:
+        raise InputError(
+            f"{folder} holds no probabilities for case {missing[0]}: give one file for every prediction, or none (leave"
+            " out --probabilities, or move that folder away)."
+        )
+    return soft

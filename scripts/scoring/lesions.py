@@ -1,0 +1,162 @@
+"""Which lesions were found? Counts, panoptic quality and the BraTS 2023 lesion-wise scores of one region of one case.
+
+A lesion is a connected component (voxels that touch by a face, an edge or a corner). Masks are expected cropped to what
+they hold, with room for the rule's dilation, as `scripts.scoring.metrics.measure` hands them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from scripts.data.images import box
+from scripts.scoring.surfaces import hd95_by_area
+
+FOUND = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
+PANOPTIC = 0.5  # IoU over which pairs are unique (Kirillov et al., CVPR 2019)
+
+
+class BratsRule(NamedTuple):
+    """The parameters of the BraTS 2023 lesion-wise scores; the defaults are those of glioma.
+
+    `dilations` (steps) is 1 for meningioma and metastases; true lesions up to `smallest` (mm^3) are left out, 2 for
+    metastases; `penalty` (mm) is the HD95 of a false or missed lesion.
+    """
+
+    dilations: int = 3
+    smallest: float = 50.0
+    penalty: float = 374.0
+
+
+BRATS_2023 = BratsRule()
+
+
+def measure(
+    truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: BratsRule = BRATS_2023
+) -> dict[str, float]:
+    """All lesion metrics of two boolean masks of one shape; `spacing` in mm along each axis."""
+    predicted, n_predicted = components(prediction)
+    return {
+        **detection(components(truth), (predicted, n_predicted)),
+        **lesionwise(truth, predicted, n_predicted, spacing, brats),
+    }
+
+
+def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The lesions of a mask, numbered from 1 (0 is background), and their number."""
+    return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+
+
+def detection(true: tuple[np.ndarray, int], predicted: tuple[np.ndarray, int]) -> dict[str, float]:
+    """Lesions found, false and missed, their F1, and the panoptic quality.
+
+    A pair is one true and one predicted lesion with an IoU over `FOUND`; a lesion is in one pair at most, and as many
+    pairs are made as can be. Panoptic quality counts the pairs over `PANOPTIC` alone.
+    """
+    overlaps = ious(true[0], predicted[0])
+    n_true, n_predicted, found = true[1], predicted[1], len(matched(*overlaps)[0])
+    mean_number, iou = (n_true + n_predicted) / 2, overlaps[2]
+    return {
+        "lesions_tp": found,
+        "lesions_fp": n_predicted - found,
+        "lesions_fn": n_true - found,
+        "lesion_f1": found / mean_number if mean_number else 1,
+        "panoptic_quality": iou[iou > PANOPTIC].sum() / mean_number if mean_number else 1,
+    }
+
+
+def each(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, float]]:
+    """Every true lesion, the largest first: its size in voxels, whether it was found (1 or 0), and its Dice with the
+    predicted lesion that it makes a pair with (0 if it was missed).
+    """
+    here = box(truth | prediction, margin=[0] * truth.ndim)
+    truth, prediction = truth[here], prediction[here]
+    numbered, count = components(truth)
+    sizes = np.bincount(numbered[truth], minlength=count + 1)[1:]
+    found, iou = matched(*ious(numbered, components(prediction)[0]))
+    dice = np.zeros(count)
+    dice[found - 1] = 2 * iou / (1 + iou)
+    return [(int(sizes[k]), int(dice[k] > 0), float(dice[k])) for k in np.argsort(-sizes, kind="stable")]
+
+
+def ious(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The numbers of the true and the predicted lesions that share voxels, and their IoU."""
+    a, b, common = pairs(true, predicted)
+    sizes_true, sizes_predicted = np.bincount(true[true > 0]), np.bincount(predicted[predicted > 0])
+    return a, b, common / (sizes_true[a] + sizes_predicted[b] - common)
+
+
+def matched(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the true lesions that are in a pair, and the IoU of each pair.
+
+    Of the ways to make as many pairs as can be, the one with the largest sum of IoU.
+    """
+    near = iou > FOUND
+    (rows, row), (columns, column) = (np.unique(n[near], return_inverse=True) for n in (a, b))
+    worth = np.zeros((len(rows), len(columns)))
+    worth[row, column] = iou[near] + len(rows)  # so that one more pair outweighs any gain in IoU
+    row, column = linear_sum_assignment(worth, maximize=True)
+    made = worth[row, column] > 0
+    return rows[row[made]], worth[row, column][made] - len(rows)
+
+
+def lesionwise(
+    truth: np.ndarray, predicted: np.ndarray, n_predicted: int, spacing: Sequence[float], rule: BratsRule
+) -> dict[str, float]:
+    """The lesion-wise Dice and HD95 (mm) of BraTS 2023 (github.com/rachitsaluja/BraTS-2023-Metrics).
+
+    True lesions that merge when dilated are one. Every predicted lesion that touches the dilated lesion belongs to it,
+    and their union is scored against the lesion; those that touch none are false positives. A lesion that nothing
+    touches, and each false positive, score 0 and the penalty. True lesions of at most `rule.smallest` are left out, and
+    so is what touches them.
+    """
+    zones, n_zones = _zones(truth, rule.dilations)
+    zone, touching, _ = pairs(zones, predicted)
+    false = n_predicted - len(np.unique(touching))
+    voxel = float(np.prod(spacing))
+    dices, hausdorffs = [0.0] * false, [rule.penalty] * false
+    sizes = np.bincount(zones[truth], minlength=n_zones + 1)
+    boxes_true, boxes_predicted = ndimage.find_objects(zones), ndimage.find_objects(predicted)
+    for number in range(1, n_zones + 1):
+        if sizes[number] * voxel <= rule.smallest:
+            continue
+        own = touching[zone == number]
+        here = _around(boxes_true[number - 1], *(boxes_predicted[n - 1] for n in own))
+        lesion, union = truth[here] & (zones[here] == number), np.isin(predicted[here], own)
+        together = np.count_nonzero(lesion & union)
+        dices.append(2 * together / (sizes[number] + np.count_nonzero(union)))
+        hausdorffs.append(hd95_by_area(lesion, union, spacing) if len(own) else rule.penalty)
+    return {
+        "lesionwise_dice_brats2023": float(np.mean(dices)) if dices else 1.0,
+        "lesionwise_hd95_brats2023": float(np.mean(hausdorffs)) if hausdorffs else 0.0,
+    }
+
+
+def _zones(truth: np.ndarray, dilations: int) -> tuple[np.ndarray, int]:
+    """The components of the dilated mask, numbered from 1, and their number."""
+    zones = np.zeros(truth.shape, dtype=np.int32)
+    here = box(truth, margin=[dilations] * truth.ndim)
+    dilated = truth[here]
+    if dilations > 0:  # faces and edges, not corners
+        dilated = ndimage.binary_dilation(
+            dilated, ndimage.generate_binary_structure(truth.ndim, 2), iterations=dilations
+        )
+    zones[here], count = components(dilated)
+    return zones, count
+
+
+def pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which components share voxels: their numbers in `a` and in `b`, and how many voxels."""
+    both = (a > 0) & (b > 0)
+    stride = int(b.max(initial=0)) + 1
+    codes, common = np.unique(a[both].astype(np.int64) * stride + b[both], return_counts=True)
+    return codes // stride, codes % stride, common
+
+
+def _around(*boxes: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The smallest box around boxes."""
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))

@@ -1,0 +1,219 @@
+"""What does each number of an evaluation mean? The only home of every metric's definition.
+
+Masks are boolean arrays of one shape, in two or three dimensions; `spacing` is the size of a voxel along each axis of
+the array, in mm. The definitions follow Metrics Reloaded (Maier-Hein et al., Nat Methods 21:195, 2024); how lesions are
+counted is in `scripts.scoring.lesions`, whether boundaries keep cells apart in `scripts.scoring.cell_boundaries`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from scripts.data.images import box
+from scripts.scoring import lesions
+from scripts.scoring.surfaces import nearest, positions
+
+TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
+BOX_MARGIN = 10.0  # mm around the tumour's box, for calibration
+BINS = 10  # of the calibration error and the reliability curve
+ROUNDING = 1e-6  # mm, so that five voxels of 0.2 mm are within 1 mm
+
+
+class Metric(NamedTuple):
+    """One row of the table: its unit, what it means, and what it is when there is nothing to measure.
+
+    `absent` is the value when truth and prediction are both empty, `one_empty` when just one of them is; None where the
+    formula has an answer of its own. The units `length` and `volume` become mm and ml (or pixel) in the table.
+    """
+
+    unit: str
+    meaning: str
+    absent: float | None = None
+    one_empty: float | None = None
+
+
+OVERLAP = {
+    "dice": Metric("", "2 TP / (2 TP + FP + FN), in voxels", 1, 0),
+    "iou": Metric("", "TP / (TP + FP + FN), in voxels", 1, 0),
+    "precision": Metric("", "TP / (TP + FP), in voxels", 1, 0),
+    "recall": Metric("", "TP / (TP + FN), in voxels", 1, 0),
+}
+DISTANCES = {
+    "hd95": Metric("length", "the larger of the two directed 95th percentiles between border voxels", 0, math.inf),
+    "hd100": Metric("length", "the largest distance from a border voxel to the other border", 0, math.inf),
+    "assd": Metric("length", "the mean distance from the border voxels of both masks to the other border", 0, math.inf),
+    **{f"nsd_{t}mm": Metric("", f"the part of both borders within {t} mm of the other", 1, 0) for t in TOLERANCES},
+}
+VOLUMES = {
+    "volume_truth": Metric("volume", "volume of the label"),
+    "volume_prediction": Metric("volume", "volume of the prediction"),
+    "volume_error": Metric("volume", "prediction minus truth: positive is too large"),
+    "volume_error_absolute": Metric("volume", "the error without its sign"),
+    "volume_error_relative": Metric("", "the signed error over the volume of the truth; inf where nothing is there"),
+    "volume_fp": Metric("volume", "predicted outside the truth"),
+    "volume_fn": Metric("volume", "true outside the prediction"),
+}
+LESIONS = {
+    "lesions_tp": Metric("", f"largest number of one-to-one pairs of lesions with an IoU over {lesions.FOUND}"),
+    "lesions_fp": Metric("", "predicted lesions without a pair"),
+    "lesions_fn": Metric("", "true lesions without a pair"),
+    "lesion_f1": Metric("", "2 TP / (2 TP + FP + FN), in lesions", 1, 0),
+    "panoptic_quality": Metric(
+        "", f"sum of the IoU of pairs over {lesions.PANOPTIC}, divided by the mean number of lesions", 1, 0
+    ),
+}
+LESIONWISE = {
+    "lesionwise_dice_brats2023": Metric("", "the BraTS 2023 rule: mean over true and false positive lesions"),
+    "lesionwise_hd95_brats2023": Metric("length", "the same rule, by surface area; a false or missed lesion is 374"),
+}
+METRICS = {**OVERLAP, **DISTANCES, **VOLUMES, **LESIONS, **LESIONWISE}
+BOUNDARY_METRICS = {
+    "rand_f": Metric("", "2 / (1 / rand_split + 1 / rand_merge), after the predicted boundary is thinned"),
+    "rand_split": Metric("", "of the pairs of pixels in one true segment, those in one predicted segment"),
+    "rand_merge": Metric("", "of the pairs of pixels in one predicted segment, those in one true segment"),
+    "information_f": Metric("", "2 I / (H(truth) + H(prediction)), of the segments, after thinning"),
+    "information_split": Metric("", "I / H(prediction)"),
+    "information_merge": Metric("", "I / H(truth)"),
+}
+CASE_METRICS = {
+    "ece": Metric("", f"expected calibration error, {BINS} bins, mean over the regions, in the tumour's box"),
+    "brier": Metric("", "mean squared error of the probabilities, over the regions, in the tumour's box"),
+}
+
+
+def state(truth: np.ndarray, prediction: np.ndarray) -> str:
+    """Is a mask empty? `absent` (both), `missed` (the prediction), `hallucinated` (the truth), or "" (neither)."""
+    if truth.any():
+        return "" if prediction.any() else "missed"
+    return "hallucinated" if prediction.any() else "absent"
+
+
+def measure(
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    spacing: Sequence[float],
+    brats: lesions.BratsRule = lesions.BRATS_2023,
+    wanted: Collection[str] = tuple(METRICS),
+) -> dict[str, float]:
+    """The wanted metrics of one region of one case, in the order of `METRICS`; lengths in mm, volumes in mm to the
+    dimension.
+
+    Args:
+        truth: [H, W, D] or [H, W] boolean.
+        prediction: boolean of the same shape.
+        spacing: mm along each axis.
+        brats: the parameters of the lesion-wise rule.
+        wanted: names of `METRICS`.
+    """
+    region = box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
+    truth, prediction = truth[region], prediction[region]
+    empty = state(truth, prediction)
+    values = volumes(truth, prediction, float(np.prod(spacing)))
+    if not (LESIONS | LESIONWISE).keys().isdisjoint(wanted):
+        values |= lesions.measure(truth, prediction, spacing, brats)
+    if not empty:
+        values |= overlap(truth, prediction)
+    if not empty and not DISTANCES.keys().isdisjoint(wanted):
+        values |= distances(truth, prediction, spacing)
+    for name, metric in METRICS.items():  # decided here, before any library sees an empty mask
+        decided = metric.absent if empty == "absent" else metric.one_empty if empty else None
+        if decided is not None:
+            values[name] = decided
+    return {name: float(values[name]) for name in METRICS if name in wanted}
+
+
+def overlap(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Dice, IoU, precision and recall of two masks that both hold voxels."""
+    both, true, predicted = (int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction))
+    return {
+        "dice": 2 * both / (true + predicted),
+        "iou": both / (true + predicted - both),
+        "precision": both / predicted,
+        "recall": both / true,
+    }
+
+
+def volumes(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> dict[str, float]:
+    """Volumes and their errors, in the unit of `voxel`, the volume of one voxel."""
+    both, true, predicted = (int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction))
+    error = predicted - true
+    return {
+        "volume_truth": true * voxel,
+        "volume_prediction": predicted * voxel,
+        "volume_error": error * voxel,
+        "volume_error_absolute": abs(error) * voxel,
+        "volume_error_relative": error / true if true else (math.inf if predicted else 0),
+        "volume_fp": (predicted - both) * voxel,
+        "volume_fn": (true - both) * voxel,
+    }
+
+
+def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """HD95, HD100, ASSD and NSD of two masks that both hold voxels, from one pair of directed distances.
+
+    The same numbers as MONAI's `compute_hausdorff_distance`, `compute_average_surface_distance` (symmetric) and
+    `compute_surface_dice`, whose border voxels have a background voxel, or the end of the image, across a face.
+    """
+    directed = border_distances(truth, prediction, spacing)
+    pooled = np.concatenate(directed)
+    return {
+        "hd95": max(np.percentile(d, 95) for d in directed),
+        "hd100": pooled.max(),
+        "assd": pooled.mean(),
+        **{f"nsd_{tolerance}mm": np.mean(pooled <= tolerance + ROUNDING) for tolerance in TOLERANCES},
+    }
+
+
+def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and the other way round."""
+    return nearest(*(positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b)))
+
+
+def calibration(
+    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float], bins: np.ndarray | None = None
+) -> dict[str, float]:
+    """ECE and Brier score of one case, inside the box of its tumour grown by `BOX_MARGIN` on every side.
+
+    The box keeps out the air, which every model calls right: over a whole head the error looks a hundredfold better.
+    Where the label holds no tumour the whole image counts.
+
+    Args:
+        truth: [region, H, W, D] boolean.
+        probability: the same shape, 0 to 1.
+        spacing: mm along each axis of the image.
+        bins: what `reliability` gives of the same; None: it is asked.
+    """
+    bins = reliability(truth, probability, spacing) if bins is None else bins
+    voxels, said, found = np.moveaxis(bins, -1, 0)
+    ece = np.mean(np.abs(said - found).sum(axis=1) / voxels.sum(axis=1))
+    brier = np.mean([np.square(p - true).mean() for true, p in _near_tumour(truth, probability, spacing)])
+    return {"ece": float(ece), "brier": float(brier)}
+
+
+def reliability(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Per region and bin of probability, in the box of `calibration`: voxels, sum of probabilities, true voxels.
+
+    Args: the first three of `calibration`.
+
+    Returns:
+        [region, BINS, 3] float64; bin k holds the probabilities from k / BINS to below (k + 1) / BINS, the last one 1.
+    """
+    sums = []
+    for true, p in _near_tumour(truth, probability, spacing):
+        bins = np.minimum((p * BINS).astype(int), BINS - 1)
+        sums.append([np.bincount(bins, weights=weights, minlength=BINS) for weights in (None, p, true)])
+    return np.moveaxis(np.array(sums, np.float64), 1, -1)
+
+
+def _near_tumour(
+    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Truth and probability of each region inside the grown box, flat, in float64: sums in float32 stand still."""
+    region = box(truth.any(axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
+    for true, p in zip(truth, probability, strict=True):
+        yield true[region].ravel().astype(np.float64), p[region].ravel().astype(np.float64)

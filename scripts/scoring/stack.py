@@ -1,0 +1,89 @@
+"""What are the rows of a patient whose cases are slices? Stacks the slices to one volume, and measures that.
+
+The mean over slices and the score of the volume are two numbers, far apart where many slices are empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from scripts.errors import InputError
+from scripts.scoring import cell_boundaries, metrics
+from scripts.scoring.case import (
+    WHOLE_CASE,
+    Job,
+    Scores,
+    failed,
+    key,
+    measure_regions,
+    no_prediction,
+    read_pair,
+    remembered,
+)
+
+APART = {**metrics.DISTANCES, **metrics.LESIONWISE}  # what needs to know how far apart the slices are
+
+
+class Stack(NamedTuple):
+    """All that judging one patient needs."""
+
+    case: str  # the patient, or the volume if the patient has several
+    slices: list[Job]
+    places: list[int]  # the index of each slice, ascending
+    kept: str  # the file that holds the rows until all patients are done
+
+
+def judge_patient(stack: Stack) -> Scores:
+    """The rows of one patient as one case; a slice that cannot be judged fails the patient.
+
+    Region `all` has a row `slices`: how many there are, and which are missing between them.
+    """
+    for job in stack.slices:
+        if job.prediction is None:
+            return _failed(stack, job, no_prediction(job))
+    about = json.dumps([stack.places, [key(job) for job in stack.slices]])
+    return remembered(stack.kept, hashlib.sha256(about.encode()).hexdigest(), lambda: _judge(stack))
+
+
+def missing(places: Sequence[int]) -> str:
+    """Which indices are not there between others, in words; "" if all are."""
+    gaps = [(a + 1, b - 1) for a, b in pairwise(places) if b - a > 1]
+    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gaps)
+
+
+def _judge(stack: Stack) -> Scores:
+    pairs = []
+    for job in stack.slices:
+        try:
+            pairs.append(read_pair(job)[:2])
+        except InputError as error:
+            return _failed(stack, job, str(error))
+    first, job = pairs[0][0], stack.slices[0]._replace(case=stack.case)
+    if len(shapes := {truth.voxels.shape for truth, _ in pairs}) > 1 or first.voxels.ndim != 2:
+        sizes = " and ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
+        return failed(stack.case, job.patient, f"the slices have {sizes} pixels: expected flat slices of one size.")
+    gaps = missing(stack.places)
+    spacing = first.spacing(3) if job.unit != "pixel" and first.affine is not None else None
+    notes = [f"not in the list: {gaps}"] if gaps else []
+    if leave_out := APART if gaps or spacing is None else {}:
+        notes.append("no distances, since it is not known how far apart the slices are")
+    truth, prediction = (np.stack([image.voxels for image in images], axis=-1) for images in zip(*pairs, strict=True))
+    scores = measure_regions(job, truth, prediction, spacing or (1.0,) * 3, leave_out, _by_slice)
+    scores.rows.insert(0, [stack.case, job.patient, WHOLE_CASE, "slices", float(len(pairs)), "", "; ".join(notes)])
+    return scores
+
+
+def _by_slice(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """The mean over slices, as ISBI 2012 scores a stack: outlines are drawn in slices and closed in them alone."""
+    slices = [cell_boundaries.measure(truth[..., k], prediction[..., k]) for k in range(truth.shape[-1])]
+    return {name: float(np.mean([scores[name] for scores in slices])) for name in slices[0]}
+
+
+def _failed(stack: Stack, job: Job, reason: str) -> Scores:
+    return failed(stack.case, job.patient, f"slice {job.case}: {reason}")

@@ -1,0 +1,108 @@
+"""How good are the predictions all together? A table a level: cases; where these are slices, also patients.
+
+Published 2D numbers differ by how slices without tumour count, so every figure says what it counts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scripts.scoring.metrics import BOUNDARY_METRICS
+
+LOW_DICE = 0.7
+SPREAD = ("mean", "median", "q1", "q3", "minimum")
+HEADINGS = ("median", "q1", "q3", "min")
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a region: `n` cases; Dice: mean, median, q1, q3, minimum, how many below 0.7; HD95: median, how many inf.
+
+    A failed case counts as Dice 0 and HD95 inf in every region. HD95 is NaN where it was not measured.
+    """
+    n_failed = int((frame["metric"] == "failed").sum())
+    rows = {}
+    for region in frame.loc[frame["metric"] == "dice", "region"].unique():
+        own = frame[frame["region"] == region]
+        dice = np.append(own.loc[own["metric"] == "dice", "value"], np.zeros(n_failed))
+        hd95 = own.loc[own["metric"] == "hd95", "value"].to_numpy()
+        hd95 = np.append(hd95, np.full(n_failed, np.inf)) if len(hd95) else hd95
+        rows[region] = {
+            "n": len(dice),
+            "failed": n_failed,
+            **spread(dice),
+            "low": int((dice < LOW_DICE).sum()),
+            "hd95_median": np.median(hd95) if len(hd95) else np.nan,
+            "hd95_inf": int(np.isinf(hd95).sum()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Mean, median, quartiles and minimum."""
+    q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
+    return {"mean": np.mean(values), "median": median, "q1": q1, "q3": q3, "minimum": np.min(values)}
+
+
+def levels(cases: pd.DataFrame, patients: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
+    """What each figure counts, in words, and the rows that it is made of."""
+    slices, people = cases["case"].nunique(), cases["patient"].nunique()
+    if patients is None:
+        return {f"{slices} cases of {people} patients": cases}
+    found = {f"by slice ({slices} of {people} patients)": cases}
+    if (absent := cases["note"] == "absent").any():
+        found = {
+            f"by slice ({slices} of {people} patients); an empty one counts 1 if nothing is predicted": cases,
+            "by slice, without those that are empty and predicted empty": cases[~absent],
+        }
+    return found | {f"by patient ({people}): all slices as one volume": patients}
+
+
+def print_summary(cases: pd.DataFrame, console: Console | None = None, patients: pd.DataFrame | None = None) -> None:
+    """Print `summary` of each level as a table, then every case that failed with its reason."""
+    console = console or Console()
+    for title, frame in levels(cases, patients).items():
+        console.print(_dice_table(title, frame), "")
+        if frame["metric"].isin(list(BOUNDARY_METRICS)).any():
+            console.print(_boundary_table(frame), "")
+    for who, frame in (("", cases), (" patients", patients)):
+        failed = [] if frame is None else frame[frame["metric"] == "failed"]
+        if len(failed):
+            said = f"{len(failed)} of the{who or 'm'} failed and counts as Dice 0 and HD95 inf:"
+            console.print(said, style="red", soft_wrap=True)
+            for case, reason in zip(failed["case"], failed["note"], strict=True):
+                console.print(f"  {case}: {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _dice_table(title: str, frame: pd.DataFrame) -> Table:
+    far = frame.loc[frame["metric"] == "hd95", "unit"]
+    headings = ["n", "Dice\nmean", *HEADINGS, f"< {LOW_DICE}"]
+    table = _table(title, [*headings, f"HD95 {far.iloc[0]}\nmedian", "inf"] if len(far) else headings)
+    for region, row in summary(frame).iterrows():
+        cells = [f"{row['n']:.0f}", *(f"{row[name]:.3f}" for name in SPREAD), f"{row['low']:.0f}"]
+        distance = [f"{row['hd95_median']:.1f}", f"{row['hd95_inf']:.0f}"]
+        table.add_row(str(region), *cells, *(distance if len(far) else []))
+    return table
+
+
+def _boundary_table(frame: pd.DataFrame) -> Table:
+    """The scores of cells kept apart; a failed case counts as 0."""
+    lost = np.zeros(int((frame["metric"] == "failed").sum()))
+    table = _table("", ["cells kept apart", "n", "mean", *HEADINGS])
+    own = frame[frame["metric"].isin(list(BOUNDARY_METRICS))]
+    for (region, metric), rows in own.groupby(["region", "metric"], sort=False):
+        values = np.append(rows["value"], lost)
+        table.add_row(region, metric, str(len(values)), *(f"{value:.3f}" for value in spread(values).values()))
+    return table
+
+
+def _table(title: str, headings: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.padding, table.show_edge = (0, 1, 0, 0), False  # so that nine numbers fit into 80 columns
+    table.add_column("region", overflow="fold", vertical="bottom")
+    for heading in headings:
+        table.add_column(heading, justify="right", vertical="bottom")
+    return table

@@ -1,0 +1,1 @@
+"""Losses, schedules, selection of weights, the run folder, resuming."""

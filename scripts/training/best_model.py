@@ -1,0 +1,109 @@
+"""Which epoch's weights are the run's result? A weighted score of regions, with a floor under the worst of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import nn
+
+from scripts.distributed import agreed
+from scripts.network.weights import save, unwrapped, without_heads
+from scripts.training.budget import Budget
+from scripts.training.component_thresholds import ComponentStatistics
+from scripts.training.run_folder import RunFolder
+from scripts.training.validation_score import RegionScore
+
+logger = logging.getLogger(__name__)
+
+
+class BestModel:
+    """Keeps the weights of the best validated epoch, and ends training when it no longer gets better.
+
+    Args:
+        evaluator: the validation engine; its metrics hold `score_name`.
+        scores: of the cases of the same validation pass.
+        network: whose weights are kept (the averaged ones).
+        folder: the run's folder; gets model.pt, knobs.yaml, and the scores of the last and of the best validation.
+        components: statistics of the same validation pass, from which the smallest components are chosen.
+        budget: told how long a validation takes.
+        score_name: the metric to maximise; negative means that a region is under the floor.
+        patience: validations without a better score before training ends; None: never.
+        writes: whether this process writes.
+
+    Attach it to the trainer, after the `ValidationHandler`. The last epoch is validated whatever the interval.
+    """
+
+    def __init__(
+        self,
+        evaluator: Engine,
+        scores: RegionScore,
+        network: nn.Module,
+        folder: RunFolder,
+        components: ComponentStatistics,
+        budget: Budget,
+        score_name: str = "val_score",
+        patience: int | None = None,
+        writes: bool = True,
+    ) -> None:
+        self.evaluator, self.scores, self.network = evaluator, scores, network
+        self.folder, self.components = folder, components
+        self.budget, self.score_name, self.patience, self.writes = budget, score_name, patience, writes
+        self.best: dict[str, Any] = {"score": float("-inf"), "epoch": 0, "validated": 0, "without_better": 0}
+
+    def attach(self, engine: Engine) -> None:
+        """Judge each validation; validate after the last epoch."""
+        self.trainer = engine
+        self.evaluator.add_event_handler(Events.STARTED, self._start)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._judge)
+        engine.add_event_handler(
+            Events.EPOCH_STARTED, self._end_if_patience_is_spent
+        )  # a resumed run may have ended so
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._validate_last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best score and epoch, and how long nothing was better."""
+        return dict(self.best)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best = dict(state)
+
+    def _start(self) -> None:
+        self.began = time.monotonic()
+
+    def _judge(self) -> None:
+        score, epoch = float(self.evaluator.state.metrics[self.score_name]), self.trainer.state.epoch
+        self.best["validated"] = epoch
+        if self.writes:
+            self.folder.keep_scores("validation", self.scores.cases, epoch, "checkpoint.pt")
+        if score > self.best["score"]:
+            self.best.update(score=score, epoch=epoch, without_better=0)
+            if self.writes:
+                self._keep(score, epoch)
+        else:
+            self.best["without_better"] += 1
+            self._end_if_patience_is_spent()
+        # the last epoch is validated too, and a slow machine may take longer then
+        self.budget.reserve = max(self.budget.reserve, agreed(1.5 * (time.monotonic() - self.began)))
+
+    def _end_if_patience_is_spent(self) -> None:
+        if self.patience is not None and self.best["without_better"] >= self.patience:
+            logger.info("no better score in %d validations: training ends", self.patience)
+            self.trainer.terminate()
+
+    def _keep(self, score: float, epoch: int) -> None:
+        save(self.folder.path / "model.pt", without_heads(unwrapped(self.network).state_dict()))
+        self.folder.keep_scores("validation_best", self.scores.cases, epoch, "model.pt")
+        dice = {k: float(v) for k, v in self.evaluator.state.metrics.items() if k.startswith("dice_")}
+        self.folder.keep_choice(
+            min_component_ml=self.components.choose(),
+            chosen={"epoch": epoch, "score": score if score >= 0 else score + 1, "above_floor": score >= 0, **dice},
+        )
+
+    def _validate_last(self, engine: Engine) -> None:
+        last = engine.should_terminate or engine.state.epoch == engine.state.max_epochs or self.budget.over
+        if last and self.best["validated"] != engine.state.epoch:
+            self.evaluator.run(engine.state.epoch)

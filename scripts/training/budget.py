@@ -1,0 +1,118 @@
+"""How far has training come, and how large is the step there? Epochs or minutes, whichever ends first."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.distributed import agreed
+
+
+class Budget:
+    """Tells the progress of training, 0 to 1, and ends it when its minutes are over.
+
+    Args:
+        max_epochs: epochs of the whole run.
+        steps_per_epoch: iterations of the trainer an epoch: batches, of which an optimiser step may take several.
+        max_minutes: wall time of the run with all its resumptions, or None. The schedule is fitted to it: progress is
+            the larger of the share of steps and the share of minutes.
+
+    Attach it to the trainer. Its state is the time already spent.
+    """
+
+    def __init__(self, max_epochs: int, steps_per_epoch: int, max_minutes: float | None = None) -> None:
+        self.total_steps = max_epochs * steps_per_epoch
+        self.seconds = None if max_minutes is None else 60.0 * max_minutes
+        self.reserve = 0.0  # seconds that what comes after the last step will take, agreed as well
+        self.step = 0
+        self.elapsed = 0.0  # seconds of training so far, as all processes agreed after the last step
+        self.over = False  # whether the minutes are spent
+        self.spent_before = 0.0
+        self.started: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the trainer's steps, and end the epoch and the run when the time is over."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._end)
+
+    def progress(self) -> float:
+        """The share of the run that is done."""
+        share = self.step / max(1, self.total_steps)
+        if self.seconds is not None:
+            share = max(share, self.elapsed / max(1.0, self.seconds - self.reserve))
+        return min(1.0, share)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The steps and the time spent."""
+        return {"step": self.step, "spent": self.elapsed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self.step = state["step"]
+        self.spent_before = self.elapsed = state["spent"]
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.monotonic()
+
+    def _count(self, engine: Engine) -> None:
+        self.step = engine.state.iteration
+        self.elapsed = agreed(self.spent_before + time.monotonic() - self.started)
+        if self.seconds is not None and self.elapsed + self.reserve >= self.seconds:
+            self.over = True
+            engine.terminate_epoch()  # EPOCH_COMPLETED still fires, and with it validation and checkpoint
+
+    def _end(self, engine: Engine) -> None:
+        if self.over:
+            engine.terminate()
+
+
+class LearningRate:
+    """Sets the learning rate before each step: a linear warm-up, then a fall along the progress of training.
+
+    Args:
+        optimizer: its groups' learning rates at construction are the peak.
+        budget: tells the progress.
+        shape: `cosine` (half a cosine to 0) or `poly` ((1 - progress) ** 0.9, as in DeepLab and nnU-Net).
+        warmup: share of the run in which the rate rises from nearly 0 to the peak; AdamW's first steps are too large
+            before its second moments have settled.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, budget: Budget, shape: str = "cosine", warmup: float = 0.02
+    ) -> None:
+        if shape not in ("cosine", "poly"):
+            raise ValueError(f"the schedule is '{shape}': expected cosine or poly.")
+        self.optimizer, self.budget, self.shape, self.warmup = optimizer, budget, shape, warmup
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
+
+    def attach(self, engine: Engine) -> None:
+        """Set the rate at the start of each iteration."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self.set_rate)
+
+    def factor(self, progress: float) -> float:
+        """The share of the peak rate at a progress of 0 to 1."""
+        if progress < self.warmup:
+            return max(progress / self.warmup, 0.01)
+        left = (progress - self.warmup) / max(1e-9, 1.0 - self.warmup)
+        if self.shape == "poly":
+            return (1.0 - left) ** 0.9
+        return 0.5 * (1.0 + math.cos(math.pi * left))
+
+    def set_rate(self, engine: Engine) -> None:
+        """Set the rate of every group."""
+        factor = self.factor(self.budget.progress())
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """The peaks."""
+        return {"peaks": self.peaks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the peaks of the interrupted run."""
+        self.peaks = list(state["peaks"])

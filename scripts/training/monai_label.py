@@ -1,0 +1,51 @@
+"""How does MONAI Label go on training this network? Its cases stand in for a data list, its server takes the weights.
+
+MONAI Label (0.8.5) runs train.yaml with `train::dataset::data` and `validate::dataset::data` replaced by what was
+labelled: {"image": file, "label": file} each, and nothing for validation while less than three are labelled.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from scripts.data.datalist import named
+from scripts.errors import InputError
+from scripts.files import written_whole
+from scripts.workflow import running_config
+
+EXPORTED = "model_exported.pt"  # a longer name than model.pt: MONAI Label offers the shortest first
+
+
+def datalist(fold: int, **header: Any) -> dict[str, Any]:
+    """A data list of the labelled cases that MONAI Label handed over.
+
+    Args:
+        fold: the fold of the cases that choose the checkpoint.
+        header: of the list: channels, label_scheme, labels, regions.
+
+    Raises:
+        InputError: nothing was handed over, so a data list is needed.
+    """
+    config = running_config()
+    taught, chose = (config[part]["dataset"]["data"] for part in ("train", "validate"))
+    if isinstance(taught, str):
+        raise InputError("datalist is not given: add --datalist ... to the command.")
+    in_folds = [(fold + 1, taught), (fold, chose or taught)]
+    entries = [{**named(entry), "fold": k} for k, part in in_folds for entry in part]
+    return {**header, "hashes": {}, "training": entries}
+
+
+def publish(weights: str | os.PathLike, bundle_root: str | os.PathLike) -> None:
+    """Put fine-tuned weights where the server reads them; those that came with the package stay beside, once."""
+    served = Path(bundle_root) / "models" / "model.pt"
+    if served.is_file() and not served.with_name(EXPORTED).exists():
+        _copy(served, served.with_name(EXPORTED))
+    _copy(Path(weights), served)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with written_whole(target) as temporary:
+        shutil.copyfile(source, temporary)

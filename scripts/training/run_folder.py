@@ -1,0 +1,192 @@
+"""What does a run leave, and how does it not touch another run's? `runs/<name>/` and what stands in it.
+
+config.yaml        the whole config as it ran, macros resolved
+environment.json   versions, device, seed, git revision, the data list's hash
+knobs.yaml         what the weights need: lay it over evaluate.yaml or inference.yaml
+model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
+validation/        cases.csv and judged.json of the last validation; validation_best/ of the epoch that model.pt is of
+log/               TensorBoard
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite
+import monai
+import nibabel
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from torch import distributed
+
+from scripts.errors import InputError
+from scripts.files import write_json, write_text
+from scripts.scoring.cohort import Judgement, write
+from scripts.scoring.run import patient_roles
+from scripts.workflow import TRACKING, running_config
+
+MAY_DIFFER = (  # between a run and its resumption
+    "resume",
+    "run_dir",
+    "device",
+    "cache",
+    "cache_dir",
+    "num_workers",
+    "max_epochs",
+    "max_minutes",
+    "dataset_dir",
+    "bundle_root",
+    "init_from",
+    *TRACKING,
+)
+
+
+class RunFolder:
+    """The folder of one training run.
+
+    Args:
+        path: the folder.
+        resume: whether an interrupted run in it goes on.
+        knobs: what inference and evaluation have to know of this run, written to knobs.yaml.
+        about: what environment.json tells beside versions (seed, device, the data list).
+        writes: whether this process writes (rank 0 does).
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        resume: bool,
+        knobs: Mapping[str, Any],
+        about: Mapping[str, Any],
+        writes: bool = True,
+    ) -> None:
+        self.path, self.resume, self.writes = Path(path), resume, writes
+        self.knobs, self.about = dict(knobs), dict(about)
+
+    def open(self) -> None:
+        """Make the folder and write down what runs; called before anything costly.
+
+        Raises:
+            InputError: another run is in the folder, there is nothing to resume, the config is not the run's, or the
+                folder cannot be written.
+        """
+        if self.writes:
+            self._open()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()  # the others read what the first has checked
+
+    def _open(self) -> None:
+        config = self.path / "config.yaml"
+        if self.resume:
+            if not config.is_file():
+                raise InputError(f"{self.path} holds no run to resume: expected {config}; check the path.")
+            self._require_same_config(yaml.safe_load(config.read_text(encoding="utf-8")))
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(
+                f"{self.path} already holds files: choose another run_dir, or go on with an interrupted run by"
+                f" --resume {self.path}."
+            )
+        write_text(config, "# The whole config of this run.\n" + _as_yaml(running_config()))
+        write_json(self.path / "environment.json", {**environment(), **_plain(self.about)})
+        if not (self.path / "knobs.yaml").is_file():
+            self.keep_choice(min_component_ml={}, chosen=None)
+
+    def keep_choice(self, min_component_ml: Mapping[str, float], chosen: Mapping[str, Any] | None) -> None:
+        """Write knobs.yaml: the run's knobs, its checkpoint, and what was chosen on the validation cases."""
+        head = (
+            "# What this run's weights need; lay it over a workflow:\n"
+            f"#   --config_file \"['configs/evaluate.yaml','{(self.path / 'knobs.yaml').as_posix()}']\"\n"
+        )
+        if chosen is not None:
+            head += f"# Chosen on the validation cases: {json.dumps(_plain(chosen))}\n"
+        if min_component_ml:
+            head += "# min_component_ml is in ml; of pictures, in thousands of pixels.\n"
+        knobs = {**_plain(self.knobs), "min_component_ml": dict(min_component_ml)}
+        write_text(
+            self.path / "knobs.yaml", head + _as_yaml({**knobs, "checkpoint": (self.path / "model.pt").as_posix()})
+        )
+
+    def keep_scores(self, name: str, cases: pd.DataFrame, epoch: int, weights: str) -> None:
+        """Write the scores of a validation into a folder that `python -m bundle report` reads.
+
+        Args:
+            name: of the folder, inside this one.
+            cases: rows of `scripts.scoring.cohort.COLUMNS`.
+            epoch: after which it validated.
+            weights: the file in this folder that holds the judged weights.
+        """
+        checkpoint = self.path / weights
+        write(
+            Judgement(cases),
+            self.path / name,
+            part=f"validation (fold {self.about.get('fold')}; on the prepared grid, not the original label files)",
+            datalist=self.about.get("datalist", {}).get("sha256"),
+            about={
+                "checkpoint": str(checkpoint),
+                "epoch": epoch,
+                "patients": patient_roles(checkpoint, sorted(cases["patient"].unique())),
+            },
+        )
+
+    def measured_once(self, knob: str, measure: Callable[[], Any]) -> Any:
+        """A knob that the data decide before the first step: measured and written down, and read again by a resumption.
+
+        Args:
+            knob: its name in knobs.yaml.
+            measure: gives its value, of plain lists, dictionaries, numbers and strings.
+        """
+        old = self.path / "knobs.yaml"
+        known = yaml.safe_load(old.read_text(encoding="utf-8")).get(knob) if self.resume and old.is_file() else None
+        self.knobs[knob] = measure() if known is None else known
+        if known is None and self.writes:
+            self.keep_choice(min_component_ml={}, chosen=None)
+        return self.knobs[knob]
+
+    def _require_same_config(self, old: Mapping[str, Any]) -> None:
+        new = _plain(running_config())
+        changed = [k for k in {*old, *new} if old.get(k) != new.get(k) and k not in MAY_DIFFER]
+        if changed:
+            raise InputError(
+                f"{self.path} was started with other values of {', '.join(sorted(changed))}: resume it with the same"
+                f" command and --resume, or start a new run; its config is {self.path / 'config.yaml'}."
+            )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, time and git revision."""
+    return {
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {module.__name__: module.__version__ for module in (torch, monai, ignite, nibabel, np)},
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpus": os.cpu_count(),
+        "git": _git("rev-parse", "HEAD"),
+        "git_changes": bool(_git("status", "--porcelain")),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _plain(content: Any) -> Any:
+    """Plain lists, dictionaries, numbers and strings, as YAML gives them back."""
+    return json.loads(json.dumps(content, default=str))
+
+
+def _as_yaml(content: Any) -> str:
+    return yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,90 @@
+"""The score of a validation: Dice of each case and region, weighted, with a floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from ignite.engine import Engine, Events
+
+from scripts.distributed import gathered
+from scripts.errors import InputError
+from scripts.scoring import metrics
+from scripts.scoring.cohort import COLUMNS
+from scripts.scoring.summary import LOW_DICE, summary
+
+# what costs next to nothing; distances and lesions are for `evaluating`, on the label files' own grid
+MEASURED = (*metrics.OVERLAP, *metrics.VOLUMES)
+
+
+class RegionScore:
+    """Measures each case of a validation; the score is the weighted mean over regions of the mean Dice over cases.
+
+    It is lowered by 1 while any region is under the floor: such an epoch ranks below every accepted one, however good
+    its mean. A region that a case lacks counts 1 where nothing was predicted and 0 where something was:
+    hallucinations count. Puts `dice_<region>` (the mean), `dice_median_<region>` and `dice_under_0.7_<region>` (cases)
+    beside itself into the metrics.
+
+    Args:
+        regions: the regions in channel order.
+        patients: case to patient, for the cases of this process.
+        weights: region name to weight; None: all alike.
+        floor: the smallest mean Dice that any region may have.
+        unit: mm, or pixel where nobody knows how large one is.
+
+    Attributes:
+        cases: the rows of the last pass (`scripts.scoring.cohort.COLUMNS`), of all processes, sorted by case.
+
+    Attach it to an evaluator whose batches are lists of cases, with binary `pred` and `label` [R, ...] in its output.
+    """
+
+    def __init__(
+        self,
+        regions: Sequence[str],
+        patients: Mapping[str, str],
+        weights: Mapping[str, float] | None = None,
+        floor: float = 0.0,
+        unit: str = "mm",
+    ) -> None:
+        self.regions, self.patients, self.floor, self.unit = list(regions), dict(patients), floor, unit
+        if weights is not None and list(weights) != self.regions:  # in order, since the loss takes them by channel
+            raise InputError(
+                f"region_weights names {', '.join(weights)}: expected a weight for each of {', '.join(self.regions)},"
+                " in this order."
+            )
+        self.weights = [1.0 if weights is None else float(weights[name]) for name in self.regions]
+        self.rows: list[list] = []
+        self.cases = pd.DataFrame(columns=COLUMNS)
+
+    def attach(self, engine: Engine, name: str) -> None:
+        """Start anew with each pass, measure each case, and leave the score as the metric of this name at the end."""
+        engine.add_event_handler(Events.STARTED, lambda: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._score, name)
+
+    def in_words(self) -> str:
+        """Mean, median and number of low cases of each region, for a line of the log."""
+        table = summary(self.cases)
+        numbers = [f"{name} {row['mean']:.3f} {row['median']:.3f} {row['low']:.0f}" for name, row in table.iterrows()]
+        return f"Dice (mean, median, under {LOW_DICE} of {table['n'].iloc[0]})  {'  '.join(numbers)}"
+
+    def _measure(self, engine: Engine) -> None:
+        for item, source in zip(engine.state.output, engine.state.batch, strict=True):
+            case, pixels = source["case"], self.unit == "pixel"
+            units = {"": "", "volume": "pixel" if pixels else "ml"}
+            voxel = 1.0 if pixels else float(source["voxel_ml"])
+            for region, *masks in zip(self.regions, item["label"], item["pred"], strict=True):
+                truth, prediction = (mask.cpu().numpy() > 0 for mask in masks)
+                note, sizes = metrics.state(truth, prediction), [voxel] + [1.0] * (truth.ndim - 1)
+                for name, value in metrics.measure(truth, prediction, sizes, wanted=MEASURED).items():
+                    unit = units[metrics.METRICS[name].unit]
+                    self.rows.append([case, self.patients[case], region, name, value, unit, note])
+
+    def _score(self, engine: Engine, name: str) -> None:
+        self.cases = pd.DataFrame(sorted(gathered(self.rows), key=lambda row: row[0]), columns=COLUMNS)
+        table = summary(self.cases).loc[self.regions]
+        for prefix, column in (("dice", "mean"), ("dice_median", "median"), (f"dice_under_{LOW_DICE}", "low")):
+            engine.state.metrics |= {f"{prefix}_{region}": float(table[column][region]) for region in self.regions}
+        mean = float(np.average(table["mean"], weights=self.weights))
+        engine.state.metrics[name] = mean if table["mean"].min() >= self.floor else mean - 1.0

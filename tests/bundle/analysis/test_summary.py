@@ -1,0 +1,219 @@
+"""Do the numbers of summary.json count what they say, with nothing flattered?"""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+from bundle.analysis import evaluation as evaluations
+from bundle.analysis.costs import Price
+from bundle.analysis.summary import match_reference, rank, summarise
+from tests.made import ROOT, cohort, failed, rows_of, write
+
+SCHEMA = json.loads((ROOT / "bundle/reporting/summary.schema.json").read_text())
+TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
+
+
+def own_summary(folder: Path, rows: list, weights: dict | None = None, prices: dict | None = None) -> dict:
+    return summarise(evaluations.read(write(folder, rows)), "title", None, weights, prices)
+
+
+def summary_of(folder: Path, rows: list, reference: list | None = None, **judged) -> dict:
+    evaluation = evaluations.read(write(folder / "here", rows, **judged))
+    other = match_reference(evaluation, evaluations.read(write(folder / "there", reference))) if reference else None
+    return summarise(evaluation, "title", other)
+
+
+def test_failed_cases_pull_the_mean_down(tmp_path):
+    dice = summary_of(tmp_path, [*cohort([0.8, 0.8, 0.8]), *failed("lost")])["regions"]["WT"]["metrics"]["dice"]
+    assert dice["cases"] == 4
+    assert dice["mean"] == pytest.approx(0.6)
+    assert dice["minimum"] == 0
+
+
+def test_counts_are_of_cases_below_the_limits(tmp_path):
+    rows = [*cohort(TEN), *rows_of("m", "WT", 0.0, note="missed"), *failed("lost")]
+    region = summary_of(tmp_path, rows)["regions"]["WT"]
+    assert region["dice_below_0.5"] == 4
+    assert region["dice_below_0.7"] == 7
+    assert region["dice_zero"] == 2
+    assert (region["missed"], region["failed"]) == (1, 1)
+
+
+def test_a_missed_region_is_told_from_a_hallucinated_one_and_from_a_failed_case(tmp_path):
+    rows = rows_of("a", "ET", 0, note="missed") + rows_of("b", "ET", 0, 0.0, note="hallucinated")
+    rows += rows_of("c", "ET", 1, 0.0, note="absent") + rows_of("d", "ET", 0.6) + failed("e")
+    region = summary_of(tmp_path, rows)["regions"]["ET"]
+    assert [region[n] for n in ("missed", "hallucinated", "absent", "failed")] == [1, 1, 1, 1]
+    assert region["dice_without_absent"]["mean"] == pytest.approx(0.15)
+    assert region["dice_without_absent"]["cases"] == 4
+
+
+def test_missed_tumours_do_not_leave_the_distances(tmp_path):
+    rows = cohort([0.9] * 4) + [r for k in range(3) for r in rows_of(f"m{k}", "WT", 0, note="missed")]
+    hd95 = summary_of(tmp_path, rows)["regions"]["WT"]["metrics"]["hd95"]
+    assert hd95["infinite"] == 3
+    assert hd95["mean"] is None
+    assert hd95["median"] == pytest.approx(1.0)
+    assert hd95["q3"] == "inf"
+
+
+def test_intervals_are_of_patients_not_of_scans(tmp_path):
+    visits = [
+        row for k, d in enumerate(TEN) for v in range(3) for row in rows_of(f"c{k}-{v}", "WT", d, patient=f"c{k}")
+    ]
+    many = summary_of(tmp_path / "many", visits)
+    once = summary_of(tmp_path / "once", cohort(TEN))
+    assert (many["cases"], many["patients"]) == (30, 10)
+    width = [np.ptp(s["regions"]["WT"]["metrics"]["dice"]["mean_interval"]) for s in (many, once)]
+    assert width[0] == pytest.approx(width[1], rel=0.05)
+
+
+def test_thirds_go_by_the_true_volume_and_leave_out_what_is_not_there(tmp_path):
+    truths = [5.0, 400.0, 10.0, 300.0, 20.0, 200.0]
+    rows = cohort([0.3, 0.9, 0.4, 0.95, 0.7, 0.8], truths=truths) + rows_of("none", "WT", 1, 0.0, note="absent")
+    thirds = summary_of(tmp_path, rows)["regions"]["WT"]["thirds"]
+    assert [(t["smallest"], t["largest"]) for t in thirds] == [(5, 10), (20, 200), (300, 400)]
+    assert [t["dice_median"] for t in thirds] == pytest.approx([0.35, 0.75, 0.925])
+    assert sum(t["cases"] for t in thirds) == 6
+
+
+def test_the_volume_error_keeps_its_sign(tmp_path):
+    rows = [r for k, e in enumerate([-4.0, -2.0, 0.0, 2.0]) for r in rows_of(f"c{k}", "WT", 0.8, volume_error=e)]
+    agreement = summary_of(tmp_path, rows)["regions"]["WT"]["agreement"]
+    assert agreement["bias"] == -1
+    spread = 1.96 * np.std([-4, -2, 0, 2], ddof=1)
+    assert (agreement["low"], agreement["high"]) == pytest.approx((-1 - spread, -1 + spread))
+    assert (agreement["too_small"], agreement["too_large"]) == (2, 1)
+
+
+def test_lesions_are_counted_before_they_are_divided(tmp_path):
+    rows = rows_of("a", "WT", 0.9, lesions_tp=9, lesions_fp=0, lesions_fn=1)
+    rows += rows_of("b", "WT", 0.5, lesions_tp=0, lesions_fp=2, lesions_fn=1)
+    lesions = summary_of(tmp_path, rows)["regions"]["WT"]["lesions"]
+    assert (lesions["found"], lesions["missed"], lesions["false"]) == (9, 2, 2)
+    assert lesions["f1"] == pytest.approx(18 / 22)
+
+
+def test_lesions_by_volume_come_from_their_own_table(tmp_path):
+    folder = write(tmp_path, cohort([0.8]))
+    sizes, found = [0.05, 0.1, 0.5, 5, 50], [0, 1, 0, 1, 1]
+    pd.DataFrame(
+        {
+            "case": "c00",
+            "patient": "c00",
+            "region": "WT",
+            "lesion": range(5),
+            "volume": sizes,
+            "unit": "ml",
+            "detected": found,
+            "dice": 0.5,
+        }
+    ).to_csv(folder / "lesions.csv", index=False)
+    classes = summarise(evaluations.read(folder), "title")["regions"]["WT"]["lesions_by_volume"]
+    assert [(c["lesions"], c["found"]) for c in classes] == [(2, 1), (1, 0), (1, 1), (1, 1)]
+    assert classes[-1]["up_to"] == "inf"
+
+
+def test_the_worst_and_the_typical_are_of_different_patients(tmp_path):
+    rows = cohort(TEN) + rows_of("again", "WT", 0.2, patient="c00")
+    summary = summary_of(tmp_path, rows)
+    assert summary["worst"] == ["c00", "c01", "c02", "c03", "c04"]
+    assert summary["typical"] == ["c05", "c06", "c07"]
+
+
+def test_the_ranking_takes_the_mean_over_the_regions_and_leaves_failed_cases_out(tmp_path):
+    rows = cohort([0.9, 0.6], "WT") + cohort([0.1, 0.6], "ET") + failed("lost")
+    ranking = rank(evaluations.read(write(tmp_path, rows)))
+    assert list(ranking["case"]) == ["c00", "c01"]
+    assert list(ranking["dice"]) == pytest.approx([0.5, 0.6])
+
+
+def test_roles_are_null_when_nobody_wrote_them_down(tmp_path):
+    assert summary_of(tmp_path, cohort([0.8]))["roles"] is None
+    assert summary_of(tmp_path, cohort([0.8]), about={"command": "score"})["roles"] is None
+    known = summary_of(tmp_path, cohort([0.8]), about={"patients": {"taught": ["c00"]}})["roles"]
+    assert known == {"set_aside": [], "chose": [], "taught": ["c00"]}
+
+
+@pytest.mark.parametrize("about", [None, "a model", {"patients": 12}, {"patients": ["c00"]}])
+def test_what_another_program_wrote_about_its_masks_does_no_harm(tmp_path, about):
+    assert summary_of(tmp_path, cohort([0.8]), about=about, versions=3)["roles"] is None
+
+
+def test_a_comparison_is_of_the_common_cases_alone(tmp_path):
+    here, there = cohort(TEN), [row for row in cohort([d - 0.05 for d in TEN]) if row[0] != "c09"]
+    reference = summary_of(tmp_path, here, there)["reference"]
+    assert (reference["cases"], reference["only_here"], reference["only_in_reference"]) == (9, ["c09"], [])
+    dice = reference["differences"][0]
+    assert (dice["metric"], dice["better"], dice["worse"]) == ("dice", 9, 0)
+    assert dice["mean"] == pytest.approx(0.05)
+
+
+def test_a_case_that_failed_in_one_of_two_is_compared_too(tmp_path):
+    there = [*[row for row in cohort(TEN) if row[0] != "c09"], *failed("c09")]
+    dice = summary_of(tmp_path, cohort(TEN), there)["reference"]["differences"][0]
+    assert (dice["better"], dice["equal"], dice["worse"]) == (1, 9, 0)
+
+
+def test_a_reference_of_other_regions_is_compared_on_those_that_both_have(tmp_path):
+    here = cohort(TEN, "WT") + cohort(TEN, "ET")
+    rows = summary_of(tmp_path, here, cohort(TEN, "WT"))["reference"]["differences"]
+    assert {row["region"] for row in rows} == {"WT"}
+
+
+def test_a_cost_is_summed_over_regions_and_the_costliest_patients_are_explained(tmp_path):
+    rows = [
+        row
+        for k in range(7)
+        for region in ("WT", "ET")
+        for row in rows_of(f"c{k}", region, 0.8, volume_fn=float(k), volume_fp=1.0)
+    ]
+    cost = own_summary(tmp_path, rows, prices={"WT": Price(2, 1), "ET": Price(4, 0)})["cost"]
+    assert cost["regions"]["WT"]["median"] == 3 * 2 + 1
+    assert cost["total"]["median"] == 3 * 2 + 1 + 3 * 4
+    assert [(row["patient"], row["value"]) for row in cost["worst"]] == [(f"c{k}", 6 * k + 1) for k in (6, 5, 4, 3, 2)]
+    assert cost["worst"][0]["regions"] == {"WT": {"fn": 6, "fp": 1}, "ET": {"fn": 6, "fp": 1}}
+
+
+def test_a_failed_case_is_the_costliest_and_takes_the_mean_away(tmp_path):
+    summary = own_summary(tmp_path, [*cohort(TEN), *failed("lost")], {"WT": 1.0}, {"WT": Price(1, 1)})
+    assert (summary["cost"]["total"]["mean"], summary["cost"]["total"]["infinite"]) == (None, 1)
+    assert summary["cost"]["worst"][0] == {
+        "patient": "lost",
+        "value": "inf",
+        "regions": {"WT": {"fn": None, "fp": None}},
+    }
+    assert summary["weighted_dice"]["worst"][0] == {"patient": "lost", "value": 0}
+    assert summary["weighted_dice"]["spread"]["cases"] == 11
+    jsonschema.validate(json.loads(json.dumps(summary | {"warnings": [], "limits": []})), SCHEMA)
+
+
+def test_without_weights_and_prices_nothing_is_weighed(tmp_path):
+    summary = own_summary(tmp_path, cohort(TEN))
+    assert (summary["weighted_dice"], summary["cost"]) == (None, None)
+
+
+def test_rows_of_the_comparison_are_of_the_form_of_compare_json(tmp_path):
+    schema = json.loads((ROOT / "bundle/reporting/compare.schema.json").read_text())
+    rows = summary_of(tmp_path, cohort(TEN), cohort(TEN[::-1]))["reference"]["differences"]
+    for row in rows:
+        jsonschema.validate(row, schema["$defs"]["difference"] | {"$defs": schema["$defs"]})
+
+
+@pytest.mark.parametrize("kind", ["many", "one", "dice alone"])
+def test_the_summary_is_strict_json_of_the_documented_form(tmp_path, kind):
+    rows = {
+        "many": cohort(TEN)
+        + rows_of("m", "WT", 0, note="missed")
+        + failed("lost")
+        + rows_of("m", "ET", 1, 0.0, note="absent"),
+        "one": cohort([0.8]),
+        "dice alone": [row for row in cohort(TEN) if row[3] == "dice"],
+    }[kind]
+    summary = summary_of(tmp_path, rows, cohort(TEN) if kind == "many" else None, part="test")
+    text = json.dumps(summary | {"warnings": [], "limits": []}, allow_nan=False)
+    jsonschema.validate(json.loads(text), SCHEMA)

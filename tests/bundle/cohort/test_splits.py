@@ -1,0 +1,117 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from bundle.cohort.splits import assign, cut, join, patients_of
+from scripts.data import pictures
+from scripts.errors import InputError
+
+COHORT = {f"p{i:03d}": float(i) for i in range(53)}
+
+
+def members(places, place):
+    return [patient for patient, found in places.items() if found == place]
+
+
+def test_time_points_of_a_patient_are_one_patient():
+    found = patients_of(["BraTS-GLI-00003-000", "BraTS-GLI-00003-001"], r"(BraTS-\w+-\d+)-\d+")
+    assert set(found.values()) == {"BraTS-GLI-00003"}
+
+
+def test_without_a_pattern_each_case_is_a_patient():
+    assert patients_of(["a", "b"], None) == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"), [("(", "no regular expression"), ("abc", "has no group"), ("(x)", "does not fit 2 of 2")]
+)
+def test_a_wrong_grouping_pattern_is_explained(pattern, sentence):
+    with pytest.raises(InputError, match=sentence):
+        patients_of(["a1", "a2"], pattern, strict=True)
+
+
+def test_cases_that_belong_together_make_their_patients_one_along_the_chain():
+    joined = join({"a": "A", "b": "B", "c": "C", "d": "D"}, [["a", "b"], ["b", "c"]])
+    assert joined == {"a": "A", "b": "A", "c": "A", "d": "D"}
+
+
+def test_folds_differ_by_one_patient_at_most():
+    sizes = [len(members(assign(COHORT, folds=5), fold)) for fold in range(5)]
+    assert sum(sizes) == 53
+    assert max(sizes) - min(sizes) == 1
+
+
+def test_every_fold_gets_small_and_large_tumours():
+    places = assign(COHORT, folds=5)
+    for fold in range(5):
+        volumes = [COHORT[patient] for patient in members(places, fold)]
+        assert min(volumes) < 5
+        assert max(volumes) > 44
+        assert sum(volumes) / len(volumes) == pytest.approx(26, abs=4)
+
+
+def test_the_test_set_has_the_share_asked_for_and_spans_the_volumes():
+    places = assign(COHORT, folds=5, test=0.2)
+    volumes = [COHORT[patient] for patient in members(places, "test")]
+    assert len(volumes) == round(0.2 * 53)
+    assert min(volumes) < 6
+    assert max(volumes) > 46
+
+
+def test_the_same_seed_gives_the_same_folds_and_another_gives_others():
+    assert assign(COHORT, seed=1) == assign(dict(reversed(COHORT.items())), seed=1)
+    assert assign(COHORT, seed=1) != assign(COHORT, seed=2)
+
+
+def test_fewer_patients_than_folds_says_what_to_pass():
+    with pytest.raises(InputError, match=r"3 labelled patients cannot fill 5 folds: give --folds 3"):
+        assign({"a": 1.0, "b": 2.0, "c": 3.0}, folds=5)
+
+
+def test_a_test_set_that_leaves_too_few_patients_is_explained():
+    with pytest.raises(InputError, match="after 2 are set aside"):
+        assign({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, folds=3, test=0.5)
+
+
+# ---- the slices of one volume --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", [0, 1, 3])
+@pytest.mark.parametrize("test", [0.0, 0.2])
+def test_blocks_are_runs_of_slices_that_never_touch_across_the_gap(gap, test):
+    blocks, left_out = cut(range(40), folds=4, test=test, gap=gap)
+    assert len(blocks) == (5 if test else 4)
+    for block in blocks:
+        assert block == list(range(block[0], block[-1] + 1))
+    for first, second in itertools.pairwise(blocks):
+        assert second[0] - first[-1] == gap + 1
+    assert sorted([*itertools.chain(*blocks), *left_out]) == list(range(40))
+
+
+def test_blocks_differ_by_one_slice_at_most_and_the_test_has_its_share():
+    blocks, _ = cut(range(34), folds=4, test=0.25, gap=1)
+    sizes = [len(block) for block in blocks]
+    assert sizes[-1] == 8  # a quarter of the 30 that are kept
+    assert max(sizes[:-1]) - min(sizes[:-1]) <= 1
+
+
+def test_slices_that_are_too_few_for_the_blocks_say_what_would_help():
+    assert cut("abcde", folds=3, gap=1)[0] == [["a"], ["c"], ["e"]]
+    with pytest.raises(InputError, match=r"4 labelled slices cannot be cut into 3 blocks with gaps of 1 .*--gap"):
+        cut("abcd", folds=3, gap=1)
+
+
+def test_a_gap_of_one_section_halves_the_likeness_of_neighbours_in_the_real_volume(shared_data):
+    labels = shared_data("isbi2012") / "train" / "label"
+    membrane = np.stack([pictures.read(labels / f"{k}.png") == 0 for k in range(30)])
+
+    def likeness(apart):
+        """Mean Dice of sections so far apart, above what unlike sections have by chance."""
+        dice = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in zip(membrane, membrane[apart:], strict=False)]
+        return np.mean(dice) - membrane.mean()
+
+    print({apart: round(float(likeness(apart) + membrane.mean()), 2) for apart in (1, 2, 3, 6)})
+    assert likeness(1) > 0.1
+    assert 0.4 < likeness(2) / likeness(1) < 0.6
+    assert likeness(6) < 0.25 * likeness(1)

@@ -1,0 +1,270 @@
+"""Is what `look` shows what training will see, are its numbers right, and does it leave the test set alone?"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from PIL import Image
+
+from bundle.__main__ import main
+from bundle.cohort.fingerprint import class_frequencies, example, record
+from bundle.commands.look import look, training_config, training_patches
+from bundle.commands.phantom import phantom
+from bundle.commands.prepare import prepare
+from scripts.data import datalist as lists
+from scripts.data.normalization import METHODS
+from scripts.errors import InputError
+from tests.made import ROOT
+
+CHANNELS = ("T1", "T1c", "T2", "FLAIR")
+
+
+def scan(image, spacing=(1.0, 2.0, 3.0)) -> MetaTensor:
+    tensor = torch.as_tensor(image, dtype=torch.float32)
+    return MetaTensor(tensor, affine=np.diag([*spacing[: tensor.dim() - 1], 1.0]))
+
+
+# ---- numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_counts_what_is_not_air_and_each_label():
+    image = torch.zeros(2, 4, 4, 4)
+    image[0, :2] = torch.arange(1, 33).reshape(2, 4, 4)
+    image[1, 2, 0, 0] = 7  # seen by the second channel alone
+    label = torch.zeros(1, 4, 4, 4)
+    label[0, 0] = 1
+    label[0, 3, 3, 3] = 4  # where all channels are 0
+    made = record("a", scan(image), label)
+    assert made.shape == (4, 4, 4)
+    assert made.spacing == (1, 2, 3)
+    assert made.counts == {0: 47, 1: 16, 4: 1}
+    assert made.voxels == 32 + 1 + 1
+    assert made.percentiles[0].tolist() == pytest.approx(np.percentile(np.arange(1, 33), [1, 25, 50, 75, 99]))
+    assert made.commonest.tolist() == [[1, 1 / 32], [7, 1]]
+    assert made.has_label
+
+
+def test_a_channel_without_anything_and_a_case_without_a_label_are_told_apart_from_others():
+    made = record("a", scan(torch.zeros(1, 3, 3, 3)), torch.zeros(1, 3, 3, 3))
+    assert np.isnan(made.percentiles).all()
+    assert (made.voxels, made.has_label) == (0, False)
+    assert class_frequencies([made], {"WT": [1]})[0].imbalance == "never"
+
+
+def test_the_imbalance_of_a_region_is_one_voxel_to_how_many_others():
+    image = torch.ones(1, 10, 10, 10)
+    first, second = torch.zeros(2, 1, 10, 10, 10)
+    first[0, 0, 0, :6] = 1
+    first[0, 0, 1, :2] = 4
+    records = [record("a", scan(image), first), record("b", scan(image), second)]
+    whole, enhancing, other = class_frequencies(records, {"WT": [1, 4], "ET": [4], "RC": [3]})
+    assert (whole.share, whole.imbalance, whole.cases) == (8 / 2000, "1 : 249", 1)
+    assert (enhancing.share, enhancing.imbalance, enhancing.cases) == (2 / 2000, "1 : 999", 1)
+    assert (other.share, other.imbalance, other.cases) == (0, "never", 0)
+
+
+def test_a_class_that_has_the_value_0_is_counted_where_the_background_has_another():
+    label = torch.full((1, 10, 10), 255.0)
+    label[0, :2] = 0
+    made = record("a", scan(torch.ones(1, 10, 10)), label, fill=255)
+    membrane, cell = class_frequencies([made], {"membrane": [0], "cell": [255]})
+    assert (membrane.share, membrane.imbalance) == (0.2, "1 : 4.0")
+    assert (cell.share, cell.imbalance) == (0.8, "1 : 0.2")
+
+
+# ---- pictures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_case_is_shown_where_most_of_its_label_is():
+    image = torch.rand(2, 6, 7, 8) + 1
+    image[:, 0] = 0
+    label = torch.zeros(1, 6, 7, 8)
+    label[0, 2:5, 4, 3] = 1
+    label[0, 1, 1, 5] = 1
+    shown = example("a", scan(image), label, [("zscore", "volume")], {})
+    axial, coronal = shown.pictures[None][1]
+    assert np.array_equal(axial, image[1, :, :, 3])
+    assert np.array_equal(coronal, image[1, :, 4])
+    assert np.array_equal(shown.air[1][0], image[1, :, :, 3] == 0)
+    assert sorted(shown.voxels[None][1]) == sorted(image[1][image[1] != 0].tolist())
+    done = (image[1] - image[1].mean()) / image[1].std(correction=0)
+    assert np.allclose(shown.pictures["zscore", "volume"][1][0], done[..., 3], atol=1e-5)
+    flat = example("b", scan(image[..., 3]), label[..., 3], [("clahe", "slice")], {})
+    assert [len(slices) for slices in flat.pictures["clahe", "slice"]] == [1, 1]
+
+
+def test_patches_are_those_that_training_draws(cohort, small_train, at_root):
+    content = lists.read(cohort.datalist)
+    entries = lists.select(content, cohort.dataset_dir, "training", 0)
+    small = {"patch_size": [16, 16, 16], "seed": 3, "normalize": "percentile", "cache": "none"}
+    training = small_train(**small, steps_per_epoch=3)
+    loader = training.get_parsed_content("train#dataloader")
+    expected = [training.get_parsed_content("train#trainer").prepare_batch(batch, "cpu") for batch in loader]
+    config = training_config(content, ["phantom"])
+    config["patch_size"] = [16, 16, 16]
+    drawn = training_patches(config, entries, ("percentile", "volume"), None, count=6, seed=3)
+    for key, several in (("image", [e[0] for e in expected]), ("label", [e[1] for e in expected])):
+        assert np.array_equal(np.stack([patch[key] for patch in drawn]), torch.cat(several).numpy())
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def looked(cohort, tmp_path_factory) -> tuple[Path, str]:
+    """The pages, and what was printed, of a look by two scopes at a list with a test case that is not there."""
+    content = json.loads(cohort.datalist.read_text())
+    missing = dict(content["training"][0], case="set-aside", patient="set-aside", split="test", label="missing.nii.gz")
+    content["training"].append({key: value for key, value in missing.items() if key != "fold"})
+    folder = tmp_path_factory.mktemp("look")
+    (folder / "datalist.json").write_text(json.dumps(content))
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.chdir(ROOT)
+        look(
+            str(folder / "datalist.json"),
+            out=str(folder / "pages"),
+            dataset_dir=str(cohort.dataset_dir),
+            task="phantom",
+            normalize="percentile,clahe",
+            scope="volume,dataset",
+            cases=2,
+            patches=3,
+        )
+    return folder / "pages", printed.getvalue()
+
+
+def test_there_is_a_page_a_channel_and_scope_one_of_the_cohort_and_one_of_patches(looked):
+    folder, printed = looked
+    pages = [f"normalization_{name}_{scope}.png" for name in CHANNELS for scope in ("volume", "dataset")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*pages, "cohort.png", "patches.png"])
+    for page in folder.iterdir():
+        assert f"written: {page}" in printed
+        with Image.open(page) as opened:
+            picture = np.asarray(opened.convert("L"))
+        assert min(picture.shape) > 300
+        assert picture.std() > 10, f"{page.name} is blank"
+
+
+def test_clahe_has_no_column_by_data_set(looked):
+    wide = {}
+    for scope in ("volume", "dataset"):
+        with Image.open(looked[0] / f"normalization_T1_{scope}.png") as page:
+            wide[scope] = page.width
+    assert wide["volume"] > wide["dataset"] + 100
+
+
+def test_the_printed_numbers_are_those_of_the_files(looked, cohort):
+    enhancing, brain, cases, medians = 0, 0, 0, []
+    for folder in sorted(cohort.dataset_dir.iterdir()):
+        segmentation = folder / f"{folder.name}_seg.nii.gz"
+        if segmentation.is_file():
+            images = [np.asarray(nib.load(path).dataobj) for path in folder.glob("*.nii.gz") if path != segmentation]
+            label = np.asarray(nib.load(segmentation).dataobj)
+            enhancing += (label == 4).sum()
+            cases += (label == 4).any()
+            brain += (np.any(images, axis=0) | (label > 0)).sum()
+            t1 = np.asarray(nib.load(folder / f"{folder.name}_t1.nii.gz").dataobj)
+            medians.append(np.median(t1[t1 != 0]))
+    printed = " ".join(looked[1].split())
+    assert "4 of 4 cases" in printed  # the one set aside is not among them, and its files were not asked for
+    ratio = (brain - enhancing) / enhancing
+    assert f"region ET {100 * enhancing / brain:.2f} % 1 : {ratio:,.0f} {cases} of 4" in printed
+    assert f"T1 {np.median(medians):.4g} ({min(medians):.4g} to {max(medians):.4g})" in printed
+    assert "x 32 6 y 32 6 z 32 6" in printed
+    assert "class imbalance: 1 : " in printed
+
+
+def test_slices_need_no_task(tmp_path, at_root, capsys):
+    phantom(str(tmp_path / "slices"), cases=4, dims=2, size=48, spacing=4.0)
+    prepare(str(tmp_path / "slices"), out=str(tmp_path / "slices.json"), folds=2, picture=False, workers=1)
+    config = training_config(lists.read(tmp_path / "slices.json"), None)
+    assert len(config.get_parsed_content("patch_size")) == 2
+    main(
+        f"look {tmp_path / 'slices.json'} --dataset_dir {tmp_path / 'slices'} --out {tmp_path / 'pages'}"
+        " --normalize zscore,histogram --cases 1 --patches 1 --cohort 2".split()
+    )
+    assert "2 of 4 cases" in capsys.readouterr().out
+    assert len(list((tmp_path / "pages").glob("*.png"))) == 6
+
+
+def test_air_that_is_neither_0_nor_in_every_corner_is_noted(tmp_path, cohort, at_root, capsys):
+    content = lists.read(cohort.datalist)
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    for name in [name for entry in content["training"] for name in lists.files_of(entry)]:
+        source = nib.load(cohort.dataset_dir / name)
+        array = np.asarray(source.dataobj)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shifted = array - 30 if name.endswith(("_flair.nii.gz", "_t2.nii.gz")) else array
+        if name.endswith("_flair.nii.gz"):
+            shifted[0, 0, 0] = 0  # else it is made 0, as that of T2
+        nib.save(nib.Nifti1Image(shifted.astype(np.int16), source.affine), tmp_path / name)
+    look(str(tmp_path / "list.json"), str(tmp_path / "out"), task="phantom", normalize="zscore", cases=1, patches=1)
+    printed = capsys.readouterr().out
+    assert "note: FLAIR is -30 in " in printed
+    assert "in 4 of 4 cases. If that is air, make it 0" in printed
+    assert "note: T" not in printed
+
+
+def test_what_is_no_image_of_a_brain_is_looked_at_too(shared_data, tmp_path, at_root, capsys):
+    sections = shared_data("isbi2012")
+    prepare(str(sections), out=str(tmp_path / "list.json"), picture=False, workers=1)
+    quick = {"normalize": "minmax", "cases": 1, "patches": 1, "cohort": 0}
+    look(str(tmp_path / "list.json"), str(tmp_path / "out"), str(sections), task="isbi2012", **quick)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "region membrane 21.9" in printed  # its authors say 22 % of the pixels
+    assert "1 : 3.6" in printed
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"normalize": "zscores"}, "normalize is 'zscores' .did you mean zscore"),
+        ({"scope": "patient"}, "normalize_scope is 'patient': expected slice, volume, dataset"),
+        ({"normalize": "clahe", "scope": "dataset"}, "normalize clahe looks at neighbourhoods"),
+        ({"normalize": ","}, "need a name each"),
+        ({"task": "fantom"}, "there is no task 'fantom' .did you mean phantom"),
+        ({"task": "phantom,absent.yaml"}, "--task absent.yaml does not exist"),
+        ({"task": "msd_brain"}, "the data list has channels T1, T1c, T2, FLAIR, the config has FLAIR"),
+        ({"cases": 0}, "--cases is 0: give a whole number of 1 or more"),
+        ({"seed": 1.5}, "--seed is 1.5"),
+        ({"dataset_dir": "/nowhere"}, "is in the data list but not on disk: check dataset_dir"),
+        ({"datalist": "absent.json"}, "the data list absent.json cannot be read"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_sentence_and_leaves_nothing(cohort, tmp_path, at_root, options, sentence):
+    given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "task": "phantom"}
+    with pytest.raises(InputError, match=sentence):
+        look(**{**given, "out": str(tmp_path / "out"), **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_elsewhere_than_at_the_root_it_says_where_to_go(cohort, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"has no configs/train\.yaml: run this from the repository's root"):
+        look(str(cohort.datalist))
+
+
+def test_the_command_is_known_and_its_help_names_every_method(capsys):
+    main([])
+    assert "look" in capsys.readouterr().out
+    assert all(method in look.__doc__ for method in METHODS)
+
+
+def test_a_recipe_can_be_laid_over_a_task(cohort, at_root):
+    config = training_config(lists.read(cohort.datalist), ["phantom", "configs/recipes/class_ratios.yaml"])
+    assert isinstance(config, ConfigParser)
+    assert config["train"]["crop"]["_target_"] == "RandCropByLabelClassesd"
+    assert config.get_parsed_content("patch_size") == [32, 32, 32]

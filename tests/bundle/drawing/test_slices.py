@@ -1,0 +1,188 @@
+"""Can the eye trust the pictures: the right slice, the right side, the right colours?"""
+
+import weakref
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from bundle.commands.phantom import CHANNELS, KINDS, make_patient
+from bundle.drawing.slices import (
+    OKABE_ITO,
+    colours,
+    contact_sheet,
+    prediction_picture,
+    spread,
+    tumour_slice,
+    volume,
+    window,
+)
+from scripts.errors import InputError
+
+LABELS = {"NCR": 1, "ED": 2, "ET": 3}
+
+
+def patient(k: int = 0, dims: int = 3, **more) -> dict:
+    images, label = make_patient(np.random.default_rng(k), 32, 6.0, dims, KINDS[k % 4])
+    flip = np.s_[..., ::-1, ::-1, :] if dims == 3 else np.s_[..., ::-1, ::-1]  # from LPS to RAS
+    return {"case": f"patient {k}", "image": images[flip], "label": label[flip], "spacing": (6.0,) * dims, **more}
+
+
+def one_square(label_value: int = 0) -> dict:
+    """A grey head with a bright square at the patient's right front, labelled `label_value` there."""
+    image = np.zeros((1, 40, 40, 3), np.float32)
+    image[0, 5:35, 5:35] = 1 + np.arange(30)[None, :, None] / 30
+    image[0, 24:32, 24:32] = 9
+    return {"case": "square", "image": image, "label": label_value * (image[0] == 9), "spacing": (1.0, 1.0, 1.0)}
+
+
+def pixels(path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def near(picture: np.ndarray, colour: str, by: int = 12) -> np.ndarray:
+    return np.abs(picture - 255 * np.array(to_rgb(colour))).max(-1) <= by
+
+
+def test_the_slice_shown_is_the_one_with_most_tumour():
+    label = np.zeros((8, 8, 5), np.uint8)
+    label[2, 2, 1] = 1
+    label[2:5, 2, 3] = 2
+    assert tumour_slice(label) == 3
+
+
+def test_what_is_not_background_counts_where_0_is_a_label():
+    label = np.full((8, 8, 3), 255)
+    label[2:5, 2, 1] = 0
+    assert tumour_slice(label, background=255) == 1
+    assert volume(label, (10.0, 10.0, 10.0), background=255) == "3.0 ml"
+
+
+def test_sizes_are_in_pixels_where_there_is_no_spacing(tmp_path):
+    assert volume(np.eye(5), None) == "5 px"
+    flat = {**patient(dims=2), "spacing": None}
+    contact_sheet([flat], tmp_path / "a.png", CHANNELS, LABELS)
+    assert pixels(tmp_path / "a.png").any()
+
+
+def test_without_tumour_the_middle_slice_is_shown():
+    assert tumour_slice(np.zeros((8, 8, 5))) == 2
+    assert tumour_slice(None, 9) == 4
+
+
+def test_the_patients_right_front_is_at_the_upper_left(tmp_path):
+    contact_sheet([one_square(1)], tmp_path / "a.png", ["T1"], LABELS)
+    picture = pixels(tmp_path / "a.png")[98:, 190:]  # the one cell, below the legend and past the titles
+    rows, columns = np.nonzero(near(picture, colours(LABELS)[1]))
+    assert rows.max() < picture.shape[0] / 2
+    assert columns.max() < picture.shape[1] / 2
+
+
+def test_air_does_not_decide_what_is_black():
+    image = np.zeros((20, 20, 20))
+    image[5:10] = np.linspace(100, 200, 2000).reshape(5, 20, 20)
+    assert window(image) == pytest.approx((101, 199))
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 4)), np.ones((4, 4, 4))])
+def test_an_image_of_one_grey_has_a_window_too(image):
+    low, high = window(image)
+    assert low < high
+
+
+def test_volumes_carry_their_unit():
+    label = np.ones((10, 10, 10))
+    assert volume(label, (1.0, 1.0, 3.0)) == "3.0 ml"
+    assert volume(label[..., 0], (2.0, 2.0)) == "4.0 cm²"
+
+
+def test_a_cohort_is_shown_from_its_first_to_its_last_case():
+    chosen = spread(list(range(1251)))
+    assert len(chosen) == 24
+    assert (chosen[0], chosen[-1]) == (0, 1250)
+    assert set(np.diff(chosen)) <= {54, 55}
+    assert spread([1, 2, 3]) == [1, 2, 3]
+    assert spread([]) == []
+
+
+def test_no_two_labels_share_a_colour():
+    assert len(set(colours({name: value for value, name in enumerate("abcdefg")}).values())) == 7
+    assert colours({"ET": 4, "NCR": 1, "ED": 2}) == dict(zip((1, 2, 4), OKABE_ITO[:3], strict=True))
+
+
+def test_air_is_black_in_normalised_images_too(tmp_path):
+    """Without its label, so that only greys are drawn: the same head as it is and moved below 0, air left at 0."""
+    case = {**one_square(), "label": None}
+    moved = {**case, "image": np.where(case["image"] == 0, 0, case["image"] - 5)}
+    contact_sheet([case], tmp_path / "a.png", ["T1"], LABELS)
+    contact_sheet([moved], tmp_path / "b.png", ["T1"], LABELS)
+    assert np.abs(pixels(tmp_path / "a.png") - pixels(tmp_path / "b.png")).max() <= 1
+
+
+def test_every_label_is_outlined_in_every_channel(tmp_path):
+    contact_sheet([patient(0)], tmp_path / "a.png", CHANNELS, LABELS)
+    picture = pixels(tmp_path / "a.png")[98:, 190:]
+    for colour in colours(LABELS).values():
+        columns = np.array_split(near(picture, colour, by=60), 4, axis=1)
+        assert all(column.any() for column in columns)
+
+
+def test_label_and_prediction_have_the_same_colours_in_their_own_columns(tmp_path):
+    case = one_square(3)
+    prediction_picture([{**case, "prediction": np.zeros_like(case["label"])}], tmp_path / "missed.png", ["T1"], LABELS)
+    prediction_picture([{**case, "prediction": case["label"]}], tmp_path / "found.png", ["T1"], LABELS)
+    painted = 0.75 * 255 * np.array(to_rgb(colours(LABELS)[3])) + 0.25 * 255  # over the white square
+    for name, columns in (("missed", [False, True, False]), ("found", [False, True, True])):
+        picture = pixels(tmp_path / f"{name}.png")[98:, 190:]
+        hit = np.abs(picture - painted).max(-1) <= 12
+        assert [bool(part.any()) for part in np.array_split(hit, 3, axis=1)] == columns
+
+
+def test_one_case_is_in_memory_at_a_time_and_no_more_than_a_sheet_is_loaded(tmp_path):
+    images = []
+
+    def load(k):
+        assert all(image() is None for image in images[:-1])  # the last one is still in the loop's hand
+        case = one_square(1)
+        images.append(weakref.ref(case["image"]))
+        return case
+
+    contact_sheet(map(load, range(1000)), tmp_path / "a.png", ["T1"], LABELS, of=1000)
+    assert len(images) == 24
+
+
+def test_a_long_sequence_is_spread_over_one_sheet(tmp_path):
+    cases = [{**one_square(1), "case": str(k)} for k in range(60)]
+    contact_sheet(cases, tmp_path / "all.png", ["T1"], LABELS)
+    contact_sheet(spread(cases), tmp_path / "some.png", ["T1"], LABELS, of=60)
+    assert np.array_equal(pixels(tmp_path / "all.png"), pixels(tmp_path / "some.png"))
+
+
+def test_cases_of_every_form_are_drawn_and_the_picture_stays_bounded(tmp_path):
+    """Two axes, a list of channels, no label, an empty label, thick slices."""
+    flat = patient(1, dims=2, prediction=None)
+    cases = [
+        {**flat, "image": list(flat["image"])},
+        {**patient(2), "label": None, "prediction": None},
+        {**patient(3), "label": np.zeros((32, 32, 32), int), "prediction": np.zeros((32, 32, 32), int)},
+        {**patient(4), "spacing": (6.0, 1.0, 6.0)},
+    ]
+    contact_sheet(cases, tmp_path / "sheet.png", CHANNELS, LABELS, title="all kinds")
+    prediction_picture(cases, tmp_path / "prediction.png", CHANNELS, LABELS, title="all kinds")
+    for name in ("sheet", "prediction"):
+        high, wide, _ = pixels(tmp_path / f"{name}.png").shape
+        assert high < 800
+        assert wide < 2000
+
+
+def test_nothing_to_draw_is_said_and_leaves_no_file(tmp_path):
+    with pytest.raises(InputError, match="no case to draw"):
+        contact_sheet([], tmp_path / "a.png", CHANNELS, LABELS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_written_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        contact_sheet([one_square(1)], tmp_path / "file" / "a.png", ["T1"], LABELS)

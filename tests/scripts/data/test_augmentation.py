@@ -1,0 +1,267 @@
+"""Does what a patch becomes depend on its seed alone, and do image and label stay together?"""
+
+import numpy as np
+import pytest
+import torch
+from monai import transforms as theirs
+from monai.data import get_track_meta, set_track_meta
+from monai.transforms import Compose, Lambdad, RandAffined, RandFlipd
+
+from scripts.data import augmentation as ours
+from scripts.data.augmentation import AugmentedBatch
+
+
+def batch(seeds: list[int], shape=(16, 16, 16), channels: int = 4) -> dict[str, torch.Tensor]:
+    """A ball in noise for each seed, of which every patch is another."""
+    place = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    images, labels = [], []
+    for seed in seeds:
+        rng = torch.Generator().manual_seed(seed)
+        ball = ((place - 0.3) ** 2).sum(0) < 0.2
+        labels.append(torch.stack([ball] * 3).to(torch.uint8))
+        images.append(torch.randn(channels, *shape, generator=rng) * 0.2 + ball)
+    return {"image": torch.stack(images), "label": torch.stack(labels), "seed": torch.tensor(seeds)}
+
+
+@pytest.fixture
+def everything(small_train) -> AugmentedBatch:
+    """The augmentation of train.yaml with every transform on every patch."""
+    return certain(small_train())
+
+
+def certain(config) -> AugmentedBatch:
+    for number in range(len(config["train"]["augmentation"]["transforms"])):
+        config[f"train::augmentation::transforms::{number}::prob"] = 1.0
+    config.parse(True)
+    return config.get_parsed_content("train#trainer#prepare_batch")
+
+
+def test_the_workflow_augments_as_its_config_says(everything):
+    kinds = [type(transform).__name__ for transform in everything.augmentation.transforms]
+    assert {"RandFlipd", "RandAffined", "RandGaussianNoised", "RandAdjustContrastd"} <= set(kinds)
+    before = batch([1])
+    image, _ = everything(before, "cpu")
+    assert not torch.allclose(image, before["image"])
+
+
+def test_a_patch_becomes_the_same_alone_and_among_others(everything):
+    together = everything(batch([11, 22, 33]), "cpu")
+    for number, seed in enumerate([11, 22, 33]):
+        alone = everything(batch([seed]), "cpu")
+        assert torch.equal(alone[0][0], together[0][number])
+        assert torch.equal(alone[1][0], together[1][number])
+
+
+def test_the_order_of_a_batch_changes_nothing(everything):
+    image, label = everything(batch([11, 22]), "cpu")
+    turned_image, turned_label = everything(batch([22, 11]), "cpu")
+    assert torch.equal(image, turned_image.flip(0))
+    assert torch.equal(label, turned_label.flip(0))
+
+
+def test_what_was_drawn_elsewhere_changes_nothing(everything):
+    first, _ = everything(batch([11]), "cpu")
+    torch.manual_seed(99)
+    np.random.seed(99)
+    torch.rand(5)
+    second, _ = everything(batch([11]), "cpu")
+    assert torch.equal(first, second)
+
+
+def test_the_same_patch_under_another_seed_becomes_another(everything):
+    patch = batch([11])
+    first, _ = everything(patch, "cpu")
+    second, _ = everything({**patch, "seed": torch.tensor([12])}, "cpu")
+    assert not torch.equal(first, second)
+
+
+def test_the_largest_seed_is_a_seed(everything):
+    largest = {**batch([1]), "seed": torch.tensor([2**32 - 1])}
+    assert torch.isfinite(everything(largest, "cpu")[0]).all()
+
+
+def test_the_network_gets_plain_float_tensors_of_the_same_shape(everything):
+    image, label = everything(batch([1, 2]), torch.device("cpu"))
+    assert (type(image), image.dtype, image.shape) == (torch.Tensor, torch.float32, (2, 4, 16, 16, 16))
+    assert (type(label), label.dtype, label.shape) == (torch.Tensor, torch.float32, (2, 3, 16, 16, 16))
+    assert torch.isfinite(image).all()
+    assert set(label.unique().tolist()) == {0, 1}
+
+
+def test_image_and_label_move_together():
+    move = Compose(
+        [
+            RandFlipd(["image", "label"], prob=1.0, spatial_axis=0),
+            RandAffined(
+                ["image", "label"], prob=1.0, rotate_range=[0.26] * 3, scale_range=[0.2] * 3,
+                mode=["bilinear", "nearest"], padding_mode="zeros",
+            ),
+        ]
+    )  # fmt: skip
+    before = batch([5, 6])
+    before["image"] = before["label"].float()
+    image, label = AugmentedBatch(move)(before, "cpu")
+    assert not torch.equal(label, before["label"].float())
+    assert float(((image > 0.5) == (label > 0.5)).float().mean()) > 0.99
+
+
+def test_slices_are_augmented_by_the_same_config(small_train):
+    flat = certain(small_train(patch_size=[16, 16], filters=[4, 8, 8]))
+    image, label = flat(batch([1, 2], shape=(16, 16)), "cpu")
+    assert image.shape == (2, 4, 16, 16)
+    assert label.shape == (2, 3, 16, 16)
+
+
+def test_metadata_is_tracked_again_afterwards_also_after_an_error():
+    def fail(_):
+        raise ValueError
+
+    with pytest.raises(RuntimeError):
+        AugmentedBatch(Lambdad("image", fail))(batch([1]), "cpu")
+    assert get_track_meta()
+
+
+# ---- ours against MONAI's ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untracked():
+    set_track_meta(False)
+    yield
+    set_track_meta(True)
+
+
+AFFINE = {"rotate_range": 0.26, "scale_range": 0.2, "mode": ["bilinear", "nearest"], "padding_mode": "zeros"}
+KEYS = ["image", "label"]
+
+
+def affine(library, axes: int):
+    rotations = 3 if axes == 3 else 1
+    ranges = {"rotate_range": [0.26] * rotations, "scale_range": [0.2] * axes}
+    return library.RandAffined(KEYS, prob=1.0, **{**AFFINE, **ranges})
+
+
+@pytest.mark.usefixtures("untracked")
+@pytest.mark.parametrize("shape", [(20, 24, 16), (24, 16)])
+def test_a_patch_is_rotated_and_scaled_as_by_monai_with_the_same_angles_and_factors(shape):
+    drawn = batch([3], shape)
+    patch = {"image": drawn["image"][0], "label": drawn["label"][0].float()}
+    mine, monais = affine(ours, len(shape)), affine(theirs, len(shape))
+    moved = mine.set_random_state(seed=5)(patch)
+    wanted, found = (t.rand_affine.rand_affine_grid for t in (monais, mine))
+    wanted.randomize = lambda data=None: None  # MONAI draws twice and uses the second; take what ours drew
+    wanted.rotate_params, wanted.scale_params = found.rotate_params, found.scale_params
+    wanted.shear_params = wanted.translate_params = []
+    expected = monais(patch)
+    assert torch.allclose(moved["image"], torch.as_tensor(expected["image"]).float(), atol=1e-3)
+    assert float((moved["label"] != torch.as_tensor(expected["label"])).float().mean()) < 1e-3
+    assert not torch.allclose(moved["image"], patch["image"], atol=0.1)
+
+
+@pytest.mark.usefixtures("untracked")
+@pytest.mark.parametrize("shape", [(20, 24, 16), (24, 16)])
+def test_the_bias_field_is_that_of_monai(shape):
+    image = {"image": torch.rand(2, *shape) + 1}
+    mine, monais = (library.RandBiasFieldd("image", 2, (0.0, 0.1), prob=1.0) for library in (ours, theirs))
+    fields = [t.set_random_state(seed=5)(image)["image"] / image["image"] for t in (mine, monais)]
+    assert torch.allclose(fields[0], torch.as_tensor(fields[1]).float(), atol=1e-5)
+    assert float(fields[0].std()) > 0.01
+
+
+def deciles(values) -> np.ndarray:
+    return np.quantile(np.asarray(values), np.linspace(0.1, 0.9, 9))
+
+
+def drawn_parameters(transform, patch: dict, read, count: int = 400) -> np.ndarray:
+    transform.set_random_state(seed=0)
+    rows = []
+    for _ in range(count):
+        transform(patch)
+        rows.append(read(transform))
+    return np.array(rows)
+
+
+@pytest.mark.usefixtures("untracked")
+def test_angles_and_factors_have_the_same_distribution_as_monais():
+    patch = {"image": torch.zeros(1, 4, 4, 4), "label": torch.zeros(1, 4, 4, 4)}
+
+    def read(transform) -> list[float]:
+        grid = transform.rand_affine.rand_affine_grid
+        return [*grid.rotate_params, *grid.scale_params]
+
+    mine, monais = (drawn_parameters(affine(library, 3), patch, read) for library in (ours, theirs))
+    for column in range(6):  # 400 draws each: deciles of a uniform range differ by 0.05 of it or so
+        width = 2 * (0.26 if column < 3 else 0.2)
+        assert np.abs(deciles(mine[:, column]) - deciles(monais[:, column])).max() < 0.12 * width
+        assert np.ptp(mine[:, column]) > 0.95 * width
+
+
+STATISTICS = {
+    "mean": torch.mean,
+    "standard deviation": torch.std,
+    "tenth percentile": lambda image: torch.quantile(image, 0.1),
+    "maximum": torch.amax,
+}
+
+
+@pytest.mark.usefixtures("untracked")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda library: library.RandGaussianNoised("image", prob=0.5, std=0.5),
+        lambda library: library.RandBiasFieldd("image", 2, (0.0, 0.3), prob=0.5),
+        lambda library: Compose([affine(library, 3)]),
+    ],
+    ids=["noise", "bias field", "affine"],
+)
+def test_what_patches_become_has_the_same_statistics_as_with_monais_transform(make):
+    drawn = batch([1], (10, 10, 10), channels=1)
+    patch = {"image": drawn["image"][0] + 1, "label": drawn["label"][0].float()}
+    found = []
+    for library in (ours, theirs):
+        transform = make(library).set_random_state(seed=0)
+        images = [torch.as_tensor(transform(patch)["image"]).float() for _ in range(400)]
+        found.append({name: [float(statistic(image)) for image in images] for name, statistic in STATISTICS.items()})
+    for name in STATISTICS:
+        mine, monais = (np.array(one[name]) for one in found)
+        spread = monais.std()
+        assert spread > 0
+        # two samples of 400: the largest distance of their distributions exceeds 0.136 once in a thousand (Smirnov)
+        grid = np.sort(np.concatenate([mine, monais]))
+        share = [np.searchsorted(np.sort(values), grid, side="right") / 400 for values in (mine, monais)]
+        assert np.abs(share[0] - share[1]).max() < 0.136, name
+
+
+@pytest.mark.usefixtures("untracked")
+def test_each_patch_gets_another_noise_of_a_strength_that_varies():
+    noise = ours.RandGaussianNoised("image", prob=1.0, std=0.5).set_random_state(seed=1)
+    zeros = {"image": torch.zeros(2, 12, 12, 12)}
+    first, second = (noise(zeros)["image"] for _ in range(2))
+    assert not torch.equal(first / first.std(), second / second.std())
+    assert abs(float(first.std() - second.std())) > 1e-3
+    assert not torch.equal(first[0], first[1])
+
+
+def test_over_many_patches_every_angle_and_strength_of_its_range_is_drawn(small_train):
+    """A transform whose inner part is seeded alike draws its angle from the number that let it happen."""
+    augment = small_train().get_parsed_content("train#trainer#prepare_batch")
+    transforms = {type(t).__name__: t for t in augment.augmentation.transforms}
+    ranges = {
+        "RandAffined": (lambda t: t.rand_affine.rand_affine_grid.rotate_params[0], -0.26, 0.26),
+        "RandScaleIntensityd": (lambda t: t.scaler.factor, -0.25, 0.25),
+        "RandScaleIntensityFixedMeand": (lambda t: t.scaler.factor, -0.25, 0.25),
+        "RandSimulateLowResolutiond": (lambda t: t.sim_lowres_tfm.zoom_factor, 0.5, 1.0),
+        "RandAdjustContrastd": (lambda t: t.adjuster.gamma_value, 0.7, 1.5),
+    }
+    drawn = {name: [] for name in ranges}
+    for seed in range(0, 3000, 5):
+        patch = {"image": torch.rand(1, 1, 4, 4, 4), "label": torch.ones(1, 1, 4, 4, 4), "seed": torch.tensor([seed])}
+        augment(patch, "cpu")
+        for name, (read, *_) in ranges.items():
+            if transforms[name]._do_transform:
+                drawn[name].append(read(transforms[name]))
+    for name, (_, low, high) in ranges.items():
+        places = (np.ravel(drawn[name]) - low) / (high - low)
+        assert len(places) > 50, name
+        assert 0.4 < np.mean(places) < 0.6, name  # the standard error of the mean of 60 is 0.037
+        assert places.min() < 0.1 < 0.9 < places.max(), name

@@ -1,0 +1,213 @@
+"""Are the files of a case found as they lie, and is a missing or doubtful one named?"""
+
+import pytest
+from PIL import Image
+
+from scripts.data.case_files import find_cases, image_entry, pattern_to_regex, require_channels
+from scripts.errors import InputError
+
+BRATS = {"T1": ["{case}/{case}_t1.nii*"], "T1c": ["{case}/{case}_t1ce.nii*", "{case}/{case}-t1c.nii*"]}
+LABEL = ["{case}/{case}_seg.nii*"]
+
+
+def make(root, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+
+
+def test_cases_are_found_at_any_depth_and_sorted_by_name(tmp_path):
+    make(tmp_path, "LGG/B/B_t1.nii.gz", "HGG/A/A_t1.nii.gz", "HGG/A/A_t1ce.nii", "HGG/A/A_seg.nii.gz")
+    first, second = find_cases(tmp_path, BRATS, LABEL)
+    assert (first.case, second.case) == ("A", "B")
+    assert {name: path.name for name, path in first.images.items()} == {"T1": "A_t1.nii.gz", "T1c": "A_t1ce.nii"}
+    assert first.label.name == "A_seg.nii.gz"
+    assert second.label is None
+
+
+def test_the_folder_of_one_case_is_that_case(tmp_path):
+    make(tmp_path, "A/A_t1.nii.gz", "B/B_t1.nii.gz")
+    assert [case.case for case in find_cases(tmp_path / "A", BRATS)] == ["A"]
+
+
+def test_the_name_must_be_the_same_wherever_the_pattern_repeats_it(tmp_path):
+    make(tmp_path, "A/B_t1.nii.gz")
+    assert find_cases(tmp_path, BRATS) == []
+
+
+def test_t1_does_not_take_the_contrast_enhanced_file(tmp_path):
+    make(tmp_path, "A/A_t1ce.nii.gz")
+    (case,) = find_cases(tmp_path, BRATS)
+    assert list(case.images) == ["T1c"]
+
+
+def test_a_later_pattern_is_tried_where_an_earlier_one_finds_nothing(tmp_path):
+    make(tmp_path, "A/A-t1c.nii.gz")
+    (case,) = find_cases(tmp_path, BRATS)
+    assert case.images["T1c"].name == "A-t1c.nii.gz"
+
+
+def test_what_macos_leaves_beside_files_is_no_scan(tmp_path):
+    make(tmp_path, "A/._A_t1.nii.gz", "A/A_t1.nii.gz", ".Trashes/B/B_t1.nii.gz")
+    (case,) = find_cases(tmp_path, BRATS)
+    assert case.images["T1"].name == "A_t1.nii.gz"
+    assert [found.case for found in find_cases(tmp_path, {"T1": ["{case}_t1.nii*"]})] == ["A"]
+
+
+def test_signs_that_mean_something_to_regular_expressions_are_taken_as_they_stand():
+    assert pattern_to_regex("{case}(1)+.nii").search("a/x(1)+.nii")["case"] == "x"
+    assert not pattern_to_regex("{case}_t1.nii").search("a_t1xnii")
+
+
+def test_a_star_does_not_reach_into_another_folder_and_a_question_mark_is_one_character():
+    assert not pattern_to_regex("{case}/t1*.nii").search("A/t1/b.nii")
+    assert pattern_to_regex("{case}/t?.nii").search("A/t1.nii")["case"] == "A"
+    assert not pattern_to_regex("{case}/t?.nii").search("A/t12.nii")
+
+
+def test_a_pattern_without_a_case_is_refused():
+    with pytest.raises(InputError, match=r"'t1\.nii' has no \{case\}"):
+        pattern_to_regex("t1.nii")
+
+
+def test_two_files_for_one_channel_are_both_named(tmp_path):
+    make(tmp_path, "A/A_t1.nii", "A/A_t1.nii.gz")
+    with pytest.raises(InputError, match=r"case A has two files for channel T1: .*A_t1\.nii and .*A_t1\.nii\.gz"):
+        find_cases(tmp_path, BRATS)
+
+
+def test_two_labels_for_one_case_are_both_named(tmp_path):
+    make(tmp_path, "A/A_seg.nii", "A/A_seg.nii.gz")
+    with pytest.raises(InputError, match=r"case A has two labels: .*A_seg\.nii and .*A_seg\.nii\.gz"):
+        find_cases(tmp_path, BRATS, LABEL)
+
+
+def test_a_root_that_is_no_folder_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        find_cases(tmp_path / "nowhere", BRATS)
+
+
+def test_files_come_in_the_order_of_the_networks_channels(tmp_path):
+    make(tmp_path, "A/A_t1.nii.gz", "A/A_t1ce.nii.gz")
+    (case,) = find_cases(tmp_path, BRATS)
+    assert [name.rsplit("/", 1)[1] for name in require_channels(case, ["T1c", "T1"], BRATS)] == [
+        "A_t1ce.nii.gz",
+        "A_t1.nii.gz",
+    ]
+
+
+def test_a_missing_channel_is_named_with_what_was_expected_and_what_is_there(tmp_path):
+    make(tmp_path, "A/A_t1.nii.gz")
+    (case,) = find_cases(tmp_path, BRATS)
+    with pytest.raises(InputError) as refused:
+        require_channels(case, ["T1", "T1c"], BRATS)
+    message = str(refused.value)
+    assert "case A lacks channel T1c" in message
+    assert "A/A_t1ce.nii* or A/A-t1c.nii*" in message
+    assert "found T1 (A_t1.nii.gz)" in message
+
+
+# ---- slices --------------------------------------------------------------------------------------------------------
+
+COLOURS = {"T1": ["{patient}/{patient}_{slice}.tif"], "T1c": ["{patient}/{patient}_{slice}.tif"]}
+MASK = ["{patient}/{patient}_{slice}_mask.tif"]
+SECTIONS = {"EM": ["image/{slice}.png", "{case}-volume.tif"]}
+
+
+def stack(path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = [Image.new("L", (4, 3), k) for k in range(number)]
+    first.save(path, save_all=True, append_images=others)
+
+
+def test_a_slice_knows_its_patient_and_its_number_and_they_come_in_order(tmp_path):
+    make(tmp_path, *(f"all/P_1/P_1_{k}.tif" for k in (10, 9)), "all/P_1/P_1_9_mask.tif")
+    first, second = find_cases(tmp_path, COLOURS, MASK)
+    assert (first.case, first.patient, first.slice) == ("P_1_9", "P_1", 9)
+    assert first.label.name == "P_1_9_mask.tif"
+    assert (second.case, second.slice, second.label) == ("P_1_10", 10, None)
+
+
+def test_channels_in_one_file_are_one_entry_and_a_file_a_channel_a_list():
+    assert image_entry(["a.tif", "a.tif"]) == "a.tif"
+    assert image_entry(["a.tif", "b.tif"]) == ["a.tif", "b.tif"]
+    assert image_entry(["a.png"]) == ["a.png"]
+
+
+def test_slices_without_a_patient_are_of_the_folder_that_holds_them(tmp_path):
+    make(tmp_path, "train/image/1.png", "train/image/2.png", "train/label/2.png")
+    for root in (tmp_path, tmp_path / "train"):
+        first, second = find_cases(root, SECTIONS, ["label/{slice}.png"])
+        assert (first.case, first.volume, first.patient) == ("1", "train", None)
+        assert (second.slice, second.label.parent.name) == (2, "label")
+
+
+def test_a_number_may_have_zeros_before_it_in_one_of_the_files(tmp_path):
+    make(tmp_path, "train/image/007.png", "train/label/7.png")
+    (case,) = find_cases(tmp_path, SECTIONS, ["label/{slice}.png"])
+    assert (case.case, case.label.name) == ("007", "7.png")
+
+
+def test_slices_of_the_same_number_in_two_volumes_are_two_cases(tmp_path):
+    make(tmp_path, "a/image/1.png", "b/image/1.png")
+    assert [case.case for case in find_cases(tmp_path, SECTIONS)] == ["a_1", "b_1"]
+    make(tmp_path, "c/a/image/1.png")
+    assert [case.case for case in find_cases(tmp_path, SECTIONS)] == ["a_1", "b_1", "c_a_1"]
+
+
+def test_slices_that_no_name_tells_apart_are_refused(tmp_path):
+    make(tmp_path, "a/b/image/1.png", "a_b/image/1.png", "c/b/image/1.png")
+    with pytest.raises(InputError, match="two cases would both be called a_b_1: rename the folder"):
+        find_cases(tmp_path, SECTIONS)
+
+
+def test_slices_of_the_same_number_in_two_patients_are_two_cases(tmp_path):
+    make(tmp_path, "x/1.png", "y/1.png")
+    found = find_cases(tmp_path, {"EM": ["{patient}/{slice}.png"]})
+    assert [(case.case, case.patient) for case in found] == [("x_1", "x"), ("y_1", "y")]
+
+
+def test_each_page_of_a_stack_is_a_slice_with_the_same_page_of_the_label(tmp_path):
+    stack(tmp_path / "train-volume.tif", 3)
+    stack(tmp_path / "train-labels.tif", 3)
+    found = find_cases(tmp_path, SECTIONS, ["{case}-labels.tif"])
+    assert [(case.case, case.slice, case.volume) for case in found] == [(f"train_{k}", k, "train") for k in range(3)]
+    assert found[2].images["EM"].name == "train-volume.tif#2"
+    assert found[2].label.name == "train-labels.tif#2"
+
+
+def test_a_stack_whose_label_has_other_pages_is_refused(tmp_path):
+    stack(tmp_path / "train-volume.tif", 3)
+    stack(tmp_path / "train-labels.tif", 2)
+    with pytest.raises(InputError, match=r"train differ in their pages, 3 in .*volume\.tif and 2 in .*labels\.tif"):
+        find_cases(tmp_path, SECTIONS, ["{case}-labels.tif"])
+
+
+def test_a_stack_where_one_slice_is_promised_is_refused(tmp_path):
+    stack(tmp_path / "P/P_1.tif", 2)
+    with pytest.raises(InputError, match=r"P_1\.tif has 2 pages where .*take \{case\} for stacks"):
+        find_cases(tmp_path, COLOURS)
+
+
+@pytest.mark.parametrize("image", ["{case}.png", "{case}*.png"])
+def test_a_mask_beside_its_image_is_no_image_of_another_case(tmp_path, image):
+    make(tmp_path, "a.png", "a_mask.png")
+    (case,) = find_cases(tmp_path, {"grey": [image]}, ["{case}_mask.png"])
+    assert (case.case, case.images["grey"].name, case.label.name) == ("a", "a.png", "a_mask.png")
+
+
+def test_an_image_beside_its_mask_is_no_mask_of_another_case(tmp_path):
+    make(tmp_path, "a.png", "a_image.png")
+    (case,) = find_cases(tmp_path, {"grey": ["{case}_image.png"]}, ["{case}.png"])
+    assert (case.case, case.images["grey"].name, case.label.name) == ("a", "a_image.png", "a.png")
+
+
+def test_a_pattern_for_a_case_and_a_slice_at_once_is_refused():
+    with pytest.raises(InputError, match=r"has both \{case\} and \{slice\}"):
+        pattern_to_regex("{case}_{slice}.png")
+
+
+def test_the_patient_may_stand_in_the_path_of_a_case(tmp_path):
+    make(tmp_path, "p1/left.png", "p1/right.png")
+    found = find_cases(tmp_path, {"grey": ["{patient}/{case}.png"]})
+    assert [(case.case, case.patient) for case in found] == [("left", "p1"), ("right", "p1")]

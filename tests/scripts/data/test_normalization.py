@@ -1,0 +1,433 @@
+"""Does each method give the numbers it promises, of the voxels that its scope names, and of training cases alone?"""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+from monai.bundle import run
+from monai.data import MetaTensor
+from monai.transforms import (
+    HistogramNormalize,
+    NormalizeIntensity,
+    NormalizeIntensityd,
+    ScaleIntensity,
+    ScaleIntensityRangePercentiles,
+)
+from skimage.exposure import equalize_adapthist
+
+from scripts.data import datalist, intensity_statistics, normalization
+from scripts.data.background import AirIsZerod
+from scripts.data.intensity_statistics import draw, statistics_of
+from scripts.data.normalization import METHODS, SCOPES, Normalized
+from scripts.data.patch_dataset import PreparedCases
+from scripts.errors import InputError, sentence_of
+
+
+def normalized(image, method: str, scope: str = "volume", statistics=None) -> torch.Tensor:
+    tensor = torch.as_tensor(image, dtype=torch.float32)
+    return Normalized("image", method, scope, statistics)({"image": tensor.clone()})["image"]
+
+
+@pytest.fixture
+def head() -> torch.Tensor:
+    """Two channels [2, 12, 10, 8] of positive intensities, the second 50 times as bright, with air at 0 around them."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.zeros(2, 12, 10, 8)
+    image[:, 2:10, 2:9, :7] = 10 + 90 * torch.rand(2, 8, 7, 7, generator=generator)
+    image[1] *= 50
+    return image
+
+
+# ---- air ------------------------------------------------------------------------------------------------------------
+
+
+def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):
+    shifted = head + torch.tensor([-3.6, 0.0]).reshape(2, 1, 1, 1)
+    shifted[0][head[0] == 0] = -3.6243944
+    before = shifted.clone()
+    found = AirIsZerod("image")({"image": shifted})["image"]
+    assert torch.equal(shifted, before)
+    assert torch.equal(found == 0, head == 0)
+    assert torch.equal(found[1], head[1])
+    array = AirIsZerod("image")({"image": shifted.numpy()})["image"]
+    assert isinstance(array, np.ndarray)
+    assert (array == found.numpy()).all()
+
+
+def test_what_has_air_of_zero_or_none_is_the_same_object(head):
+    noise = torch.randn(2, 12, 10, 8)
+    assert AirIsZerod("image")({"image": head})["image"] is head
+    assert torch.equal(AirIsZerod("image")({"image": noise})["image"], noise)
+
+
+def test_air_is_one_value_up_to_rounding(head):
+    air = head == 0
+    shifted = head - 3.6
+    shifted[air] += 1e-6 * torch.rand(int(air.sum()))
+    found = AirIsZerod("image")({"image": shifted})["image"]
+    assert torch.equal(found == 0, air)
+    assert torch.allclose(found[~air], head[~air], atol=1e-4)
+
+
+def test_air_is_what_every_corner_shows_in_pictures_of_one_row_too():
+    white = torch.full((1, 6, 5), 255.0)
+    white[:, 2:4, 1:3] = 17.0
+    assert AirIsZerod("image")({"image": white})["image"].unique().tolist() == [-238, 0]
+    white[0, -1, -1] = 254.0
+    assert torch.equal(AirIsZerod("image")({"image": white})["image"], white)
+    assert AirIsZerod("image")({"image": white.byte()})["image"].max() == 255
+    assert AirIsZerod("image")({"image": torch.tensor([[[3.0, 5.0, 3.0]]])})["image"].tolist() == [[[0, 2, 0]]]
+
+
+def test_a_scan_with_constant_air_is_prepared_as_the_same_scan_with_air_of_zero(read_config, tmp_path):
+    brain = np.random.default_rng(0).normal(100, 20, (14, 12, 10)).astype(np.float32)
+    prepared = []
+    for name, air in (("zero", 0.0), ("minus", -512.0)):
+        image = np.full((24, 20, 16), air, np.float32)
+        image[5:19, 4:16, 3:13] = brain
+        nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / f"{name}.nii.gz")
+        config = read_config("configs/inference.yaml")
+        config.update({"channels": ["T1"], "channel_files": {"T1": ["{case}.nii.gz"]}})
+        prepared.append(
+            config.get_parsed_content("preprocessing")({"image": str(tmp_path / f"{name}.nii.gz")})["image"]
+        )
+    assert prepared[0].shape == prepared[1].shape == (1, 14, 12, 10)
+    assert torch.allclose(*(image.as_tensor() for image in prepared), atol=1e-4)
+
+
+# ---- methods -------------------------------------------------------------------------------------------------------
+
+
+def test_zscore_nonzero_is_bit_for_bit_what_monai_gives(head):
+    expected = NormalizeIntensityd("image", nonzero=True, channel_wise=True)({"image": head.clone()})["image"]
+    assert torch.equal(normalized(head, "zscore_nonzero"), expected)
+
+
+@pytest.mark.parametrize("workflow", ["train", "evaluate", "inference"])
+def test_by_default_a_scan_is_normalised_by_monai_with_nonzero_and_by_channel(read_config, workflow):
+    steps = read_config(f"configs/{workflow}.yaml").get_parsed_content("preprocessing").transforms
+    (step,) = [step for step in steps if isinstance(step, NormalizeIntensityd | Normalized)]
+    assert isinstance(step, NormalizeIntensityd)
+    assert (step.normalizer.nonzero, step.normalizer.channel_wise) == (True, True)
+
+
+def test_zscores_by_hand():
+    image = [[[0.0, 2.0, 4.0]]]  # of 2 and 4: mean 3, deviation 1; of all: mean 2, deviation sqrt(8/3)
+    assert normalized(image, "zscore_nonzero").tolist() == [[[0, -1, 1]]]
+    assert normalized(image, "zscore")[0, 0].tolist() == pytest.approx([-1.2247449, 0, 1.2247449])
+
+
+def test_minmax_by_hand():
+    assert normalized([[[-1.0, 0.0, 3.0]]], "minmax").tolist() == [[[0, 0.25, 1]]]
+
+
+def test_percentiles_by_hand():
+    image = torch.cat([torch.zeros(50), torch.arange(1.0, 202.0)])[None]  # 0.5 % of 201 values are one value
+    done = normalized(image, "percentile")[0]
+    assert done[:52].tolist() == [0] * 52  # air, 1, and 2, which becomes 0
+    assert done[-2:].tolist() == [1, 1]  # 200 becomes 1; 201 is clipped
+    assert done[150].item() == pytest.approx(0.5)  # 101 is in the middle
+
+
+def test_histogram_by_hand():
+    image = torch.tensor([[0.0] * 5 + [1.0, 2.0, 3.0, 1000.0]])  # as wide apart as it likes: the rank alone counts
+    done = normalized(image, "histogram")[0]
+    assert done[:5].tolist() == [0] * 5
+    assert done[-1] == 1
+    even = normalized(torch.linspace(1, 2, 10_000)[None] ** 4, "histogram")[0]
+    assert torch.allclose(even.quantile(torch.tensor([0.25, 0.5, 0.75])), torch.tensor([0.25, 0.5, 0.75]), atol=0.02)
+
+
+def test_each_method_is_that_of_the_library_on_the_voxels_it_looks_at(head):
+    brain = head[0][head[0] != 0]
+    percentiles = ScaleIntensityRangePercentiles(0.5, 99.5, 0.0, 1.0, clip=True)
+    for method, library in (
+        ("zscore_nonzero", NormalizeIntensity()),
+        ("percentile", percentiles),
+        ("histogram", HistogramNormalize(min=0, max=1)),
+    ):
+        assert torch.equal(normalized(head, method)[0][head[0] != 0], library(brain)), method
+    assert torch.equal(normalized(head, "zscore")[0], NormalizeIntensity()(head[0].clone()))
+    assert torch.equal(normalized(head, "minmax"), ScaleIntensity(0, 1, channel_wise=True)(head))
+    scaled = torch.zeros_like(head[0])
+    scaled[head[0] != 0] = percentiles(brain)
+    expected = np.where(head[0] != 0, equalize_adapthist(scaled.numpy()), 0)
+    assert np.array_equal(normalized(head, "clahe")[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("method", ["zscore_nonzero", "percentile", "histogram", "clahe"])
+@pytest.mark.parametrize("scope", ["volume", "slice"])
+def test_air_stays_0_where_the_method_is_about_the_brain(head, method, scope):
+    assert normalized(head, method, scope)[head == 0].unique().tolist() == [0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_channel_does_not_depend_on_its_unit_or_on_the_others(head, method):
+    both = normalized(head, method)
+    assert torch.allclose(both[0], normalized(head[:1], method)[0])
+    assert torch.allclose(both, normalized(head * 1000, method), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scope", ["volume", "slice"])
+def test_what_is_the_same_everywhere_becomes_0_and_no_nan(method, scope):
+    for value in (0.0, 7.0):
+        assert normalized(torch.full((1, 4, 4, 3), value), method, scope).unique().tolist() == [0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_slice_with_a_single_other_voxel_stays_finite(method):
+    image = torch.full((1, 40, 40, 1), 7.0)  # the uppermost slice of a real scan is such a one
+    image[0, 0, 0] = 5000.0
+    done = normalized(image, method, "slice")
+    assert torch.isfinite(done).all()
+    assert done.abs().max() <= 40  # the z-score of one in 1600
+
+
+def test_the_image_keeps_its_affine_and_the_record_of_what_was_done(head):
+    image = MetaTensor(head, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))
+    cropped = image[:, 1:]
+    done = Normalized("image", "minmax")({"image": cropped})["image"]
+    assert torch.equal(done.affine, cropped.affine)
+    assert done.applied_operations == cropped.applied_operations
+    assert done.dtype == torch.float32
+
+
+def test_the_input_is_left_as_it_was(head):
+    for method in METHODS:
+        image = head.clone()
+        Normalized("image", method)({"image": image})
+        assert torch.equal(image, head), method
+
+
+# ---- scopes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_by_slice_each_axial_slice_is_normalised_as_if_it_were_alone(head, method):
+    head *= torch.arange(1, 9)  # brighter from below upwards, as under a surface coil
+    done = normalized(head, method, "slice")
+    for k in range(head.shape[-1]):
+        assert torch.equal(done[..., k], normalized(head[..., k], method)), k
+    assert not torch.allclose(done, normalized(head, method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_image_of_two_axes_is_one_slice(head, method):
+    image = head[..., 3]
+    assert torch.equal(normalized(image, method, "slice"), normalized(image, method, "volume"))
+
+
+def measured(images, method: str) -> list[dict]:
+    return statistics_of([draw(image, 10**6, seed=0) for image in images], method)
+
+
+def test_statistics_of_a_data_set_by_hand():
+    images = [torch.tensor([[0.0, 0.0, 2.0, 4.0]]), torch.tensor([[0.0, 6.0, 8.0, 8.0]])]
+    assert measured(images, "zscore_nonzero") == [{"method": "zscore_nonzero", "mean": 5.6, "std": 2.33238}]
+    assert measured(images, "zscore") == [{"method": "zscore", "mean": 3.5, "std": 3.27872}]
+    assert measured(images, "minmax") == [{"method": "minmax", "low": 0, "high": 8}]
+    assert measured(images, "percentile") == [{"method": "percentile", "low": 2.04, "high": 8}]
+    (levels,) = measured(images, "histogram")
+    assert (levels["levels"][0], levels["levels"][32], levels["levels"][-1]) == (2, 6, 8)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "clahe"])
+def test_by_data_set_one_case_brighter_than_another_stays_so_and_both_together_are_normal(head, method):
+    statistics = measured([head, 3 * head], method)
+    dim, bright = (normalized(image, method, "dataset", statistics) for image in (head, 3 * head))
+    if method in normalization.BRAIN:
+        assert dim[head == 0].unique().tolist() == bright[head == 0].unique().tolist() == [0]
+    assert (bright[head != 0] >= dim[head != 0]).all()
+    assert bright[head != 0].mean() > dim[head != 0].mean() + 0.2
+    together = torch.cat([dim[0], bright[0]])
+    together = together[torch.cat([head[0], head[0]]) != 0] if method in normalization.BRAIN else together
+    if method.startswith("zscore"):
+        assert together.mean().item() == pytest.approx(0, abs=1e-3)
+        assert together.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+    else:
+        assert (together.min().item(), together.max().item()) == pytest.approx((0, 1), abs=1e-5)
+    if method == "histogram":
+        assert torch.allclose(together.quantile(torch.tensor([0.25, 0.75])), torch.tensor([0.25, 0.75]), atol=0.02)
+
+
+def test_few_voxels_tell_what_all_of_them_would(head):
+    large = torch.cat([head] * 20, dim=1)
+    (few, _), (every, _) = (statistics_of([draw(large, most, 0)], "zscore_nonzero") for most in (5000, 10**9))
+    assert few["mean"] == pytest.approx(every["mean"], rel=0.05)
+    assert few["std"] == pytest.approx(every["std"], rel=0.05)
+    assert draw(large, 5000, 0).values.shape == (2, 5000)
+    assert np.array_equal(draw(large, 5000, 0).values, draw(large, 5000, 0).values)
+    assert draw(large, 10, 0).greatest.tolist() == large.amax((1, 2, 3)).tolist()
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        ({"method": "z-score"}, "normalize is 'z-score' .did you mean zscore.*: expected zscore_nonzero, zscore"),
+        ({"method": None}, "normalize is 'None': expected"),
+        ({"scope": "volumes"}, "normalize_scope is 'volumes' .did you mean volume.*: expected slice, volume, dataset"),
+        ({"method": "clahe", "scope": "dataset"}, "normalize_scope cannot be dataset: take slice or volume"),
+        (
+            {"method": "minmax", "scope": "dataset", "statistics": [{"method": "zscore", "mean": 1, "std": 1}]},
+            "intensity_statistics are of zscore, but normalize is minmax",
+        ),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(knobs, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Normalized("image", **knobs)
+
+
+def test_by_data_set_without_statistics_is_refused(head):
+    with pytest.raises(InputError, match=r"intensity_statistics are not given: lay the knobs\.yaml of the run over"):
+        normalized(head, "zscore", "dataset")
+
+
+def test_statistics_of_other_channels_are_refused(head):
+    with pytest.raises(InputError, match="are of 1 channels, but the image has 2"):
+        normalized(head, "zscore", "dataset", measured([head[:1]], "zscore"))
+
+
+def test_a_channel_that_is_empty_in_all_training_cases_is_refused(head):
+    head[1] = 0
+    with pytest.raises(InputError, match="channel 2 of the training cases is the same everywhere"):
+        measured([head, head], "percentile")
+
+
+@pytest.mark.usefixtures("at_root")
+def test_inference_by_data_set_ends_in_one_sentence_where_the_run_s_knobs_are_missing(cohort, small_train, tmp_path):
+    network = small_train(deep_supervision=False).get_parsed_content("network_def")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    given = {"input": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "device": "cpu"}
+    small = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "checkpoint": str(tmp_path / "model.pt")}
+    with pytest.raises(RuntimeError) as caught:
+        run(
+            "inferring",
+            config_file=["configs/inference.yaml", "configs/tasks/phantom.yaml"],
+            output_dir=str(tmp_path / "out"),
+            normalize_scope="dataset",
+            **given,
+            **small,
+        )
+    assert "intensity_statistics are not given" in sentence_of(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- a run ---------------------------------------------------------------------------------------------------------
+
+
+def knobs_of(config) -> dict:
+    return yaml.safe_load((config.get_parsed_content("folder").path / "knobs.yaml").read_text())
+
+
+def started(config):
+    """The first two steps of `training`."""
+    for step in config["training"][:2]:
+        config["step"] = step
+        config.get_parsed_content("step")
+    return config
+
+
+def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_knobs(small_train, cohort):
+    config = started(small_train(normalize="percentile", normalize_scope="dataset"))
+    before = intensity_statistics.before_normalization(config.get_parsed_content("preprocessing"))
+    assert "Normalized" not in [type(step).__name__ for step in before.transforms]
+    content = datalist.read(cohort.datalist)
+    teaching, choosing = (
+        statistics_of([draw(before(entry)["image"], 10**9, 0) for entry in entries], "percentile")
+        for entries in (datalist.select(content, cohort.dataset_dir, part, 0) for part in ("training", "validation"))
+    )
+    stored = knobs_of(config)
+    assert (stored["normalize"], stored["normalize_scope"]) == ("percentile", "dataset")
+    assert stored["intensity_statistics"] == teaching  # all voxels, since these cases are small
+    assert teaching != choosing
+
+
+def test_training_and_inference_see_the_same_numbers_by_data_set(small_train, read_config):
+    training = started(small_train(normalize="zscore", normalize_scope="dataset"))
+    case = training.get_parsed_content("train#dataset").data[0]
+    inferring = read_config("configs/inference.yaml", **knobs_of(training))
+    seen = [
+        config.get_parsed_content("preprocessing")({key: case[key] for key in keys})["image"]
+        for config, keys in ((training, ("image", "label")), (inferring, ("image",)))
+    ]
+    assert torch.equal(*seen)
+    assert abs(seen[0].mean().item()) < 1  # of all training cases together it is 0
+
+
+def test_a_run_that_goes_on_keeps_its_statistics_and_what_was_chosen(small_train):
+    knobs = {"normalize": "minmax", "normalize_scope": "dataset"}
+    config = started(small_train(**knobs))
+    folder = config.get_parsed_content("folder")
+    folder.keep_choice(min_component_ml={"WT": 0.5}, chosen=None)
+    stored = knobs_of(config)
+    stored["intensity_statistics"][0]["high"] = 1234.0
+    (folder.path / "knobs.yaml").write_text(yaml.safe_dump(stored))
+    again = started(small_train(**knobs, resume=str(folder.path)))
+    assert knobs_of(again) == stored
+    assert again.get_parsed_content("preprocessing").transforms[-1].statistics[0]["high"] == 1234.0
+    again.get_parsed_content("folder").keep_choice(min_component_ml={}, chosen=None)
+    assert knobs_of(again)["intensity_statistics"] == stored["intensity_statistics"]
+
+
+def test_statistics_that_are_given_are_taken_and_handed_on(small_train):
+    given = [{"method": "zscore", "mean": 100.0 * number, "std": 7.0} for number in range(4)]
+    config = started(small_train(normalize="zscore", normalize_scope="dataset", intensity_statistics=given))
+    assert knobs_of(config)["intensity_statistics"] == given
+    assert config.get_parsed_content("preprocessing").transforms[-1].statistics == given
+
+
+def test_other_scopes_measure_nothing(small_train):
+    assert knobs_of(started(small_train()))["intensity_statistics"] is None
+    config = small_train(normalize="clahe", normalize_scope="slice", run_dir="unused")
+    assert intensity_statistics.learn_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None
+
+
+def test_checking_a_workflow_reads_no_case(small_train):
+    config = small_train(normalize="minmax", normalize_scope="dataset", dataset_dir="/nowhere")
+    config.get_parsed_content("train#trainer")
+    assert config.get_parsed_content("preprocessing").transforms[-1].statistics is None
+
+
+def test_another_method_scope_or_data_set_is_another_entry_of_the_cache(small_train, tmp_path):
+    case = small_train().get_parsed_content("train#dataset").data[0]
+    choices = [(m, s) for m in ("zscore", "minmax") for s in ("slice", "volume")]
+    choices += [("minmax", "dataset", [{"method": "minmax", "low": 0, "high": high}]) for high in (1, 2)]
+    names = {PreparedCases([case], Normalized("image", *choice))._name(case) for choice in choices}
+    assert len(names) == len(choices) == 6
+
+
+@pytest.mark.usefixtures("at_root")
+@pytest.mark.parametrize("choice", [("percentile", "dataset"), ("clahe", "slice")])
+def test_a_run_with_another_choice_trains_and_segments(cohort, tmp_path, choice):
+    given = {"dataset_dir": str(cohort.dataset_dir), "device": "cpu", "overlap": 0.0}
+    short = {"max_epochs": 1, "steps_per_epoch": 1, "patch_size": [16, 16, 16], "filters": [4, 8, 8]}
+    run(
+        "training",
+        config_file=["configs/train.yaml", "configs/tasks/phantom.yaml"],
+        datalist=str(cohort.datalist),
+        run_dir=str(tmp_path / "run"),
+        **dict(zip(("normalize", "normalize_scope"), choice, strict=True)),
+        **given,
+        **short,
+    )
+    files = ["configs/inference.yaml", str(tmp_path / "run" / "knobs.yaml")]
+    run("inferring", config_file=files, input=str(cohort.datalist), output_dir=str(tmp_path / "masks"), **given)
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_the_two_normalising_steps_in_the_config_one_is_on_whatever_is_chosen(read_config, method):
+    for scope in SCOPES:
+        if (method, scope) != ("clahe", "dataset"):
+            config = read_config("configs/inference.yaml", normalize=method, normalize_scope=scope)
+            steps = config.get_parsed_content("preprocessing").transforms
+            (step,) = [step for step in steps if isinstance(step, NormalizeIntensityd | Normalized)]
+            assert isinstance(step, NormalizeIntensityd) == ((method, scope) == ("zscore_nonzero", "volume"))

@@ -1,0 +1,419 @@
+"""Are patches the same whatever the machine, every case cut as often, and tumour in as many of them as asked?"""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, get_track_meta
+from monai.transforms import Compose, FgBgToIndicesd, Lambdad, RandCropByPosNegLabeld, ScaleIntensityd, Transform
+
+from bundle.commands.prepare import prepare
+from scripts.data import pictures
+from scripts.data.datalist import read, select
+from scripts.data.loading import LoadImageChannelsd
+from scripts.data.patch_dataset import PatchDataset, PreparedCases
+from scripts.data.sampler import EpochSampler
+from scripts.errors import InputError, sentence_of
+
+# ---- the sequence of patches ---------------------------------------------------------------------------------------
+
+
+def sequence(epoch: int = 0, cases: int = 5, samples: int = 10, **others) -> list[tuple[int, int]]:
+    sampler = EpochSampler(cases, samples, **others)
+    sampler.set_epoch(epoch)
+    assert len(sampler) == len(list(sampler))
+    return list(sampler)
+
+
+def test_every_case_is_cut_equally_often_in_each_round():
+    assert Counter(case for case, _ in sequence()) == dict.fromkeys(range(5), 2)
+    assert Counter(case for case, _ in sequence()[:5]) == dict.fromkeys(range(5), 1)
+
+
+def test_rounds_go_on_over_the_end_of_an_epoch():
+    over_epochs = [case for epoch in range(5) for case, _ in sequence(epoch, cases=5, samples=3)]
+    assert all(sorted(over_epochs[start : start + 5]) == list(range(5)) for start in (0, 5, 10))
+
+
+def test_the_order_is_new_in_each_round():
+    rounds = [tuple(case for case, _ in sequence(epoch, cases=8, samples=8)) for epoch in range(5)]
+    assert len(set(rounds)) == 5
+
+
+def test_an_epoch_can_be_drawn_again_and_another_epoch_or_seed_is_another_one():
+    assert sequence(3) == sequence(3)
+    others = [sequence(epoch, seed=seed) for epoch in (0, 1) for seed in (0, 1)]
+    assert len({seed for drawn in others for _, seed in drawn}) == 40  # no patch is drawn twice
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_processes_share_one_sequence_out_without_losing_or_repeating_a_patch(world_size):
+    parts = [sequence(2, samples=11, rank=rank, world_size=world_size) for rank in range(world_size)]
+    together = [None] * 11
+    for rank, part in enumerate(parts):
+        together[rank::world_size] = part
+    assert together == sequence(2, samples=11)
+
+
+# ---- patches -------------------------------------------------------------------------------------------------------
+
+
+def patches(config, workers: int = 0, epoch: int = 0) -> list[dict]:
+    """The batches of one epoch of train.yaml."""
+    dataset, sampler = config.get_parsed_content("train#dataset"), config.get_parsed_content("train#sampler")
+    dataset.cases.prepare()
+    sampler.set_epoch(epoch)
+    return list(DataLoader(dataset, sampler=sampler, batch_size=2, num_workers=workers))
+
+
+def same(first: list[dict], second: list[dict]) -> bool:
+    assert len(first) == len(second) > 0
+    return all(
+        a["case"] == b["case"] and all(torch.equal(a[key], b[key]) for key in ("image", "label", "seed"))
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_patches_are_what_the_network_and_the_loss_take(small_train):
+    for batch in patches(small_train()):
+        assert batch["image"].shape == (2, 4, 16, 16, 16)
+        assert batch["image"].dtype == torch.float16  # AugmentedBatch makes them float32, on the device
+        assert batch["label"].shape == (2, 3, 16, 16, 16)
+        assert set(batch["label"].unique().tolist()) <= {0, 1}
+        wt, tc, et = batch["label"].unbind(1)
+        assert (et <= tc).all()
+        assert (tc <= wt).all()
+
+
+def test_loader_processes_change_no_pixel(small_train):
+    config = small_train()
+    assert same(patches(config, workers=0), patches(config, workers=2))
+
+
+def test_an_epoch_shows_the_same_pixels_again_and_another_epoch_others(small_train):
+    config = small_train()
+    assert same(patches(config, epoch=1), patches(config, epoch=1))
+    assert not same(patches(config, epoch=1), patches(config, epoch=0))
+
+
+def test_the_seed_of_the_run_decides_the_patches(small_train):
+    assert same(patches(small_train(seed=5)), patches(small_train(seed=5)))
+    assert not same(patches(small_train(seed=5)), patches(small_train(seed=6)))
+
+
+@pytest.mark.parametrize("overlay", [[], ["configs/recipes/class_ratios.yaml"]], ids=["tumour share", "class ratios"])
+def test_the_cache_changes_no_pixel(small_train, tmp_path, overlay):
+    in_memory = patches(small_train(*overlay, cache="memory"))
+    knobs = {"cache": "disk", "cache_dir": str(tmp_path / "cache")}
+    assert same(in_memory, patches(small_train(*overlay, **knobs)))
+    assert same(in_memory, patches(small_train(*overlay, **knobs), workers=1))  # found on disk
+    assert same(in_memory, patches(small_train(*overlay, cache="none")))
+
+
+def test_a_patch_larger_than_the_head_holds_it_all_with_air_around(small_train):
+    dataset = small_train(patch_size=[48, 48, 48]).get_parsed_content("train#dataset")
+    patch = dataset[(0, 1)]
+    assert patch["image"].shape == (4, 48, 48, 48)
+    original = small_train().get_parsed_content("train#dataset").cases[0]
+    assert max(original["image"].shape[1:]) < 48
+    assert int(patch["label"].sum()) == int(original["label"].sum()) > 0
+    assert torch.isclose(patch["image"].float().sum(), original["image"].sum(), rtol=1e-3, atol=1.0)
+
+
+def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
+    """A case in memory: brain everywhere, a tumour of 27 voxels in the middle."""
+    label = torch.zeros(1, size, size, size)
+    if tumour:
+        label[0, 19:22, 19:22, 19:22] = 1
+    return {"case": "box", "image": torch.rand(1, size, size, size) + 1, "label": label}
+
+
+INDICES = FgBgToIndicesd("label", image_key="image")
+
+
+def cut_from(entries: list[dict], share: float = 0.5, size: int = 8, **others) -> PatchDataset:
+    crop = RandCropByPosNegLabeld(
+        ["image", "label"], "label", [size] * 3, pos=share, neg=1 - share,
+        fg_indices_key="label_fg_indices", bg_indices_key="label_bg_indices",
+    )  # fmt: skip
+    return PatchDataset(entries, INDICES, crop, keep=["label_fg_indices", "label_bg_indices"], **others)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.5, 0.40, 0.62), (1.0, 1.0, 1.0), (0.0, 0.0, 0.06)])
+def test_the_share_of_patches_with_tumour_is_what_was_asked_for_however_small_the_tumour(share, least, most):
+    # a patch centred anywhere holds the tumour in (3 + 7)³ of 40³ places, which is 0.016; the standard error of 0.5
+    # over 300 patches is 0.029
+    dataset = cut_from([box()], share)
+    with_tumour = [bool(dataset[index]["label"].any()) for index in EpochSampler(cases=1, samples=300)]
+    assert least <= np.mean(with_tumour) <= most
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.filterwarnings("ignore:Num foregrounds 0")
+def test_a_case_without_tumour_yields_patches_of_brain(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(PreparedCases, "_name", lambda *_: "box")  # of its files, and this case has none
+    dataset = cut_from([box(tumour=False)], cache=cache, cache_dir=tmp_path)
+    for index in EpochSampler(cases=1, samples=4):
+        patch = dataset[index]
+        assert float(patch["label"].sum()) == 0
+        assert float(patch["image"].min()) >= 1
+
+
+def test_cases_with_any_label_are_found_among_empty_ones():
+    assert cut_from([box(tumour=False), box(), box(tumour=False), box()]).labelled() == [1, 3]
+
+
+def test_a_patch_does_not_drag_its_volume_through_the_loaders_queue():
+    patch = cut_from([box()])[(0, 7)]
+    assert patch["image"].untyped_storage().nbytes() == 8**3 * 2  # half precision
+    assert type(patch["image"]) is torch.Tensor
+
+
+def test_other_transforms_keep_their_metadata_after_a_patch_is_cut_or_fails_to_be_cut():
+    dataset = cut_from([box()])
+    dataset[(0, 7)]
+    assert get_track_meta()
+    too_large = cut_from([box(size=6, tumour=False)])
+    with pytest.raises(RuntimeError):
+        too_large[(0, 7)]
+    assert get_track_meta()
+
+
+# ---- prepared cases ------------------------------------------------------------------------------------------------
+
+
+class Counting(Transform):
+    """Loads nothing but counts how often it was asked to, and by whom."""
+
+    asked: list[str] = []  # noqa: RUF012, shared on purpose
+
+    def __init__(self, value: float = 1.0, size: int = 2) -> None:
+        self.value, self.shape = value, (1, size, size, size)
+
+    def __call__(self, data):
+        Counting.asked.append(data["case"])
+        value = self.value * len(Path(data["image"]).read_text())
+        return {**data, "image": torch.full(self.shape, value), "label": torch.zeros(self.shape)}
+
+
+@pytest.fixture
+def entries(tmp_path) -> list[dict]:
+    """Two cases whose files are text."""
+    Counting.asked.clear()
+    made = [{"case": name, "image": str(tmp_path / f"{name}.txt"), "label": str(tmp_path / "seg.txt")} for name in "ab"]
+    for file in (*(entry["image"] for entry in made), made[0]["label"]):
+        Path(file).write_text("x")
+    return made
+
+
+def test_memory_prepares_each_case_once(entries):
+    cases = PreparedCases(entries, Counting())
+    cases.prepare()
+    first, again = cases[0], cases[0]
+    first["image"] = None  # what a transform replaces is not replaced in the cache
+    assert float(again["image"].max()) == float(cases[0]["image"].max()) == 1
+    assert sorted(Counting.asked) == ["a", "b"]
+    assert len(cases) == 2
+
+
+def test_without_a_cache_a_case_is_prepared_each_time(entries):
+    cases = PreparedCases(entries, Counting(), cache="none")
+    cases.prepare()
+    assert Counting.asked == []
+    assert [cases[1]["case"], cases[1]["case"]] == ["b", "b"]
+    assert Counting.asked == ["b", "b"]
+
+
+def on_disk(entries, tmp_path, transform=None, **others) -> PreparedCases:
+    cases = PreparedCases(entries, transform or Counting(), cache="disk", cache_dir=tmp_path / "cache", **others)
+    cases.prepare()
+    return cases
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_kept_case_takes_half_the_memory_and_is_handed_over_in_full_precision(entries, tmp_path, cache):
+    cases = PreparedCases(entries, Counting(0.1), cache=cache, cache_dir=tmp_path / "cache")
+    assert cases.kept(0)["image"].dtype == torch.float16
+    assert cases[0]["image"].dtype == torch.float32
+    assert float(cases[0]["image"].max()) == pytest.approx(0.1, rel=2**-11)
+    assert cases[0]["voxel_ml"].dtype == torch.float32
+
+
+def test_intensities_too_large_for_half_precision_are_kept_as_they_are(entries):
+    cases = PreparedCases(entries, Counting(70_000.0))
+    assert float(cases[0]["image"].max()) == float(cases.kept(0)["image"].max()) == 70_000
+
+
+def test_where_tumour_lies_takes_four_bytes_a_voxel():
+    kept = cut_from([box()]).cases.kept(0)
+    assert {kept[f"label_{part}_indices"].dtype for part in ("fg", "bg")} == {torch.int32}
+    assert sorted(kept["label_fg_indices"].tolist()) == torch.nonzero(box()["label"].flatten()).flatten().tolist()
+
+
+def test_what_is_on_disk_is_found_by_the_next_run(entries, tmp_path):
+    on_disk(entries, tmp_path)
+    assert float(on_disk(entries, tmp_path)[1]["image"].max()) == 1
+    assert len(Counting.asked) == 2
+
+
+def test_two_pages_of_one_file_are_two_cases_on_disk(entries, tmp_path):
+    arrays = np.stack([np.full((4, 5), page, np.uint8) for page in range(2)])
+    pictures.write(tmp_path / "stack.tif", *arrays)
+    several = [{**entries[0], "image": f"{tmp_path / 'stack.tif'}#{page}"} for page in range(2)]
+    load = LoadImageChannelsd("image", ["EM"])
+    cases = on_disk(several, tmp_path, load, keep=("image",))
+    assert [float(cases[number]["image"].max()) for number in range(2)] == [0, 1]
+
+
+def test_a_changed_file_is_prepared_anew(entries, tmp_path):
+    on_disk(entries, tmp_path)
+    Path(entries[1]["image"]).write_text("longer")
+    assert float(on_disk(entries, tmp_path)[1]["image"].max()) == 6
+    assert sorted(Counting.asked) == ["a", "b", "b"]
+
+
+def test_a_file_of_the_same_size_written_later_is_prepared_anew(entries, tmp_path):
+    on_disk(entries, tmp_path)
+    os.utime(entries[0]["label"], (0, 0))  # the label of both
+    on_disk(entries, tmp_path)
+    assert len(Counting.asked) == 4
+
+
+def test_a_changed_transform_is_prepared_anew(entries, tmp_path):
+    on_disk(entries, tmp_path)
+    assert float(on_disk(entries, tmp_path, Counting(value=3.0))[0]["image"].max()) == 3
+    more = Compose([Counting(), ScaleIntensityd("image", minv=0.0, maxv=0.0)])
+    assert float(on_disk(entries, tmp_path, more)[0]["image"].max()) == 0
+
+
+def test_what_a_killed_run_left_unfinished_is_not_taken_for_a_case(entries, tmp_path):
+    first = on_disk(entries, tmp_path)
+    folder = first.held[0]["folder"]
+    folder.rename(folder.with_name(".writing-abc"))
+    (folder.with_name(".writing-abc") / "image.npy").write_bytes(b"half")
+    assert float(on_disk(entries, tmp_path)[0]["image"].max()) == 1
+    assert sorted(Counting.asked) == ["a", "a", "b"]
+
+
+def test_a_case_on_disk_is_mapped_so_that_a_patch_reads_only_what_it_cuts(entries, tmp_path):
+    cases = on_disk(entries, tmp_path)
+    image = cases.kept(0)["image"]
+    path = str(cases.held[0]["folder"] / "image.npy")
+    assert path in Path("/proc/self/maps").read_text()
+    image += 5  # a transform may write to it ...
+    assert float(cases[0]["image"].max()) == 1  # ... and the file stays as it was
+
+
+def test_a_full_disk_ends_in_a_sentence_with_the_reason_and_leaves_no_half_case(entries, tmp_path, full_disk):
+    with full_disk(10_000), pytest.raises(InputError, match=r"cache .* cannot be written") as refused:
+        on_disk(entries, tmp_path, Counting(size=24))
+    assert "(None)" not in str(refused.value)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_made_ends_in_a_sentence(entries, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(InputError, match=r"cache .* cannot be written"):
+        on_disk(entries, tmp_path)
+
+
+def test_a_cache_of_another_name_is_refused():
+    with pytest.raises(InputError, match="cache is 'ram': expected memory, disk, none"):
+        PreparedCases([], Lambdad("image", torch.abs), cache="ram")
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_a_damaged_scan_is_named_when_cases_are_prepared(small_train, cohort, tmp_path, cache):
+    entry = select(read(cohort.datalist), cohort.dataset_dir, "training", 0)[0]
+    damaged = tmp_path / "damaged_t1.nii.gz"
+    damaged.write_bytes(b"not a scan")
+    entry["image"][0] = str(damaged)
+    transform = small_train().get_parsed_content("train#preprocessing")
+    cases = PreparedCases([entry], transform, cache=cache, cache_dir=tmp_path / "cache")
+
+    def prepare() -> None:
+        cases.prepare()
+        cases[0]
+
+    with pytest.raises(RuntimeError) as failed:
+        prepare()
+    assert re.match(r".*damaged_t1\.nii\.gz cannot be read as an image", sentence_of(failed.value))
+
+
+def test_a_prepared_case_tells_the_volume_of_its_voxels(small_train):
+    cases = small_train().get_parsed_content("validate#dataset")
+    assert float(cases[0]["voxel_ml"]) == pytest.approx(0.216)  # 6 mm a side
+    resampled = small_train(spacing=[3.0, 6.0, 6.0]).get_parsed_content("validate#dataset")
+    assert float(resampled[0]["voxel_ml"]) == pytest.approx(0.108)
+
+
+NAMES = """
+import sys
+from monai.bundle import ConfigParser
+config = ConfigParser()
+config.read_config(["configs/train.yaml", "configs/tasks/phantom.yaml"])
+config.update({"datalist": sys.argv[1], "dataset_dir": sys.argv[2], "device": "cpu", "run_dir": "x"})
+cases = config.get_parsed_content("train#dataset").cases
+print(*[cases._name(entry) for entry in cases.data])
+"""
+
+
+def test_another_process_gives_a_prepared_case_the_same_name(small_train, cohort, at_root):
+    """Otherwise every run would prepare every case again, and fill the disk."""
+    config = small_train(patch_size=[32, 32, 32], filters=[8, 16, 32, 64], run_dir="x")
+    cases = config.get_parsed_content("train#dataset").cases
+    here = [cases._name(entry) for entry in cases.data]
+    command = [sys.executable, "-c", NAMES, str(cohort.datalist), str(cohort.dataset_dir)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+    )
+    assert done.stdout.split() == here
+    assert len(set(here)) == 3
+
+
+def test_real_scans_give_patches_of_the_task(read_config, shared_data, tmp_path):
+    """Cropped to the brain, resampled, normalised: BraTS 2015 has negative brain and voxels of 1 mm."""
+    folder = shared_data("brats2015")
+    prepare(str(folder), out=str(tmp_path / "list.json"), task="brats2015", folds=2, picture=False, workers=1)
+    config = read_config(
+        "configs/train.yaml", "configs/tasks/brats2015.yaml",
+        datalist=str(tmp_path / "list.json"), dataset_dir=str(folder), run_dir=str(tmp_path / "run"), device="cpu",
+    )  # fmt: skip
+    dataset = config.get_parsed_content("train#dataset")
+    del dataset.cases.data[1:]  # one case is enough
+    for index in EpochSampler(cases=1, samples=3):
+        patch = dataset[index]
+        assert patch["image"].shape == (2, *config["patch_size"])
+        assert patch["label"].shape == (3, *config["patch_size"])
+        assert torch.isfinite(patch["image"]).all()
+        brain = patch["image"][patch["image"] != 0].float()
+        assert float(brain.std()) == pytest.approx(1, abs=0.5)
+
+
+def test_half_of_the_patches_come_from_the_few_cases_that_have_a_label():
+    sampler = EpochSampler(cases=10, samples=400, seed=1, labelled_share=0.5, labelled=lambda: [2, 7])
+    drawn = [case for case, _ in sampler]
+    assert sum(case in (2, 7) for case in drawn) == 200
+    assert {case: drawn.count(case) for case in (2, 7)} == {2: 100, 7: 100}
+    assert all(drawn.count(case) == 25 for case in range(10) if case not in (2, 7))
+
+
+def test_labels_are_looked_through_once_and_not_in_each_epoch():
+    asked = []
+    sampler = EpochSampler(4, 8, labelled_share=0.5, labelled=lambda: asked.append(1) or [0])
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        assert len(list(sampler)) == 8
+    assert len(asked) == 1
+
+
+def test_a_share_of_labelled_cases_changes_nothing_where_all_or_none_have_a_label():
+    plain = list(EpochSampler(cases=3, samples=9, seed=1))
+    for labelled in ([], [0, 1, 2]):
+        assert list(EpochSampler(3, 9, seed=1, labelled_share=0.5, labelled=lambda known=labelled: known)) == plain

@@ -1,0 +1,133 @@
+"""Is a picture read to its last pixel with the numbers that it holds, and is what would change them refused?"""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.data import pictures
+from scripts.data.pictures import count, file_of, is_picture, page_of, read, split, write
+from scripts.errors import InputError
+
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # [row, column]
+
+
+def save(path, array, **options) -> str:
+    Image.fromarray(array).save(path, **options)
+    return str(path)
+
+
+def stack(path, *arrays) -> str:
+    first, *others = map(Image.fromarray, arrays)
+    return str(first.save(path, save_all=True, append_images=others) or path)
+
+
+def png_of_16_bit_colours(path) -> str:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 4, 3, 16, 2, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + bytes(4 * 6) for _ in range(3)))
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return str(path)
+
+
+def test_a_page_is_named_by_its_file_and_its_number(tmp_path):
+    name = page_of(tmp_path / "a.tif", 5)
+    assert split(name) == (tmp_path / "a.tif", 5)
+    assert file_of(name) == tmp_path / "a.tif"
+    assert is_picture(name)
+
+
+def test_a_hash_sign_in_other_names_is_part_of_the_name(tmp_path):
+    assert split("a#5.png") == (file_of("a#5.png"), None)
+    assert str(file_of("case#5")) == "case#5"
+    assert not is_picture("scan.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [(".png", kind) for kind in (bool, np.uint8, np.uint16)]
+    + [(ending, kind) for ending in (".tif", ".TIFF") for kind in (bool, np.uint8, np.uint16, np.int32, np.float32)],
+)
+def test_numbers_come_as_they_were_saved_with_x_first(tmp_path, ending, kind):
+    array = (GREY.astype(kind) * (200 if kind == np.uint16 else 1)).astype(kind)
+    found = read(save(tmp_path / f"a{ending}", array))
+    assert found.shape == (4, 3)
+    np.testing.assert_array_equal(found.T, array)
+
+
+def test_colours_are_the_last_axis(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(read(save(tmp_path / "a.png", array)), array.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_no_channel(tmp_path, mode):
+    Image.fromarray(GREY).convert(mode).save(tmp_path / "a.png")
+    assert read(tmp_path / "a.png").shape == ((4, 3) if mode == "LA" else (4, 3, 3))
+
+
+def test_each_page_of_a_tiff_is_a_picture(tmp_path):
+    name = stack(tmp_path / "a.tif", GREY, GREY + 1)
+    assert count(tmp_path / "a.tif") == 2
+    np.testing.assert_array_equal(read(f"{name}#1").T, GREY + 1)
+    with pytest.raises(InputError, match=r"a\.tif has 2 pages, so there is no page 2"):
+        read(f"{name}#2")
+
+
+def test_the_first_of_several_pages_is_not_taken_for_the_picture(tmp_path):
+    with pytest.raises(InputError, match=r"a\.tif has 2 pages where one is expected: name it, as a\.tif#0"):
+        read(stack(tmp_path / "a.tif", GREY, GREY + 1))
+
+
+def test_what_cannot_be_opened_has_one_page_so_that_its_reader_can_say_why(tmp_path):
+    (tmp_path / "a.tif").write_text("hello")
+    assert count(tmp_path / "a.tif") == count(tmp_path / "gone.tif") == count(tmp_path / "a.png") == 1
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".jpg"])
+def test_a_picture_that_was_cut_short_is_no_half_grey_picture(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    save(path, np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(InputError, match=rf"a\{ending} (cannot be read to its end|is damaged)"):
+        read(path)
+
+
+def test_what_is_no_picture_or_not_there_is_one_sentence(tmp_path):
+    (tmp_path / "a.png").write_text("hello")
+    with pytest.raises(InputError, match="is damaged or no PNG, TIFF or JPEG"):
+        read(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"gone\.png does not exist"):
+        read(tmp_path / "gone.png")
+
+
+def test_numbers_that_name_colours_are_no_intensities(tmp_path):
+    Image.fromarray(GREY).convert("P").save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png has the colour mode P, .*save it in grey or RGB"):
+        read(tmp_path / "a.png")
+
+
+def test_colours_of_16_bit_are_not_cut_to_8_in_silence(tmp_path):
+    with pytest.raises(InputError, match=r"colours of 16 bit, .*one grey file a channel"):
+        read(png_of_16_bit_colours(tmp_path / "a.png"))
+
+
+def test_what_is_written_is_read_back_in_one_page_or_several(tmp_path):
+    for name in ("a.png", "a.tif"):
+        write(tmp_path / "new" / name, GREY.T)
+        np.testing.assert_array_equal(read(tmp_path / "new" / name), GREY.T)
+    write(tmp_path / "b.tif", GREY.T, GREY.T + 1)
+    assert count(tmp_path / "b.tif") == 2
+    np.testing.assert_array_equal(read(f"{tmp_path / 'b.tif'}#1"), GREY.T + 1)
+
+
+def test_a_grey_picture_in_colours_is_told_from_a_coloured_one():
+    coloured = np.stack([GREY, GREY, GREY + 1], -1)
+    assert pictures.grey(np.stack([GREY] * 3, -1)).shape == GREY.shape
+    assert pictures.grey(coloured).shape == coloured.shape
+    assert pictures.grey(GREY).shape == GREY.shape

@@ -1,0 +1,101 @@
+"""Do label values become the regions that the task declares, and regions the same label map again?"""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from monai.data import MetaTensor
+
+from scripts.data.regions import LabelsToRegionsd, RegionIndicesd, RegionsToLabelsd, RoundLabelsd
+from scripts.errors import InputError
+
+SCHEME = {"NCR": 1, "ED": 2, "ET": 4}
+REGIONS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
+LABELS_OUT = {"WT": 2, "TC": 1, "ET": 4}
+LINE = torch.tensor([[[[0.0, 1.0, 2.0, 4.0]]]])  # [1, 1, 1, 4]: each value once
+
+
+def test_regions_overlap_as_declared_and_keep_the_order_of_the_channels():
+    masks = LabelsToRegionsd("label", REGIONS)({"label": LINE})["label"]
+    assert masks.dtype == torch.uint8
+    assert masks[:, 0, 0].tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
+
+
+def test_regions_keep_the_place_of_the_scan():
+    affine = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0]))
+    masks = LabelsToRegionsd("label", REGIONS)({"label": MetaTensor(LINE, affine=affine)})["label"]
+    assert torch.equal(masks.affine.float(), affine)
+
+
+def test_a_label_that_went_through_a_float_file_is_the_whole_number_again():
+    label = RoundLabelsd("label", SCHEME)({"label": LINE + 4e-4})["label"]
+    assert torch.equal(label, LINE)
+
+
+def test_a_resampled_mask_is_refused_with_file_and_value():
+    broken = MetaTensor(LINE.clone(), meta={"filename_or_obj": "/data/a_seg.nii.gz"})
+    broken[0, 0, 0, 2] = 1.5
+    with pytest.raises(InputError, match=r"/data/a_seg\.nii\.gz holds the label 1\.5: labels must be whole numbers"):
+        RoundLabelsd("label", SCHEME)({"label": broken})
+
+
+def test_a_value_of_another_scheme_is_refused_and_not_taken_for_background():
+    with pytest.raises(InputError, match="label holds the label 3: the scheme knows"):
+        RoundLabelsd("label", SCHEME)({"label": torch.tensor([[0.0, 3.0]])})
+
+
+def test_background_need_not_be_named_in_the_scheme():
+    assert float(RoundLabelsd("label", {"lesion": 1})({"label": torch.zeros(1, 2, 2)})["label"].sum()) == 0
+
+
+def test_later_regions_lie_on_top():
+    certain = torch.tensor([[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]).reshape(3, 1, 1, 4)
+    painted = RegionsToLabelsd("pred", REGIONS, LABELS_OUT)({"pred": certain.float()})["pred"]
+    assert painted.dtype == torch.uint8
+    assert torch.equal(painted.float(), LINE)
+
+
+def test_a_part_outside_of_its_whole_is_painted_all_the_same():
+    only_core = torch.tensor([0.1, 0.9, 0.1]).reshape(3, 1, 1, 1)
+    assert int(RegionsToLabelsd("pred", REGIONS, LABELS_OUT)({"pred": only_core})["pred"]) == 1
+
+
+def test_a_voxel_counts_where_the_probability_is_above_the_threshold_not_at_it():
+    row = torch.tensor([[0.5, 0.51]])
+    assert RegionsToLabelsd("pred", {"a": [1]}, {"a": 1})({"pred": row})["pred"].tolist() == [[0, 1]]
+
+
+def test_painting_a_region_that_is_none_is_refused():
+    with pytest.raises(InputError, match="labels_out paints TT, which is no region: there are WT, TC, ET"):
+        RegionsToLabelsd("pred", REGIONS, {"TT": 1})
+
+
+def test_every_task_paints_back_the_regions_that_it_reads(at_root):
+    for path in sorted((at_root / "configs" / "tasks").glob("*.yaml")):
+        task = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fill = task.get("labels_fill", 0)
+        values = [fill, *task["labels"].values()]
+        label = torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
+        to_regions = LabelsToRegionsd("label", task["regions"])
+        masks = to_regions({"label": label})["label"]
+        painted = RegionsToLabelsd("pred", task["regions"], task["labels_out"], fill)({"pred": masks.float()})["pred"]
+        again = to_regions({"label": painted.float()})["label"]
+        assert np.array_equal(again, masks), path.name
+
+
+def test_where_no_region_is_the_map_has_the_value_that_the_task_gives_the_background():
+    row = torch.tensor([[0.1, 0.9]])
+    painted = RegionsToLabelsd("pred", {"cell": [0]}, {"cell": 0}, fill=255)({"pred": row})["pred"]
+    assert painted.tolist() == [[255, 0]]
+
+
+def test_a_crop_finds_each_region_and_the_rest_of_the_brain_without_the_air():
+    masks = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 0, 0]]).reshape(2, 1, 5)
+    image = torch.tensor([[0, 5, 0, 0, -3], [0, 0, 0, 2, 0]]).reshape(2, 1, 5)  # air at 0: all channels are 0
+    indices = RegionIndicesd("label")({"label": masks, "image": image})["label_indices"]
+    assert [found.tolist() for found in indices] == [[3, 4], [1, 2], [2]]
+
+
+def test_a_region_that_a_case_lacks_has_no_place():
+    indices = RegionIndicesd("label")({"label": torch.zeros(2, 2, 2), "image": torch.ones(1, 2, 2)})["label_indices"]
+    assert [len(found) for found in indices] == [4, 0, 0]

@@ -1,0 +1,86 @@
+"""Is half precision used where the machine has it, and does nothing but time and memory change?"""
+
+import copy
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.networks.nets import DynUNet
+
+from scripts.network.precision import CudnnAutotuning, PrecisionInferer, arranged, half_kind, half_pays
+
+
+def network(dims: int = 3) -> DynUNet:
+    torch.manual_seed(0)
+    return DynUNet(dims, 2, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8], deep_supervision=True, deep_supr_num=1)
+
+
+def gradients(one: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
+    one(image).square().mean().backward()
+    return [p.grad for p in one.parameters() if p.grad is not None]
+
+
+def test_a_cpu_is_asked_for_half_precision_only_if_it_has_units_for_it():
+    assert half_pays("cpu") == torch.cpu.get_capabilities().get("amx_bf16", False)
+    assert half_pays("cuda")
+    assert half_kind("cpu") == "bfloat16"
+
+
+@pytest.mark.parametrize("half", [None, "bfloat16"])
+def test_logits_are_float32_whatever_the_network_computed_in(half):
+    kinds = []
+    one = network()
+    one.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
+    logits = PrecisionInferer(half)(torch.randn(1, 2, 8, 8, 8), one)
+    assert kinds == [torch.bfloat16 if half else torch.float32]
+    assert logits.dtype == torch.float32
+
+
+def test_heads_in_a_list_are_float32_too():
+    heads = PrecisionInferer("bfloat16")(torch.randn(1, 2, 4, 4), lambda image: [image.bfloat16(), image.bfloat16()])
+    assert [head.dtype for head in heads] == [torch.float32] * 2
+
+
+def test_computing_blocks_again_changes_no_gradient_and_survives_a_copy():
+    image = torch.randn(2, 2, 8, 8, 8)
+    plain, again = network(), arranged(network(), recompute=True)
+    average = copy.deepcopy(again)  # as the averaged weights are made
+    with torch.no_grad():
+        for parameter in average.parameters():
+            parameter.zero_()
+    for expected, found in zip(gradients(plain, image), gradients(again, image), strict=True):
+        assert torch.allclose(expected, found, atol=1e-6)
+    assert again.state_dict().keys() == plain.state_dict().keys()
+    assert float(average(image).abs().max()) == 0  # the copy computes with its own weights
+
+
+def test_computing_blocks_again_remembers_less():
+    def remembered(one: torch.nn.Module) -> int:
+        sizes = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.setdefault(tensor.untyped_storage().data_ptr(), tensor) is None or tensor, lambda t: t
+        ):
+            one(torch.randn(1, 2, 16, 16, 16))
+        return sum(tensor.untyped_storage().nbytes() for tensor in sizes.values())
+
+    assert remembered(arranged(network(), recompute=True)) < 0.6 * remembered(network())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_layout_in_memory_changes_no_logit(dims):
+    image = torch.randn(1, 2, *[8] * dims)
+    last = arranged(network(dims), channels_last=True)
+    layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    assert last.input_block.conv1.conv.weight.is_contiguous(memory_format=layout)
+    assert torch.allclose(network(dims)(image), last(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_cudnn_may_choose_its_kernels_only_if_that_is_asked_for(allowed, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    engine = Engine(lambda *_: None)
+    CudnnAutotuning(allowed).attach(engine)
+    engine.fire_event(Events.EPOCH_STARTED)
+    assert torch.backends.cudnn.benchmark == allowed
+    assert torch.backends.cudnn.deterministic != allowed

@@ -1,0 +1,253 @@
+"""Does a killed run go on, and does a checkpoint come back into its own network and into no other?"""
+
+import hashlib
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.networks.nets import DynUNet
+
+from scripts.errors import InputError
+from scripts.network.weights import load, read_state, read_weights, save, start_from, unwrapped, without_heads
+from scripts.training.run_state import RunState
+
+
+def network(heads: bool = False, seed: int = 0, filters=(4, 8, 8, 8), out: int = 3) -> DynUNet:
+    """The network of inference.yaml, small."""
+    torch.manual_seed(seed)
+    strides = [1] + [2] * (len(filters) - 1)
+    return DynUNet(
+        3,
+        4,
+        out,
+        [3] * len(filters),
+        strides,
+        strides[1:],
+        filters=list(filters),
+        deep_supervision=heads,
+        deep_supr_num=1,
+    )
+
+
+@pytest.fixture
+def model(tmp_path):
+    """model.pt of a network that learned with coarse heads, as a run leaves it, and that network."""
+    learned = network(heads=True, seed=1)
+    save(tmp_path / "model.pt", without_heads(learned.state_dict()))
+    return tmp_path / "model.pt", learned
+
+
+def refused(function, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# ---- weights -------------------------------------------------------------------------------------------------------
+
+
+def test_weights_without_heads_load_strictly_where_there_are_none_and_give_the_same_output(model):
+    path, learned = model
+    plain = load(network(heads=False), path)
+    scan = torch.randn(1, 4, 16, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(scan), learned.eval()(scan))
+
+
+def test_heads_are_all_that_is_left_out():
+    with_heads, without = network(heads=True).state_dict(), network(heads=False).state_dict()
+    kept = without_heads(with_heads)
+    assert kept.keys() == without.keys()
+    assert len(kept) < len(with_heads)
+    assert all(not tensor.requires_grad and tensor.device.type == "cpu" for tensor in kept.values())
+
+
+def test_the_checkpoint_of_a_wider_network_is_refused_with_the_first_weight_that_differs(model):
+    message = refused(load, network(filters=(6, 8, 8, 8)), model[0])
+    assert "model.pt is a checkpoint of another network" in message
+    assert "input_block.conv1.conv.weight: (4, 4, 3, 3, 3) against (6, 4, 3, 3, 3) in the config" in message
+    assert "knobs.yaml" in message
+
+
+def test_a_weight_too_few_or_too_many_is_called_absent(model, tmp_path):
+    assert "absent against" in refused(load, network(filters=(4, 8, 8, 8, 8)), model[0])
+    save(tmp_path / "with_heads.pt", model[1].state_dict())
+    assert "against absent in the config" in refused(load, network(heads=False), tmp_path / "with_heads.pt")
+
+
+def test_the_checkpoint_for_other_regions_is_refused(model):
+    assert "(3, 4, 1, 1, 1) against (1, 4, 1, 1, 1)" in refused(load, network(out=1), model[0])
+
+
+def test_the_state_of_a_run_is_no_model_and_says_so(tmp_path):
+    save(tmp_path / "checkpoint.pt", {"network": network().state_dict(), "engine": {"epoch": 3}})
+    assert "is a checkpoint of another network" in refused(load, network(), tmp_path / "checkpoint.pt")
+
+
+def test_weights_under_model_are_read_too(tmp_path):
+    weights = network(seed=5).state_dict()
+    save(tmp_path / "zoo.pt", {"model": weights})
+    assert torch.equal(read_weights(tmp_path / "zoo.pt")["input_block.conv1.conv.weight"], next(iter(weights.values())))
+
+
+def test_a_checkpoint_that_is_not_there_says_what_to_do(tmp_path):
+    assert "there is no checkpoint" in refused(load, network(), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_one_sentence(model, left):
+    content = model[0].read_bytes()
+    model[0].write_bytes(content[: left if left in (0, 100) else int(left * len(content))])
+    assert "is not a readable checkpoint: it may be damaged or cut short" in refused(load, network(), model[0])
+
+
+def test_a_file_with_something_else_in_it_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pt")
+    assert "holds a list: expected a dictionary of weights" in refused(read_state, tmp_path / "list.pt")
+    torch.save({"model": torch.nn.Linear(1, 1)}, tmp_path / "pickled.pt")  # could run code when loaded
+    assert "is not a readable checkpoint" in refused(read_state, tmp_path / "pickled.pt")
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    for name in ("first", "second"):
+        save(tmp_path / f"{name}.pt", network(seed=3).state_dict())
+    first, second = (hashlib.sha256((tmp_path / f"{name}.pt").read_bytes()).hexdigest() for name in ("first", "second"))
+    assert first == second
+
+
+@pytest.mark.parametrize("room", [10, 5_000, 50_000])
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_why(tmp_path, full_disk, room):
+    path = tmp_path / "checkpoint.pt"
+    save(path, {"epoch": 1})
+    with full_disk(room), pytest.raises(InputError) as caught:
+        save(path, network().state_dict())
+    assert "checkpoint.pt cannot be written (" in str(caught.value)
+    assert "enforce fail" not in str(caught.value)  # torch's own words
+    assert read_state(path) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+# ---- starting from another run's weights ---------------------------------------------------------------------------
+
+
+def test_a_training_starts_from_another_tasks_weights_but_for_its_own_regions(model, capsys):
+    path, learned = model
+    started = start_from(network(heads=True, seed=9, out=1), path)
+    own, other = started.state_dict(), learned.state_dict()
+    assert torch.equal(own["input_block.conv1.conv.weight"], other["input_block.conv1.conv.weight"])
+    assert own["output_block.conv.conv.weight"].shape[0] == 1
+    assert f"init_from {path}: took" in capsys.readouterr().out
+
+
+def test_without_a_start_the_network_keeps_its_random_weights():
+    before, after = network().state_dict(), start_from(network(), None).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_start_from_quite_another_network_is_refused(tmp_path):
+    save(tmp_path / "model.pt", network(filters=(6, 10, 10, 10)).state_dict())
+    message = refused(start_from, network(), tmp_path / "model.pt")
+    assert "fits only" in message
+    assert "expected the same network" in message
+
+
+# ---- going on ------------------------------------------------------------------------------------------------------
+
+
+class Training:
+    """Three steps an epoch of a network, its optimiser with momentum, and the state that is kept of them."""
+
+    def __init__(self, path, resume: bool = False, writes: bool = True, kill_after: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.network = torch.nn.Linear(2, 1)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
+        self.engine = Engine(self.step)
+        self.engine.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        if kill_after is not None:
+            self.engine.add_event_handler(Events.ITERATION_COMPLETED(once=kill_after), self.kill)
+        objects = {"network": self.network, "optimizer": self.optimizer}
+        RunState(path, objects, resume=resume, writes=writes).attach(self.engine)
+
+    def step(self, engine: Engine, _) -> None:
+        x = torch.randn(4, 2, generator=torch.Generator().manual_seed(engine.state.iteration))
+        self.optimizer.zero_grad()
+        engine.scaler.scale(((self.network(x) - 1) ** 2).mean()).backward()
+        engine.scaler.step(self.optimizer)
+        engine.scaler.update()
+
+    def kill(self, _: Engine) -> None:
+        raise KeyboardInterrupt
+
+    def run(self, epochs: int = 4) -> "Training":
+        self.engine.run(range(3), max_epochs=epochs)
+        return self
+
+
+def test_a_killed_run_goes_on_from_its_last_full_epoch_to_the_same_weights(tmp_path):
+    whole = Training(tmp_path / "whole.pt").run()
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path / "killed.pt", kill_after=8).run()  # in the third epoch
+    resumed = Training(tmp_path / "killed.pt", resume=True)
+    epochs = []
+    resumed.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: epochs.append(e.state.epoch))
+    resumed.run()
+    assert epochs == [3, 4]
+    assert torch.equal(resumed.network.weight, whole.network.weight)
+    assert resumed.engine.scaler.get_scale() == whole.engine.scaler.get_scale()
+    assert resumed.engine.state.iteration == 12
+
+
+def test_without_resume_a_run_starts_anew(tmp_path):
+    Training(tmp_path / "state.pt").run()
+    again = Training(tmp_path / "state.pt")
+    epochs = []
+    again.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: epochs.append(e.state.epoch))
+    again.run(epochs=2)
+    assert epochs == [1, 2]
+
+
+def test_a_resumed_run_that_never_finished_an_epoch_starts_at_the_first(tmp_path):
+    assert Training(tmp_path / "state.pt", resume=True).run(epochs=1).engine.state.epoch == 1
+
+
+def test_a_finished_run_does_nothing_when_resumed(tmp_path):
+    finished = Training(tmp_path / "state.pt").run(epochs=2)
+    resumed = Training(tmp_path / "state.pt", resume=True).run(epochs=2)
+    assert torch.equal(resumed.network.weight, finished.network.weight)
+
+
+def test_only_the_process_that_writes_leaves_a_checkpoint(tmp_path):
+    Training(tmp_path / "state.pt", writes=False).run(epochs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["another network", "a part is missing"])
+def test_a_state_that_does_not_fit_the_config_names_the_part_and_the_config_to_take(tmp_path, change):
+    path = tmp_path / "state.pt"
+    Training(path).run(epochs=1)
+    state = read_state(path)
+    if change == "another network":
+        state["network"] = torch.nn.Linear(3, 1).state_dict()
+    else:
+        del state["network"]
+    save(path, state)
+    message = refused(Training(path, resume=True).run)
+    assert "state.pt does not fit this run's network" in message
+    assert "config.yaml" in message
+
+
+def test_a_state_that_is_damaged_is_one_sentence(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"PK half a zip")
+    assert "is not a readable checkpoint" in refused(Training(tmp_path / "state.pt", resume=True).run)
+
+
+def test_weights_of_several_processes_are_those_of_the_network_itself(tmp_path, in_two_processes):
+    def names(rank: int) -> list[str]:
+        wrapped = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
+        return list(unwrapped(wrapped).state_dict())
+
+    assert in_two_processes(names) == [["weight", "bias"]] * 2
+    plain = torch.nn.Linear(1, 1)
+    assert unwrapped(plain) is plain

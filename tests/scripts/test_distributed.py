@@ -1,0 +1,58 @@
+"""Do several processes divide the work, end at the same step, and know the cases of all?"""
+
+import pytest
+import torch
+
+from scripts.distributed import agreed, first, gathered, summed, wait
+from scripts.inference.scans import own_share
+
+CASES = [{"case": name, "image": [f"{name}_t1.nii", f"{name}_t2.nii"]} for name in "abcde"]
+
+
+def test_a_run_of_one_process_goes_by_its_own_clock():
+    assert agreed(1.25) == 1.25
+
+
+def test_processes_agree_on_the_clock_of_the_first(in_two_processes):
+    assert in_two_processes(lambda rank: agreed(1.5 + rank)) == [1.5, 1.5]
+
+
+def test_one_process_has_its_own_cases():
+    assert gathered(["a", "b"]) == ["a", "b"]
+
+
+def test_each_process_has_the_cases_of_all_however_many_each_had(in_two_processes):
+    assert in_two_processes(lambda rank: gathered([["a", "b"], ["c"]][rank])) == [["a", "b", "c"]] * 2
+
+
+def test_a_process_alone_takes_every_case_and_waits_for_none():
+    wait()
+    assert first()
+    assert own_share(lambda: CASES) == CASES
+
+
+def test_the_first_process_is_known_before_they_have_met(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert not first()
+
+
+def test_every_case_is_taken_by_one_process_and_looked_for_once(in_two_processes):
+    def names(rank: int) -> list[str]:
+        assert first() == (rank == 0)
+        return [case["case"] for case in own_share(lambda: CASES if rank == 0 else pytest.fail("looked twice"))]
+
+    assert in_two_processes(names) == [["a", "c", "e"], ["b", "d"]]
+
+
+def test_a_process_may_have_nothing_to_do(in_two_processes):
+    assert in_two_processes(lambda rank: len(own_share(lambda: CASES[:1]))) == [1, 0]
+
+
+def test_the_pages_of_a_file_stay_together_since_their_masks_become_one(in_two_processes):
+    cases = [{"case": f"{name}_{k}", "image": f"{name}.tif#{k}"} for name in "ab" for k in range(3)]
+    parts = in_two_processes(lambda rank: [case["case"] for case in own_share(lambda: cases)])
+    assert parts == [["a_0", "a_1", "a_2"], ["b_0", "b_1", "b_2"]]
+
+
+def test_a_sum_is_that_of_all_processes(in_two_processes):
+    assert in_two_processes(lambda rank: summed(torch.tensor([1.0, 10.0 * rank])).tolist()) == [[2.0, 10.0]] * 2

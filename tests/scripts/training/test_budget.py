@@ -1,0 +1,157 @@
+"""Does training end in its time, with its checkpoint, and is the step at each moment as large as planned?"""
+
+import math
+import time
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.training.budget import Budget, LearningRate
+
+STEP = 0.01  # s
+
+
+def trainer(budget: Budget) -> tuple[Engine, list[str]]:
+    """An engine whose steps take 10 ms, and what it tells of itself."""
+    engine, told = Engine(lambda *_: time.sleep(STEP)), []
+    budget.attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: told.append(f"epoch {e.state.epoch}"))
+    engine.add_event_handler(Events.COMPLETED, lambda: told.append("completed"))
+    return engine, told
+
+
+def seconds(function) -> float:
+    began = time.monotonic()
+    function()
+    return time.monotonic() - began
+
+
+def test_minutes_end_training_within_an_epoch_and_the_epoch_is_still_completed():
+    budget = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=0.2 / 60)
+    engine, told = trainer(budget)
+    assert 0.15 < seconds(lambda: engine.run(range(1000), max_epochs=10)) < 1
+    assert told == ["epoch 1", "completed"]  # so the checkpoint is written
+    assert budget.over
+
+
+def test_what_comes_after_the_last_step_is_reserved_for():
+    budget = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=61.1 / 60)
+    budget.reserve = 60.0
+    engine, _ = trainer(budget)
+    assert seconds(lambda: engine.run(range(1000), max_epochs=10)) < 2
+    assert budget.progress() == 1.0  # the rate has fallen to its end by then
+
+
+def test_without_minutes_the_epochs_end_training():
+    budget = Budget(max_epochs=2, steps_per_epoch=3)
+    engine, told = trainer(budget)
+    engine.run(range(3), max_epochs=2)
+    assert told == ["epoch 1", "epoch 2", "completed"]
+    assert not budget.over
+
+
+def test_progress_is_the_share_of_steps():
+    budget = Budget(max_epochs=2, steps_per_epoch=5)
+    engine, _ = trainer(budget)
+    shares = []
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda: shares.append(budget.progress()))
+    engine.run(range(5), max_epochs=2)
+    assert shares == pytest.approx([k / 10 for k in range(10)])
+    assert budget.progress() == 1.0
+
+
+def test_progress_is_the_share_of_the_minutes_where_they_end_first():
+    budget = Budget(max_epochs=10, steps_per_epoch=10, max_minutes=1)
+    budget.step, budget.elapsed = 10, 15.0
+    assert budget.progress() == pytest.approx(15 / 60)
+    budget.reserve = 30.0
+    assert budget.progress() == pytest.approx(15 / 30)
+    budget.step = 80
+    assert budget.progress() == pytest.approx(80 / 100)
+
+
+def test_an_interrupted_run_goes_on_with_the_steps_and_the_minutes_that_are_left():
+    first = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=0.3 / 60)
+    engine, _ = trainer(first)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=10), lambda e: e.terminate())
+    engine.run(range(1000), max_epochs=10)
+    second = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=0.3 / 60)
+    second.load_state_dict(first.state_dict())
+    assert second.step == 10
+    assert second.elapsed == first.elapsed >= 10 * STEP
+    engine, told = trainer(second)
+    assert seconds(lambda: engine.run(range(1000), max_epochs=10)) < 0.3 - 10 * STEP + 0.15
+    assert told == ["epoch 1", "completed"]
+
+
+def test_processes_whose_clocks_differ_end_at_the_same_step(in_two_processes):
+    def steps(rank: int) -> int:
+        budget = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=0.1 / 60)
+        budget.spent_before = -1000.0 * rank  # the second process has all the time in the world
+        engine, _ = trainer(budget)
+        engine.run(range(1000), max_epochs=10)
+        return engine.state.iteration
+
+    first, second = in_two_processes(steps)
+    assert first == second
+
+
+def schedule(shape: str, warmup: float, peak: float = 1.0) -> LearningRate:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    return LearningRate(optimizer, Budget(max_epochs=1, steps_per_epoch=10), shape=shape, warmup=warmup)
+
+
+@pytest.mark.parametrize(
+    ("progress", "cosine", "poly"),
+    [(0.0, 1.0, 1.0), (0.25, 0.5 + math.sqrt(2) / 4, 0.75**0.9), (0.5, 0.5, 0.5**0.9), (1.0, 0.0, 0.0)],
+)
+def test_the_rate_falls_along_the_curve_that_was_asked_for(progress, cosine, poly):
+    assert schedule("cosine", warmup=0).factor(progress) == pytest.approx(cosine)
+    assert schedule("poly", warmup=0).factor(progress) == pytest.approx(poly)
+
+
+@pytest.mark.parametrize("shape", ["cosine", "poly"])
+def test_the_rate_rises_evenly_to_the_peak_and_falls_from_there(shape):
+    rate = schedule(shape, warmup=0.2)
+    assert rate.factor(0.0) == 0.01  # a step of no size at all would be a batch thrown away
+    assert rate.factor(0.05) == pytest.approx(0.25)
+    assert rate.factor(0.1) == pytest.approx(0.5)
+    assert rate.factor(0.2) == pytest.approx(1.0)
+    assert rate.factor(0.6) == pytest.approx(schedule(shape, warmup=0).factor(0.5))
+    assert rate.factor(1.0) == pytest.approx(0.0)
+
+
+def test_every_group_of_weights_keeps_its_own_peak():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
+    optimizer = torch.optim.SGD(groups)
+    budget = Budget(max_epochs=1, steps_per_epoch=4)
+    rates = []
+    engine = Engine(lambda *_: rates.append([group["lr"] for group in optimizer.param_groups]))
+    budget.attach(engine)
+    LearningRate(optimizer, budget, shape="poly", warmup=0).attach(engine)
+    engine.run(range(4), max_epochs=1)
+    expected = [[(1 - k / 4) ** 0.9 * peak for peak in (1.0, 0.1)] for k in range(4)]
+    assert torch.allclose(torch.tensor(rates), torch.tensor(expected))
+
+
+def test_a_resumed_schedule_falls_from_the_peak_not_from_the_rate_that_was_reached():
+    first = schedule("cosine", warmup=0)
+    first.budget.step = 5
+    first.set_rate(None)
+    second = schedule("cosine", warmup=0, peak=first.optimizer.param_groups[0]["lr"])
+    second.load_state_dict(first.state_dict())
+    second.budget.step = 5
+    second.set_rate(None)
+    assert second.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
+
+
+def test_a_shape_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="the schedule is 'linear': expected cosine or poly"):
+        schedule("linear", warmup=0)
+
+
+def test_the_rate_reaches_its_end_with_the_run_also_where_a_step_takes_several_batches(small_train):
+    config = small_train(accumulation_steps=3)
+    batches = len(config.get_parsed_content("train#dataloader"))
+    assert config.get_parsed_content("budget").total_steps == config["max_epochs"] * batches

@@ -1,0 +1,280 @@
+"""Do the small things around a step hold: seeds, averaged weights, clipping, the watch for NaN, log and bars?"""
+
+import io
+import logging
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+
+from scripts.data.sampler import EpochSampler
+from scripts.errors import InputError
+from scripts.training.budget import Budget
+from scripts.training.handlers import (
+    EpochLog,
+    EpochSeed,
+    GradientClipping,
+    LazySummaryWriter,
+    StepProgress,
+    StopOnNan,
+    WeightAverage,
+    existing,
+)
+
+
+class OneWeight(torch.nn.Module):
+    """x times a weight that starts at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = x.detach().mean().reshape(1)
+        return x * self.weight
+
+
+def trainer(values: list[float], handlers: list, network=None, lr: float = 1.0, **others) -> SupervisedTrainer:
+    """MONAI's trainer on batches of one number x; the loss is -x times the weight, so its gradient is -x."""
+    network = network or OneWeight()
+    batches = [{"image": torch.tensor([[v]]), "label": torch.zeros(1, 1), "case": [f"case {v:g}"]} for v in values]
+    return SupervisedTrainer(
+        device="cpu",
+        max_epochs=others.pop("max_epochs", 1),
+        train_data_loader=batches,
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=lr),
+        loss_function=lambda pred, _: -pred,
+        train_handlers=handlers,
+        **others,
+    )
+
+
+def steps(engine: SupervisedTrainer) -> list[float]:
+    """How far each batch moved the weight."""
+    moved, at = [], [0.0]
+
+    def look() -> None:
+        now = float(engine.network.weight.detach())
+        moved.append(now - at[0])
+        at[0] = now
+
+    engine.add_event_handler(Events.ITERATION_COMPLETED, look)
+    engine.run()
+    return moved
+
+
+# ---- seeds ---------------------------------------------------------------------------------------------------------
+
+
+def drawn(first_epoch: int, epochs: int, seed: int = 3) -> list[tuple]:
+    """What an engine draws in each epoch from every generator, from `first_epoch` on."""
+    sampler, found = EpochSampler(cases=4, samples=2), []
+    engine = Engine(lambda *_: found.append((random.random(), np.random.rand(), float(torch.rand(1)), *sampler)))
+    EpochSeed(sampler, seed).attach(engine)
+
+    @engine.on(Events.STARTED)
+    def resume() -> None:
+        engine.state.epoch = first_epoch
+
+    engine.run([0], max_epochs=epochs)
+    return found
+
+
+def test_a_resumed_run_draws_what_the_uninterrupted_one_would_have_drawn():
+    whole = drawn(0, epochs=4)
+    assert drawn(2, epochs=4) == whole[2:]
+    for generator in range(3):
+        assert len({draw[generator] for draw in whole}) == 4  # each epoch draws anew
+    assert drawn(0, epochs=4, seed=4)[0] != whole[0]
+
+
+# ---- averaged weights ----------------------------------------------------------------------------------------------
+
+
+def test_the_average_follows_the_weights_with_the_decay_that_was_asked_for():
+    # the weight is 1, 2, 3 after the steps; a decay of 0.1 is below (1 + n) / (10 + n) from the first average on
+    engine = trainer([1.0, 1.0, 1.0], [])
+    average = WeightAverage(engine.network, decay=0.1)
+    average.attach(engine)
+    assert steps(engine) == pytest.approx([1, 1, 1])
+    expected = 0.1 * (0.1 * 1 + 0.9 * 2) + 0.9 * 3
+    assert float(average.network.weight.detach()) == pytest.approx(expected)
+
+
+def test_the_random_start_is_forgotten_fast():
+    # decays of 2/11 and 3/12 in place of 0.999
+    engine = trainer([1.0, 1.0, 1.0], [])
+    average = WeightAverage(engine.network, decay=0.999)
+    average.attach(engine)
+    engine.run()
+    second = 2 / 11 * 1 + 9 / 11 * 2
+    assert float(average.network.weight.detach()) == pytest.approx(3 / 12 * second + 9 / 12 * 3)
+
+
+def test_averaging_leaves_the_learning_network_alone_and_takes_its_buffers():
+    with_average, without = trainer([1.0, 2.0], []), trainer([1.0, 2.0], [])
+    average = WeightAverage(with_average.network, decay=0.9)
+    average.attach(with_average)
+    assert steps(with_average) == steps(without)
+    assert float(average.network.seen) == 2.0
+
+
+def test_a_resumed_average_counts_on():
+    engine = trainer([1.0] * 6, [])
+    whole = WeightAverage(engine.network, decay=0.999)
+    whole.attach(engine)
+    engine.run()
+    half = trainer([1.0] * 3, [])
+    first = WeightAverage(half.network, decay=0.999)
+    first.attach(half)
+    half.run()
+    rest = trainer([1.0] * 3, [], network=half.network)
+    second = WeightAverage(half.network, decay=0.999)
+    second.load_state_dict(first.state_dict())
+    second.attach(rest)
+    rest.run()
+    assert torch.equal(second.network.weight, whole.network.weight)
+
+
+# ---- clipping and NaN ----------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_above_the_limit_is_cut_to_it_and_one_below_is_left():
+    network = OneWeight()
+    clipped = trainer([0.5, 100.0, 2.0], [GradientClipping(network, 2.0)], network)
+    assert steps(clipped) == pytest.approx([0.5, 2.0, 2.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_without_a_limit_gradients_stay_as_they_are(limit):
+    network = OneWeight()
+    assert steps(trainer([0.5, 100.0], [GradientClipping(network, limit)], network)) == pytest.approx([0.5, 100.0])
+
+
+def test_the_sum_of_several_batches_is_clipped_not_each_of_them():
+    # means of (10, -9) = 0.5, and of the last batch alone 4 / 2 = 2, cut to 1; clipping each would give 0 for the first
+    network = OneWeight()
+    engine = trainer([10.0, -9.0, 4.0], [GradientClipping(network, 1.0)], network, accumulation_steps=2)
+    assert steps(engine) == pytest.approx([0, 0.5, 1.0], abs=1e-4)
+
+
+def test_the_limit_means_the_gradient_itself_where_half_precision_scales_it():
+    network = OneWeight()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def step(engine: Engine, x: float) -> None:
+        optimizer.zero_grad()
+        scaler.scale(-network(torch.tensor([x])).sum()).backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        scaler.step(optimizer)
+        scaler.update()
+
+    engine = Engine(step)
+    engine.register_events(*IterationEvents)
+    engine.amp, engine.scaler, engine.optimizer, engine.accumulation_steps = True, scaler, optimizer, 1
+    GradientClipping(network, 2.0).attach(engine)
+    engine.run([0.5, 100.0])
+    assert float(network.weight.detach()) == pytest.approx(2.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_names_the_cases_and_never_reaches_the_weights(value):
+    network = OneWeight()
+    engine = trainer([1.0, value], [StopOnNan("runs/x/checkpoint.pt")], network)
+    with pytest.raises(InputError) as stopped:
+        engine.run()
+    message = str(stopped.value)
+    assert "in epoch 1, step 2" in message
+    assert f"case {value:g}" in message
+    assert "runs/x/checkpoint.pt holds the last good epoch" in message
+    assert float(network.weight.detach()) == 1.0
+
+
+# ---- progress and log ----------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A stream that takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("loss", [True, False])
+def test_a_terminal_shows_steps_and_loss_and_a_log_file_shows_no_bar(monkeypatch, loss):
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        trainer([1.0, 2.0, 3.0], [StepProgress("training", loss=loss)]).run()
+        assert ("training" in stream.getvalue()) == shown
+        assert ("loss=" in stream.getvalue()) == (shown and loss)
+
+
+def test_tensorboard_makes_its_folder_with_the_first_value_only(tmp_path):
+    writer = LazySummaryWriter(str(tmp_path / "log"))
+    assert not (tmp_path / "log").exists()
+    writer.add_scalar("loss", 0.5, 1)
+    writer.add_scalar("loss", 0.4, 2)
+    writer.close()
+    assert len(list((tmp_path / "log").iterdir())) == 1
+
+
+def logged(caplog, validated: list[int], budget: Budget | None = None, best: int = 0) -> list[str]:
+    """The lines of a run of two epochs whose losses are 1 and 3, and 5 and 5."""
+    losses = iter([1.0, 3.0, 5.0, 5.0])
+    engine = Engine(lambda *_: [{"loss": next(losses)}])
+    validator = Engine(lambda *_: None)
+    budget = budget or Budget(max_epochs=2, steps_per_epoch=2)
+    budget.attach(engine)
+
+    @engine.on(Events.EPOCH_COMPLETED)
+    def validate(engine: Engine) -> None:
+        if engine.state.epoch in validated:
+            validator.state.metrics = {"val_score": 0.65}
+            validator.state.epoch = engine.state.epoch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.5e-3)
+    EpochLog(validator, lambda: "Dice WT 0.812", optimizer, budget, best_epoch=lambda: best).attach(engine)
+    with caplog.at_level(logging.INFO, logger="scripts.training.handlers"):
+        engine.run([0, 1], max_epochs=2)
+    return [record.getMessage() for record in caplog.records if record.name == "scripts.training.handlers"]
+
+
+def test_each_epoch_is_one_line_with_loss_and_rate(caplog):
+    first, second = logged(caplog, validated=[])
+    assert first.startswith("epoch 1/2  loss 2.0000  rate 2.5e-03")
+    assert second.startswith("epoch 2/2  loss 5.0000")
+    assert "Dice" not in first + second
+
+
+def test_scores_stand_in_the_line_of_the_epoch_that_was_validated_only(caplog):
+    first, second = logged(caplog, validated=[1], best=1)
+    assert "validation Dice WT 0.812 (best so far)" in first
+    assert "Dice" not in second
+
+
+def test_a_score_that_is_not_the_best_is_not_called_so(caplog):
+    _, second = logged(caplog, validated=[1, 2], best=1)
+    assert "validation Dice WT 0.812" in second
+    assert "best so far" not in second
+
+
+@pytest.mark.parametrize(("spent", "left"), [(30, "about 30 s"), (600, "about 10 min"), (7200, "about 2.0 h")])
+def test_the_line_tells_how_long_the_rest_will_take(caplog, spent, left):
+    budget = Budget(max_epochs=2, steps_per_epoch=2)
+    budget.spent_before = spent
+    first, second = logged(caplog, validated=[], budget=budget)
+    assert f"{left} left" in first
+    assert "left" not in second
+
+
+def test_a_handler_that_is_defined_elsewhere_is_that_handler():
+    handler = StopOnNan("x")
+    assert existing(handler) is handler

@@ -1,0 +1,94 @@
+"""Does training go on from a package's weights on what MONAI Label hands over, and do the new ones reach the server?"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import run
+from monai.networks.nets import DynUNet
+
+from scripts.data import datalist
+from scripts.errors import InputError
+from scripts.network.weights import without_heads
+from scripts.training import monai_label
+
+FILES = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
+
+
+def labelled(patients: Path, *numbers: int) -> list[dict[str, str]]:
+    """What MONAI Label hands over of each patient: one channel's file, and the label."""
+    cases = [patients / f"BraTS2021_{number:05d}" for number in numbers]
+    return [{"image": f"{c}/{c.name}_flair.nii.gz", "label": f"{c}/{c.name}_seg.nii.gz"} for c in cases]
+
+
+@pytest.fixture
+def package(tmp_path, at_root) -> Path:
+    """A package with random weights."""
+    root = tmp_path / "package"
+    shutil.copytree(at_root / "configs", root / "configs")
+    network = DynUNet(3, 4, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8])
+    (root / "models").mkdir()
+    torch.save(without_heads(network.state_dict()), root / "models" / "model.pt")
+    return root
+
+
+@pytest.fixture
+def fine_tune(package, monkeypatch):
+    """Calls training as MONAI Label 0.8.5 does."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a workflow's begin() replaces it
+
+    def call(taught: list, chose: list, run_id: str = "run") -> Path:
+        handed = {"train#dataset#data": taught, "validate#dataset#data": chose, "train#trainer#max_epochs": 2}
+        small = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "steps_per_epoch": 2, "overlap": 0.0}
+        run(run_id, config_file=FILES, bundle_root=str(package), device="cpu", **handed, **small)
+        (folder,) = (path for path in (package / "runs").iterdir() if not path.name.startswith("."))
+        return folder
+
+    return call
+
+
+@pytest.mark.parametrize(("taught", "chose"), [((0, 1), (2,)), ((0,), ())], ids=["three labelled", "one labelled"])
+def test_what_was_labelled_is_learned_from_and_the_new_weights_are_served(cohort, package, fine_tune, taught, chose):
+    before = (package / "models" / "model.pt").read_bytes()
+    folder = fine_tune(labelled(cohort.dataset_dir, *taught), labelled(cohort.dataset_dir, *chose))
+    assert (package / "models" / "model.pt").read_bytes() == (folder / "model.pt").read_bytes() != before
+    assert (package / "models" / monai_label.EXPORTED).read_bytes() == before
+
+
+def test_a_run_id_left_empty_as_3d_slicer_leaves_it_trains_once(cohort, package, fine_tune):
+    """MONAI then evaluates the whole file; a second training would refuse the folder of the first."""
+    fine_tune(labelled(cohort.dataset_dir, 0), [], run_id="")
+    assert (package / "models" / monai_label.EXPORTED).is_file()
+
+
+def test_the_schedule_is_that_of_the_epochs_that_monai_label_asks_for(read_config, cohort):
+    handed = {"train#dataset#data": labelled(cohort.dataset_dir, 0), "validate#dataset#data": []}
+    config = read_config(*FILES, **handed, **{"train#trainer#max_epochs": 7, "steps_per_epoch": 3, "device": "cpu"})
+    assert config.get_parsed_content("budget").total_steps == 21
+    assert config.get_parsed_content("optimizer").defaults["lr"] == pytest.approx(1e-4)  # a tenth of learning_rate
+
+
+def test_without_a_data_list_and_without_a_server_the_data_list_is_missed(read_config):
+    config = read_config(*FILES)
+    with pytest.raises(RuntimeError) as caught:
+        config.get_parsed_content("data")
+    assert isinstance(caught.value.__cause__, InputError)
+    assert "datalist is not given" in str(caught.value.__cause__)
+
+
+def test_weights_that_came_with_the_package_are_kept_through_several_trainings(tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "model.pt").write_text("exported")
+    for text in ("first", "second"):
+        (tmp_path / "tuned.pt").write_text(text)
+        monai_label.publish(tmp_path / "tuned.pt", tmp_path)
+    assert (models / "model.pt").read_text() == "second"
+    assert (models / monai_label.EXPORTED).read_text() == "exported"
+
+
+def test_a_case_is_named_by_its_image_unless_the_list_names_it():
+    assert datalist.named({"image": "/x/A_t1.nii.gz"})["case"] == "A_t1"
+    assert datalist.named({"image": ["/x/A_t1.nii.gz", "/x/A_t2.nii.gz"], "case": "B", "patient": "C"})["case"] == "B"

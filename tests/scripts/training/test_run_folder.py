@@ -1,0 +1,197 @@
+"""Does a run leave what it takes to understand, use and resume it, and never touch another run's folder?"""
+
+import json
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+from scripts.errors import sentence_of
+from scripts.training.run_folder import MAY_DIFFER, RunFolder, environment
+
+
+def open_folder(path, resume: bool = False, writes: bool = True, **knobs) -> None:
+    """Open the folder from a config, as the workflow does."""
+    ConfigParser(
+        {
+            "learning_rate": 0.1,
+            "borrowed": "%learning_rate",
+            "resume": resume,
+            **knobs,
+            "folder": {
+                "_target_": "scripts.training.run_folder.RunFolder",
+                "path": str(path),
+                "resume": "@resume",
+                "knobs": {"channels": ["T1", "Ödem"], "spacing": None},
+                "about": {"seed": 7, "device": "$__import__('torch').device('cpu')"},
+                "writes": writes,
+            },
+            "open": "$@folder.open()",
+        }
+    ).get_parsed_content("open")
+
+
+def refused(path, **others) -> str:
+    with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
+        open_folder(path, **others)
+    message = sentence_of(caught.value)
+    assert message is not None
+    return message
+
+
+def test_a_run_leaves_its_config_resolved(tmp_path):
+    open_folder(tmp_path / "run")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert config["borrowed"] == 0.1
+    assert config["folder"]["knobs"]["channels"] == ["T1", "Ödem"]
+
+
+def test_a_run_leaves_versions_machine_seed_and_code(tmp_path, at_root):
+    open_folder(tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert about["versions"]["torch"] == torch.__version__
+    assert about["versions"].keys() == {"torch", "monai", "ignite", "nibabel", "numpy"}
+    assert (about["seed"], about["device"]) == (7, "cpu")
+    assert about["python"].startswith("3.")
+    assert "started" in about
+
+
+def test_the_code_is_told_by_its_revision(at_root):
+    if not (at_root / ".git").exists():
+        pytest.skip("this copy of the repository has no git history")
+    about = environment()
+    assert len(about["git"]) == 40
+    assert isinstance(about["git_changes"], bool)
+
+
+def test_a_machine_without_git_can_train_too(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment()["git"] is None
+
+
+def test_what_the_weights_need_is_there_before_the_first_validation(tmp_path):
+    open_folder(tmp_path / "run")
+    config = ConfigParser()
+    config.read_config(str(tmp_path / "run" / "knobs.yaml"))
+    assert config["channels"] == ["T1", "Ödem"]
+    assert config["spacing"] is None
+    assert config["min_component_ml"] == {}
+    assert config["checkpoint"] == (tmp_path / "run" / "model.pt").as_posix()
+
+
+def test_the_folder_of_another_run_is_left_alone(tmp_path):
+    open_folder(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    message = refused(tmp_path / "run")
+    assert "already holds files: choose another run_dir" in message
+    assert f"--resume {tmp_path / 'run'}" in message
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_an_empty_folder_may_be_used(tmp_path):
+    (tmp_path / "run").mkdir()
+    open_folder(tmp_path / "run")
+    assert (tmp_path / "run" / "config.yaml").is_file()
+
+
+def test_a_file_of_that_name_is_left_alone(tmp_path):
+    (tmp_path / "run").write_text("precious")
+    assert "already holds files" in refused(tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(tmp_path / "file" / "run")
+
+
+def test_there_is_nothing_to_resume_where_no_run_is(tmp_path):
+    assert "holds no run to resume" in refused(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_resumed_with_its_own_config_and_keeps_what_was_chosen(tmp_path):
+    open_folder(tmp_path / "run", max_epochs=5)
+    (tmp_path / "run" / "knobs.yaml").write_text("chosen: before\n")
+    open_folder(tmp_path / "run", resume=True, max_epochs=9)
+    assert (tmp_path / "run" / "knobs.yaml").read_text() == "chosen: before\n"
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.2}, {"batch_size": 4}])
+def test_a_run_is_not_resumed_with_another_config(tmp_path, change):
+    open_folder(tmp_path / "run")
+    message = refused(tmp_path / "run", resume=True, **change)
+    assert "was started with other values of" in message
+    assert next(iter(change)) in message
+
+
+@pytest.mark.parametrize("knob", [knob for knob in MAY_DIFFER if knob != "resume"])  # which differs by itself
+def test_a_run_may_be_resumed_elsewhere_or_for_longer(tmp_path, knob):
+    open_folder(tmp_path / "run", **{knob: 1})
+    open_folder(tmp_path / "run", resume=True, **{knob: 2})
+
+
+def test_the_workflows_own_run_can_be_resumed_for_longer_but_not_with_another_network(small_train, tmp_path):
+    def begin(**knobs) -> None:
+        small_train(opened="$@folder.open()", **knobs).get_parsed_content("opened")
+
+    begin()
+    begin(resume=str(tmp_path / "run"), max_epochs=5, num_workers=1, cache="disk")
+    with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
+        begin(resume=str(tmp_path / "run"), filters=[4, 4, 4])
+    assert "other values of filters" in sentence_of(caught.value)
+
+
+def test_of_several_processes_one_writes_and_the_others_wait_for_it(tmp_path, in_two_processes):
+    def there(rank: int) -> bool:
+        open_folder(tmp_path / "run", writes=rank == 0)
+        return (tmp_path / "run" / "config.yaml").is_file()
+
+    assert in_two_processes(there) == [True, True]
+
+
+def test_a_process_that_does_not_write_leaves_nothing(tmp_path):
+    open_folder(tmp_path / "run", writes=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_chosen_is_told_to_people_and_to_the_config(tmp_path, small_train):
+    folder = small_train().get_parsed_content("folder")
+    folder.keep_choice(min_component_ml={"ET": 0.05}, chosen={"epoch": 12, "score": 0.8})
+    text = (folder.path / "knobs.yaml").read_text(encoding="utf-8")
+    assert '# Chosen on the validation cases: {"epoch": 12, "score": 0.8}' in text
+    assert "configs/evaluate.yaml" in text
+    assert yaml.safe_load(text)["min_component_ml"] == {"ET": 0.05}
+
+
+def test_opening_outside_of_a_config_is_a_bug_and_says_so(small_train):
+    folder = small_train().get_parsed_content("folder")
+    with pytest.raises(RuntimeError, match="outside a config"):
+        folder.open()
+
+
+def folder(path, resume: bool = False, writes: bool = True) -> RunFolder:
+    return RunFolder(path, resume=resume, knobs={"statistics": None}, about={}, writes=writes)
+
+
+def test_what_the_data_decide_is_measured_once_and_handed_to_inference(tmp_path):
+    first = folder(tmp_path)
+    assert first.measured_once("statistics", lambda: {"T1": [0.5, 2.0]}) == {"T1": [0.5, 2.0]}
+    first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)  # a later validation
+    knobs = yaml.safe_load((tmp_path / "knobs.yaml").read_text())
+    assert knobs["statistics"] == {"T1": [0.5, 2.0]}
+    assert knobs["min_component_ml"] == {"WT": 0.1}
+
+
+def test_a_resumed_run_takes_what_was_measured_at_its_start_and_keeps_what_was_chosen_since(tmp_path):
+    first = folder(tmp_path)
+    first.measured_once("statistics", lambda: 1.0)
+    first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
+    assert folder(tmp_path, resume=True).measured_once("statistics", lambda: pytest.fail("measured again")) == 1.0
+    assert yaml.safe_load((tmp_path / "knobs.yaml").read_text())["min_component_ml"] == {"WT": 0.1}
+
+
+def test_a_process_that_does_not_write_measures_for_itself(tmp_path):
+    assert folder(tmp_path / "run", writes=False).measured_once("statistics", lambda: 2.0) == 2.0
+    assert not (tmp_path / "run").exists()
