@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from scripts.data import pictures as pages
+from scripts.data.images import ROUNDING, read_image
 from scripts.errors import InputError
-from scripts.scoring.prediction_files import ROUNDING, SUFFIXES, images_in, read_image, stem
+from scripts.scoring.prediction_files import SUFFIXES, images_in, stem
 
 MODEL, CONSENSUS = "model", ("majority", "staple")  # what stands in the tables beside the raters
 WORDS = re.compile(rf"^(?:{'|'.join(SUFFIXES)})[_.-]|[_.-](?:{'|'.join(SUFFIXES)})$", flags=re.IGNORECASE)

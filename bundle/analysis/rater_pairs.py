@@ -11,10 +11,10 @@ import numpy as np
 from bundle.analysis import consensus
 from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image, Mask, Unreadable, levels, read
 from scripts.data import pictures
-from scripts.data.images import box
+from scripts.data.images import GridImage, box, grid_difference
 from scripts.errors import InputError
 from scripts.scoring import metrics
-from scripts.scoring.prediction_files import GridImage, grid_difference, stem
+from scripts.scoring.prediction_files import stem
 
 METRICS = ("dice", "iou", "hd95", *(f"nsd_{tolerance}mm" for tolerance in metrics.TOLERANCES))
 COLUMNS = ["image", "first", "second", *METRICS, "size_first", "size_second", "length_unit", "size_unit", "note"]

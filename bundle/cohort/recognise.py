@@ -13,13 +13,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from scripts.data import pictures as pages
-from scripts.data.case_files import NIFTI, CaseFiles, find_cases, image_entry, require_channels
+from scripts.data.case_checks import Expected
+from scripts.data.case_files import Case, CaseFiles, find_cases, image_entry, require_channels
+from scripts.data.images import NIFTI
 from scripts.errors import InputError
 
 TASKS = Path(__file__).resolve().parents[2] / "configs" / "tasks"
@@ -64,35 +67,15 @@ class Task:
         """Whether a case of this task may have this name."""
         return not self.case_names or re.fullmatch(self.case_names, case) is not None
 
+    def expected(self, others: Sequence[Task] = (), allow_empty: bool = False) -> Expected:
+        """What a case of this task should hold; `others` may know label values that this task does not."""
+        labels, empty = frozenset(self.labels.values()), self.empty_labels or allow_empty
+        hint = partial(_tasks_that_know, self, others)
+        return Expected(self.channels, labels, self.scheme(), self.labels_fill, empty, hint)
+
     def scheme(self) -> str:
         """The label scheme in words, for messages."""
         return f"{self.label_scheme} ({', '.join(f'{name}={value}' for name, value in self.labels.items())})"
-
-
-@dataclass
-class Case:
-    """The files of one case.
-
-    Attributes:
-        case: its name.
-        images: one file a channel, in order; or, `stacked`, one file of them all. A page of a TIFF is written
-            `stack.tif#5` (see `scripts.data.pictures`).
-        label: if there is one.
-        stacked: the channels are the last axis of one file.
-        problems: what the layout promises and is not there.
-        patient: as the file names tell.
-        volume: for a slice, of what it is one.
-        slice: its number there.
-    """
-
-    case: str
-    images: list[Path]
-    label: Path | None = None
-    stacked: bool = False
-    problems: list[str] = field(default_factory=list)
-    patient: str | None = None
-    volume: str | None = None
-    slice: int | None = None
 
 
 @dataclass
@@ -103,6 +86,13 @@ class Layout:
     task: Task
     cases: list[Case]
     notes: list[str] = field(default_factory=list)
+
+
+def _tasks_that_know(task: Task, others: Sequence[Task], case: str, values: set[int]) -> str:
+    knowing = [other for other in others if task.channel_files and values <= set(other.labels.values())]
+    alike = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(case)]
+    related = [other.name for other in knowing if set(other.channels) == set(task.channels)]
+    return f"; --task {alike[0]} knows it" if alike else f"; known to {', '.join(related)}" if related else ""
 
 
 def read_task(path: str | os.PathLike) -> Task:

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bundle.cohort.case_checks import Record, air, check_cases, cohort_notes, read, some
+from bundle.cohort.outliers import check_cases, cohort_notes, some
 from bundle.cohort.recognise import (
     Case,
     Layout,
@@ -29,6 +28,8 @@ from bundle.cohort.recognise import (
     unlabelled_among_labelled,
 )
 from bundle.cohort.splits import assign, cut, join, patients_of
+from scripts.data.case_checks import Record, air
+from scripts.data.images import ras_spacing, read_stored, to_ras
 from scripts.data.pictures import grey
 from scripts.errors import InputError
 from scripts.files import write_json
@@ -105,7 +106,7 @@ def prepare(
     # A wrong --folds or --group-by ends here, not after every file was read
     _split(layout.cases, layout.task, group_by, folds, test, gap, seed)
 
-    records = check_cases(layout.cases, layout.task, tasks, allow_empty, workers)
+    records = check_cases(layout.cases, layout.task.expected(tasks, allow_empty), workers)
     left_out = _refuse_or_leave_out(records, root, skip_bad)
     records = [record for record in records if not record.problems]
     _require_one_kind(records)
@@ -504,19 +505,15 @@ def _draw(
 
 def _view(case: Case, background: int = 0) -> dict[str, Any]:
     """The case as `bundle.drawing.slices` draws it: in RAS, with air at 0; a picture as it would be seen."""
-    pictures = [read(path) for path in case.images]
-    affine = pictures[0].affine
-    arrays = np.moveaxis(pictures[0].array, -1, 0) if case.stacked else [grey(picture.array) for picture in pictures]
-    axes = arrays[0].ndim
-    # A picture runs to the right and down, which is how a slice in LPS is shown
-    turn = nib.io_orientation(np.diag([-1, -1, 1, 1]) if affine is None else affine)[:axes]
-    spacing = pictures[0].spacing and [pictures[0].spacing[axis] for axis in np.argsort(turn[:, 0])]
-    label = read(case.label).array if case.label else None
+    images = [read_stored(path)[0] for path in case.images]
+    affine = images[0].affine
+    arrays = np.moveaxis(images[0].voxels, -1, 0) if case.stacked else [grey(image.voxels) for image in images]
+    label = read_stored(case.label)[0].voxels if case.label else None
     return {
         "case": case.case,
-        "image": [nib.apply_orientation(_without_air(array.astype(np.float32)), turn) for array in arrays],
-        "label": None if label is None else nib.apply_orientation(np.rint(label).astype(np.int16), turn),
-        "spacing": spacing,
+        "image": [to_ras(_without_air(array.astype(np.float32)), affine) for array in arrays],
+        "label": None if label is None else to_ras(np.rint(label).astype(np.int16), affine),
+        "spacing": None if affine is None else ras_spacing(images[0], arrays[0].ndim),
         "background": background,
     }
 

@@ -24,13 +24,14 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from bundle.analysis.evaluation import Evaluation
-from bundle.cohort.case_checks import air
 from bundle.drawing.slices import window
 from bundle.reporting.words import amount, share, sign
 from scripts.data import datalist as lists
 from scripts.data import pictures
+from scripts.data.case_checks import air
+from scripts.data.images import GridImage, grid_difference, onto_grid, read_labels
 from scripts.errors import InputError
-from scripts.scoring.prediction_files import GridImage, find, grid_difference, images_in, onto_grid, read_labels
+from scripts.scoring.prediction_files import find, images_in
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis that each looks along, in RAS

@@ -21,7 +21,6 @@ from pathlib import Path
 from scripts.data import pictures
 from scripts.errors import InputError
 
-NIFTI = (".nii", ".nii.gz")
 PLACEHOLDERS = {"{case}": "[^/]+?", "{patient}": "[^/]+?", "{slice}": r"\d+"}
 
 
@@ -41,6 +40,32 @@ class CaseFiles:
     case: str
     images: dict[str, Path] = field(default_factory=dict)
     label: Path | None = None
+    patient: str | None = None
+    volume: str | None = None
+    slice: int | None = None
+
+
+@dataclass
+class Case:
+    """The files of one case.
+
+    Attributes:
+        case: its name.
+        images: one file a channel, in order; or, `stacked`, one file of them all. A page of a TIFF is written
+            `stack.tif#5` (see `scripts.data.pictures`).
+        label: if there is one.
+        stacked: the channels are the last axis of one file.
+        problems: what the layout promises and is not there.
+        patient: as the file names tell.
+        volume: for a slice, of what it is one.
+        slice: its number there.
+    """
+
+    case: str
+    images: list[Path]
+    label: Path | None = None
+    stacked: bool = False
+    problems: list[str] = field(default_factory=list)
     patient: str | None = None
     volume: str | None = None
     slice: int | None = None

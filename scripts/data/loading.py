@@ -1,4 +1,4 @@
-"""How do files become one tensor a case? A file a channel or one of them all, named or found; volumes and pictures."""
+"""Loading of a case as one tensor: one file per channel or one of them all, named or found; volumes and pictures."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor, PILReader
+from monai.data import MetaTensor, NibabelReader, PILReader
+from monai.data.utils import correct_nifti_header_if_necessary
 from monai.transforms import LoadImage, MapTransform
 from monai.utils import ensure_tuple
 from PIL import Image
 
 from scripts.data import pictures
 from scripts.data.case_files import case_of, channels_of
+from scripts.data.images import GridImage, open_nifti, same_grid
 from scripts.errors import InputError
 
-AFFINE_TOLERANCE = 1e-3  # mm; scanners and converters round the header to about this
+
+class WholeFileReader(NibabelReader):
+    """MONAI's reader of NIfTI files, for files that `scripts.data.images` has read and verified to their end."""
+
+    def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> nib.Nifti1Image:
+        """The image in one file.
+
+        Raises:
+            InputError: see `scripts.data.images.open_nifti`.
+        """
+        self.filenames = (name,) = ensure_tuple(data)
+        return correct_nifti_header_if_necessary(open_nifti(name))
 
 
 class PageReader(PILReader):
@@ -74,7 +88,7 @@ class LoadImageChannelsd(MapTransform):
         self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
         self.image_key = image_key
         self.load = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)
-        self.pictures = PageReader()
+        self.readers = {True: PageReader(), False: WholeFileReader()}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the file names of each key by the tensor."""
@@ -135,7 +149,7 @@ class LoadImageChannelsd(MapTransform):
         if not pictures.file_of(file).is_file():
             raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
         try:
-            tensor = self.load(str(file), reader=self.pictures if pictures.is_picture(file) else None)
+            tensor = self.load(str(file), reader=self.readers[pictures.is_picture(file)])
         except InputError:
             raise
         except Exception as error:  # each reader has its own set of errors for a damaged file
@@ -154,7 +168,8 @@ def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_na
             f"{other_name} has shape {tuple(other.shape[1:])} but {name} has {tuple(first.shape[1:])}: all files of"
             " a case must lie on one grid; register and resample them first."
         )
-    if not np.allclose(first.affine, other.affine, atol=AFFINE_TOLERANCE):
+    grids = (GridImage(tensor[0], np.asarray(tensor.affine)) for tensor in (first, other))
+    if not same_grid(*grids):
         raise InputError(
             f"{other_name} has another affine than {name}: all files of a case must lie on one grid; register and"
             " resample them first."

@@ -1,4 +1,4 @@
-"""How do label values become regions, and regions one label map again?
+"""Label values as regions, and regions as one label map again.
 
 A region is a union of label values (whole tumour = {1, 2, 4}); regions may overlap, so each is a channel of its own.
 """
@@ -13,9 +13,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from scripts.data.images import ROUNDING
 from scripts.errors import InputError
-
-ROUNDING = 1e-3  # a label of 0.99999997 is 1 that went through a float file; a label of 0.5 is a resampled mask
 
 
 class RoundLabelsd(MapTransform):

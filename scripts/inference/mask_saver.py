@@ -8,12 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.data import pictures
-from scripts.files import written_whole
+from scripts.data.images import write_like
 
 
 def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path:
@@ -73,16 +72,12 @@ class MaskSaver:
     def _save(self, batches: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]]) -> None:
         for batch, item in zip(batches, items, strict=True):
             case, image = batch["case"], str(item["image"].meta["filename_or_obj"])
-            source = None if pictures.is_picture(image) else nib.load(image)
             if "probabilities" in item:
                 probabilities = np.moveaxis(np.asarray(item["probabilities"].cpu(), dtype=np.float32), 0, -1)
-                _write_nifti(self.output_dir / "probabilities" / f"{case}.nii.gz", probabilities, source)
+                write_like(self.output_dir / "probabilities" / f"{case}.nii.gz", probabilities, like=image)
             # last, since the mask is the sign that a case is done
             mask, path = np.asarray(item["pred"][0].cpu(), dtype=np.uint8), mask_path(self.output_dir, case, image)
-            if source is None:
-                pictures.write(path, mask)
-            else:
-                _write_nifti(path, mask, source)
+            write_like(path, mask, like=pictures.file_of(image))
             if stack := stack_path(self.output_dir, case, image):
                 self.saved[stack] = case, image
 
@@ -95,14 +90,3 @@ class MaskSaver:
                 pictures.write(stack, *map(pictures.read, single))
                 for path in single:
                     path.unlink()
-
-
-def _write_nifti(path: Path, array: np.ndarray, source: Any) -> None:
-    """On the grid of `source`, an image of nibabel; None: of a picture, which knows none."""
-    image = nib.Nifti1Image(array, np.eye(4) if source is None else source.affine)
-    if source is not None:
-        image.header.set_xyzt_units(*source.header.get_xyzt_units())
-        image.set_qform(source.affine, int(source.header["qform_code"]))
-        image.set_sform(source.affine, int(source.header["sform_code"]))
-    with written_whole(path) as temporary:
-        nib.save(image, temporary)

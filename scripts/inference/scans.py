@@ -9,7 +9,8 @@ from typing import Any
 
 from scripts import distributed
 from scripts.data import datalist, pictures
-from scripts.data.case_files import NIFTI, find_cases, image_entry, require_channels
+from scripts.data.case_files import find_cases, image_entry, require_channels
+from scripts.data.images import NIFTI
 from scripts.errors import InputError
 from scripts.inference.mask_saver import mask_path, stack_path
 

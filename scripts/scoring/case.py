@@ -13,12 +13,11 @@ import numpy as np
 
 from scripts.data import pictures
 from scripts.data.datalist import file_hash
-from scripts.data.images import box
+from scripts.data.images import GridImage, box, grid_difference, onto_grid, read_image, read_labels
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.scoring import cell_boundaries, lesions, metrics
 from scripts.scoring.lesions import BRATS_2023, FOUND, BratsRule
-from scripts.scoring.prediction_files import GridImage, grid_difference, onto_grid, read_image, read_labels
 
 WHOLE_CASE = "all"  # the region of rows that concern the whole case
 

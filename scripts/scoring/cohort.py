@@ -16,25 +16,21 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
-from tqdm import tqdm
 
 from scripts import distributed
 from scripts.data import datalist as lists
 from scripts.data import pictures
 from scripts.errors import PARTLY, InputError
 from scripts.files import write_json, written_whole
+from scripts.parallel import map_in_processes
 from scripts.scoring.case import Job, Scores, definitions, judge_case
 from scripts.scoring.lesions import BRATS_2023, BratsRule
 from scripts.scoring.prediction_files import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names
@@ -254,42 +250,10 @@ def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Pat
 
 
 def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise InputError(f"workers is {workers}: give a whole number of processes, 1 or more.")
     own = distributed.part(tasks)
-    workers = min(workers or max(1, cores // distributed.here()), len(own))
-    shown = {"desc": "scoring", "unit": unit, "total": len(own), "disable": not own or not distributed.first()}
-    if workers <= 1:
-        scores = {task.case: judge(task) for task in tqdm(own, **shown)}
-    else:
-        scores = _judge_in_parallel(judge, own, workers, shown)
-    of_all = dict(distributed.gathered([*scores.items()]))
+    scores = map_in_processes(judge, own, workers, desc="scoring", unit=unit)
+    of_all = dict(distributed.gathered([(task.case, found) for task, found in zip(own, scores, strict=True)]))
     return [of_all[task.case] for task in tasks]
-
-
-def _judge_in_parallel(
-    judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int, shown: Mapping[str, Any]
-) -> dict[str, Scores]:
-    scores: dict[str, Scores] = {}
-    context = get_context(distributed.way_to_start_workers())
-    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent) as pool:
-        waiting = {pool.submit(judge, task): task.case for task in tasks}
-        try:
-            for done in tqdm(as_completed(waiting), **shown):
-                scores[waiting[done]] = done.result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"a scoring process was killed, most likely for memory: take fewer than {workers} --workers; what was"
-                " judged is kept."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return scores
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _find_probabilities(folder: str | os.PathLike | None, found: Mapping[str, str]) -> dict[str, Path]:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from scripts.data.images import box
+from scripts.data.images import box, components
 from scripts.scoring.surfaces import hd95_by_area
 
 FOUND = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
@@ -39,26 +39,18 @@ def measure(
     truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: BratsRule = BRATS_2023
 ) -> dict[str, float]:
     """All lesion metrics of two boolean masks of one shape; `spacing` in mm along each axis."""
-    predicted, n_predicted = components(prediction)
-    return {
-        **detection(components(truth), (predicted, n_predicted)),
-        **lesionwise(truth, predicted, n_predicted, spacing, brats),
-    }
+    true, predicted = components(truth), components(prediction)
+    return {**detection(true, predicted), **lesionwise(truth, predicted[0], len(predicted[1]), spacing, brats)}
 
 
-def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The lesions of a mask, numbered from 1 (0 is background), and their number."""
-    return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
-
-
-def detection(true: tuple[np.ndarray, int], predicted: tuple[np.ndarray, int]) -> dict[str, float]:
+def detection(true: tuple[np.ndarray, np.ndarray], predicted: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
     """Lesions found, false and missed, their F1, and the panoptic quality.
 
     A pair is one true and one predicted lesion with an IoU over `FOUND`; a lesion is in one pair at most, and as many
     pairs are made as can be. Panoptic quality counts the pairs over `PANOPTIC` alone.
     """
     overlaps = ious(true[0], predicted[0])
-    n_true, n_predicted, found = true[1], predicted[1], len(matched(*overlaps)[0])
+    n_true, n_predicted, found = len(true[1]), len(predicted[1]), len(matched(*overlaps)[0])
     mean_number, iou = (n_true + n_predicted) / 2, overlaps[2]
     return {
         "lesions_tp": found,
@@ -75,10 +67,9 @@ def each(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, floa
     """
     here = box(truth | prediction, margin=[0] * truth.ndim)
     truth, prediction = truth[here], prediction[here]
-    numbered, count = components(truth)
-    sizes = np.bincount(numbered[truth], minlength=count + 1)[1:]
+    numbered, sizes = components(truth)
     found, iou = matched(*ious(numbered, components(prediction)[0]))
-    dice = np.zeros(count)
+    dice = np.zeros(len(sizes))
     dice[found - 1] = 2 * iou / (1 + iou)
     return [(int(sizes[k]), int(dice[k] > 0), float(dice[k])) for k in np.argsort(-sizes, kind="stable")]
 
@@ -145,8 +136,8 @@ def _zones(truth: np.ndarray, dilations: int) -> tuple[np.ndarray, int]:
         dilated = ndimage.binary_dilation(
             dilated, ndimage.generate_binary_structure(truth.ndim, 2), iterations=dilations
         )
-    zones[here], count = components(dilated)
-    return zones, count
+    zones[here], sizes = components(dilated)
+    return zones, len(sizes)
 
 
 def pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

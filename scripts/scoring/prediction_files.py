@@ -12,35 +12,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import nibabel as nib
-import numpy as np
-import pandas as pd
+from typing import Any
 
 from scripts.data import pictures
-from scripts.data.case_files import NIFTI
+from scripts.data.images import NIFTI
 from scripts.errors import InputError
 
 PICTURES = (".png", *pictures.TIFF)
 SUFFIXES = ("pred", "prediction", "seg", "segmentation", "mask", "label", "labels", "output")
 PROBABILITY_SUFFIXES = ("prob", "probs", "probability", "probabilities")
-AFFINE_TOLERANCE = 1e-3  # mm; scanners and converters round the header to about this
-ROUNDING = 1e-3  # a label of 0.99999997 is 1 that went through a float file; a label of 0.5 is an interpolated mask
-
-
-class GridImage(NamedTuple):
-    """An image on its grid: voxels in the file's axis order, and the affine (4 x 4) where the format has one."""
-
-    voxels: np.ndarray
-    affine: np.ndarray | None
-
-    def spacing(self, axes: int) -> tuple[float, ...]:
-        """The size of a voxel along each of the first axes, in mm; 1 where the format has none."""
-        if self.affine is None:
-            return (1.0,) * axes
-        # rounded, because an affine stored in float32 gives 0.99999994 for 1
-        return tuple(float(size) for size in np.round(nib.affines.voxel_sizes(self.affine), 5)[:axes])
 
 
 def images_in(folder: str | os.PathLike) -> list[Path]:
@@ -124,114 +104,3 @@ def stem(path: Path) -> str | None:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return None
-
-
-def read_image(path: str | os.PathLike) -> GridImage:
-    """The image in a NIfTI file, a picture or a page of one, without axes of length one at the end.
-
-    Pictures come as [x, y] and have no affine.
-
-    Raises:
-        InputError: the file is missing, damaged, a picture with different colours, or a stack of pictures.
-    """
-    if not Path(path).name.lower().endswith(NIFTI):
-        return GridImage(_read_picture(path), None)
-    try:
-        image = nib.load(path)
-        voxels = np.asanyarray(image.dataobj)
-    except Exception as error:  # each reader has its own set of errors for a damaged file
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as an image ({reason[:200]}): it may be damaged; copy it again."
-        ) from error
-    while voxels.ndim > 2 and voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    return GridImage(voxels, image.affine)
-
-
-def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[int, int] | None = None) -> GridImage:
-    """A label map, its values checked.
-
-    Args:
-        path: the file.
-        known: the values that may stand in it besides 0.
-        rename: value in the file to value of the scheme.
-
-    Raises:
-        InputError: the file cannot be read, or holds values that are not whole numbers or not known.
-    """
-    image = read_image(path)
-    voxels = image.voxels
-    if voxels.dtype.kind == "f":
-        voxels = _whole(voxels, path)
-    known, rename = {0, *known}, rename or {}
-    values = pd.unique(voxels.ravel(order="K")).tolist()
-    if unknown := sorted(value for value in values if rename.get(value, value) not in known):
-        raise InputError(
-            f"{path} holds the label{'s' * (len(unknown) > 1)} {', '.join(map(str, unknown))}: the scheme has"
-            f' {", ".join(map(str, sorted(known)))}; say what they mean with --labels "{unknown[0]}={max(known)}".'
-        )
-    renamed = voxels.astype(np.min_scalar_type(max(known)))
-    for old, new in rename.items():
-        renamed[voxels == old] = new
-    return GridImage(renamed, image.affine)
-
-
-def grid_difference(truth: GridImage, prediction: GridImage) -> str:
-    """How the grid of the prediction differs from the label's, in words; "" if it does not."""
-    if truth.voxels.shape != prediction.voxels.shape:
-        return f"shape {_shape(prediction)} where the label has {_shape(truth)}"
-    if truth.affine is None or prediction.affine is None:
-        return ""
-    off = np.abs(truth.affine - prediction.affine).max()
-    if off <= AFFINE_TOLERANCE:
-        return ""
-    both, axes = (prediction, truth), truth.voxels.ndim
-    for what, (here, there) in {
-        "axes that run to": ["".join(nib.aff2axcodes(image.affine)[:axes]) for image in both],
-        "voxels of": [" x ".join(f"{size:g}" for size in image.spacing(axes)) + " mm" for image in both],
-    }.items():
-        if here != there:
-            return f"{what} {here} where the label has {there}"
-    return f"an affine that differs from the label's by up to {off:.3g} mm"
-
-
-def onto_grid(prediction: GridImage, truth: GridImage) -> GridImage:
-    """The prediction on the grid of the label, by nearest neighbour.
-
-    Raises:
-        InputError: one of them has no affine, so that nobody knows where it lies.
-    """
-    from nibabel.processing import resample_from_to
-
-    if prediction.affine is None or truth.affine is None:
-        raise InputError("a picture has no place in space, so it cannot be resampled: save it on the label's grid.")
-    moved = resample_from_to(
-        nib.Nifti1Image(prediction.voxels, prediction.affine), (truth.voxels.shape, truth.affine), order=0
-    )
-    return GridImage(np.asanyarray(moved.dataobj), truth.affine)
-
-
-def _read_picture(path: str | os.PathLike) -> np.ndarray:
-    file = pictures.file_of(path)
-    if file == Path(path) and (number := pictures.count(file)) > 1:
-        raise InputError(f"{path} holds {number} pages: give one file a case, or name the page as {file.name}#0.")
-    array = pictures.grey(pictures.read(path))
-    if array.ndim != 2:
-        raise InputError(f"{path} is a picture in colours: a label map has one value a pixel; save it in grey.")
-    return array
-
-
-def _whole(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    whole = np.rint(voxels)
-    off = ~(np.abs(voxels - whole) <= ROUNDING)  # so that NaN is off too
-    if off.any():
-        raise InputError(
-            f"{path} holds the label {voxels[off][0]:g}: labels must be whole numbers; save the label map instead of"
-            " probabilities, and resample it with nearest neighbour."
-        )
-    return whole.astype(np.int32)
-
-
-def _shape(image: GridImage) -> str:
-    return " x ".join(map(str, image.voxels.shape))

@@ -64,7 +64,7 @@ def shift(folder):
 
 # What nnU-Net's own check was tried with: it stopped at the last four of these ten
 BROKEN = {
-    "truncated": (truncate, r"t1c.nii.gz is truncated"),
+    "truncated": (truncate, r"t1c.nii.gz cannot be read as an image \(it is truncated"),
     "NaN": (put_nan, r"t1c.nii.gz: channel T1c holds 1024 voxels that are NaN"),
     "empty label": (lambda f: rewrite(file_of(f, "seg"), np.zeros_like), r"seg.nii.gz is empty: it labels no voxel"),
     "shifted channel": (shift, r"t1c.nii.gz: channel T1c does not lie on the other channels"),
@@ -111,7 +111,7 @@ def test_all_bad_cases_are_listed_together_and_left_out_by_name_on_request(mine,
     made = prepared(mine, tmp_path / "list.json", skip_bad=True)
     assert [e["case"] for e in made["training"]] == [f"BraTS-GLI-{n}" for n in ("00001-000", "00001-001", "00003-000")]
     assert (
-        "left out BraTS-GLI-00000-000: BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1c.nii.gz is trunc" in made["notes"][1]
+        "left out BraTS-GLI-00000-000: BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1c.nii.gz cannot be" in made["notes"][1]
     )
     assert "left out BraTS-GLI-00002-000" in capsys.readouterr().out
     assert not any("00000-000" in name for name in made["hashes"])

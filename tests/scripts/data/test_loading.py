@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.cohort.case_checks import read
 from scripts.data import pictures
+from scripts.data.images import read_stored
 from scripts.data.loading import LoadImageChannelsd
 from scripts.errors import InputError
 
@@ -166,7 +166,7 @@ def test_training_sees_what_prepare_has_checked(tmp_path, name):
     pictures.write(tmp_path / "stack.tif", GREY.T, GREY.T + 1)
     channels = ["R", "G", "B"] if name == "colours.png" else ["grey"]
     loaded = LoadImageChannelsd("image", channels)({"image": str(tmp_path / name)})["image"]
-    checked = read(tmp_path / name).array.astype(np.float32)
+    checked = read_stored(tmp_path / name)[0].voxels.astype(np.float32)
     assert np.array_equal(loaded, np.moveaxis(checked.reshape(6, 5, -1), -1, 0))
     assert loaded.meta["filename_or_obj"] == str(tmp_path / name)
 

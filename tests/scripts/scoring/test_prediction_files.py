@@ -7,17 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.data.images import grid_difference, onto_grid, read_image, read_labels
 from scripts.errors import InputError
-from scripts.scoring.prediction_files import (
-    PROBABILITY_SUFFIXES,
-    find,
-    grid_difference,
-    images_in,
-    match,
-    onto_grid,
-    read_image,
-    read_labels,
-)
+from scripts.scoring.prediction_files import PROBABILITY_SUFFIXES, find, images_in, match
 
 
 def files(*names) -> list[Path]:

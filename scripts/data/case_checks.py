@@ -1,49 +1,56 @@
-"""Is a case sound? Reads every file to its end, once, and says in sentences what is wrong with it."""
+"""Checks of one case: each file is read to its end, once, and what is wrong is said in sentences."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import itertools
-import multiprocessing
-import os
-import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
-from tqdm import tqdm
+from skimage.filters import threshold_otsu
 
-from bundle.cohort.recognise import Case, Task
 from scripts.data import pictures
+from scripts.data.case_files import Case
+from scripts.data.images import ROUNDING, GridImage, corner_distance, grid_tolerance, read_stored
 from scripts.errors import InputError
 
 COARSE = 3.0  # mm; brain masks are compared on a grid about this wide
-TOLERANCE = 1e-3  # a label may be this far from a whole number: 0.99999997 is a 1 that went through a float
+
 # Dice below, or mm between centroids above, is an error. Skull-stripped channels of real cases have Dice 0.998 or more,
 # shifted by 25 mm 0.77 or less (test_checks.py measures it where the scans are); whole heads vary more.
 APART = {"stripped": (0.85, 8.0), "head": (0.70, 12.0)}
 COPY = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
-OUTLIER = 3.5  # modified z-scores, after Iglewicz and Hoaglin (1993)
-SPREAD = 0.3  # of log intensity, at least: a case is never an outlier below a factor of exp(3.5 * 0.3) = 2.9
-SMALL = 20_000_000  # bytes; below this, starting processes costs more than it saves
 
 
-class Picture(NamedTuple):
-    """A file's voxels as stored, the affine to mm and the voxel sizes (None if it has no spacing), and its sha256."""
+def no_hint(case: str, values: set[int]) -> str:
+    """No advice about label values that are not in the scheme."""
+    return ""
 
-    array: np.ndarray
-    affine: np.ndarray | None
-    spacing: tuple[float, ...] | None
-    sha256: str
+
+class Expected(NamedTuple):
+    """What a case should hold.
+
+    Attributes:
+        channels: in the order of the network's input.
+        labels: the values of the label scheme.
+        scheme: the label scheme in words, for messages.
+        labels_fill: the background's value.
+        empty_labels: labels that hold nothing but background are fine.
+        hint: given a case and the values of its label, what to try where these are not in the scheme.
+    """
+
+    channels: Sequence[str]
+    labels: frozenset[int]
+    scheme: str
+    labels_fill: int = 0
+    empty_labels: bool = False
+    hint: Callable[[str, set[int]], str] = no_hint
 
 
 @dataclass
@@ -99,123 +106,15 @@ class Channel:
     bright: float
 
 
-def read(path: str | os.PathLike) -> Picture:
-    """The one place where images are read for checking; another format is another entry of `READERS`.
-
-    Raises:
-        InputError: the file cannot be opened, is of no known kind, is damaged, or ends before its data do.
-    """
-    path = Path(path)
-    file = pictures.file_of(path)
-    reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
-    if reader is None:
-        raise InputError(f"{path} is no {' or '.join(READERS)}: convert it.")
-    try:
-        content, sha256 = _content(file, file.stat().st_mtime_ns)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): copy it again.") from error
-    return Picture(*reader(path, content), sha256)
-
-
-@lru_cache(maxsize=2)  # a stack and its label are read for each of their pages
-def _content(file: Path, changed: int) -> tuple[bytes, str]:
-    content = file.read_bytes()
-    return content, hashlib.sha256(content).hexdigest()
-
-
-def _read_picture(path: Path, content: bytes) -> tuple[np.ndarray, None, None]:
-    return pictures.read(path), None, None
-
-
-def _read_nifti(path: Path, content: bytes) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    try:
-        # Unlike a reader that stops after the last voxel, this sees the checksum at the file's end
-        raw = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
-        kind = nib.Nifti2Image if raw[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
-        image = kind.from_bytes(raw)
-        array = np.asanyarray(image.dataobj)
-    except EOFError as error:
-        raise InputError(f"{path} is truncated, its compressed data end too early: copy it again.") from error
-    except (
-        OSError,
-        ValueError,
-        zlib.error,
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
-    ) as error:
-        raise InputError(
-            f"{path} is damaged or no NIfTI file ({' '.join(str(error).split())[:120]}): copy it again."
-        ) from error
-    return array, image.affine, tuple(float(size) for size in nib.affines.voxel_sizes(image.affine))
-
-
-READERS: dict[str, Callable[[Path, bytes], tuple[np.ndarray, np.ndarray | None, tuple[float, ...] | None]]] = {
-    ".nii": _read_nifti,
-    ".nii.gz": _read_nifti,
-    **dict.fromkeys(pictures.PICTURES, _read_picture),
-}
-
-
-def check_cases(
-    cases: Sequence[Case], task: Task, tasks: Sequence[Task] = (), allow_empty: bool = False, workers: int | None = None
-) -> list[Record]:
-    """Check every case, in `workers` processes (default: one a core), with a progress bar.
-
-    Args:
-        cases: what to check.
-        task: its channels and labels.
-        tasks: others, of which one may know a value that `task` does not.
-        allow_empty: a label without tumour is fine, whatever the task says.
-        workers: processes; each holds one case in memory.
-
-    Raises:
-        InputError: a process was killed, most likely for its memory.
-    """
-    if workers is None:
-        files = {pictures.file_of(path) for case in cases for path in _files(case)}
-        sizes = (file.stat().st_size for file in files if file.is_file())
-        workers = 1 if sum(sizes) < SMALL else cores()
-    jobs = [(case, task, tasks, allow_empty) for case in cases]
-    with tqdm(total=len(jobs), desc="checking", unit="case") as bar:
-        records = []
-        for record in _run(jobs, min(workers, len(jobs))):
-            records.append(record)
-            bar.update()
-    return sorted(records, key=lambda record: record.case)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run(jobs: Sequence[tuple], workers: int) -> Iterator[Record]:
-    if workers <= 1:
-        yield from itertools.starmap(check_case, jobs)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for done in as_completed([pool.submit(check_case, *job) for job in jobs]):
-            yield done.result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"a checking process was killed, most likely for want of memory: give --workers {max(1, workers // 2)}."
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # so that Ctrl-C ends at once
-
-
-def check_case(case: Case, task: Task, tasks: Sequence[Task] = (), allow_empty: bool = False) -> Record:
+def check_case(case: Case, expected: Expected) -> Record:
     """Read the files of one case, each once, and find out what is wrong with them.
 
     Args:
         case: its files; what the layout found wrong already stays in the record.
-        task: its channels and labels.
-        tasks: others, of which one may know a value that `task` does not.
-        allow_empty: a label without tumour is fine.
+        expected: its channels and labels.
     """
     record = Record(case.case, case.patient or case.volume or case.case, list(case.problems))
-    channels = list(_read_channels(case, task, record))
+    channels = list(_read_channels(case, expected, record))
     frame = _check_geometry(channels, record)
     sound = [channel for channel in channels if frame and channel.shape == frame.shape]
     _check_copies(sound, case, record)
@@ -225,41 +124,37 @@ def check_case(case: Case, task: Task, tasks: Sequence[Task] = (), allow_empty: 
     if channels and not record.channels:
         record.problems.append(f"{case.images[0]} shows nothing in any channel: leave it out.")
     if case.label and pictures.file_of(case.label).is_file():
-        _check_label(case.label, task, tasks, allow_empty, frame, sound, record)
+        _check_label(case.label, expected, frame, sound, record)
     return record
 
 
-def _files(case: Case) -> list[Path]:
-    return [*case.images, *([case.label] if case.label else [])]
-
-
-def _read_channels(case: Case, task: Task, record: Record) -> Iterator[Channel]:
-    names = task.channels if len(case.images) == len(task.channels) else [path.name for path in case.images]
+def _read_channels(case: Case, expected: Expected, record: Record) -> Iterator[Channel]:
+    names = expected.channels if len(case.images) == len(expected.channels) else [path.name for path in case.images]
     for path, name in zip(case.images, names, strict=True):
         if not pictures.file_of(path).is_file():  # the layout has said so
             continue
         try:
-            picture = read(path)
+            image, sha256 = read_stored(path)
         except InputError as error:
             record.problems.append(str(error))
             continue
-        record.hashes[pictures.file_of(path)] = picture.sha256
-        if picture.affine is None and not case.stacked and picture.array.ndim == 3:
-            picture = picture._replace(array=pictures.grey(picture.array))
-            if picture.array.ndim == 2:
+        record.hashes[pictures.file_of(path)] = sha256
+        if image.affine is None and not case.stacked and image.voxels.ndim == 3:
+            image = image._replace(voxels=pictures.grey(image.voxels))
+            if image.voxels.ndim == 2:
                 record.notes.append("a picture in colours that are all grey is read as one channel")
-        if problem := _form_problem(path, picture, case, task):
+        if problem := _form_problem(path, image, case, expected):
             record.problems.append(problem)
             continue
-        arrays = np.moveaxis(picture.array, -1, 0) if case.stacked else [picture.array]
-        for channel, array in zip(task.channels if case.stacked else [name], arrays, strict=True):
-            yield from _summarise(channel, path, picture._replace(array=array), case, record)
+        arrays = np.moveaxis(image.voxels, -1, 0) if case.stacked else [image.voxels]
+        for channel, array in zip(expected.channels if case.stacked else [name], arrays, strict=True):
+            yield from _summarise(channel, path, image._replace(voxels=array), case, record)
 
 
-def _form_problem(path: Path, picture: Picture, case: Case, task: Task) -> str | None:
+def _form_problem(path: Path, image: GridImage, case: Case, expected: Expected) -> str | None:
     """Why the array cannot be the channels of a case, whatever its values."""
-    shape, kind = picture.array.shape, picture.array.dtype
-    if picture.affine is None and len(shape) == 3 and not case.stacked:
+    shape, kind = image.voxels.shape, image.voxels.dtype
+    if image.affine is None and len(shape) == 3 and not case.stacked:
         return (
             f"{path} is a picture in colours where one channel is expected: save it in grey, or name its colours as"
             " channels with one pattern for all (R=...,G=...,B=...)."
@@ -269,13 +164,13 @@ def _form_problem(path: Path, picture: Picture, case: Case, task: Task) -> str |
             f"{path} has shape {_by(shape)} of type {kind}, expected two or three dimensions"
             f"{' and one of channels' if case.stacked else ''} of plain numbers: export it anew."
         )
-    if case.stacked and shape[-1] != len(task.channels):
+    if case.stacked and shape[-1] != len(expected.channels):
         return (
-            f"{path} holds {shape[-1]} channels, expected {len(task.channels)} ({', '.join(task.channels)}): add the"
-            " missing one, or mend what names them."
+            f"{path} holds {shape[-1]} channels, expected {len(expected.channels)} ({', '.join(expected.channels)}):"
+            " add the missing one, or fix what names them."
         )
-    if picture.affine is not None and not _affine_is_sound(picture.affine):
-        return f"{path} has a header without spacing (affine {picture.affine.tolist()}): export it anew."
+    if image.affine is not None and not _affine_is_sound(image.affine):
+        return f"{path} has a header without spacing (affine {image.affine.tolist()}): export it anew."
     return None
 
 
@@ -283,9 +178,9 @@ def _affine_is_sound(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
-def _summarise(name: str, path: Path, picture: Picture, case: Case, record: Record) -> Iterator[Channel]:
+def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Record) -> Iterator[Channel]:
     """One channel, or none if its voxels cannot be used; its mask is empty where a slice shows nothing."""
-    array = picture.array
+    array = image.voxels
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
         record.problems.append(
             f"{path}: channel {name} holds {bad} {_points(array)} that are NaN or infinite: export it anew."
@@ -300,7 +195,7 @@ def _summarise(name: str, path: Path, picture: Picture, case: Case, record: Reco
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.asfortranarray(array, dtype="<f4").T)
     outside, flat = air(array)
-    coarse = array[_steps(array, picture.spacing)]
+    coarse = array[_steps(image._replace(voxels=array))]
     mask, stripped = _brain_mask(coarse, outside, flat) if low < high else (np.zeros(coarse.shape, bool), False)
     if not mask.any() and case.slice is None:
         record.problems.append(f"{path}: channel {name} is {outside:g} nearly everywhere: export it anew.")
@@ -309,12 +204,13 @@ def _summarise(name: str, path: Path, picture: Picture, case: Case, record: Reco
         record.notes.append(f"channel {name} shows nothing in these slices")
     signal = float(np.percentile(coarse[mask], 99)) - outside if mask.any() else 0.0
     bright = float(np.log(max(abs(signal), 1e-6)))
-    yield Channel(name, path, array.shape, picture.affine, digest.hexdigest(), coarse.copy(), mask, stripped, bright)
+    yield Channel(name, path, array.shape, image.affine, digest.hexdigest(), coarse.copy(), mask, stripped, bright)
 
 
-def _steps(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[slice, ...]:
+def _steps(image: GridImage) -> tuple[slice, ...]:
     """Every how many voxels a coarse copy needs one."""
-    sizes = spacing[: array.ndim] if spacing else [COARSE] * array.ndim
+    axes = image.voxels.ndim
+    sizes = [COARSE] * axes if image.affine is None else nib.affines.voxel_sizes(image.affine)[:axes]
     return tuple(slice(None, None, max(1, int(COARSE / size))) for size in sizes)
 
 
@@ -338,23 +234,15 @@ def _brain_mask(coarse: np.ndarray, outside: float, flat: float) -> tuple[np.nda
     if flat > 0.7 and mask.mean() < 0.7:
         return mask, True
     signal = np.abs(coarse - np.float32(outside))
-    head, count = ndimage.label(ndimage.binary_fill_holes(signal > _otsu(signal)))
+    head, count = ndimage.label(ndimage.binary_fill_holes(signal > _threshold(signal)))
     if not count:
         return mask, False
     return head == 1 + np.bincount(head.ravel())[1:].argmax(), False
 
 
-def _otsu(signal: np.ndarray) -> float:
-    """The threshold that leaves the most variance between its two sides (Otsu 1979); the brightest 1 % is clipped."""
-    counts, edges = np.histogram(np.minimum(signal, np.percentile(signal, 99)), bins=256)
-    centres = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_below = np.cumsum(counts * centres) / below
-        mean_above = (np.sum(counts * centres) - np.cumsum(counts * centres)) / above
-        between = below * above * (mean_below - mean_above) ** 2
-    return float(edges[1 + np.nanargmax(between)])
+def _threshold(signal: np.ndarray) -> float:
+    """Otsu's threshold (1979) between head and background; the brightest 1 % is clipped."""
+    return float(threshold_otsu(np.minimum(signal, np.percentile(signal, 99))))
 
 
 def _check_geometry(channels: Sequence[Channel], record: Record) -> Channel | None:
@@ -384,15 +272,13 @@ def _difference(frame: Channel, shape: tuple[int, ...], affine: np.ndarray) -> s
         return f"has shape {_by(shape)}, not the {_by(frame.shape)}"
     if affine is None or frame.affine is None:
         return None if affine is frame.affine else "has another kind of header than that"
+    distance = corner_distance(shape, affine, frame.affine)
+    if distance <= grid_tolerance(frame.affine):
+        return None
     codes, wanted = ("".join(nib.aff2axcodes(a)) for a in (affine, frame.affine))
     if codes != wanted:
         return f"has orientation {codes}, not the {wanted}"
-    corners = np.array(list(itertools.product(*((0, size - 1) for size in (*shape, 1)[:3]))))
-    apart = nib.affines.apply_affine(affine, corners) - nib.affines.apply_affine(frame.affine, corners)
-    distance = float(np.linalg.norm(apart, axis=1).max())
-    if distance > 0.1 * nib.affines.voxel_sizes(frame.affine).min():
-        return f"has another affine: by its header it lies up to {distance:.2f} mm from where it should, on the grid"
-    return None
+    return f"has another affine: by its header it lies up to {distance:.2f} mm from where it should, on the grid"
 
 
 def _check_copies(channels: Sequence[Channel], case: Case, record: Record) -> None:
@@ -452,41 +338,36 @@ def overlap(one: Channel, other: Channel) -> tuple[float, float]:
 
 
 def _check_label(
-    path: Path,
-    task: Task,
-    tasks: Sequence[Task],
-    allow_empty: bool,
-    frame: Channel | None,
-    channels: Sequence[Channel],
-    record: Record,
+    path: Path, expected: Expected, frame: Channel | None, channels: Sequence[Channel], record: Record
 ) -> None:
     try:
-        picture = read(path)
+        image, sha256 = read_stored(path)
     except InputError as error:
         record.problems.append(str(error))
         return
-    record.hashes[pictures.file_of(path)] = picture.sha256
-    if problem := _values_problem(path, picture, record):
+    record.hashes[pictures.file_of(path)] = sha256
+    if problem := _values_problem(path, image, record):
         record.problems.append(problem)
         return
-    values, counts = np.unique(np.rint(picture.array).astype(np.int64), return_counts=True)
-    record.counts = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != task.labels_fill}
-    if strange := sorted(set(record.counts) - set(task.labels.values())):
-        record.problems.append(_strange_values(path, picture.array, record, strange, task, tasks))
-    if not record.counts and not (allow_empty or task.empty_labels):
+    values, counts = np.unique(np.rint(image.voxels).astype(np.int64), return_counts=True)
+    record.counts = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != expected.labels_fill}
+    if strange := sorted(set(record.counts) - {*expected.labels}):
+        record.problems.append(_strange_values(path, image.voxels, record, strange, expected))
+    if not record.counts and not expected.empty_labels:
         record.problems.append(
-            f"{path} is empty: it labels no {_points(picture.array)[:-1]}; draw the tumour, or give --allow-empty if"
+            f"{path} is empty: it labels no {_points(image.voxels)[:-1]}; draw the tumour, or give --allow-empty if"
             " there is none."
         )
-    axes = picture.array.ndim
-    unit = float(np.prod(picture.spacing[:axes])) / 10**axes if picture.spacing else 1.0
+    axes = image.voxels.ndim
+    sizes = [10.0] * axes if image.affine is None else nib.affines.voxel_sizes(image.affine)[:axes]
+    unit = float(np.prod(sizes)) / 10**axes
     record.volume = sum(record.counts.values()) * unit
     if frame is None:
         return
-    if difference := _difference(frame, picture.array.shape, picture.affine):
+    if difference := _difference(frame, image.voxels.shape, image.affine):
         record.problems.append(f"{path} {difference} of {frame.path.name}: resample it to that (nearest neighbour).")
     elif channels and record.counts and _is_volume(frame):
-        tumour = picture.array[_steps(picture.array, picture.spacing)] > 0.5
+        tumour = image.voxels[_steps(image)] > 0.5
         brain = np.any([channel.mask for channel in channels], axis=0)
         if tumour.any() and (share := 1 - float(brain[tumour].mean())) > 0.5:
             record.problems.append(
@@ -494,12 +375,12 @@ def _check_label(
             )
 
 
-def _values_problem(path: Path, picture: Picture, record: Record) -> str | None:
+def _values_problem(path: Path, image: GridImage, record: Record) -> str | None:
     """Why the values are no label; values a little off a whole number are noted."""
-    array = picture.array
+    array = image.voxels
     if pictures.file_of(path).suffix.lower() in pictures.LOSSY:
         return f"{path} is a JPEG, whose compression changes the values of a label: save it anew as PNG or TIFF."
-    if picture.affine is None and array.ndim == 3:
+    if image.affine is None and array.ndim == 3:
         return f"{path} is a picture in colours: a label has one value a pixel; save it in grey."
     if array.dtype.kind not in "biuf":
         return f"{path} holds {array.dtype}, expected whole numbers: export the label anew."
@@ -508,10 +389,10 @@ def _values_problem(path: Path, picture: Picture, record: Record) -> str | None:
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
         return f"{path}: the label holds {bad} {_points(array)} that are NaN or infinite: export it anew."
     off = np.abs(array - np.rint(array))
-    if off.max() > TOLERANCE:
+    if off.max() > ROUNDING:
         example = array.ravel()[off.argmax()]
         return (
-            f"{path}: the label holds {np.count_nonzero(off > TOLERANCE)} {_points(array)} that are no whole number,"
+            f"{path}: the label holds {np.count_nonzero(off > ROUNDING)} {_points(array)} that are no whole number,"
             f" such as {example:g}: it was interpolated; resample it with nearest neighbour."
         )
     if off.max() > 0:
@@ -520,47 +401,13 @@ def _values_problem(path: Path, picture: Picture, record: Record) -> str | None:
     return None
 
 
-def _strange_values(
-    path: Path, array: np.ndarray, record: Record, strange: Sequence[int], task: Task, tasks: Sequence[Task]
-) -> str:
-    counts = record.counts
-    shown = ", ".join(f"{value} ({counts[value]} {_points(array)})" for value in strange[:5])
+def _strange_values(path: Path, array: np.ndarray, record: Record, strange: Sequence[int], expected: Expected) -> str:
+    shown = ", ".join(f"{value} ({record.counts[value]} {_points(array)})" for value in strange[:5])
     shown += ", ..." if len(strange) > 5 else ""
-    knowing = [other for other in tasks if task.channel_files and set(counts) <= set(other.labels.values())]
-    alike = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(record.case)]
-    related = [other.name for other in knowing if set(other.channels) == set(task.channels)]
-    hint = f"; --task {alike[0]} knows it" if alike else f"; known to {', '.join(related)}" if related else ""
     return (
-        f"{path} holds the value {shown}, which is not in label scheme {task.scheme()}{hint}: choose the scheme of"
-        " these data, or mend the label."
+        f"{path} holds the value {shown}, which is not in label scheme {expected.scheme}"
+        f"{expected.hint(record.case, {*record.counts})}: choose the scheme of these data, or fix the label."
     )
-
-
-def cohort_notes(records: Sequence[Record]) -> list[str]:
-    """What sets single cases apart from the rest: spacing, orientation, and intensity (a robust z-score of its log)."""
-    notes = []
-    for what, of in (("spacing in mm", lambda r: _by(r.spacing or ())), ("orientation", lambda r: r.orientation)):
-        common, count = Counter(map(of, records)).most_common(1)[0] if records else ("", 0)
-        if others := [f"{record.case} ({of(record)})" for record in records if of(record) != common]:
-            notes.append(f"{what}: {count} of {len(records)} cases have {common}; not so {some(others)}.")
-    for channel in dict.fromkeys(channel for record in records for channel in record.bright):
-        slices = defaultdict(list)
-        for record in records:
-            if channel in record.bright:
-                slices[record.group or record.case].append(record.bright[channel])
-        values = {group: float(np.median(bright)) for group, bright in slices.items()}
-        middle = float(np.median(list(values.values())))
-        spread = max(1.4826 * float(np.median(np.abs(np.array(list(values.values())) - middle))), SPREAD)
-        far = {case: value - middle for case, value in values.items() if abs(value - middle) > OUTLIER * spread}
-        if far and len(values) > 3:
-            shown = [f"{case} ({np.exp(value):.3g} times)" for case, value in far.items()]
-            notes.append(f"intensity of {channel}: unlike the median of the cohort in {some(shown)}.")
-    return notes
-
-
-def some(items: Sequence[str], most: int = 5) -> str:
-    """The first few of the items, and how many more there are."""
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def _points(array: np.ndarray) -> str:

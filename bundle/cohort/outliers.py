@@ -1,0 +1,61 @@
+"""Checks over the cases of a cohort: every case in parallel, and what sets single cases apart from the rest."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from scripts.data import pictures
+from scripts.data.case_checks import Expected, Record, check_case
+from scripts.data.case_files import Case
+from scripts.parallel import map_in_processes
+
+OUTLIER = 3.5  # modified z-scores, after Iglewicz and Hoaglin (1993)
+SPREAD = 0.3  # of log intensity, at least: a case is never an outlier below a factor of exp(3.5 * 0.3) = 2.9
+SMALL = 20_000_000  # bytes; below this, starting processes costs more than it saves
+
+
+def check_cases(cases: Sequence[Case], expected: Expected, workers: int | None = None) -> list[Record]:
+    """Check every case, in `workers` processes (default: one per core), with a progress bar; sorted by case.
+
+    Raises:
+        InputError: a process was killed, most likely for its memory.
+    """
+    if workers is None:
+        files = {pictures.file_of(path) for case in cases for path in (*case.images, case.label) if path}
+        workers = 1 if sum(file.stat().st_size for file in files if file.is_file()) < SMALL else None
+    records = map_in_processes(partial(check_case, expected=expected), cases, workers, desc="checking", unit="case")
+    return sorted(records, key=lambda record: record.case)
+
+
+def cohort_notes(records: Sequence[Record]) -> list[str]:
+    """What sets single cases apart from the rest: spacing, orientation, and intensity (a robust z-score of its log)."""
+    notes = []
+    for what, of in (
+        ("spacing in mm", lambda r: " x ".join(map("{:g}".format, r.spacing or ()))),
+        ("orientation", lambda r: r.orientation),
+    ):
+        common, count = Counter(map(of, records)).most_common(1)[0] if records else ("", 0)
+        if others := [f"{record.case} ({of(record)})" for record in records if of(record) != common]:
+            notes.append(f"{what}: {count} of {len(records)} cases have {common}; not so {some(others)}.")
+    for channel in dict.fromkeys(channel for record in records for channel in record.bright):
+        slices = defaultdict(list)
+        for record in records:
+            if channel in record.bright:
+                slices[record.group or record.case].append(record.bright[channel])
+        values = {group: float(np.median(bright)) for group, bright in slices.items()}
+        middle = float(np.median(list(values.values())))
+        spread = max(1.4826 * float(np.median(np.abs(np.array(list(values.values())) - middle))), SPREAD)
+        far = {case: value - middle for case, value in values.items() if abs(value - middle) > OUTLIER * spread}
+        if far and len(values) > 3:
+            shown = [f"{case} ({np.exp(value):.3g} times)" for case, value in far.items()]
+            notes.append(f"intensity of {channel}: unlike the median of the cohort in {some(shown)}.")
+    return notes
+
+
+def some(items: Sequence[str], most: int = 5) -> str:
+    """The first few of the items, and how many more there are."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

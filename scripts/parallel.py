@@ -1,0 +1,69 @@
+"""Work on many items in several processes of one machine, with a progress bar."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from scripts import distributed
+from scripts.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_in_processes(
+    call: Callable[[Item], Result], items: Sequence[Item], workers: int | None, desc: str, unit: str
+) -> list[Result]:
+    """The result of each item, in the order of the items.
+
+    Args:
+        call: a function at the top level of a module, or a partial of one.
+        items: small enough to be sent to a process.
+        workers: processes; None: one per core, shared among the processes of torchrun. With one, no process is made.
+        desc: of the progress bar, which the first process of several shows.
+        unit: of the progress bar.
+
+    Raises:
+        InputError: `workers` is not a number of processes, or a process was killed.
+    """
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InputError(f"--workers is {workers}: give a whole number of processes, 1 or more.")
+    workers = min(workers or max(1, cores() // distributed.here()), len(items))
+
+    def shown(work: Iterable) -> tqdm:
+        return tqdm(work, desc=desc, unit=unit, total=len(items), disable=not items or not distributed.first())
+
+    if workers <= 1:
+        return [call(item) for item in shown(items)]
+    context = get_context(distributed.way_to_start_workers())
+    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent) as pool:
+        waiting = {pool.submit(call, item): number for number, item in enumerate(items)}
+        results = {}
+        try:
+            for done in shown(as_completed(waiting)):
+                results[waiting[done]] = done.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"a process was killed, most likely for memory: take fewer than {workers} --workers; what is done is"
+                " kept."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [results[number] for number in range(len(items))]
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
