@@ -1,12 +1,13 @@
-"""How far has training come, and how large is the step there? Epochs or minutes, whichever ends first."""
+"""The length of a training, in epochs or minutes, and the learning rate along it."""
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
 from scripts.distributed import agreed
@@ -71,48 +72,29 @@ class Budget:
             engine.terminate()
 
 
-class LearningRate:
-    """Sets the learning rate before each step: a linear warm-up, then a fall along the progress of training.
+def rate_factor(progress: Callable[[], float], shape: str = "cosine", warmup: float = 0.02) -> Callable[[int], float]:
+    """The share of the peak learning rate along the progress of training, for `torch.optim.lr_scheduler.LambdaLR`.
 
     Args:
-        optimizer: its groups' learning rates at construction are the peak.
-        budget: tells the progress.
-        shape: `cosine` (half a cosine to 0) or `poly` ((1 - progress) ** 0.9, as in DeepLab and nnU-Net).
+        progress: gives the share of the run that is done, 0 to 1 (`Budget.progress`).
+        shape: after the warm-up, `cosine` (half a cosine to 0) or `poly` ((1 - progress) ** 0.9, as in DeepLab and
+            nnU-Net).
         warmup: share of the run in which the rate rises from nearly 0 to the peak; AdamW's first steps are too large
             before its second moments have settled.
+
+    Raises:
+        ValueError: there is no such shape.
     """
+    if shape not in ("cosine", "poly"):
+        raise ValueError(f"the schedule is '{shape}': expected cosine or poly.")
+    # where a step takes several batches, the rate is set before the first of them
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, budget: Budget, shape: str = "cosine", warmup: float = 0.02
-    ) -> None:
-        if shape not in ("cosine", "poly"):
-            raise ValueError(f"the schedule is '{shape}': expected cosine or poly.")
-        self.optimizer, self.budget, self.shape, self.warmup = optimizer, budget, shape, warmup
-        self.peaks = [group["lr"] for group in optimizer.param_groups]
+    def factor(_: int) -> float:
+        done = progress()
+        if done < warmup:
+            return max(done / warmup, 0.01)  # a step of no size at all would be a batch thrown away
+        left = (done - warmup) / max(1e-9, 1.0 - warmup)
+        return (1.0 - left) ** 0.9 if shape == "poly" else 0.5 * (1.0 + math.cos(math.pi * left))
 
-    def attach(self, engine: Engine) -> None:
-        """Set the rate at the start of each iteration."""
-        engine.add_event_handler(Events.ITERATION_STARTED, self.set_rate)
-
-    def factor(self, progress: float) -> float:
-        """The share of the peak rate at a progress of 0 to 1."""
-        if progress < self.warmup:
-            return max(progress / self.warmup, 0.01)
-        left = (progress - self.warmup) / max(1e-9, 1.0 - self.warmup)
-        if self.shape == "poly":
-            return (1.0 - left) ** 0.9
-        return 0.5 * (1.0 + math.cos(math.pi * left))
-
-    def set_rate(self, engine: Engine) -> None:
-        """Set the rate of every group."""
-        factor = self.factor(self.budget.progress())
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
-
-    def state_dict(self) -> dict[str, Any]:
-        """The peaks."""
-        return {"peaks": self.peaks}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the peaks of the interrupted run."""
-        self.peaks = list(state["peaks"])
+    return factor

@@ -6,8 +6,9 @@ import time
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from torch.optim.lr_scheduler import LambdaLR
 
-from scripts.training.budget import Budget, LearningRate
+from scripts.training.budget import Budget, rate_factor
 
 STEP = 0.01  # s
 
@@ -97,9 +98,8 @@ def test_processes_whose_clocks_differ_end_at_the_same_step(in_two_processes):
     assert first == second
 
 
-def schedule(shape: str, warmup: float, peak: float = 1.0) -> LearningRate:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
-    return LearningRate(optimizer, Budget(max_epochs=1, steps_per_epoch=10), shape=shape, warmup=warmup)
+def factor(shape: str, warmup: float, progress: float) -> float:
+    return rate_factor(lambda: progress, shape, warmup)(0)
 
 
 @pytest.mark.parametrize(
@@ -107,19 +107,18 @@ def schedule(shape: str, warmup: float, peak: float = 1.0) -> LearningRate:
     [(0.0, 1.0, 1.0), (0.25, 0.5 + math.sqrt(2) / 4, 0.75**0.9), (0.5, 0.5, 0.5**0.9), (1.0, 0.0, 0.0)],
 )
 def test_the_rate_falls_along_the_curve_that_was_asked_for(progress, cosine, poly):
-    assert schedule("cosine", warmup=0).factor(progress) == pytest.approx(cosine)
-    assert schedule("poly", warmup=0).factor(progress) == pytest.approx(poly)
+    assert factor("cosine", 0, progress) == pytest.approx(cosine)
+    assert factor("poly", 0, progress) == pytest.approx(poly)
 
 
 @pytest.mark.parametrize("shape", ["cosine", "poly"])
 def test_the_rate_rises_evenly_to_the_peak_and_falls_from_there(shape):
-    rate = schedule(shape, warmup=0.2)
-    assert rate.factor(0.0) == 0.01  # a step of no size at all would be a batch thrown away
-    assert rate.factor(0.05) == pytest.approx(0.25)
-    assert rate.factor(0.1) == pytest.approx(0.5)
-    assert rate.factor(0.2) == pytest.approx(1.0)
-    assert rate.factor(0.6) == pytest.approx(schedule(shape, warmup=0).factor(0.5))
-    assert rate.factor(1.0) == pytest.approx(0.0)
+    assert factor(shape, 0.2, 0.0) == 0.01  # a step of no size at all would be a batch thrown away
+    assert factor(shape, 0.2, 0.05) == pytest.approx(0.25)
+    assert factor(shape, 0.2, 0.1) == pytest.approx(0.5)
+    assert factor(shape, 0.2, 0.2) == pytest.approx(1.0)
+    assert factor(shape, 0.2, 0.6) == pytest.approx(factor(shape, 0, 0.5))
+    assert factor(shape, 0.2, 1.0) == pytest.approx(0.0)
 
 
 def test_every_group_of_weights_keeps_its_own_peak():
@@ -129,26 +128,27 @@ def test_every_group_of_weights_keeps_its_own_peak():
     rates = []
     engine = Engine(lambda *_: rates.append([group["lr"] for group in optimizer.param_groups]))
     budget.attach(engine)
-    LearningRate(optimizer, budget, shape="poly", warmup=0).attach(engine)
+    schedule = LambdaLR(optimizer, rate_factor(budget.progress, shape="poly", warmup=0))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, schedule.step)
     engine.run(range(4), max_epochs=1)
     expected = [[(1 - k / 4) ** 0.9 * peak for peak in (1.0, 0.1)] for k in range(4)]
     assert torch.allclose(torch.tensor(rates), torch.tensor(expected))
 
 
 def test_a_resumed_schedule_falls_from_the_peak_not_from_the_rate_that_was_reached():
-    first = schedule("cosine", warmup=0)
-    first.budget.step = 5
-    first.set_rate(None)
-    second = schedule("cosine", warmup=0, peak=first.optimizer.param_groups[0]["lr"])
-    second.load_state_dict(first.state_dict())
-    second.budget.step = 5
-    second.set_rate(None)
-    assert second.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
+    progress = 0.5
+    first = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0) for _ in range(2)]
+    schedules = [LambdaLR(optimizer, rate_factor(lambda: progress, warmup=0)) for optimizer in first]
+    first[1].load_state_dict(first[0].state_dict())
+    schedules[1].load_state_dict(schedules[0].state_dict())
+    progress = 0.75
+    schedules[1].step()
+    assert first[1].param_groups[0]["lr"] == pytest.approx(factor("cosine", 0, 0.75))
 
 
 def test_a_shape_that_is_none_is_refused():
     with pytest.raises(ValueError, match="the schedule is 'linear': expected cosine or poly"):
-        schedule("linear", warmup=0)
+        rate_factor(lambda: 0.0, "linear")
 
 
 def test_the_rate_reaches_its_end_with_the_run_also_where_a_step_takes_several_batches(small_train):
