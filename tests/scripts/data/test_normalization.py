@@ -18,9 +18,6 @@ from monai.transforms import (
 )
 from skimage.exposure import equalize_adapthist
 
-from scripts.data import datalist, intensity_statistics, normalization
-from scripts.data.background import AirIsZerod
-from scripts.data.intensity_statistics import draw, statistics_of
 from scripts.data.normalization import METHODS, SCOPES, Normalized
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError, sentence_of
@@ -42,44 +39,6 @@ def head() -> torch.Tensor:
 
 
 # ---- air ------------------------------------------------------------------------------------------------------------
-
-
-def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):
-    shifted = head + torch.tensor([-3.6, 0.0]).reshape(2, 1, 1, 1)
-    shifted[0][head[0] == 0] = -3.6243944
-    before = shifted.clone()
-    found = AirIsZerod("image")({"image": shifted})["image"]
-    assert torch.equal(shifted, before)
-    assert torch.equal(found == 0, head == 0)
-    assert torch.equal(found[1], head[1])
-    array = AirIsZerod("image")({"image": shifted.numpy()})["image"]
-    assert isinstance(array, np.ndarray)
-    assert (array == found.numpy()).all()
-
-
-def test_what_has_air_of_zero_or_none_is_the_same_object(head):
-    noise = torch.randn(2, 12, 10, 8)
-    assert AirIsZerod("image")({"image": head})["image"] is head
-    assert torch.equal(AirIsZerod("image")({"image": noise})["image"], noise)
-
-
-def test_air_is_one_value_up_to_rounding(head):
-    air = head == 0
-    shifted = head - 3.6
-    shifted[air] += 1e-6 * torch.rand(int(air.sum()))
-    found = AirIsZerod("image")({"image": shifted})["image"]
-    assert torch.equal(found == 0, air)
-    assert torch.allclose(found[~air], head[~air], atol=1e-4)
-
-
-def test_air_is_what_every_corner_shows_in_pictures_of_one_row_too():
-    white = torch.full((1, 6, 5), 255.0)
-    white[:, 2:4, 1:3] = 17.0
-    assert AirIsZerod("image")({"image": white})["image"].unique().tolist() == [-238, 0]
-    white[0, -1, -1] = 254.0
-    assert torch.equal(AirIsZerod("image")({"image": white})["image"], white)
-    assert AirIsZerod("image")({"image": white.byte()})["image"].max() == 255
-    assert AirIsZerod("image")({"image": torch.tensor([[[3.0, 5.0, 3.0]]])})["image"].tolist() == [[[0, 2, 0]]]
 
 
 def test_a_scan_with_constant_air_is_prepared_as_the_same_scan_with_air_of_zero(read_config, tmp_path):
@@ -221,49 +180,6 @@ def test_an_image_of_two_axes_is_one_slice(head, method):
     assert torch.equal(normalized(image, method, "slice"), normalized(image, method, "volume"))
 
 
-def measured(images, method: str) -> list[dict]:
-    return statistics_of([draw(image, 10**6, seed=0) for image in images], method)
-
-
-def test_statistics_of_a_data_set_by_hand():
-    images = [torch.tensor([[0.0, 0.0, 2.0, 4.0]]), torch.tensor([[0.0, 6.0, 8.0, 8.0]])]
-    assert measured(images, "zscore_nonzero") == [{"method": "zscore_nonzero", "mean": 5.6, "std": 2.33238}]
-    assert measured(images, "zscore") == [{"method": "zscore", "mean": 3.5, "std": 3.27872}]
-    assert measured(images, "minmax") == [{"method": "minmax", "low": 0, "high": 8}]
-    assert measured(images, "percentile") == [{"method": "percentile", "low": 2.04, "high": 8}]
-    (levels,) = measured(images, "histogram")
-    assert (levels["levels"][0], levels["levels"][32], levels["levels"][-1]) == (2, 6, 8)
-
-
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "clahe"])
-def test_by_data_set_one_case_brighter_than_another_stays_so_and_both_together_are_normal(head, method):
-    statistics = measured([head, 3 * head], method)
-    dim, bright = (normalized(image, method, "dataset", statistics) for image in (head, 3 * head))
-    if method in normalization.BRAIN:
-        assert dim[head == 0].unique().tolist() == bright[head == 0].unique().tolist() == [0]
-    assert (bright[head != 0] >= dim[head != 0]).all()
-    assert bright[head != 0].mean() > dim[head != 0].mean() + 0.2
-    together = torch.cat([dim[0], bright[0]])
-    together = together[torch.cat([head[0], head[0]]) != 0] if method in normalization.BRAIN else together
-    if method.startswith("zscore"):
-        assert together.mean().item() == pytest.approx(0, abs=1e-3)
-        assert together.std(correction=0).item() == pytest.approx(1, abs=1e-3)
-    else:
-        assert (together.min().item(), together.max().item()) == pytest.approx((0, 1), abs=1e-5)
-    if method == "histogram":
-        assert torch.allclose(together.quantile(torch.tensor([0.25, 0.75])), torch.tensor([0.25, 0.75]), atol=0.02)
-
-
-def test_few_voxels_tell_what_all_of_them_would(head):
-    large = torch.cat([head] * 20, dim=1)
-    (few, _), (every, _) = (statistics_of([draw(large, most, 0)], "zscore_nonzero") for most in (5000, 10**9))
-    assert few["mean"] == pytest.approx(every["mean"], rel=0.05)
-    assert few["std"] == pytest.approx(every["std"], rel=0.05)
-    assert draw(large, 5000, 0).values.shape == (2, 5000)
-    assert np.array_equal(draw(large, 5000, 0).values, draw(large, 5000, 0).values)
-    assert draw(large, 10, 0).greatest.tolist() == large.amax((1, 2, 3)).tolist()
-
-
 # ---- what is refused -----------------------------------------------------------------------------------------------
 
 
@@ -288,17 +204,6 @@ def test_a_choice_that_is_none_is_refused(knobs, sentence):
 def test_by_data_set_without_statistics_is_refused(head):
     with pytest.raises(InputError, match=r"intensity_statistics are not given: lay the knobs\.yaml of the run over"):
         normalized(head, "zscore", "dataset")
-
-
-def test_statistics_of_other_channels_are_refused(head):
-    with pytest.raises(InputError, match="are of 1 channels, but the image has 2"):
-        normalized(head, "zscore", "dataset", measured([head[:1]], "zscore"))
-
-
-def test_a_channel_that_is_empty_in_all_training_cases_is_refused(head):
-    head[1] = 0
-    with pytest.raises(InputError, match="channel 2 of the training cases is the same everywhere"):
-        measured([head, head], "percentile")
 
 
 @pytest.mark.usefixtures("at_root")
@@ -335,21 +240,6 @@ def started(config):
     return config
 
 
-def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_knobs(small_train, cohort):
-    config = started(small_train(normalize="percentile", normalize_scope="dataset"))
-    before = intensity_statistics.before_normalization(config.get_parsed_content("preprocessing"))
-    assert "Normalized" not in [type(step).__name__ for step in before.transforms]
-    content = datalist.read(cohort.datalist)
-    teaching, choosing = (
-        statistics_of([draw(before(entry)["image"], 10**9, 0) for entry in entries], "percentile")
-        for entries in (datalist.select(content, cohort.dataset_dir, part, 0) for part in ("training", "validation"))
-    )
-    stored = knobs_of(config)
-    assert (stored["normalize"], stored["normalize_scope"]) == ("percentile", "dataset")
-    assert stored["intensity_statistics"] == teaching  # all voxels, since these cases are small
-    assert teaching != choosing
-
-
 def test_training_and_inference_see_the_same_numbers_by_data_set(small_train, read_config):
     training = started(small_train(normalize="zscore", normalize_scope="dataset"))
     case = training.get_parsed_content("train#dataset").data[0]
@@ -382,12 +272,6 @@ def test_statistics_that_are_given_are_taken_and_handed_on(small_train):
     config = started(small_train(normalize="zscore", normalize_scope="dataset", intensity_statistics=given))
     assert knobs_of(config)["intensity_statistics"] == given
     assert config.get_parsed_content("preprocessing").transforms[-1].statistics == given
-
-
-def test_other_scopes_measure_nothing(small_train):
-    assert knobs_of(started(small_train()))["intensity_statistics"] is None
-    config = small_train(normalize="clahe", normalize_scope="slice", run_dir="unused")
-    assert intensity_statistics.learn_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None
 
 
 def test_checking_a_workflow_reads_no_case(small_train):

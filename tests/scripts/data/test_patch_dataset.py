@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,52 +12,13 @@ import torch
 from monai.data import DataLoader, get_track_meta
 from monai.transforms import Compose, FgBgToIndicesd, Lambdad, RandCropByPosNegLabeld, ScaleIntensityd, Transform
 
-from bundle.commands.prepare import prepare
 from scripts.data import pictures
 from scripts.data.datalist import read, select
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import PatchDataset, PreparedCases
-from scripts.data.sampler import EpochSampler
 from scripts.errors import InputError, sentence_of
 
 # ---- the sequence of patches ---------------------------------------------------------------------------------------
-
-
-def sequence(epoch: int = 0, cases: int = 5, samples: int = 10, **others) -> list[tuple[int, int]]:
-    sampler = EpochSampler(cases, samples, **others)
-    sampler.set_epoch(epoch)
-    assert len(sampler) == len(list(sampler))
-    return list(sampler)
-
-
-def test_every_case_is_cut_equally_often_in_each_round():
-    assert Counter(case for case, _ in sequence()) == dict.fromkeys(range(5), 2)
-    assert Counter(case for case, _ in sequence()[:5]) == dict.fromkeys(range(5), 1)
-
-
-def test_rounds_go_on_over_the_end_of_an_epoch():
-    over_epochs = [case for epoch in range(5) for case, _ in sequence(epoch, cases=5, samples=3)]
-    assert all(sorted(over_epochs[start : start + 5]) == list(range(5)) for start in (0, 5, 10))
-
-
-def test_the_order_is_new_in_each_round():
-    rounds = [tuple(case for case, _ in sequence(epoch, cases=8, samples=8)) for epoch in range(5)]
-    assert len(set(rounds)) == 5
-
-
-def test_an_epoch_can_be_drawn_again_and_another_epoch_or_seed_is_another_one():
-    assert sequence(3) == sequence(3)
-    others = [sequence(epoch, seed=seed) for epoch in (0, 1) for seed in (0, 1)]
-    assert len({seed for drawn in others for _, seed in drawn}) == 40  # no patch is drawn twice
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_processes_share_one_sequence_out_without_losing_or_repeating_a_patch(world_size):
-    parts = [sequence(2, samples=11, rank=rank, world_size=world_size) for rank in range(world_size)]
-    together = [None] * 11
-    for rank, part in enumerate(parts):
-        together[rank::world_size] = part
-    assert together == sequence(2, samples=11)
 
 
 # ---- patches -------------------------------------------------------------------------------------------------------
@@ -143,26 +103,6 @@ def cut_from(entries: list[dict], share: float = 0.5, size: int = 8, **others) -
         fg_indices_key="label_fg_indices", bg_indices_key="label_bg_indices",
     )  # fmt: skip
     return PatchDataset(entries, INDICES, crop, keep=["label_fg_indices", "label_bg_indices"], **others)
-
-
-@pytest.mark.parametrize(("share", "least", "most"), [(0.5, 0.40, 0.62), (1.0, 1.0, 1.0), (0.0, 0.0, 0.06)])
-def test_the_share_of_patches_with_tumour_is_what_was_asked_for_however_small_the_tumour(share, least, most):
-    # a patch centred anywhere holds the tumour in (3 + 7)³ of 40³ places, which is 0.016; the standard error of 0.5
-    # over 300 patches is 0.029
-    dataset = cut_from([box()], share)
-    with_tumour = [bool(dataset[index]["label"].any()) for index in EpochSampler(cases=1, samples=300)]
-    assert least <= np.mean(with_tumour) <= most
-
-
-@pytest.mark.parametrize("cache", ["memory", "disk"])
-@pytest.mark.filterwarnings("ignore:Num foregrounds 0")
-def test_a_case_without_tumour_yields_patches_of_brain(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(PreparedCases, "_name", lambda *_: "box")  # of its files, and this case has none
-    dataset = cut_from([box(tumour=False)], cache=cache, cache_dir=tmp_path)
-    for index in EpochSampler(cases=1, samples=4):
-        patch = dataset[index]
-        assert float(patch["label"].sum()) == 0
-        assert float(patch["image"].min()) >= 1
 
 
 def test_cases_with_any_label_are_found_among_empty_ones():
@@ -375,45 +315,3 @@ def test_another_process_gives_a_prepared_case_the_same_name(small_train, cohort
     )
     assert done.stdout.split() == here
     assert len(set(here)) == 3
-
-
-def test_real_scans_give_patches_of_the_task(read_config, shared_data, tmp_path):
-    """Cropped to the brain, resampled, normalised: BraTS 2015 has negative brain and voxels of 1 mm."""
-    folder = shared_data("brats2015")
-    prepare(str(folder), out=str(tmp_path / "list.json"), task="brats2015", folds=2, picture=False, workers=1)
-    config = read_config(
-        "configs/train.yaml", "configs/tasks/brats2015.yaml",
-        datalist=str(tmp_path / "list.json"), dataset_dir=str(folder), run_dir=str(tmp_path / "run"), device="cpu",
-    )  # fmt: skip
-    dataset = config.get_parsed_content("train#dataset")
-    del dataset.cases.data[1:]  # one case is enough
-    for index in EpochSampler(cases=1, samples=3):
-        patch = dataset[index]
-        assert patch["image"].shape == (2, *config["patch_size"])
-        assert patch["label"].shape == (3, *config["patch_size"])
-        assert torch.isfinite(patch["image"]).all()
-        brain = patch["image"][patch["image"] != 0].float()
-        assert float(brain.std()) == pytest.approx(1, abs=0.5)
-
-
-def test_half_of_the_patches_come_from_the_few_cases_that_have_a_label():
-    sampler = EpochSampler(cases=10, samples=400, seed=1, labelled_share=0.5, labelled=lambda: [2, 7])
-    drawn = [case for case, _ in sampler]
-    assert sum(case in (2, 7) for case in drawn) == 200
-    assert {case: drawn.count(case) for case in (2, 7)} == {2: 100, 7: 100}
-    assert all(drawn.count(case) == 25 for case in range(10) if case not in (2, 7))
-
-
-def test_labels_are_looked_through_once_and_not_in_each_epoch():
-    asked = []
-    sampler = EpochSampler(4, 8, labelled_share=0.5, labelled=lambda: asked.append(1) or [0])
-    for epoch in range(3):
-        sampler.set_epoch(epoch)
-        assert len(list(sampler)) == 8
-    assert len(asked) == 1
-
-
-def test_a_share_of_labelled_cases_changes_nothing_where_all_or_none_have_a_label():
-    plain = list(EpochSampler(cases=3, samples=9, seed=1))
-    for labelled in ([], [0, 1, 2]):
-        assert list(EpochSampler(3, 9, seed=1, labelled_share=0.5, labelled=lambda known=labelled: known)) == plain

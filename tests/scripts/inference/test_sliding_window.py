@@ -1,25 +1,13 @@
 """Does a scan of any kind become a mask on its own grid, and is nothing overwritten, skipped or half-written?"""
 
-import json
-import os
-import shutil
-import threading
-
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
-from monai.data import Dataset, MetaTensor
 from monai.inferers import SlidingWindowInferer
-from monai.transforms import Lambdad
 from PIL import Image
 
 from scripts.data import pictures
-from scripts.errors import InputError
-from scripts.inference.mask_saver import MaskSaver, mask_path
-from scripts.inference.prefetch import OneAhead
-from scripts.inference.scans import not_yet_done, scans
 from scripts.inference.sliding_window import AIR, MirroringSlidingWindowInferer, largest_window
 
 # ---- mirror images -------------------------------------------------------------------------------------------------
@@ -176,34 +164,6 @@ def test_mirror_images_are_shown_as_many_at_once_as_asked(batch):
 # ---- one case ahead ------------------------------------------------------------------------------------------------
 
 
-def test_the_next_case_is_prepared_while_the_network_works_on_this_one():
-    prepared = threading.Event()
-
-    class Cases(torch.utils.data.Dataset):
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            if index == 1:
-                prepared.set()
-            return {"case": index}
-
-        def __deepcopy__(self, memo):  # an event cannot be copied
-            return self
-
-    cases = OneAhead(Cases())
-    assert cases[0] == {"case": 0}
-    assert prepared.wait(timeout=10)  # without being asked for
-    assert cases[1] == {"case": 1}
-
-
-def test_a_case_that_cannot_be_prepared_fails_when_it_is_its_turn_and_not_before():
-    cases = OneAhead(Dataset([{"x": 1.0}, {"y": 1.0}], Lambdad("x", lambda x: x + 1)))
-    assert cases[0] == {"x": 2.0}
-    with pytest.raises(RuntimeError):
-        cases[1]
-
-
 # ---- what is to be segmented ---------------------------------------------------------------------------------------
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
@@ -211,127 +171,9 @@ FILES = {"T1": ["{case}/{case}_t1.nii*"], "T1c": ["{case}/{case}_t1ce.nii*"], "T
          "FLAIR": ["{case}/{case}_flair.nii*"]}  # fmt: skip
 
 
-def found(source, **others) -> list[dict]:
-    return scans(source, CHANNELS, FILES, **others)
-
-
-def names(cases: list[dict]) -> list[str]:
-    return [case["case"] for case in cases]
-
-
-def test_a_folder_of_patients_is_all_of_them_with_channels_in_order(cohort):
-    cases = found(cohort.dataset_dir)
-    assert names(cases) == [f"BraTS2021_{k:05d}" for k in range(5)]
-    assert [name.rsplit("_", 1)[1] for name in cases[0]["image"]] == [
-        f"{c}.nii.gz" for c in ("t1", "t1ce", "t2", "flair")
-    ]
-    assert cases[0].keys() == {"image", "case"}  # a label beside a scan must not be looked at
-
-
-def test_the_folder_of_one_patient_is_that_patient(cohort):
-    assert names(found(cohort.dataset_dir / "BraTS2021_00002")) == ["BraTS2021_00002"]
-
-
-def test_patients_that_are_linked_together_are_found(cohort, tmp_path):
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / "BraTS2021_00001").symlink_to(cohort.dataset_dir / "BraTS2021_00001")
-    assert names(found(tmp_path / "linked")) == ["BraTS2021_00001"]
-
-
-def test_a_data_list_is_its_cases_without_a_label_or_all_of_them(cohort, tmp_path):
-    assert names(found(cohort.datalist, dataset_dir=cohort.dataset_dir)) == ["BraTS2021_00004"]
-    content = json.loads(cohort.datalist.read_text())
-    content["testing"] = []
-    (tmp_path / "labelled.json").write_text(json.dumps(content))
-    cases = found(tmp_path / "labelled.json", dataset_dir=cohort.dataset_dir)
-    assert len(cases) == 4
-    assert all("label" not in case for case in cases)
-    assert cases[0]["image"][0].startswith(str(cohort.dataset_dir))
-
-
-def test_one_4d_file_is_one_case_named_after_it(tmp_path):
-    (tmp_path / "BRATS_001.nii.gz").write_text("")
-    expected = [{"image": str(tmp_path / "BRATS_001.nii.gz"), "case": "BRATS_001"}]
-    assert found(tmp_path / "BRATS_001.nii.gz") == expected
-
-
-def test_a_folder_of_4d_files_is_a_case_each(tmp_path):
-    for name in ("b.nii.gz", "a.nii", "readme.txt", "._a.nii"):  # macOS leaves the last beside a.nii
-        (tmp_path / name).write_text("")
-    assert names(found(tmp_path)) == ["a", "b"]
-
-
-def test_the_slices_of_patients_are_found_by_the_patterns_with_all_channels_in_one_file(tmp_path):
-    for name in ("P/P_2.tif", "P/P_10.tif", "P/P_2_mask.tif"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    files = {channel: ["{patient}/{patient}_{slice}.tif"] for channel in ("T1", "FLAIR", "T1c")}
-    found = scans(tmp_path, list(files), files)
-    assert found == [{"image": str(tmp_path / "P" / f"P_{k}.tif"), "case": f"P_{k}"} for k in (2, 10)]
-
-
-def test_a_picture_or_a_folder_of_pictures_is_a_case_each(tmp_path):
-    for name in ("b.png", "a.jpg", "notes.txt"):
-        (tmp_path / name).write_text("")
-    assert found(tmp_path / "b.png") == [{"image": str(tmp_path / "b.png"), "case": "b"}]
-    assert names(found(tmp_path)) == ["a", "b"]
-
-
-def test_pictures_beside_scans_are_no_scans(tmp_path):
-    for name in ("a.nii.gz", "a.png"):
-        (tmp_path / name).write_text("")
-    assert found(tmp_path) == [{"image": str(tmp_path / "a.nii.gz"), "case": "a"}]
-
-
-def test_a_stack_is_a_case_for_each_page(tmp_path):
-    pictures.write(tmp_path / "a.tif", *np.zeros((3, 4, 5), np.uint8))
-    expected = [{"image": f"{tmp_path / 'a.tif'}#{k}", "case": f"a_{k}"} for k in range(3)]
-    assert found(tmp_path / "a.tif") == found(tmp_path) == expected
-
-
-def test_two_files_whose_masks_would_have_one_name_are_refused(tmp_path):
-    for name in ("a.nii.gz", "a.nii"):
-        (tmp_path / name).write_text("")
-    with pytest.raises(InputError, match=r"a\.nii and .*a\.nii\.gz would both give the mask of case a"):
-        found(tmp_path)
-
-
-def test_a_missing_modality_ends_before_anything_is_segmented(cohort, tmp_path):
-    shutil.copytree(cohort.dataset_dir, tmp_path / "patients")
-    (tmp_path / "patients" / "BraTS2021_00003" / "BraTS2021_00003_t2.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"case BraTS2021_00003 lacks channel T2: expected .*_t2"):
-        found(tmp_path / "patients")
-
-
-def test_a_source_that_is_not_there_or_holds_no_scan_says_what_was_expected(tmp_path):
-    with pytest.raises(InputError, match="nowhere does not exist: give a folder of patients, one scan, or a data list"):
-        found(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"holds no scan: expected files like \{case\}/\{case\}_t1\.nii"):
-        found(tmp_path)
-
-
-def test_a_bundle_can_be_loaded_without_any_input():
-    assert found(None) == []
-
-
 # ---- what is done already ------------------------------------------------------------------------------------------
 
 TWO = [{"case": "a", "image": "a.nii"}, {"case": "b", "image": "b.nii"}]
-
-
-def test_masks_that_are_there_are_not_overwritten(tmp_path):
-    assert not_yet_done(TWO, tmp_path, resume=False) == TWO
-    mask_path(tmp_path, "a", "a.nii").write_text("")
-    with pytest.raises(InputError, match=r"already holds masks of 1 of 2 cases: .*--resume"):
-        not_yet_done(TWO, tmp_path, resume=False)
-
-
-def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
-    mask_path(tmp_path, "a", "a.nii").write_text("")
-    assert names(not_yet_done(TWO, tmp_path, resume=True)) == ["b"]
-    assert "1 of 2 cases are already in" in capsys.readouterr().out
-    mask_path(tmp_path, "b", "b.nii").write_text("")
-    assert not_yet_done(TWO, tmp_path, resume=True) == []
 
 
 # ---- masks on disk -------------------------------------------------------------------------------------------------
@@ -347,17 +189,6 @@ def oblique(degrees: float = 12.0) -> np.ndarray:
     return affine
 
 
-def save_masks(folder, source: nib.Nifti1Image, mask: np.ndarray, probabilities=None, case: str = "a") -> None:
-    """What the evaluator does with one case whose scan is in the file of `source`."""
-    image = MetaTensor(torch.zeros(1, *mask.shape), meta={"filename_or_obj": source.get_filename()})
-    item = {"image": image, "pred": torch.from_numpy(mask)[None].float()}
-    if probabilities is not None:
-        item["probabilities"] = torch.from_numpy(probabilities)
-    engine = Engine(lambda *_: [item])
-    MaskSaver(folder).attach(engine)
-    engine.run([[{"case": case}]])
-
-
 def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarray | None = None) -> nib.Nifti1Image:
     image = nib.Nifti1Image(np.zeros(shape, np.float32), None)
     image.header.set_zooms((1.0, 1.5, 3.0)[: len(shape)])
@@ -368,105 +199,7 @@ def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarr
     return nib.load(path)
 
 
-@pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 4), (2, 0), (0, 2), (0, 0)])
-def test_a_mask_lies_where_its_scan_lies_for_every_reader(tmp_path, qform, sform):
-    source = scan(tmp_path / "scan.nii.gz", qform=qform, sform=sform)
-    mask = np.random.default_rng(0).integers(0, 5, (5, 6, 7)).astype(np.uint8)
-    save_masks(tmp_path / "out", source, mask)
-    saved = nib.load(tmp_path / "out" / "a.nii.gz")
-    assert saved.get_data_dtype() == np.uint8
-    assert np.array_equal(np.asarray(saved.dataobj), mask)
-    assert np.allclose(saved.affine, source.affine, atol=1e-4)
-    assert nib.aff2axcodes(saved.affine) == nib.aff2axcodes(source.affine)
-    assert (int(saved.header["qform_code"]), int(saved.header["sform_code"])) == (qform, sform)
-    assert saved.header.get_xyzt_units() == ("mm", "sec")
-    assert np.allclose(saved.header.get_zooms(), source.header.get_zooms())
-    if qform:  # ITK reads this one
-        assert np.allclose(saved.get_qform(), source.get_qform(), atol=1e-4)
-
-
-def test_probabilities_are_written_beside_one_volume_a_region(tmp_path):
-    probabilities = np.random.default_rng(0).random((3, 5, 6, 7)).astype(np.float32)
-    source = scan(tmp_path / "scan.nii.gz")
-    save_masks(tmp_path / "out", source, np.zeros((5, 6, 7), np.uint8), probabilities)
-    saved = nib.load(tmp_path / "out" / "probabilities" / "a.nii.gz")
-    assert saved.get_data_dtype() == np.float32
-    assert np.array_equal(np.asarray(saved.dataobj), np.moveaxis(probabilities, 0, -1))
-    assert np.allclose(saved.affine, source.affine)
-
-
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"a\.nii\.gz cannot be written"):
-        save_masks(tmp_path / "file" / "out", scan(tmp_path / "scan.nii.gz"), np.zeros((5, 6, 7), np.uint8))
-
-
-def test_a_full_disk_leaves_no_half_mask_that_resume_would_take_for_done(tmp_path, full_disk):
-    source = scan(tmp_path / "scan.nii.gz", shape=(40, 40, 40))
-    mask = np.random.default_rng(0).integers(0, 255, (40, 40, 40)).astype(np.uint8)
-    with full_disk(10_000), pytest.raises(InputError, match="cannot be written"):
-        save_masks(tmp_path / "out", source, mask)
-    assert list((tmp_path / "out").iterdir()) == []
-    assert names(not_yet_done(TWO, tmp_path / "out", resume=True)) == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("image", "name"),
-    [
-        (["a_t1.nii", "a_t2.nii"], "x.nii.gz"),
-        ("a.nii.gz", "x.nii.gz"),
-        (["a.png"], "x.png"),
-        ("A.TIF", "x.tif"),
-        ("a.tiff#3", "x.tiff"),
-        ("a.jpg", "x.png"),
-    ],
-)
-def test_a_mask_has_the_format_of_its_image_and_is_never_a_jpeg(tmp_path, image, name):
-    assert mask_path(tmp_path, "x", image) == tmp_path / name
-
-
 MASK = np.random.default_rng(0).choice([0, 255], (5, 6)).astype(np.uint8)  # [x, y]
-
-
-def save_picture_masks(folder, images: dict[str, str], stacks: bool = True) -> None:
-    """What the evaluator does with a case for each image; all masks differ."""
-    engine = Engine(lambda _, batch: [{"image": batch[0]["image"], "pred": batch[0]["pred"]}])
-    MaskSaver(folder, stacks).attach(engine)
-    batches = []
-    for number, (case, name) in enumerate(images.items()):
-        image = MetaTensor(torch.zeros(1, 5, 6), meta={"filename_or_obj": name})
-        batches.append([{"case": case, "image": image, "pred": torch.from_numpy(MASK - number)[None].float()}])
-    engine.run(batches)
-
-
-@pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_the_mask_of_a_picture_lies_on_it_pixel_for_pixel(tmp_path, ending):
-    save_picture_masks(tmp_path, {"a": f"/scans/a{ending}"})
-    assert np.array_equal(pictures.read(tmp_path / f"a{ending}"), MASK)
-    assert pictures.read(tmp_path / f"a{ending}").dtype == np.uint8
-
-
-def stack_of(path, number: int) -> dict[str, str]:
-    pictures.write(path, *np.zeros((number, 5, 6), np.uint8))
-    return {f"a_{k}": f"{path}#{k}" for k in range(number)}
-
-
-def test_the_masks_of_a_stack_become_one_stack_when_all_are_there(tmp_path):
-    images = stack_of(tmp_path / "a-volume.tif", 3)
-    save_picture_masks(tmp_path / "out", dict(list(images.items())[:2]))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
-    waiting = [{"case": case, "image": image} for case, image in images.items()]
-    assert names(not_yet_done(waiting, tmp_path / "out", resume=True)) == ["a_2"]
-    save_picture_masks(tmp_path / "out", images)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.tif"]
-    assert all(np.array_equal(pictures.read(f"{tmp_path / 'out' / 'a.tif'}#{k}"), MASK - k) for k in range(3))
-    assert not_yet_done(waiting, tmp_path / "out", resume=True) == []
-
-
-def test_the_masks_that_are_judged_stay_a_file_a_case(tmp_path):
-    images = stack_of(tmp_path / "a.tif", 2)
-    save_picture_masks(tmp_path / "out", images, stacks=False)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
 
 
 # ---- the whole way: preprocessing, network, postprocessing, file ---------------------------------------------------
@@ -632,15 +365,3 @@ def test_what_is_found_in_a_picture_comes_back_pixel_for_pixel_with_the_values_o
     assert np.array_equal(pictures.read(tmp_path / "masks" / f"X{ending}"), 255 * label)
     probabilities = nib.load(tmp_path / "masks" / "probabilities" / "X.nii.gz")
     assert np.array_equal(np.asarray(probabilities.dataobj)[..., 0] > 0.5, label)
-
-
-def test_a_mask_older_than_the_weights_is_of_another_network_and_made_anew(tmp_path):
-    mask, weights = mask_path(tmp_path, "a", "a.nii.gz"), tmp_path / "model.pt"
-    for place, path in enumerate((mask, weights)):
-        path.touch()
-        os.utime(path, (1000 + place, 1000 + place))
-    waiting = [{"case": "a", "image": "a.nii.gz"}]
-    assert not_yet_done(waiting, tmp_path, resume=True) == []
-    assert not_yet_done(waiting, tmp_path, resume=True, checkpoint=weights) == waiting
-    with pytest.raises(InputError, match="already holds masks of 1 of 1"):
-        not_yet_done(waiting, tmp_path, resume=False, checkpoint=weights)

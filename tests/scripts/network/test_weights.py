@@ -185,64 +185,6 @@ class Training:
         return self
 
 
-def test_a_killed_run_goes_on_from_its_last_full_epoch_to_the_same_weights(tmp_path):
-    whole = Training(tmp_path / "whole.pt").run()
-    with pytest.raises(KeyboardInterrupt):
-        Training(tmp_path / "killed.pt", kill_after=8).run()  # in the third epoch
-    resumed = Training(tmp_path / "killed.pt", resume=True)
-    epochs = []
-    resumed.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: epochs.append(e.state.epoch))
-    resumed.run()
-    assert epochs == [3, 4]
-    assert torch.equal(resumed.network.weight, whole.network.weight)
-    assert resumed.engine.scaler.get_scale() == whole.engine.scaler.get_scale()
-    assert resumed.engine.state.iteration == 12
-
-
-def test_without_resume_a_run_starts_anew(tmp_path):
-    Training(tmp_path / "state.pt").run()
-    again = Training(tmp_path / "state.pt")
-    epochs = []
-    again.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: epochs.append(e.state.epoch))
-    again.run(epochs=2)
-    assert epochs == [1, 2]
-
-
-def test_a_resumed_run_that_never_finished_an_epoch_starts_at_the_first(tmp_path):
-    assert Training(tmp_path / "state.pt", resume=True).run(epochs=1).engine.state.epoch == 1
-
-
-def test_a_finished_run_does_nothing_when_resumed(tmp_path):
-    finished = Training(tmp_path / "state.pt").run(epochs=2)
-    resumed = Training(tmp_path / "state.pt", resume=True).run(epochs=2)
-    assert torch.equal(resumed.network.weight, finished.network.weight)
-
-
-def test_only_the_process_that_writes_leaves_a_checkpoint(tmp_path):
-    Training(tmp_path / "state.pt", writes=False).run(epochs=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("change", ["another network", "a part is missing"])
-def test_a_state_that_does_not_fit_the_config_names_the_part_and_the_config_to_take(tmp_path, change):
-    path = tmp_path / "state.pt"
-    Training(path).run(epochs=1)
-    state = read_state(path)
-    if change == "another network":
-        state["network"] = torch.nn.Linear(3, 1).state_dict()
-    else:
-        del state["network"]
-    save(path, state)
-    message = refused(Training(path, resume=True).run)
-    assert "state.pt does not fit this run's network" in message
-    assert "config.yaml" in message
-
-
-def test_a_state_that_is_damaged_is_one_sentence(tmp_path):
-    (tmp_path / "state.pt").write_bytes(b"PK half a zip")
-    assert "is not a readable checkpoint" in refused(Training(tmp_path / "state.pt", resume=True).run)
-
-
 def test_weights_of_several_processes_are_those_of_the_network_itself(tmp_path, in_two_processes):
     def names(rank: int) -> list[str]:
         wrapped = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))

@@ -1,0 +1,57 @@
+"""Tests of `scripts/data/background.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.data.background import AirIsZerod
+
+
+@pytest.fixture
+def head() -> torch.Tensor:
+    """Two channels [2, 12, 10, 8] of positive intensities, the second 50 times as bright, with air at 0 around them."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.zeros(2, 12, 10, 8)
+    image[:, 2:10, 2:9, :7] = 10 + 90 * torch.rand(2, 8, 7, 7, generator=generator)
+    image[1] *= 50
+    return image
+
+
+def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):
+    shifted = head + torch.tensor([-3.6, 0.0]).reshape(2, 1, 1, 1)
+    shifted[0][head[0] == 0] = -3.6243944
+    before = shifted.clone()
+    found = AirIsZerod("image")({"image": shifted})["image"]
+    assert torch.equal(shifted, before)
+    assert torch.equal(found == 0, head == 0)
+    assert torch.equal(found[1], head[1])
+    array = AirIsZerod("image")({"image": shifted.numpy()})["image"]
+    assert isinstance(array, np.ndarray)
+    assert (array == found.numpy()).all()
+
+
+def test_what_has_air_of_zero_or_none_is_the_same_object(head):
+    noise = torch.randn(2, 12, 10, 8)
+    assert AirIsZerod("image")({"image": head})["image"] is head
+    assert torch.equal(AirIsZerod("image")({"image": noise})["image"], noise)
+
+
+def test_air_is_one_value_up_to_rounding(head):
+    air = head == 0
+    shifted = head - 3.6
+    shifted[air] += 1e-6 * torch.rand(int(air.sum()))
+    found = AirIsZerod("image")({"image": shifted})["image"]
+    assert torch.equal(found == 0, air)
+    assert torch.allclose(found[~air], head[~air], atol=1e-4)
+
+
+def test_air_is_what_every_corner_shows_in_pictures_of_one_row_too():
+    white = torch.full((1, 6, 5), 255.0)
+    white[:, 2:4, 1:3] = 17.0
+    assert AirIsZerod("image")({"image": white})["image"].unique().tolist() == [-238, 0]
+    white[0, -1, -1] = 254.0
+    assert torch.equal(AirIsZerod("image")({"image": white})["image"], white)
+    assert AirIsZerod("image")({"image": white.byte()})["image"].max() == 255
+    assert AirIsZerod("image")({"image": torch.tensor([[[3.0, 5.0, 3.0]]])})["image"].tolist() == [[[0, 2, 0]]]

@@ -1,0 +1,115 @@
+"""Tests of `scripts/data/intensity_statistics.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from scripts.data import datalist, intensity_statistics, normalization
+from scripts.data.intensity_statistics import draw, statistics_of
+from scripts.data.normalization import METHODS, Normalized
+from scripts.errors import InputError
+
+
+def normalized(image, method: str, scope: str = "volume", statistics=None) -> torch.Tensor:
+    tensor = torch.as_tensor(image, dtype=torch.float32)
+    return Normalized("image", method, scope, statistics)({"image": tensor.clone()})["image"]
+
+
+@pytest.fixture
+def head() -> torch.Tensor:
+    """Two channels [2, 12, 10, 8] of positive intensities, the second 50 times as bright, with air at 0 around them."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.zeros(2, 12, 10, 8)
+    image[:, 2:10, 2:9, :7] = 10 + 90 * torch.rand(2, 8, 7, 7, generator=generator)
+    image[1] *= 50
+    return image
+
+
+def measured(images, method: str) -> list[dict]:
+    return statistics_of([draw(image, 10**6, seed=0) for image in images], method)
+
+
+def test_statistics_of_a_data_set_by_hand():
+    images = [torch.tensor([[0.0, 0.0, 2.0, 4.0]]), torch.tensor([[0.0, 6.0, 8.0, 8.0]])]
+    assert measured(images, "zscore_nonzero") == [{"method": "zscore_nonzero", "mean": 5.6, "std": 2.33238}]
+    assert measured(images, "zscore") == [{"method": "zscore", "mean": 3.5, "std": 3.27872}]
+    assert measured(images, "minmax") == [{"method": "minmax", "low": 0, "high": 8}]
+    assert measured(images, "percentile") == [{"method": "percentile", "low": 2.04, "high": 8}]
+    (levels,) = measured(images, "histogram")
+    assert (levels["levels"][0], levels["levels"][32], levels["levels"][-1]) == (2, 6, 8)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "clahe"])
+def test_by_data_set_one_case_brighter_than_another_stays_so_and_both_together_are_normal(head, method):
+    statistics = measured([head, 3 * head], method)
+    dim, bright = (normalized(image, method, "dataset", statistics) for image in (head, 3 * head))
+    if method in normalization.BRAIN:
+        assert dim[head == 0].unique().tolist() == bright[head == 0].unique().tolist() == [0]
+    assert (bright[head != 0] >= dim[head != 0]).all()
+    assert bright[head != 0].mean() > dim[head != 0].mean() + 0.2
+    together = torch.cat([dim[0], bright[0]])
+    together = together[torch.cat([head[0], head[0]]) != 0] if method in normalization.BRAIN else together
+    if method.startswith("zscore"):
+        assert together.mean().item() == pytest.approx(0, abs=1e-3)
+        assert together.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+    else:
+        assert (together.min().item(), together.max().item()) == pytest.approx((0, 1), abs=1e-5)
+    if method == "histogram":
+        assert torch.allclose(together.quantile(torch.tensor([0.25, 0.75])), torch.tensor([0.25, 0.75]), atol=0.02)
+
+
+def test_few_voxels_tell_what_all_of_them_would(head):
+    large = torch.cat([head] * 20, dim=1)
+    (few, _), (every, _) = (statistics_of([draw(large, most, 0)], "zscore_nonzero") for most in (5000, 10**9))
+    assert few["mean"] == pytest.approx(every["mean"], rel=0.05)
+    assert few["std"] == pytest.approx(every["std"], rel=0.05)
+    assert draw(large, 5000, 0).values.shape == (2, 5000)
+    assert np.array_equal(draw(large, 5000, 0).values, draw(large, 5000, 0).values)
+    assert draw(large, 10, 0).greatest.tolist() == large.amax((1, 2, 3)).tolist()
+
+
+def test_statistics_of_other_channels_are_refused(head):
+    with pytest.raises(InputError, match="are of 1 channels, but the image has 2"):
+        normalized(head, "zscore", "dataset", measured([head[:1]], "zscore"))
+
+
+def test_a_channel_that_is_empty_in_all_training_cases_is_refused(head):
+    head[1] = 0
+    with pytest.raises(InputError, match="channel 2 of the training cases is the same everywhere"):
+        measured([head, head], "percentile")
+
+
+def knobs_of(config) -> dict:
+    return yaml.safe_load((config.get_parsed_content("folder").path / "knobs.yaml").read_text())
+
+
+def started(config):
+    """The first two steps of `training`."""
+    for step in config["training"][:2]:
+        config["step"] = step
+        config.get_parsed_content("step")
+    return config
+
+
+def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_knobs(small_train, cohort):
+    config = started(small_train(normalize="percentile", normalize_scope="dataset"))
+    before = intensity_statistics.before_normalization(config.get_parsed_content("preprocessing"))
+    assert "Normalized" not in [type(step).__name__ for step in before.transforms]
+    content = datalist.read(cohort.datalist)
+    teaching, choosing = (
+        statistics_of([draw(before(entry)["image"], 10**9, 0) for entry in entries], "percentile")
+        for entries in (datalist.select(content, cohort.dataset_dir, part, 0) for part in ("training", "validation"))
+    )
+    stored = knobs_of(config)
+    assert (stored["normalize"], stored["normalize_scope"]) == ("percentile", "dataset")
+    assert stored["intensity_statistics"] == teaching  # all voxels, since these cases are small
+    assert teaching != choosing
+
+
+def test_other_scopes_measure_nothing(small_train):
+    assert knobs_of(started(small_train()))["intensity_statistics"] is None
+    config = small_train(normalize="clahe", normalize_scope="slice", run_dir="unused")
+    assert intensity_statistics.learn_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None

@@ -1,0 +1,160 @@
+"""Tests of `scripts/inference/mask_saver.py`."""
+
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+
+from scripts.data import pictures
+from scripts.errors import InputError
+from scripts.inference.mask_saver import MaskSaver, mask_path
+from scripts.inference.scans import not_yet_done
+
+
+def names(cases: list[dict]) -> list[str]:
+    return [case["case"] for case in cases]
+
+
+TWO = [{"case": "a", "image": "a.nii"}, {"case": "b", "image": "b.nii"}]
+
+
+def test_masks_that_are_there_are_not_overwritten(tmp_path):
+    assert not_yet_done(TWO, tmp_path, resume=False) == TWO
+    mask_path(tmp_path, "a", "a.nii").write_text("")
+    with pytest.raises(InputError, match=r"already holds masks of 1 of 2 cases: .*--resume"):
+        not_yet_done(TWO, tmp_path, resume=False)
+
+
+def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
+    mask_path(tmp_path, "a", "a.nii").write_text("")
+    assert names(not_yet_done(TWO, tmp_path, resume=True)) == ["b"]
+    assert "1 of 2 cases are already in" in capsys.readouterr().out
+    mask_path(tmp_path, "b", "b.nii").write_text("")
+    assert not_yet_done(TWO, tmp_path, resume=True) == []
+
+
+def oblique(degrees: float = 12.0) -> np.ndarray:
+    """LPS, voxels of 1 x 1.5 x 3 mm, turned about the long axis of the head."""
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-1.0, -1.5, 3.0])
+    affine[:3, 3] = [90, 120, -70]
+    return affine
+
+
+def save_masks(folder, source: nib.Nifti1Image, mask: np.ndarray, probabilities=None, case: str = "a") -> None:
+    """What the evaluator does with one case whose scan is in the file of `source`."""
+    image = MetaTensor(torch.zeros(1, *mask.shape), meta={"filename_or_obj": source.get_filename()})
+    item = {"image": image, "pred": torch.from_numpy(mask)[None].float()}
+    if probabilities is not None:
+        item["probabilities"] = torch.from_numpy(probabilities)
+    engine = Engine(lambda *_: [item])
+    MaskSaver(folder).attach(engine)
+    engine.run([[{"case": case}]])
+
+
+def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarray | None = None) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(np.zeros(shape, np.float32), None)
+    image.header.set_zooms((1.0, 1.5, 3.0)[: len(shape)])
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(oblique() if affine is None else affine, qform)
+    image.set_sform(oblique() if affine is None else affine, sform)
+    nib.save(image, path)
+    return nib.load(path)
+
+
+@pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 4), (2, 0), (0, 2), (0, 0)])
+def test_a_mask_lies_where_its_scan_lies_for_every_reader(tmp_path, qform, sform):
+    source = scan(tmp_path / "scan.nii.gz", qform=qform, sform=sform)
+    mask = np.random.default_rng(0).integers(0, 5, (5, 6, 7)).astype(np.uint8)
+    save_masks(tmp_path / "out", source, mask)
+    saved = nib.load(tmp_path / "out" / "a.nii.gz")
+    assert saved.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(saved.dataobj), mask)
+    assert np.allclose(saved.affine, source.affine, atol=1e-4)
+    assert nib.aff2axcodes(saved.affine) == nib.aff2axcodes(source.affine)
+    assert (int(saved.header["qform_code"]), int(saved.header["sform_code"])) == (qform, sform)
+    assert saved.header.get_xyzt_units() == ("mm", "sec")
+    assert np.allclose(saved.header.get_zooms(), source.header.get_zooms())
+    if qform:  # ITK reads this one
+        assert np.allclose(saved.get_qform(), source.get_qform(), atol=1e-4)
+
+
+def test_probabilities_are_written_beside_one_volume_a_region(tmp_path):
+    probabilities = np.random.default_rng(0).random((3, 5, 6, 7)).astype(np.float32)
+    source = scan(tmp_path / "scan.nii.gz")
+    save_masks(tmp_path / "out", source, np.zeros((5, 6, 7), np.uint8), probabilities)
+    saved = nib.load(tmp_path / "out" / "probabilities" / "a.nii.gz")
+    assert saved.get_data_dtype() == np.float32
+    assert np.array_equal(np.asarray(saved.dataobj), np.moveaxis(probabilities, 0, -1))
+    assert np.allclose(saved.affine, source.affine)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"a\.nii\.gz cannot be written"):
+        save_masks(tmp_path / "file" / "out", scan(tmp_path / "scan.nii.gz"), np.zeros((5, 6, 7), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        (["a_t1.nii", "a_t2.nii"], "x.nii.gz"),
+        ("a.nii.gz", "x.nii.gz"),
+        (["a.png"], "x.png"),
+        ("A.TIF", "x.tif"),
+        ("a.tiff#3", "x.tiff"),
+        ("a.jpg", "x.png"),
+    ],
+)
+def test_a_mask_has_the_format_of_its_image_and_is_never_a_jpeg(tmp_path, image, name):
+    assert mask_path(tmp_path, "x", image) == tmp_path / name
+
+
+MASK = np.random.default_rng(0).choice([0, 255], (5, 6)).astype(np.uint8)  # [x, y]
+
+
+def save_picture_masks(folder, images: dict[str, str], stacks: bool = True) -> None:
+    """What the evaluator does with a case for each image; all masks differ."""
+    engine = Engine(lambda _, batch: [{"image": batch[0]["image"], "pred": batch[0]["pred"]}])
+    MaskSaver(folder, stacks).attach(engine)
+    batches = []
+    for number, (case, name) in enumerate(images.items()):
+        image = MetaTensor(torch.zeros(1, 5, 6), meta={"filename_or_obj": name})
+        batches.append([{"case": case, "image": image, "pred": torch.from_numpy(MASK - number)[None].float()}])
+    engine.run(batches)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_the_mask_of_a_picture_lies_on_it_pixel_for_pixel(tmp_path, ending):
+    save_picture_masks(tmp_path, {"a": f"/scans/a{ending}"})
+    assert np.array_equal(pictures.read(tmp_path / f"a{ending}"), MASK)
+    assert pictures.read(tmp_path / f"a{ending}").dtype == np.uint8
+
+
+def stack_of(path, number: int) -> dict[str, str]:
+    pictures.write(path, *np.zeros((number, 5, 6), np.uint8))
+    return {f"a_{k}": f"{path}#{k}" for k in range(number)}
+
+
+def test_the_masks_that_are_judged_stay_a_file_a_case(tmp_path):
+    images = stack_of(tmp_path / "a.tif", 2)
+    save_picture_masks(tmp_path / "out", images, stacks=False)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
+
+
+def test_a_mask_older_than_the_weights_is_of_another_network_and_made_anew(tmp_path):
+    mask, weights = mask_path(tmp_path, "a", "a.nii.gz"), tmp_path / "model.pt"
+    for place, path in enumerate((mask, weights)):
+        path.touch()
+        os.utime(path, (1000 + place, 1000 + place))
+    waiting = [{"case": "a", "image": "a.nii.gz"}]
+    assert not_yet_done(waiting, tmp_path, resume=True) == []
+    assert not_yet_done(waiting, tmp_path, resume=True, checkpoint=weights) == waiting
+    with pytest.raises(InputError, match="already holds masks of 1 of 1"):
+        not_yet_done(waiting, tmp_path, resume=False, checkpoint=weights)

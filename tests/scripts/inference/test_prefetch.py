@@ -1,0 +1,38 @@
+"""Tests of `scripts/inference/prefetch.py`."""
+
+import threading
+
+import pytest
+import torch
+from monai.data import Dataset
+from monai.transforms import Lambdad
+
+from scripts.inference.prefetch import OneAhead
+
+
+def test_the_next_case_is_prepared_while_the_network_works_on_this_one():
+    prepared = threading.Event()
+
+    class Cases(torch.utils.data.Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index == 1:
+                prepared.set()
+            return {"case": index}
+
+        def __deepcopy__(self, memo):  # an event cannot be copied
+            return self
+
+    cases = OneAhead(Cases())
+    assert cases[0] == {"case": 0}
+    assert prepared.wait(timeout=10)  # without being asked for
+    assert cases[1] == {"case": 1}
+
+
+def test_a_case_that_cannot_be_prepared_fails_when_it_is_its_turn_and_not_before():
+    cases = OneAhead(Dataset([{"x": 1.0}, {"y": 1.0}], Lambdad("x", lambda x: x + 1)))
+    assert cases[0] == {"x": 2.0}
+    with pytest.raises(RuntimeError):
+        cases[1]

@@ -1,0 +1,107 @@
+"""Tests of `scripts/training/component_thresholds.py`."""
+
+import torch
+from ignite.engine import Engine
+
+from scripts.training.component_thresholds import CANDIDATES_ML, ComponentStatistics
+
+REGION = ["tumour"]
+
+
+def volume(*boxes: tuple[slice, ...], shape=(12, 12, 12)) -> torch.Tensor:
+    """Ones in the boxes, [1, X, Y, Z]."""
+    made = torch.zeros(1, *shape)
+    for box in boxes:
+        made[(0, *box)] = 1
+    return made
+
+
+FOUR = (slice(0, 4), 0, 0)  # 0.04 ml
+BIG = (slice(0, 10), slice(8, 12), slice(8, 12))  # 1.6 ml
+
+
+def statistics(*cases: tuple[torch.Tensor, torch.Tensor], regions=REGION, ml: float = 0.01) -> ComponentStatistics:
+    """Collected by an engine whose batches are single cases of (prediction, truth)."""
+    found = ComponentStatistics(regions)
+    engine = Engine(lambda _, batch: [{"pred": batch[0]["pred"], "label": batch[0]["label"]}])
+    found.attach(engine)
+    engine.run([[{"pred": pred, "label": truth, "voxel_ml": torch.tensor([ml])}] for pred, truth in cases])
+    return found
+
+
+def test_specks_beside_a_lesion_are_cut_off():
+    assert statistics((volume(BIG, FOUR), volume(BIG))).choose() == {"tumour": 0.05}
+
+
+def test_small_true_lesions_are_kept_although_specks_of_the_same_size_are_kept_with_them():
+    # without 0.04 ml the second case would fall from Dice 1 to 0
+    cases = [(volume(BIG, FOUR), volume(BIG)), (volume(FOUR), volume(FOUR))]
+    assert statistics(*cases).choose() == {"tumour": 0.0}
+
+
+def test_specks_smaller_than_the_smallest_true_lesion_go():
+    cases = [(volume(BIG, (0, 0, 0)), volume(BIG)), (volume(FOUR), volume(FOUR))]
+    assert statistics(*cases).choose() == {"tumour": 0.02}
+
+
+def test_a_case_without_the_region_counts_so_a_hallucination_is_cut_off():
+    assert statistics((volume(FOUR), volume())).choose() == {"tumour": 0.05}
+
+
+def test_a_hallucination_in_a_case_without_the_region_weighs_as_much_as_a_whole_case():
+    # the lesion's part of 4 voxels is worth 0.02 of Dice, the hallucination of 4 voxels 1
+    assert statistics((volume(BIG, FOUR), volume(BIG, FOUR)), (volume(FOUR), volume())).choose() == {"tumour": 0.05}
+
+
+def test_where_nothing_is_wrong_nothing_is_cut_off():
+    assert statistics((volume(BIG), volume(BIG)), (volume(), volume())).choose() == {"tumour": 0.0}
+
+
+def line(*parts: tuple[int, int]) -> torch.Tensor:
+    """A line [1, 1, 1, 3000] of ones from start to stop of each part."""
+    made = torch.zeros(1, 1, 1, 3000)
+    for start, stop in parts:
+        made[..., start:stop] = 1
+    return made
+
+
+def test_a_cleaner_mask_may_cost_a_thousandth_of_dice_and_no_more():
+    # a part of the lesion and a speck, 1 voxel each: 2 * 999 / 2000 = 0.9990 with them, 2 * 998 / 1998 = 0.9990 without
+    cheap = (line((0, 998), (999, 1000), (2000, 2001)), line((0, 1000)))
+    assert statistics(cheap).choose() == {"tumour": 0.02}
+    # a small lesion with a part of 4 voxels: 2 * 99 / 199 = 0.995 with it, 2 * 95 / 195 = 0.974 without;
+    # a speck of 4 voxels beside a large lesion: 2 * 1000 / 2004 = 0.998 with it, 1 without: the mean would fall
+    dear = (line((0, 95), (96, 100)), line((0, 100)))
+    speck = (line((0, 1000), (2000, 2004)), line((0, 1000)))
+    assert statistics(dear, speck).choose() == {"tumour": 0.0}
+
+
+def test_each_region_is_chosen_for_by_itself():
+    pred, truth = torch.cat([volume(BIG, FOUR), volume(BIG)]), torch.cat([volume(BIG), volume(BIG)])
+    assert statistics((pred, truth), regions=["WT", "ET"]).choose() == {"WT": 0.05, "ET": 0.0}
+
+
+def test_what_is_chosen_is_in_ml_of_each_cases_own_voxels():
+    assert statistics((volume(BIG, FOUR), volume(BIG)), ml=0.1).choose() == {"tumour": 0.5}
+
+
+def test_a_later_pass_is_not_mixed_with_an_earlier_one():
+    found = ComponentStatistics(REGION)
+    engine = Engine(lambda _, batch: [{"pred": batch[0]["pred"], "label": batch[0]["label"]}])
+    found.attach(engine)
+    for pred in (volume(BIG, FOUR), volume(BIG)):
+        engine.run([[{"pred": pred, "label": volume(BIG), "voxel_ml": torch.tensor([0.01])}]])
+    assert len(found.cases) == 1
+    assert found.choose() == {"tumour": 0.0}
+
+
+def test_several_processes_choose_from_the_cases_of_all(in_two_processes):
+    def choose(rank: int) -> tuple[int, dict[str, float]]:
+        found = statistics((volume(BIG, FOUR), volume(BIG)) if rank == 0 else (volume(BIG), volume(BIG)))
+        return len(found.cases), found.choose()
+
+    assert in_two_processes(choose) == [(2, {"tumour": 0.05})] * 2
+
+
+def test_cutting_off_nothing_is_a_candidate():
+    assert min(CANDIDATES_ML) == 0

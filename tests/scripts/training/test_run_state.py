@@ -1,0 +1,122 @@
+"""Tests of `scripts/training/run_state.py`."""
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.networks.nets import DynUNet
+
+from scripts.errors import InputError
+from scripts.network.weights import read_state, save
+from scripts.training.run_state import RunState
+
+
+def network(heads: bool = False, seed: int = 0, filters=(4, 8, 8, 8), out: int = 3) -> DynUNet:
+    """The network of inference.yaml, small."""
+    torch.manual_seed(seed)
+    strides = [1] + [2] * (len(filters) - 1)
+    return DynUNet(
+        3,
+        4,
+        out,
+        [3] * len(filters),
+        strides,
+        strides[1:],
+        filters=list(filters),
+        deep_supervision=heads,
+        deep_supr_num=1,
+    )
+
+
+def refused(function, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+class Training:
+    """Three steps an epoch of a network, its optimiser with momentum, and the state that is kept of them."""
+
+    def __init__(self, path, resume: bool = False, writes: bool = True, kill_after: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.network = torch.nn.Linear(2, 1)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
+        self.engine = Engine(self.step)
+        self.engine.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        if kill_after is not None:
+            self.engine.add_event_handler(Events.ITERATION_COMPLETED(once=kill_after), self.kill)
+        objects = {"network": self.network, "optimizer": self.optimizer}
+        RunState(path, objects, resume=resume, writes=writes).attach(self.engine)
+
+    def step(self, engine: Engine, _) -> None:
+        x = torch.randn(4, 2, generator=torch.Generator().manual_seed(engine.state.iteration))
+        self.optimizer.zero_grad()
+        engine.scaler.scale(((self.network(x) - 1) ** 2).mean()).backward()
+        engine.scaler.step(self.optimizer)
+        engine.scaler.update()
+
+    def kill(self, _: Engine) -> None:
+        raise KeyboardInterrupt
+
+    def run(self, epochs: int = 4) -> "Training":
+        self.engine.run(range(3), max_epochs=epochs)
+        return self
+
+
+def test_a_killed_run_goes_on_from_its_last_full_epoch_to_the_same_weights(tmp_path):
+    whole = Training(tmp_path / "whole.pt").run()
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path / "killed.pt", kill_after=8).run()  # in the third epoch
+    resumed = Training(tmp_path / "killed.pt", resume=True)
+    epochs = []
+    resumed.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: epochs.append(e.state.epoch))
+    resumed.run()
+    assert epochs == [3, 4]
+    assert torch.equal(resumed.network.weight, whole.network.weight)
+    assert resumed.engine.scaler.get_scale() == whole.engine.scaler.get_scale()
+    assert resumed.engine.state.iteration == 12
+
+
+def test_without_resume_a_run_starts_anew(tmp_path):
+    Training(tmp_path / "state.pt").run()
+    again = Training(tmp_path / "state.pt")
+    epochs = []
+    again.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: epochs.append(e.state.epoch))
+    again.run(epochs=2)
+    assert epochs == [1, 2]
+
+
+def test_a_resumed_run_that_never_finished_an_epoch_starts_at_the_first(tmp_path):
+    assert Training(tmp_path / "state.pt", resume=True).run(epochs=1).engine.state.epoch == 1
+
+
+def test_a_finished_run_does_nothing_when_resumed(tmp_path):
+    finished = Training(tmp_path / "state.pt").run(epochs=2)
+    resumed = Training(tmp_path / "state.pt", resume=True).run(epochs=2)
+    assert torch.equal(resumed.network.weight, finished.network.weight)
+
+
+def test_only_the_process_that_writes_leaves_a_checkpoint(tmp_path):
+    Training(tmp_path / "state.pt", writes=False).run(epochs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["another network", "a part is missing"])
+def test_a_state_that_does_not_fit_the_config_names_the_part_and_the_config_to_take(tmp_path, change):
+    path = tmp_path / "state.pt"
+    Training(path).run(epochs=1)
+    state = read_state(path)
+    if change == "another network":
+        state["network"] = torch.nn.Linear(3, 1).state_dict()
+    else:
+        del state["network"]
+    save(path, state)
+    message = refused(Training(path, resume=True).run)
+    assert "state.pt does not fit this run's network" in message
+    assert "config.yaml" in message
+
+
+def test_a_state_that_is_damaged_is_one_sentence(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"PK half a zip")
+    assert "is not a readable checkpoint" in refused(Training(tmp_path / "state.pt", resume=True).run)
