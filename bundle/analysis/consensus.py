@@ -1,4 +1,4 @@
-"""What did several people draw together? By majority, and by STAPLE."""
+"""Consensus of several raters' masks: the majority, and STAPLE."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from bundle.analysis.comparison import compare as compare_pairs
 from bundle.analysis.costs import parse_prices, parse_weights
 from bundle.analysis.pairing import Matched, match
 from bundle.analysis.statistics import ENOUGH, LEVEL, RESAMPLES, SEED, quantiles
-from bundle.analysis.summary import strict
+from bundle.analysis.strict_json import strict
 from bundle.reporting import verdicts
 from bundle.reporting.sentences import role_warnings
 from bundle.reporting.words import count, listed, p_value, sign

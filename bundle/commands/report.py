@@ -13,7 +13,8 @@ from rich.text import Text
 
 from bundle.analysis import evaluation as evaluations
 from bundle.analysis.costs import POINTS, parse_prices, parse_weights
-from bundle.analysis.summary import LOW, match_reference, summarise
+from bundle.analysis.region_summary import LOW
+from bundle.analysis.summary import match_reference, summarise
 from bundle.reporting.sentences import limits, warnings
 from bundle.reporting.verdicts import reference as against_reference
 from bundle.reporting.words import amount, between, count, share

@@ -9,7 +9,7 @@ import jinja2
 
 from bundle.analysis.evaluation import Evaluation
 from bundle.analysis.pairing import Matched
-from bundle.analysis.summary import LOW
+from bundle.analysis.region_summary import LOW
 from bundle.drawing.svg import Drawing
 from bundle.reporting import figures, verdicts, words
 from bundle.reporting.examples import PLANES, PREDICTION, TRUTH, Example

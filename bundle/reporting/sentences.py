@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bundle.analysis.region_summary import LOW
 from bundle.analysis.statistics import ENOUGH
-from bundle.analysis.summary import LOW
 from bundle.reporting.words import count, listed, name, share, sign
 
 ROLE_WARNINGS = {
