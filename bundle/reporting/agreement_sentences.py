@@ -1,4 +1,4 @@
-"""What does the agreement of raters say in plain words, and what can it not tell?"""
+"""Sentences about the agreement of raters: warnings, findings, and the limits of its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a summary say in plain words? What must be known first, what was found, and what it cannot tell."""
+"""Sentences about an evaluation: warnings, findings, and the limits of its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a comparison say in plain words, and no more than it shows?"""
+"""Sentences about a comparison: verdicts, the power of its tests, and remarks, none beyond what was shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are numbers and findings said? One way of writing a number, wherever it stands."""
+"""Numbers, units and lists in words: one way of writing each, on every page and in the terminal."""
 
 from __future__ import annotations
 

@@ -1,0 +1,111 @@
+"""Agreement image by image, in several processes: the numbers, the consensus masks and the picture of disagreement."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image as Picture
+from tqdm import tqdm
+from tqdm.contrib.concurrent import process_map
+
+from bundle.analysis import consensus
+from bundle.analysis.rater_masks import MODEL, Image
+from bundle.analysis.rater_pairs import Drawn, Judged, judge
+from bundle.drawing.disagreement import draw
+from scripts.data import pictures
+from scripts.errors import InputError
+from scripts.scoring.prediction_files import stem
+
+
+def judge_images(images: Sequence[Image], foreground: int | None, folder: Path, workers: int | None) -> list[Judged]:
+    """Compare the masks of each image, and write `masks` and `disagreement` into a folder.
+
+    Args:
+        images: those to compare (`bundle.analysis.rater_masks.find`).
+        foreground: the value of the object in the masks; None for all but 0.
+        folder: where to write.
+        workers: processes; None for one per core. Each holds the masks of one image at a time.
+
+    Raises:
+        InputError: a mask is none, masks of an image lie on different grids, or a process was killed.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or cores, len(images))
+    one = partial(_judge_and_draw, foreground=foreground, folder=folder)
+    bar = {"desc": "comparing", "unit": "image"}
+    if workers <= 1:
+        return [one(image) for image in tqdm(images, **bar)]
+    try:
+        return process_map(one, images, max_workers=workers, chunksize=1, **bar)
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a process was killed, most likely for memory: take fewer than {workers} --workers."
+        ) from error
+
+
+def require_pairs(judged: Sequence[Judged], foreground: int | None) -> None:
+    """Refuse images without an object, without a pair of masks to compare, or of which some are flat.
+
+    Raises:
+        InputError: one of these.
+    """
+    failed = [reason for one in judged for reason in one.failed.values()]
+    if not any(one.undecided is not None for one in judged):
+        raise InputError(f"no image has two masks that can be read; {failed[0]}")
+    if len({one.units for one in judged if one.rows}) > 1:
+        raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
+    if not any(size for one in judged for size in one.sizes.values()):
+        value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
+        raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")
+
+
+def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judged:
+    judged, drawn = judge(image, foreground)
+    if drawn is None:
+        return judged
+    _save_consensus(image, drawn, folder)
+    shape = next(iter(drawn.masks.values())).shape
+    scan, note = (None, None) if image.scan is None else _read_scan(image.scan, shape)
+    path = folder / "disagreement" / f"{image.name}.png"
+    draw(drawn.masks, drawn.consensus["majority"], drawn.affine, path, scan=scan, model=MODEL)
+    return judged._replace(notes=[*judged.notes, *filter(None, [note])], picture=path)
+
+
+def _save_consensus(image: Image, drawn: Drawn, folder: Path) -> None:
+    """In the format of the first rater's file and under its name, so that it can be read as a mask again."""
+    file = pictures.file_of(drawn.like)
+    ending = file.name[len(stem(file) or "") :]
+    for name, mask in drawn.consensus.items():
+        consensus.save(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
+
+
+def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str | None]:
+    """The scan on the grid of the masks: grey [H, W, D] or [H, W], or a picture's colours [H, W, 3].
+
+    None, and the reason, where it cannot be shown: no number depends on it.
+    """
+    missing = f"{path} is not drawn beneath the outlines"
+    try:
+        scan = _read_picture(path) if pictures.is_picture(path) else np.asanyarray(nib.load(path).dataobj)
+    except Exception as error:  # nibabel has its own set of errors for a damaged file
+        return None, f"{missing} ({str(error)[:200]})"
+    while not pictures.is_picture(path) and scan.ndim > len(shape):
+        scan = scan[..., 0]  # the first of several channels
+    if scan.shape[: len(shape)] != shape:
+        sizes = [" x ".join(map(str, size)) for size in (scan.shape, shape)]
+        return None, f"{missing} (it has {sizes[0]} voxels, the masks {sizes[1]})"
+    return scan, None
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    """As it looks, [x, y] or [x, y, colour]: colours of a palette are no intensities, but can be shown."""
+    with Picture.open(path) as picture:
+        if picture.mode == "P":
+            return pictures.grey(np.swapaxes(np.asarray(picture.convert("RGB")), 0, 1))
+    return pictures.grey(pictures.read(path))
