@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +93,22 @@ def judge(image: Image, foreground: int | None) -> tuple[Judged, Drawn | None]:
     rows, sizes, units = _measure(image.name, raters, inside | together, affine)
     covered = float(np.mean([inside[who].mean() for who in raters])) if raters else None
     return Judged(image, rows, sizes, undecided, covered, units, failed, notes), drawn
+
+
+def require_pairs(judged: Sequence[Judged], foreground: int | None) -> None:
+    """Refuse images without an object, without a pair of masks to compare, or of which some are flat.
+
+    Raises:
+        InputError: one of these.
+    """
+    failed = [reason for one in judged for reason in one.failed.values()]
+    if not any(one.undecided is not None for one in judged):
+        raise InputError(f"no image has two masks that can be read; {failed[0]}")
+    if len({one.units for one in judged if one.rows}) > 1:
+        raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
+    if not any(size for one in judged for size in one.sizes.values()):
+        value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
+        raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")
 
 
 def _measure(

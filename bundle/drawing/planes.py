@@ -6,7 +6,6 @@ are radiological: front or top at the top, the patient's right, or front, at the
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 
@@ -50,8 +49,8 @@ class WorstError:
         """Is there nothing to see along this axis, since another one is a single slice?"""
         return min(size for a, size in enumerate(self.scan.shape) if a != axis) == 1
 
-    def draw(self, axis: int, detail: bool) -> str:
-        """A square PNG as a data URI; `detail` is a part of it enlarged, with the errors filled."""
+    def draw(self, axis: int, detail: bool) -> bytes:
+        """A square PNG; `detail` is a part of it enlarged, with the errors filled."""
         across, up = (a for a in range(3) if a != axis)
         scan, truth, prediction = (
             radiological(array.take(self.centre[axis], axis=axis)) for array in (self.scan, self.truth, self.prediction)
@@ -117,10 +116,10 @@ def _corners(cell: Axes, x: float, y: float, half: float) -> None:
             )
 
 
-def _png(figure: Figure) -> str:
+def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
     small = io.BytesIO()
     with Image.open(stream) as picture:
         picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
+    return small.getvalue()

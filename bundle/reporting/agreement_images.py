@@ -49,22 +49,6 @@ def judge_images(images: Sequence[Image], foreground: int | None, folder: Path, 
         ) from error
 
 
-def require_pairs(judged: Sequence[Judged], foreground: int | None) -> None:
-    """Refuse images without an object, without a pair of masks to compare, or of which some are flat.
-
-    Raises:
-        InputError: one of these.
-    """
-    failed = [reason for one in judged for reason in one.failed.values()]
-    if not any(one.undecided is not None for one in judged):
-        raise InputError(f"no image has two masks that can be read; {failed[0]}")
-    if len({one.units for one in judged if one.rows}) > 1:
-        raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
-    if not any(size for one in judged for size in one.sizes.values()):
-        value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
-        raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")
-
-
 def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judged:
     judged, drawn = judge(image, foreground)
     if drawn is None:

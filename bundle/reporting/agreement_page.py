@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import tempfile
@@ -15,11 +14,11 @@ import pandas as pd
 
 from bundle.analysis.agreement_summary import summarise, table
 from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image
-from bundle.analysis.rater_pairs import METRICS
+from bundle.analysis.rater_pairs import METRICS, require_pairs
 from bundle.reporting import agreement_figures, words
-from bundle.reporting.agreement_images import judge_images, require_pairs
+from bundle.reporting.agreement_images import judge_images
 from bundle.reporting.agreement_sentences import findings, limits, warnings
-from bundle.reporting.page import template
+from bundle.reporting.page import embed_png, template
 from scripts.errors import InputError
 from scripts.files import write_json, write_text, written_whole
 
@@ -85,7 +84,6 @@ def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str
         agreement_figures.by_person(pairs, summary),
         agreement_figures.sizes(summary),
     ]
-    pictures = _pictures(summary, folder)
     return template("raters.html").render(
         s=summary,
         what=words.size(summary["units"]["size"]),
@@ -98,7 +96,7 @@ def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str
         warnings=warnings(summary),
         limits=limits(summary),
         drawings=[drawing for drawing in drawings if drawing],
-        pictures=pictures,
+        pictures=_pictures(summary, folder),
         all_pictures=sum(1 for own in summary["images"].values() if own["picture"]),
     )
 
@@ -108,12 +106,7 @@ def _pictures(summary: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     drawn = {name: own for name, own in summary["images"].items() if own["picture"]}
     least = sorted(drawn, key=lambda name: (drawn[name]["dice"], name))[:MOST_PICTURES]
     return [
-        {
-            "image": name,
-            **drawn[name],
-            "source": "data:image/png;base64,"
-            + base64.b64encode((folder / drawn[name]["picture"]).read_bytes()).decode(),
-        }
+        {"image": name, **drawn[name], "source": embed_png((folder / drawn[name]["picture"]).read_bytes())}
         for name in least
     ]
 

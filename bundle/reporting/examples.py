@@ -19,6 +19,7 @@ from tqdm import tqdm
 from bundle.analysis.evaluation import Evaluation
 from bundle.cohort.case_checks import air
 from bundle.drawing.planes import PLANES, WorstError
+from bundle.reporting.page import embed_png
 from bundle.reporting.words import amount, share, sign
 from scripts.data import datalist as lists
 from scripts.data import pictures
@@ -147,10 +148,9 @@ def _illustrated(
             continue
         where = f"{plane} " if label.affine is not None else ""
         said = f"{example.case}, {where}plane of {channel} through the worst error of {region}"
-        tiles.append(Tile(view.draw(axis, detail=False), f"{said}: truth and prediction outlined.", where.strip()))
-        tiles.append(
-            Tile(view.draw(axis, detail=True), f"{said}, enlarged: missed and added parts filled.", "enlarged")
-        )
+        whole, part = (embed_png(view.draw(axis, detail)) for detail in (False, True))
+        tiles.append(Tile(whole, f"{said}: truth and prediction outlined.", where.strip()))
+        tiles.append(Tile(part, f"{said}, enlarged: missed and added parts filled.", "enlarged"))
     return replace(example, region=region, channel=channel, tiles=tuple(tiles))
 
 

@@ -1,6 +1,8 @@
-"""Templates of pages, which know how numbers and names are written."""
+"""Parts that all pages share: templates, which know how numbers and names are written, and pictures in the page."""
 
 from __future__ import annotations
+
+import base64
 
 import jinja2
 
@@ -37,3 +39,8 @@ def template(name: str) -> jinja2.Template:
     )
     environment.globals.update({said.__name__: said for said in SAID})
     return environment.get_template(name)
+
+
+def embed_png(content: bytes) -> str:
+    """A PNG as a data URI, so that the page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()

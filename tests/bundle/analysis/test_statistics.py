@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bundle.analysis.statistics import mean_interval, median_interval, quantiles, share_interval
+from bundle.analysis.statistics import mean_interval, median_interval, quantiles, share_interval, spread
 
 INF = float("inf")
 RNG = np.random.default_rng(3)
@@ -67,6 +67,12 @@ def test_quantiles_next_to_inf_are_inf_and_never_nan():
     assert quantiles([1, 2, INF, INF], [0.0, 0.25, 0.5, 1.0]) == pytest.approx([1, 1.75, INF, INF])
     assert quantiles([INF, INF, INF], [0.25, 0.5]) == [INF, INF]
     assert quantiles([-3, 0, 4], [0.5]) == [0]
+
+
+def test_a_spread_counts_infinite_values_and_keeps_its_quantiles():
+    found = spread([1, 2, 3, INF])
+    assert (found["minimum"], found["q1"], found["median"], found["maximum"]) == pytest.approx((1, 1.75, 2.5, INF))
+    assert found["infinite"] == 1
 
 
 def test_no_values_have_no_quantiles():

@@ -1,4 +1,4 @@
-"""Do the pictures of a patient show the worst error, on the right side, in the right colours?"""
+"""Pictures of a patient show the worst error, on the right side, in the right colours."""
 
 import base64
 import io
