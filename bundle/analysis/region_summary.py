@@ -47,13 +47,6 @@ def size_thirds(own: pd.DataFrame) -> list[pd.DataFrame]:
     return [ordered.iloc[part] for part in np.array_split(np.arange(len(ordered)), 3)]
 
 
-def lesion_bins(unit: str) -> list[tuple[float, float]]:
-    """The volume classes of lesions, each above its first and up to its second number, in `unit`."""
-    scale = 1000 if unit == "pixel" else 1
-    edges = [edge * scale for edge in LESION_BINS]
-    return list(pairwise(edges))
-
-
 def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
     own = evaluation.of(region)
     dice = own["dice"]
@@ -115,11 +108,13 @@ def _lesions(own: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _lesions_by_volume(evaluation: Evaluation, region: str) -> list[dict[str, Any]] | None:
+    """True lesions by volume, each class above its first and up to its second number."""
     if evaluation.lesions is None:
         return None
     own = evaluation.lesions[evaluation.lesions["region"] == region]
     rows = []
-    for low, high in lesion_bins(evaluation.volume):
+    scale = 1000 if evaluation.volume == "pixel" else 1
+    for low, high in pairwise(edge * scale for edge in LESION_BINS):
         inside = own[(own["volume"] > low) & (own["volume"] <= high)]
         found = int((inside["detected"] == 1).sum())
         rows.append(

@@ -1,7 +1,8 @@
-"""Axes of small figures: dots that stand beside each other, scales with few ticks, and a diagonal with its halves."""
+"""Parts that figures share: dots beside each other, outlines of masks, a diagonal, and scales with few ticks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,33 @@ def draw_diagonal(axes: Axes, top: float, above: str, below: str, height: float 
     axes.text(0.04, 0.97, above, va="top", **remark)
     axes.text(0.98, height, below, ha="right", **remark)
     axes.set(xlim=(-0.03 * top, top), ylim=(-0.03 * top, top))
+
+
+def outline_mask(
+    cell: Axes,
+    mask: np.ndarray,
+    colour: str,
+    width: float,
+    style: Any = "solid",
+    level: float = 0.5,
+    extent: Sequence[float] | None = None,
+    closed: bool = True,
+) -> None:
+    """Draw the outline of a mask [row, column]; leaves the limits of the cell as they are.
+
+    At `level` 0.5 it runs along the edges of the voxels, above inside of them. `extent` is that of `imshow`. `closed`
+    draws it along the end of the picture too, where the mask reaches it.
+    """
+    if not mask.any():
+        return
+    high, wide = mask.shape
+    left, right, bottom, top = extent or (-0.5, wide - 0.5, high - 0.5, -0.5)
+    around = int(closed)
+    x = left + (np.arange(-around, wide + around) + 0.5) * ((right - left) / wide)
+    y = top + (np.arange(-around, high + around) + 0.5) * ((bottom - top) / high)
+    limits = {"xlim": cell.get_xlim(), "ylim": cell.get_ylim()}
+    cell.contour(x, y, np.pad(mask, around), levels=[level], colors=[colour], linewidths=width, linestyles=[style])
+    cell.set(**limits)
 
 
 def show_0_to_1(axis: Any) -> None:

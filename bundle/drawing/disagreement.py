@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image as Picture
 
-from bundle.drawing.axes import cut_name
-from bundle.drawing.slices import OKABE_ITO, outline_mask, radiological, window
+from bundle.drawing.axes import cut_name, outline_mask
+from bundle.drawing.slices import OKABE_ITO, radiological, window
 from scripts.data.images import box
 from scripts.files import written_whole
 

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from bundle.drawing.slices import ROOM, outline_mask, radiological, window
+from bundle.drawing.axes import outline_mask
+from bundle.drawing.slices import ROOM, radiological, window
 from scripts.data.images import box, components
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision

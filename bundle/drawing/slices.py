@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from tqdm import tqdm
 
+from bundle.drawing.axes import outline_mask
 from scripts.data.images import box
 from scripts.errors import InputError
 from scripts.files import written_whole
@@ -218,40 +219,6 @@ def outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) ->
     masks = [] if label is None else [(label == value, colour) for value, colour in palette.items()]
     for mask, colour in sorted(masks, key=lambda pair: -pair[0].sum()):
         outline_mask(cell, mask, colour, 1.3, level=0.8, closed=False)
-
-
-def outline_mask(
-    cell: Axes,
-    mask: np.ndarray,
-    colour: str,
-    width: float,
-    style: Any = "solid",
-    level: float = 0.5,
-    extent: Sequence[float] | None = None,
-    closed: bool = True,
-) -> None:
-    """Draw the outline of a mask [row, column]; leaves the limits of the cell as they are.
-
-    Args:
-        cell: where to draw.
-        mask: what to outline.
-        colour: of the line.
-        width: of the line in points.
-        style: solid, dashed or the lengths of dashes.
-        level: 0.5 is along the edges of the voxels, more is inside of them.
-        extent: left, right, bottom and top of the picture, as of `imshow`.
-        closed: whether to draw the line along the end of the picture too, where the mask reaches it.
-    """
-    if not mask.any():
-        return
-    high, wide = mask.shape
-    left, right, bottom, top = extent or (-0.5, wide - 0.5, high - 0.5, -0.5)
-    around = int(closed)
-    x = left + (np.arange(-around, wide + around) + 0.5) * ((right - left) / wide)
-    y = top + (np.arange(-around, high + around) + 0.5) * ((bottom - top) / high)
-    limits = {"xlim": cell.get_xlim(), "ylim": cell.get_ylim()}
-    cell.contour(x, y, np.pad(mask, around), levels=[level], colors=[colour], linewidths=width, linestyles=[style])
-    cell.set(**limits)
 
 
 def _fill(cell: Axes, name: str, label: np.ndarray | None, palette: Mapping[int, str], aspect: float) -> None:

@@ -94,7 +94,7 @@ def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str
         consensus=CONSENSUS,
         findings=findings(summary),
         warnings=warnings(summary),
-        limits=limits(summary),
+        limits=list(limits(summary)),
         drawings=[drawing for drawing in drawings if drawing],
         pictures=_pictures(summary, folder),
         all_pictures=sum(1 for own in summary["images"].values() if own["picture"]),

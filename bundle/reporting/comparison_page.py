@@ -90,7 +90,7 @@ def describe(
             "units": {"length": matched.length, "volume": matched.evaluations[0].volume},
             "intervals": describe_intervals("patient"),
             "warnings": warnings,
-            "remarks": verdicts.remarks(systems, rows, found["patients"]),
+            "remarks": list(verdicts.remarks(systems, rows, found["patients"])),
             "weights": weights,
             "prices": prices and {region: price._asdict() for region, price in prices.items()},
         }

@@ -65,7 +65,7 @@ def write_report(
         InputError: cases.csv lacks what is to be weighed, an image cannot be read, or a file cannot be written.
     """
     summary = summarise(evaluation, title, reference, weights, prices)
-    summary |= {"warnings": warnings(summary), "limits": limits(summary)}
+    summary |= {"warnings": warnings(summary), "limits": list(limits(summary))}
     examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
     if scans:
         examples = illustrate(evaluation, examples, scans)

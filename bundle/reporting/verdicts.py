@@ -119,12 +119,8 @@ def percent(part: float) -> str:
     return "over 99 %" if whole == 100 and part < 1 else "under 1 %" if whole == 0 and part > 0 else f"{whole} %"
 
 
-def remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients: int) -> list[str]:
+def remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients: int) -> Iterator[str]:
     """What a reader of a comparison must keep in mind."""
-    return list(_remarks(systems, rows, patients))
-
-
-def _remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients: int) -> Iterator[str]:
     yield "No difference shown does not mean that there is none: it means that these patients do not tell."
     if patients < ENOUGH:
         yield f"{count(patients, 'patient')} are few: below {ENOUGH}, bootstrap intervals are too narrow."

@@ -56,6 +56,14 @@ def sign(unit: str) -> str:
     return SIGNS.get(unit, unit)
 
 
+def explain_nsd(unit: str) -> str:
+    """What the NSD at a tolerance of 2 of this unit measures, and where it does not."""
+    return (
+        f"NSD 2 {sign(unit)} is the share of the borders that lie within 2 {sign(unit)} of each other. Where voxels are"
+        " larger than half of that, it measures the grid rather than the outlines."
+    )
+
+
 def size(unit: str) -> str:
     """What is measured in a unit of volumes: an area where the masks are flat."""
     return "area" if unit in ("cm2", "pixel") else "volume"

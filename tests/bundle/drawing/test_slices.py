@@ -5,7 +5,6 @@ import weakref
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from PIL import Image
 
 from bundle.commands.phantom import CHANNELS, KINDS, make_patient
@@ -14,7 +13,6 @@ from bundle.drawing.slices import (
     colours,
     contact_sheet,
     evenly_spaced,
-    outline_mask,
     prediction_picture,
     tumour_slice,
     volume,
@@ -128,18 +126,6 @@ def test_every_label_is_outlined_in_every_channel(tmp_path):
     for colour in colours(LABELS).values():
         columns = np.array_split(near(picture, colour, by=60), 4, axis=1)
         assert all(column.any() for column in columns)
-
-
-@pytest.mark.parametrize("closed", [True, False])
-def test_an_outline_is_closed_at_the_end_of_the_picture_only_if_asked(closed):
-    mask = np.zeros((6, 8), bool)
-    mask[:3, 2:5] = True
-    cell = Figure().subplots()
-    cell.imshow(mask)
-    outline_mask(cell, mask, "red", 1.0, closed=closed)
-    assert (cell.get_xlim(), cell.get_ylim()) == ((-0.5, 7.5), (5.5, -0.5))
-    highest = min(path.vertices[:, 1].min() for path in cell.collections[0].get_paths())
-    assert highest == (-0.5 if closed else 0)
 
 
 def test_label_and_prediction_have_the_same_colours_in_their_own_columns(tmp_path):
