@@ -1,6 +1,6 @@
-"""Which numbers does the agreement of raters come down to? `raters.json`, which page and terminal quote.
+"""Summary of the agreement of raters: the content of `raters.json`, which page and terminal quote.
 
-It is strict JSON: an infinite number is the text "inf", and null is what is not known.
+It is strict JSON (`bundle.analysis.strict_json`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pandas as pd
 from bundle.analysis.consensus import DEFINITIONS
 from bundle.analysis.rater_masks import CONSENSUS, MODEL
 from bundle.analysis.rater_pairs import COLUMNS, METRICS, Judged
-from bundle.analysis.statistics import ENOUGH, RESAMPLES, SEED, mean_interval, quantiles
-from bundle.analysis.summary import strict
+from bundle.analysis.statistics import describe_intervals, mean_interval, spread
+from bundle.analysis.strict_json import strict
 from scripts.scoring import metrics
 
 SCHEMA = 1
@@ -66,7 +66,7 @@ def summarise(
         ],
         "by_rater": {rater: _person(rater, raters, pairs, between, judged) for rater in raters},
         "model": _model(raters, pairs, between, judged) if model else None,
-        "intervals": {"level": 0.95, "unit": "image", "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH},
+        "intervals": describe_intervals("image"),
         "definitions": {name: metrics.METRICS[name].meaning for name in METRICS} | DEFINITIONS,
         "versions": {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "nibabel")},
     }
@@ -179,20 +179,12 @@ def _spreads(rows: pd.DataFrame, interval: bool = True) -> dict[str, Any] | None
 
 def _spread(values: pd.Series, images: Any, interval: bool = True) -> dict[str, Any]:
     """Of values of images; the interval of the mean draws images, each with all of its values."""
-    p5, q1, median, q3, p95 = quantiles(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     return {
         "n": len(values),
         "images": len(set(images)),
         "mean": _mean(values),
         **({"mean_interval": mean_interval(values, images)} if interval else {}),
-        "median": median,
-        "q1": q1,
-        "q3": q3,
-        "p5": p5,
-        "p95": p95,
-        "minimum": float(np.min(values)),
-        "maximum": float(np.max(values)),
-        "infinite": int(np.isinf(values).sum()),
+        **spread(values),
     }
 
 

@@ -1,4 +1,4 @@
-"""Does what a network says come true? Pools the tenths of `reliability.csv` over patients."""
+"""Reliability curves of a network's probabilities: the tenths of `reliability.csv`, pooled over patients."""
 
 from __future__ import annotations
 

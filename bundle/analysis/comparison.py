@@ -1,4 +1,4 @@
-"""Is the difference real? Paired tests between systems, who changed most, and how firm their order is."""
+"""Paired tests between systems, the patients that changed most, and how firm the order of systems is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from scipy import stats
 from tqdm import tqdm
 
 from bundle.analysis.pairing import DIRECTIONS, Matched
-from bundle.analysis.statistics import LEVEL, can_show, detectable, difference, holm, paired, quantiles, ranking
+from bundle.analysis.significance import can_show, detectable, difference, holm, paired, ranking
+from bundle.analysis.statistics import LEVEL, quantiles, quartiles
 
 CHANGED = 5  # patients to name in either direction
 
@@ -42,6 +43,23 @@ def compare(matched: Matched) -> dict[str, Any]:
         ],
         "ranking": _order(matched) if len(matched.names) > 2 else None,
     }
+
+
+def score_quartiles(matched: Matched) -> list[dict[str, Any]]:
+    """The quartiles over patients of every score of every system, one row per metric and region."""
+    return [
+        {
+            "metric": metric,
+            "region": region,
+            "unit": matched.units[metric],
+            "patients": len(own),
+            "systems": {
+                system: dict(zip(("q1", "median", "q3"), quartiles(own[system]), strict=True))
+                for system in matched.names
+            },
+        }
+        for (metric, region), own in matched.values.items()
+    ]
 
 
 def finding(row: Mapping[str, Any]) -> str:

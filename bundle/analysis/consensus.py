@@ -1,17 +1,14 @@
-"""What did several people draw together? By majority, and by STAPLE."""
+"""Consensus of several raters' masks: the majority, and STAPLE."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from scripts.data import pictures
-from scripts.data.images import box
-from scripts.files import written_whole
+from scripts.data.images import box, write_like
 
 DEFINITIONS = {
     "majority": "voxels that more than half of those who drew the image drew; of two raters, what both drew",
@@ -50,13 +47,4 @@ def save(mask: np.ndarray, like: Path, levels: Sequence[int], path: Path) -> Non
     """Write a mask in the format, on the grid and with the values of the file `like`: (object, background)."""
     inside, outside = levels
     voxels = np.where(mask, inside, outside).astype(np.result_type(*map(np.min_scalar_type, levels)))
-    if pictures.is_picture(like):
-        pictures.write(path, voxels)
-        return
-    source = nib.load(like)
-    image = nib.Nifti1Image(voxels.reshape(source.shape), source.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(source.affine, int(source.header["qform_code"]))
-    image.set_sform(source.affine, int(source.header["sform_code"]))
-    with written_whole(path) as temporary:
-        nib.save(image, temporary)
+    write_like(path, voxels, like)

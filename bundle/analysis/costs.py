@@ -1,4 +1,4 @@
-"""What does an error matter to those who use the masks? Their weights of the regions, their price of a ml."""
+"""User-defined weights of regions and costs of errors per ml, and the scores that they make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a folder of judged cases hold? `judged.json`, `cases.csv` and the other tables that `score` writes."""
+"""An evaluation as it lies in a folder: `cases.csv`, `judged.json` and the other tables that `score` writes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bundle.analysis.evaluation_checks import check_rows
 from scripts.errors import InputError
 from scripts.scoring.case import WHOLE_CASE
 from scripts.scoring.cohort import LESION_COLUMNS, RELIABILITY_COLUMNS, read_cases
@@ -26,14 +27,8 @@ FAILED_VALUES = {
     "lesionwise_dice_brats2023": 0.0,
     "lesionwise_hd95_brats2023": BRATS_2023.penalty,
 }
-
-
 ROLES = ("set_aside", "chose", "taught")  # what a judged patient had been used for
 KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
-SHARES = {*BOUNDARY_METRICS, *(name for name, metric in METRICS.items() if metric.one_empty == 0)}
-SIGNED = ("volume_error", "volume_error_relative")
-ENDLESS = {"volume_error_relative", *(name for name, metric in METRICS.items() if metric.one_empty == np.inf)}
-ROUNDING = 1e-9  # by which other programs' numbers may lie beyond their range
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
             f"{folder} holds no cases.csv: give the folder that `python -m bundle score` or an evaluation wrote."
         )
     rows = read_cases(folder / "cases.csv")
-    _check(rows, folder / "cases.csv")
+    check_rows(rows, folder / "cases.csv")
     whole, judged = _evaluation(folder, rows), _read_judged(folder / "judged.json")
     found, told = rows["case"].nunique(), judged.get("cases")
     if isinstance(told, int) and told != found:
@@ -145,7 +140,7 @@ def _read_volumes(folder: Path) -> Evaluation | None:
     rows = read_cases(path)
     if not (rows["metric"] == "dice").any():  # no patient could be put together
         return None
-    _check(rows, path)
+    check_rows(rows, path)
     return _evaluation(folder, rows)
 
 
@@ -164,46 +159,6 @@ def _evaluation(folder: Path, rows: pd.DataFrame) -> Evaluation:
         judged={},
         lesions=None,
     )
-
-
-def _check(rows: pd.DataFrame, path: Path) -> None:
-    if not (rows["metric"] == "dice").any():
-        raise InputError(f"{path} holds no Dice of any case: there is nothing to report; judge the predictions first.")
-    for column in ("case", "patient", "region", "metric"):
-        if (rows[column] == "").any():
-            raise InputError(f"{path} has a row without a {column}: judge again, or fill it in.")
-    _check_values(rows, path)
-    twice = rows[rows.duplicated(["case", "region", "metric"])]
-    if len(twice):
-        row = twice.iloc[0]
-        raise InputError(
-            f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: keep one evaluation a file."
-        )
-    scored, dice = (rows[own][["case", "region"]] for own in (rows["region"] != WHOLE_CASE, rows["metric"] == "dice"))
-    if len(lost := pd.MultiIndex.from_frame(scored).unique().difference(pd.MultiIndex.from_frame(dice))):
-        raise InputError(f"{path} has other numbers but no Dice of {lost[0][1]} for case {lost[0][0]}: judge again.")
-    several = rows.groupby("case")["patient"].nunique()
-    if (several > 1).any():
-        raise InputError(f"{path} gives case {several.idxmax()} to more than one patient: a case belongs to one.")
-    units = rows.groupby("metric")["unit"].nunique()
-    if (units > 1).any():
-        raise InputError(f"{path} gives {units.idxmax()} in more than one unit: report cases of one kind at a time.")
-
-
-def _check_values(rows: pd.DataFrame, path: Path) -> None:
-    """Shares lie between 0 and 1, distances, volumes and counts not below 0; few numbers are infinite, and none NaN."""
-    known = rows["metric"].isin([*METRICS, *BOUNDARY_METRICS])
-    top = np.where(rows["metric"].isin(SHARES), 1, np.inf)
-    outside = known & ~rows["metric"].isin(SIGNED) & ~rows["value"].between(-ROUNDING, top + ROUNDING)
-    off = rows[rows["value"].isna() | outside | (known & ~rows["metric"].isin(ENDLESS) & np.isinf(rows["value"]))]
-    if len(off):
-        row = off.iloc[0]
-        lowest = "" if row["metric"] in SIGNED else ", 0 or more"
-        expected = "0 to 1; write shares, not percent" if row["metric"] in SHARES else f"a number{lowest}; judge again"
-        raise InputError(
-            f"{path} gives case {row['case']} a {row['metric']} of {row['value']:g} in {row['region']}: expected"
-            f" {expected}."
-        )
 
 
 def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]) -> pd.DataFrame:

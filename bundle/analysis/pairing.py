@@ -1,4 +1,4 @@
-"""Can evaluations be compared, and on which patients? Systems judged alike, paired by patient.
+"""Evaluations of several systems, checked to be comparable and paired by patient.
 
 The patient is the unit: the cases of a patient are averaged first. Where the cases are slices and every system has them
 as volumes too, the volumes are compared. A failed case counts as an empty prediction.

@@ -1,4 +1,4 @@
-"""Which masks are of the same image, and what is drawn in them?
+"""Masks of several raters: which files show the same image, and the object in each.
 
 Masks of one image have the same name: the path inside their folder, without the ending and without a word such as
 `seg_` in front or `_mask` behind (`SUFFIXES` of `scripts.scoring.prediction_files`), upper and lower case alike. Page 7

@@ -1,20 +1,20 @@
-"""How far do the masks of one image agree? A row a pair, and the masks of the consensus."""
+"""Agreement of the masks of one image: one row per pair of masks, and the consensus of the raters."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from bundle.analysis import consensus
 from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image, Mask, Unreadable, levels, read
-from scripts.data import pictures
 from scripts.data.images import GridImage, box, grid_difference
 from scripts.errors import InputError
 from scripts.scoring import metrics
-from scripts.scoring.prediction_files import stem
 
 METRICS = ("dice", "iou", "hd95", *(f"nsd_{tolerance}mm" for tolerance in metrics.TOLERANCES))
 COLUMNS = ["image", "first", "second", *METRICS, "size_first", "size_second", "length_unit", "size_unit", "note"]
@@ -44,11 +44,33 @@ class Judged(NamedTuple):
     units: tuple[str, str]
     failed: dict[str, str]
     notes: list[str]
-    picture: Path | None
+    picture: Path | None = None
 
 
-def judge(image: Image, foreground: int | None, folder: Path) -> Judged:
-    """Compare all masks of an image; write the consensus and the picture of disagreement into a folder.
+class Drawn(NamedTuple):
+    """The masks of an image that two raters drew or more, to be saved and drawn.
+
+    Attributes:
+        masks: boolean [H, W, D] or [H, W] of each rater, and of the model, if there is one.
+        consensus: the same of `CONSENSUS`.
+        affine: of all of them, None for pictures.
+        like: the file of the first rater.
+        levels: the values of object and background in the files of the raters.
+    """
+
+    masks: dict[str, np.ndarray]
+    consensus: dict[str, np.ndarray]
+    affine: np.ndarray | None
+    like: Path
+    levels: tuple[int, int]
+
+
+def judge(image: Image, foreground: int | None) -> tuple[Judged, Drawn | None]:
+    """Compare all masks of an image.
+
+    Returns:
+        the numbers, and the masks; these are None where fewer than two raters drew, and too large to keep for many
+        images.
 
     Raises:
         InputError: a mask is none, or the masks lie on different grids.
@@ -57,24 +79,35 @@ def judge(image: Image, foreground: int | None, folder: Path) -> Judged:
     notes = [f"{image.masks[who]} {mask.note}" for who, mask in masks.items() if mask.note]
     raters = [who for who in masks if who != MODEL]
     if not masks:
-        return Judged(image, [], {}, None, None, ("", ""), failed, notes, None)
-    first = next(iter(masks.values()))
-    drawn = {who: mask.inside for who, mask in masks.items()}
-    undecided, picture = None, None
+        return Judged(image, [], {}, None, None, ("", ""), failed, notes), None
+    first = next(iter(masks))
+    inside, affine = {who: mask.inside for who, mask in masks.items()}, masks[first].affine
+    undecided, drawn, together = None, None, {}
     if len(raters) > 1:
-        by_name = np.stack([drawn[who] for who in sorted(raters)])  # so that the order of the folders decides nothing
+        by_name = np.stack([inside[who] for who in sorted(raters)])  # so that the order of the folders decides nothing
         together = {name: getattr(consensus, name)(by_name) for name in CONSENSUS}
-        _save_consensus(image, masks, together, foreground, folder)
         votes = np.count_nonzero(by_name, axis=0)
         undecided = float(np.mean(votes[votes > 0] < len(raters))) if votes.any() else 0.0
-        picture = folder / "disagreement" / f"{image.name}.png"
-        from bundle.drawing.disagreement import draw
+        drawn = Drawn(inside, together, affine, image.masks[first], levels(_count_values(masks), foreground))
+    rows, sizes, units = _measure(image.name, raters, inside | together, affine)
+    covered = float(np.mean([inside[who].mean() for who in raters])) if raters else None
+    return Judged(image, rows, sizes, undecided, covered, units, failed, notes), drawn
 
-        notes += draw(image, drawn, together["majority"], first.affine, picture)
-        drawn |= together
-    rows, sizes, units = _measure(image.name, raters, drawn, first.affine)
-    covered = float(np.mean([masks[who].inside.mean() for who in raters])) if raters else None
-    return Judged(image, rows, sizes, undecided, covered, units, failed, notes, picture)
+
+def require_pairs(judged: Sequence[Judged], foreground: int | None) -> None:
+    """Refuse images without an object, without a pair of masks to compare, or of which some are flat.
+
+    Raises:
+        InputError: one of these.
+    """
+    failed = [reason for one in judged for reason in one.failed.values()]
+    if not any(one.undecided is not None for one in judged):
+        raise InputError(f"no image has two masks that can be read; {failed[0]}")
+    if len({one.units for one in judged if one.rows}) > 1:
+        raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
+    if not any(size for one in judged for size in one.sizes.values()):
+        value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
+        raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")
 
 
 def _measure(
@@ -125,17 +158,6 @@ def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], di
     return masks, failed
 
 
-def _save_consensus(
-    image: Image, masks: dict[str, Mask], together: dict[str, np.ndarray], foreground: int | None, folder: Path
-) -> None:
-    """In the format of the first rater's file and under its name, so that it can be read as a mask again."""
-    rater = next(iter(masks))
-    like = image.masks[rater]
-    counts = masks[rater].values
-    for mask in list(masks.values())[1:]:
-        counts = counts.add(mask.values, fill_value=0)
-    file = pictures.file_of(like)
-    ending = file.name[len(stem(file) or "") :]
-    for name, mask in together.items():
-        path = folder / "masks" / name / f"{image.name}{ending}"
-        consensus.save(mask, like, levels(counts, foreground), path)
+def _count_values(masks: dict[str, Mask]) -> pd.Series:
+    """How many voxels of all masks have each value."""
+    return pd.concat([mask.values for mask in masks.values()]).groupby(level=0).sum()

@@ -1,15 +1,15 @@
-"""How sure is a number? Intervals, quantiles and paired tests in which the patient is the unit.
+"""Quantiles and intervals in which the patient is the unit.
 
 Several cases of a patient are not independent: intervals resample patients, each with all of its cases (the cluster
-bootstrap of Davison and Hinkley, Bootstrap Methods, 1997, 3.8), and tests see one difference a patient. Distances may
-be infinite (one mask empty): an infinite value ranks beyond every finite one, and two of them are equal.
+bootstrap of Davison and Hinkley, Bootstrap Methods, 1997, 3.8). Distances may be infinite (one mask empty): an infinite
+value ranks beyond every finite one.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,40 +18,15 @@ from scipy import stats
 SEED = 0
 RESAMPLES = 9999
 LEVEL = 0.95
-POWER = 0.8  # with which `detectable` differences are shown
 FEWEST = 5  # patients that an interval is made of
 ENOUGH = 50  # patients; below, bootstrap intervals are too narrow
 
 Interval = tuple[float, float] | None
 
 
-class Paired(NamedTuple):
-    """What the differences of two systems come down to, one difference a patient.
-
-    `mean` and its interval are None where a difference is infinite. `p` is of Wilcoxon's signed-rank test.
-    """
-
-    patients: int
-    mean: float | None
-    mean_interval: Interval
-    median: float
-    median_interval: Interval
-    higher: int
-    equal: int
-    lower: int
-    p: float
-
-
-class Ranking(NamedTuple):
-    """Systems in order: the mean over patients of each one's rank (1 is best), and how firm the order is.
-
-    `places` is, for each system, the share of draws in which it took place 1, 2 ...; `holds` the share in which every
-    system kept its place. Both are None for fewer than five patients.
-    """
-
-    mean_ranks: list[float]
-    holds: float | None
-    places: list[list[float]] | None
+def describe_intervals(unit: str) -> dict[str, Any]:
+    """How intervals are made, for a JSON file; `unit` is what resampling draws: patient or image."""
+    return {"level": LEVEL, "unit": unit, "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH}
 
 
 def mean_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
@@ -65,7 +40,7 @@ def mean_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
 
 def median_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
     """The 95 % interval of the median over cases (percentile bootstrap over patients); None where there is none."""
-    finite, top = _ranked(values)
+    finite, top = make_finite(values)
     found = _bootstrap(finite, patients, np.median, np.nanmedian, "percentile")
     return found and tuple(_back(np.array(found), top).tolist())
 
@@ -87,90 +62,35 @@ def quantiles(values: Sequence[float], at: Sequence[float]) -> list[float]:
     """Quantiles; inf where one falls between the largest finite value and inf. NaN for no values."""
     if not len(values):
         return [float("nan")] * len(at)
-    finite, top = _ranked(values)
+    finite, top = make_finite(values)
     return _back(np.quantile(finite, at), top).tolist()
 
 
-def difference(this: Sequence[float], other: Sequence[float]) -> np.ndarray:
-    """This minus the other, where inf minus inf is 0 and a single inf is an infinite difference.
-
-    Rounded to 12 places, so that what differs by the last bit of a float is a tie.
-    """
-    this, other = np.asarray(this, float), np.asarray(other, float)
-    with np.errstate(invalid="ignore"):
-        return np.where(this == other, 0.0, np.round(this - other, 12))
+def quartiles(values: Sequence[float]) -> list[float]:
+    """The first quartile, the median and the third quartile, as `quantiles` gives them."""
+    return quantiles(values, [0.25, 0.5, 0.75])
 
 
-def paired(differences: Sequence[float]) -> Paired:
-    """Are these differences, one a patient, more than chance?
-
-    Intervals are of the paired bootstrap; the test is Wilcoxon's with Pratt's zeros, to which infinite differences are
-    the largest.
-    """
-    differences = np.asarray(differences, float)
-    each = range(len(differences))
-    infinite = np.isinf(differences).any()
-    return Paired(
-        patients=len(differences),
-        mean=None if infinite else float(differences.mean()),
-        mean_interval=mean_interval(differences, each),
-        median=quantiles(differences, [0.5])[0],
-        median_interval=median_interval(differences, each),
-        higher=int((differences > 0).sum()),
-        equal=int((differences == 0).sum()),
-        lower=int((differences < 0).sum()),
-        p=_wilcoxon(_ranked(differences)[0]),
-    )
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median, quartiles, 5th and 95th percentile, ends, and how many values are infinite."""
+    p5, q1, median, q3, p95 = quantiles(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+    return {
+        "median": median,
+        "q1": q1,
+        "q3": q3,
+        "p5": p5,
+        "p95": p95,
+        "minimum": float(np.min(values)),
+        "maximum": float(np.max(values)),
+        "infinite": int(np.isinf(values).sum()),
+    }
 
 
-def detectable(differences: Sequence[float], tests: int = 1) -> float | None:
-    """The mean difference that so many patients would have shown in four of five comparisons, if they spread as here.
-
-    The formula is that of the paired t test at 5 % over the number of tests, which is about Wilcoxon's power too. None
-    for fewer than five patients, infinite differences or differences without a spread, and where `can_show` denies it.
-    """
-    differences = np.asarray(differences, float)
-    patients = len(differences)
-    if patients < FEWEST or np.isinf(differences).any() or not np.ptp(differences) or not can_show(patients, tests):
-        return None
-    error = differences.std(ddof=1) / np.sqrt(patients)
-    return float(error * (stats.t.isf((1 - LEVEL) / tests / 2, patients - 1) + stats.t.ppf(POWER, patients - 1)))
-
-
-def can_show(patients: int, tests: int = 1) -> bool:
-    """Can so many patients show a difference at all, when the smallest p, 2 / 2^n, is multiplied by the tests?"""
-    return tests * 2.0 ** (1 - patients) < 1 - LEVEL
-
-
-def ranking(ranks: np.ndarray) -> Ranking:
-    """Order systems by their mean rank, and draw patients anew to see how often that order comes out.
-
-    Args:
-        ranks: [patients, systems], 1 the best of a patient, equal ones sharing the mean of their ranks.
-    """
-    patients = len(ranks)
-    mean_ranks = ranks.mean(axis=0)
-    if patients < FEWEST:
-        return Ranking(mean_ranks.tolist(), None, None)
-    drawn = np.random.default_rng(SEED).multinomial(patients, np.full(patients, 1 / patients), RESAMPLES)
-    places = _places(drawn @ ranks)
-    shares = [(places == place).mean(axis=0) for place in range(1, ranks.shape[1] + 1)]
-    holds = (places == _places(ranks.sum(axis=0))).all(axis=1).mean()
-    return Ranking(mean_ranks.tolist(), float(holds), np.transpose(shares).tolist())
-
-
-def _places(totals: np.ndarray) -> np.ndarray:
-    return stats.rankdata(np.round(totals, 9), method="min", axis=-1)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values corrected for their number by Holm's step-down method (Scand J Stat 6:65, 1979)."""
-    p = np.asarray(p_values, float)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1)
-    return corrected.tolist()
+def make_finite(values: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The values with +-inf replaced by finite ones beyond all others, and the largest magnitude that was finite."""
+    values = np.asarray(values, float)
+    top = float(np.abs(values[np.isfinite(values)]).max(initial=0))
+    return np.where(np.isinf(values), np.sign(values) * (2 * top + 1), values), top
 
 
 def share_interval(hits: int, of: int) -> Interval:
@@ -208,21 +128,6 @@ def _bootstrap(values: np.ndarray, patients: Sequence[str], plain, padded, metho
         ).confidence_interval
     low, high = float(found.low), float(found.high)
     return None if np.isnan(low) or np.isnan(high) else (low, high)
-
-
-def _wilcoxon(differences: np.ndarray) -> float:
-    if not differences.any():
-        return 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that few patients make the normal approximation rough is said on the page
-        return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
-
-
-def _ranked(values: Sequence[float]) -> tuple[np.ndarray, float]:
-    """The values with +-inf replaced by finite ones beyond all others, and the largest magnitude that was finite."""
-    values = np.asarray(values, float)
-    top = float(np.abs(values[np.isfinite(values)]).max(initial=0))
-    return np.where(np.isinf(values), np.sign(values) * (2 * top + 1), values), top
 
 
 def _back(values: np.ndarray, top: float) -> np.ndarray:

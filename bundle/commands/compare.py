@@ -1,4 +1,4 @@
-"""Which system is better, and is that more than chance? The `compare` command: compare.html, .json and .png."""
+"""The `compare` command: whether one system is better than another on the same patients."""
 
 from __future__ import annotations
 
@@ -12,19 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bundle.analysis import evaluation
-from bundle.analysis.comparison import compare as compare_pairs
 from bundle.analysis.costs import parse_prices, parse_weights
-from bundle.analysis.pairing import Matched, match
-from bundle.analysis.statistics import ENOUGH, LEVEL, RESAMPLES, SEED, quantiles
-from bundle.analysis.summary import strict
+from bundle.analysis.pairing import match
 from bundle.reporting import verdicts
-from bundle.reporting.sentences import role_warnings
 from bundle.reporting.words import count, listed, p_value, sign
 from scripts.errors import InputError
-from scripts.files import write_json, write_text, written_whole
-
-SCHEMA = 1
-DPI = 150  # of the plot
 
 
 def compare(
@@ -74,74 +66,12 @@ def compare(
         weights=chosen,
         prices=prices,
     )
-    comparison = describe(matched, title) | {
-        "weights": chosen,
-        "prices": prices and {region: price._asdict() for region, price in prices.items()},
-    }
-    from bundle.reporting.figures import overview
-    from bundle.reporting.page import render_comparison
+    from bundle.reporting.comparison_page import write_comparison
 
     folder = Path(str(out))
-    write_text(folder / "compare.html", render_comparison(comparison, matched))
-    with written_whole(folder / "compare.png") as temporary:
-        overview(matched, comparison["pairs"]).savefig(temporary, dpi=DPI)
-    write_json(folder / "compare.json", comparison)
+    comparison = write_comparison(matched, folder, title, chosen, prices)
     print_comparison(comparison)
     print(f"written: {folder / 'compare.html'}, compare.json and compare.png")
-
-
-def describe(matched: Matched, title: str | None = None) -> dict[str, Any]:
-    """The content of compare.json, but for weights and prices."""
-    found = compare_pairs(matched)
-    systems = [
-        {
-            "name": system,
-            "folder": str(own.folder),
-            "cases": int(own.scores["case"].nunique()),
-            "patients": int(own.scores["patient"].nunique()),
-            "failed": dict(own.failed),
-            "datalist": own.judged.get("datalist"),
-            "roles": own.roles,
-        }
-        for system, own in zip(matched.names, matched.evaluations, strict=True)
-    ]
-    for pair in found["pairs"]:
-        pair["verdict"] = verdicts.verdict(pair["first"], pair["second"], pair["differences"])
-        pair["power"] = verdicts.power(pair["differences"], found["tests"])
-    if found["ranking"]:
-        found["ranking"]["verdict"] = verdicts.order(found["ranking"])
-    warnings = [f"{own['name']}: {text}" for own in systems for text in role_warnings(own["roles"], own["patients"])]
-    rows = [row for pair in found["pairs"] for row in pair["differences"]]
-    names = matched.names
-    default = f"{names[1]} against {names[0]}" if len(names) == 2 else f"Compared: {', '.join(names)}"
-    return strict(
-        {
-            "schema": SCHEMA,
-            "title": str(title or default),
-            "systems": systems,
-            **found,
-            "scores": list(_scores(matched)),
-            "units": {"length": matched.length, "volume": matched.evaluations[0].volume},
-            "intervals": {"level": LEVEL, "unit": "patient", "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH},
-            "warnings": warnings,
-            "remarks": verdicts.remarks(systems, rows, found["patients"]),
-        }
-    )
-
-
-def _scores(matched: Matched) -> Any:
-    for (metric, region), own in matched.values.items():
-        spread = {
-            system: dict(zip(("q1", "median", "q3"), quantiles(own[system], [0.25, 0.5, 0.75]), strict=True))
-            for system in matched.names
-        }
-        yield {
-            "metric": metric,
-            "region": region,
-            "unit": matched.units[metric],
-            "patients": len(own),
-            "systems": spread,
-        }
 
 
 def name_systems(folders: Sequence[Path]) -> list[str]:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from bundle.cohort.fingerprint import Choice, ClassFrequency, Example, Record, class_frequencies, example, record
 from bundle.cohort.recognise import TASKS, choose_task, known_tasks
 from bundle.drawing.look_pages import cohort_page, normalization_page, patch_page
-from bundle.drawing.slices import spread
+from bundle.drawing.slices import evenly_spaced as spread
 from scripts.data import datalist as lists
 from scripts.data.intensity_statistics import before_normalization, statistics_of, voxels_of_cases
 from scripts.data.normalization import METHODS, require_possible

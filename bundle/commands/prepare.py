@@ -491,7 +491,8 @@ def _table(cases: Sequence[Case], split: Split, volumes: Mapping[str, float], un
 def _draw(
     cases: Sequence[Case], task: Task, patients: Mapping[str, str], volumes: Mapping[str, float], title: str, path: Path
 ) -> None:
-    from bundle.drawing.slices import contact_sheet, spread
+    from bundle.drawing.slices import contact_sheet
+    from bundle.drawing.slices import evenly_spaced as spread
 
     fullest: dict[str, Case] = {}  # of each patient's slices the one with most tumour
     for case in cases:

@@ -1,30 +1,18 @@
-"""How far do people agree, and is a model like one of them? The `raters` command: several masks of the same images."""
+"""The `raters` command: agreement of several people's masks of the same images, and of a model's with theirs."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tqdm.contrib.concurrent import process_map
 
 from scripts.errors import InputError
-from scripts.files import write_json, write_text, written_whole
-
-if TYPE_CHECKING:
-    from bundle.analysis.rater_masks import Image
-    from bundle.analysis.rater_pairs import Judged
 
 SOME_FAILED = 1  # exit code: the result is there, but not every file could be judged
 
@@ -63,29 +51,13 @@ def raters(
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise InputError(f"--workers is {workers}: give a whole number of processes, 1 or more.")
     from bundle.analysis.rater_masks import find, name_raters
+    from bundle.reporting.agreement_page import write_agreement
 
     named = name_raters(folders)
-    found = find(named, model, images)
-    with _written_whole(Path(str(out))) as folder:
-        judged = _judge_all(found, foreground, folder, workers)
-        _require_something(judged, foreground)
-        from bundle.analysis.agreement_summary import summarise, table
-        from bundle.reporting.agreement_page import render
-
-        pairs = table(judged)
-        about = {
-            "title": str(title or f"How far {len(named)} raters agree"),
-            "folders": {rater: str(path.resolve()) for rater, path in named.items()},
-            "model_folder": None if model is None else str(Path(str(model)).resolve()),
-            "foreground": foreground,
-        }
-        summary = summarise(judged, pairs, list(named), model is not None, about)
-        with written_whole(folder / "pairs.csv") as temporary:
-            pairs.to_csv(temporary, index=False)
-        write_json(folder / "raters.json", summary)
-        write_text(folder / "raters.html", render(summary, pairs, folder))
+    folder = Path(str(out))
+    summary = write_agreement(named, find(named, model, images), folder, foreground, workers, title, model)
     print_summary(summary)
-    print(f"written: {Path(str(out)) / 'raters.html'}, pairs.csv, raters.json, masks and disagreement beside it")
+    print(f"written: {folder / 'raters.html'}, pairs.csv, raters.json, masks and disagreement beside it")
     if summary["failed"]:
         sys.exit(SOME_FAILED)
 
@@ -125,52 +97,3 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     lines += [f"note: {note}" for note in summary["notes"]]
     for line in [*lines, *(f"WARNING: {text}" for text in warnings(summary))]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _judge_all(found: Sequence[Image], foreground: int | None, folder: Path, workers: int | None) -> list[Judged]:
-    from bundle.analysis.rater_pairs import judge
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    one: Callable[[Image], Judged] = partial(judge, foreground=foreground, folder=folder)
-    workers = min(workers or cores, len(found))
-    bar = {"desc": "comparing", "unit": "image"}
-    if workers <= 1:
-        from tqdm import tqdm
-
-        return [one(image) for image in tqdm(found, **bar)]
-    try:
-        return process_map(one, found, max_workers=workers, chunksize=1, **bar)
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"a process was killed, most likely for memory: take fewer than {workers} --workers."
-        ) from error
-
-
-def _require_something(judged: Sequence[Judged], foreground: int | None) -> None:
-    """That there is an object, and a pair of masks to compare."""
-    failed = [reason for one in judged for reason in one.failed.values()]
-    if not any(one.undecided is not None for one in judged):
-        raise InputError(f"no image has two masks that can be read; {failed[0]}")
-    if len({one.units for one in judged if one.rows}) > 1:
-        raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
-    if not any(size for one in judged for size in one.sizes.values()):
-        value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
-        raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")
-
-
-@contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
-    """A folder that takes the name `out` if all goes well, and leaves nothing behind if not."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty: choose another --out, or remove it.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}): choose another folder.") from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

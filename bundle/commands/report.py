@@ -1,4 +1,4 @@
-"""What does an evaluation say? The `report` command: cases.csv becomes one page, report.html, and summary.json."""
+"""The `report` command: an evaluation as one page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from rich.text import Text
 
 from bundle.analysis import evaluation as evaluations
 from bundle.analysis.costs import POINTS, parse_prices, parse_weights
-from bundle.analysis.summary import LOW, match_reference, summarise
-from bundle.reporting.sentences import limits, warnings
+from bundle.analysis.region_summary import LOW
+from bundle.analysis.summary import match_reference
 from bundle.reporting.verdicts import reference as against_reference
 from bundle.reporting.words import amount, between, count, share
 from scripts.errors import InputError
-from scripts.files import write_json, write_text
 
 
 def report(
@@ -58,21 +57,13 @@ def report(
     chosen = None if weights is None else parse_weights(weights, evaluation.regions)
     prices = None if cost is None else parse_prices(cost, evaluation.regions)
     earlier = match_reference(evaluation, evaluations.read(str(reference))) if reference else None
-    from bundle.reporting.examples import describe, illustrate, open_scans
-    from bundle.reporting.page import render
+    from bundle.reporting.examples import open_scans
+    from bundle.reporting.report_page import write_report
 
     scans = open_scans(evaluation, str(datalist), dataset_dir, predictions) if datalist else None
-    summary = summarise(evaluation, str(title or Path(str(folder)).resolve().name), earlier, chosen, prices)
-    summary |= {"warnings": warnings(summary), "limits": limits(summary)}
-    examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
-    if scans:
-        examples = illustrate(evaluation, examples, scans)
-    worst = len(summary["worst"])
-    page = Path(str(folder)) / "report.html"
-    write_text(page, render(summary, evaluation, earlier, examples[:worst], examples[worst:]))
-    write_json(page.with_name("summary.json"), summary)
-    print_summary(summary)
-    print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB) and {page.with_name('summary.json')}")
+    written = write_report(evaluation, str(title or Path(str(folder)).resolve().name), earlier, chosen, prices, scans)
+    print_summary(written.summary)
+    print(f"written: {written.page} ({written.page.stat().st_size / 1e6:.1f} MB) and {written.numbers}")
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
-from bundle.drawing.slices import prediction_picture, spread
+from bundle.drawing.slices import evenly_spaced as spread
+from bundle.drawing.slices import prediction_picture
 from scripts.data import datalist
 from scripts.errors import InputError
 from scripts.scoring.cohort import read_cases

@@ -1,14 +1,13 @@
-"""Where do the raters disagree? One picture an image: all outlines, and how many drew each voxel."""
+"""Picture of the disagreement of raters on one image: all outlines, and how many drew each voxel."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -18,10 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image as Picture
 
-from bundle.analysis.rater_masks import MODEL, Image
+from bundle.drawing.axes import cut_name, outline_mask
 from bundle.drawing.slices import OKABE_ITO, radiological, window
-from scripts.data import pictures
-from scripts.data.images import box
+from scripts.data.images import GridImage, box, ras_spacing, to_ras
 from scripts.files import written_whole
 
 SIDE = 4.2  # inches of a panel's longer side
@@ -36,26 +34,30 @@ STYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)))  # where there are more raters 
 
 
 def draw(
-    image: Image, drawn: Mapping[str, np.ndarray], majority: np.ndarray, affine: np.ndarray | None, path: Path
-) -> list[str]:
-    """Write the picture of an image; returns what should be known about it.
+    masks: Mapping[str, np.ndarray],
+    majority: np.ndarray,
+    affine: np.ndarray | None,
+    path: Path,
+    scan: np.ndarray | None = None,
+    model: str = "model",
+) -> None:
+    """Write the picture of an image.
 
     Of a volume it is the axial slice on which most voxels are disputed.
 
     Args:
-        image: the image and its scan.
-        drawn: the masks of raters and model.
-        majority: the consensus, whose outline is drawn on the right.
+        masks: boolean [H, W, D] or [H, W] of each rater, and of the model, if there is one.
+        majority: the mask of the consensus, whose outline is drawn on the right.
         affine: of the masks, None for pictures.
         path: the PNG to write.
+        scan: the image itself on the same grid, to draw beneath the outlines; grey, or the colours of a picture.
+        model: the name of the mask that has no vote and is drawn in dashes.
     """
-    notes = []
-    scan = _read_scan(image.scan, majority.shape, notes) if image.scan is not None else None
-    flat = _Slice(drawn, affine)
-    masks = {who: flat(mask) for who, mask in drawn.items()}
-    raters = [who for who in masks if who != MODEL]
+    raters = [who for who in masks if who != model]
+    flat = _Slice(masks, raters, affine)
+    masks = {who: flat(mask) for who, mask in masks.items()}
     high, wide = masks[raters[0]].shape
-    names = {who: who if len(who) <= LONGEST else f"...{who[-LONGEST + 3 :]}" for who in masks}
+    names = {who: cut_name(who, LONGEST) for who in masks}
     keys, columns = _vote_keys(len(raters)), max(1, LETTERS // (max(map(len, names.values())) + 6))
     below = ROW * max(math.ceil(len(masks) / columns), math.ceil(len(keys) / KEYS)) + 0.15
     tall = SIDE * min(high * flat.aspect / wide, 1.0)
@@ -66,38 +68,38 @@ def draw(
     _show_scan(left, None if scan is None else flat(scan), masks[raters[0]].shape, flat.aspect)
     looks = {who: _look(number) for number, who in enumerate(raters)}
     for who in raters:
-        _outline(left, masks[who], linewidth=1.5, **looks[who])
-    if MODEL in masks:  # black between white dashes, so that it is seen on every grey
-        looks[MODEL] = {"color": "black", "linestyle": "dashed"}
-        _outline(left, masks[MODEL], linewidth=1.5, color="black", linestyle="solid")
-        _outline(left, masks[MODEL], linewidth=1.5, color="white", linestyle="dashed")
+        outline_mask(left, masks[who], width=1.5, **looks[who])
+    if model in masks:  # black between white dashes, so that it is seen on every grey
+        looks[model] = {"colour": "black", "style": "dashed"}
+        outline_mask(left, masks[model], "black", 1.5)
+        outline_mask(left, masks[model], "white", 1.5, "dashed")
     _show_votes(right, np.sum([masks[who] for who in raters], axis=0), len(raters), flat.aspect)
-    _outline(right, flat(majority), linewidth=1.2, color="black", linestyle="solid")
-    lines = [Line2D([], [], linewidth=2, label=names[who], **look) for who, look in looks.items()]
+    outline_mask(right, flat(majority), "black", 1.2)
+    lines = [
+        Line2D([], [], linewidth=2, label=names[who], color=look["colour"], linestyle=look["style"])
+        for who, look in looks.items()
+    ]
     legend = {"loc": "upper center", "frameon": False, "fontsize": 9, "handlelength": 1.4, "columnspacing": 1.2}
     figure.legend(handles=lines, bbox_to_anchor=(0.25, bottom), ncols=columns, **legend)
     figure.legend(handles=keys, bbox_to_anchor=(0.75, bottom), ncols=KEYS, **legend)
     for cell in (left, right):
         cell.set(xticks=[], yticks=[])
     _save(figure, path)
-    return notes
 
 
 class _Slice:
     """Cuts the slice to be shown out of arrays of one grid, as [row from the top, column]."""
 
-    def __init__(self, drawn: Mapping[str, np.ndarray], affine: np.ndarray | None):
+    def __init__(self, masks: Mapping[str, np.ndarray], raters: Sequence[str], affine: np.ndarray | None):
         self.affine = affine
-        votes = np.sum([self._turn(mask) for who, mask in drawn.items() if who != MODEL], axis=0)
-        number = sum(who != MODEL for who in drawn)
-        disputed = ((votes > 0) & (votes < number)).sum((0, 1))
+        votes = np.sum([self._turn(masks[who]) for who in raters], axis=0)
+        disputed = ((votes > 0) & (votes < len(raters))).sum((0, 1))
         self.k = int(np.argmax(disputed if disputed.any() else (votes > 0).sum((0, 1))))
-        seen = np.any([self._turn(mask) for mask in drawn.values()], axis=0)[..., self.k]
+        seen = np.any([self._turn(mask) for mask in masks.values()], axis=0)[..., self.k]
         around = [int(AROUND * (part.stop - part.start)) + 4 for part in box(seen, (0, 0)) if part.stop] or [0, 0]
         self.cut = box(seen, around)
-        sizes = nib.affines.voxel_sizes(affine) if affine is not None else (1.0, 1.0)
-        order = np.argsort(nib.io_orientation(affine)[:, 0]) if affine is not None else (0, 1)
-        self.aspect = float(sizes[order[1]] / sizes[order[0]])
+        wide, high = ras_spacing(GridImage(seen, affine), 3)[:2]
+        self.aspect = high / wide
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         plane = self._turn(array)[:, :, self.k][self.cut]
@@ -107,34 +109,7 @@ class _Slice:
         """[H, W, D] in RAS; pictures as they are, [x, y, 1] or [x, y, 1, colour]."""
         if self.affine is None:
             return array[:, :, None]
-        return nib.apply_orientation(array if array.ndim == 3 else array[..., None], nib.io_orientation(self.affine))
-
-
-def _read_scan(path: Path, shape: tuple[int, ...], notes: list[str]) -> np.ndarray | None:
-    """The scan on the grid of the masks: grey [H, W, D] or [H, W], or a picture's colours [H, W, 3].
-
-    None, and a note, where it cannot be shown: no number depends on it.
-    """
-    try:
-        scan = _read_picture(path) if pictures.is_picture(path) else np.asanyarray(nib.load(path).dataobj)
-    except Exception as error:  # nibabel has its own set of errors for a damaged file
-        notes.append(f"{path} is not drawn beneath the outlines ({str(error)[:200]})")
-        return None
-    while not pictures.is_picture(path) and scan.ndim > len(shape):
-        scan = scan[..., 0]  # the first of several channels
-    if scan.shape[: len(shape)] != shape:
-        sizes = [" x ".join(map(str, size)) for size in (scan.shape, shape)]
-        notes.append(f"{path} is not drawn beneath the outlines (it has {sizes[0]} voxels, the masks {sizes[1]})")
-        return None
-    return scan
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    """As it looks, [x, y] or [x, y, colour]: colours of a palette are no intensities, but can be shown."""
-    with Picture.open(path) as picture:
-        if picture.mode == "P":
-            return pictures.grey(np.swapaxes(np.asarray(picture.convert("RGB")), 0, 1))
-    return pictures.grey(pictures.read(path))
+        return to_ras(array if array.ndim == 3 else array[..., None], self.affine)
 
 
 def _show_scan(cell: Axes, scan: np.ndarray | None, shape: tuple[int, ...], aspect: float) -> None:
@@ -167,25 +142,7 @@ def _vote_keys(raters: int) -> list:
 def _look(number: int) -> dict[str, Any]:
     """The line of a rater: colours first, then other dashes."""
     again, colour = divmod(number, len(OKABE_ITO))
-    return {"color": OKABE_ITO[colour], "linestyle": STYLES[again % len(STYLES)]}
-
-
-def _outline(cell: Axes, mask: np.ndarray, **look) -> None:
-    """Along the edges of the voxels; objects at the end of the slice are closed there."""
-    if mask.any():
-        high, wide = mask.shape
-        padded = np.pad(mask, 1).astype(float)
-        width, line, colour = look["linewidth"], look["linestyle"], look["color"]
-        cell.contour(
-            np.arange(-1, wide + 1),
-            np.arange(-1, high + 1),
-            padded,
-            levels=[0.5],
-            colors=[colour],
-            linewidths=width,
-            linestyles=[line],
-        )
-        cell.set(xlim=(-0.5, wide - 0.5), ylim=(high - 0.5, -0.5))
+    return {"colour": OKABE_ITO[colour], "style": STYLES[again % len(STYLES)]}
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How does a case look at a glance? Grey slices with label outlines, which several commands draw.
+"""Slices of cases in grey, with outlines of their labels.
 
 Arrays come in RAS: the first axis runs to the patient's right, the second to the front, the third up. Pictures are
 radiological: axial slices, front at the top, the patient's right on the left. A case is a dict,
@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from tqdm import tqdm
 
+from bundle.drawing.axes import outline_mask
+from scripts.data.images import box
 from scripts.errors import InputError
 from scripts.files import written_whole
 
@@ -34,11 +36,12 @@ CELL = 1.7  # inches a side
 TITLES = 1.9  # inches left of the rows, for their titles
 MARGIN = 1.0  # inches above the rows, for title, legend and channel names
 DPI = 100
+ROOM = 2  # voxels that are shown around what is not 0
 
 Item = TypeVar("Item")
 
 
-def spread(items: Sequence[Item], most: int = MOST_CASES) -> list[Item]:
+def evenly_spaced(items: Sequence[Item], most: int = MOST_CASES) -> list[Item]:
     """At most `most` of the items, spread evenly from the first to the last."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
 
@@ -84,7 +87,7 @@ def contact_sheet(
 
     Args:
         cases: a sequence, of which at most 24 spread evenly are drawn; or a generator, of which the first 24 are drawn,
-            one in memory at a time: `contact_sheet(map(load, spread(entries)), ..., of=len(entries))`.
+            one in memory at a time: `contact_sheet(map(load, evenly_spaced(entries)), ..., of=len(entries))`.
         path: the PNG to write, whole or not at all.
         channels: their names, in the order of the images.
         labels: name to value.
@@ -96,7 +99,7 @@ def contact_sheet(
     """
     if isinstance(cases, Sequence):
         of = of or len(cases)
-        cases = spread(cases)
+        cases = evenly_spaced(cases)
     views = []
     for case in tqdm(islice(cases, MOST_CASES), desc="drawing", unit="case", leave=False):
         amount = "no label" if case.get("label") is None else _amount(case, "label")
@@ -160,7 +163,7 @@ class _View:
         mask = next((mask for mask in found.values() if mask is not None), None)
         k = tumour_slice(mask, image[0].shape[-1], case.get("background", 0))
         seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
-        cut = (_range(seen.any(1)), _range(seen.any(0)), k)
+        cut = (*box(seen, (ROOM, ROOM)), k)
         self.title = title
         self.image = [radiological(channel[cut]) for channel in image]
         self.windows = [window(channel) for channel in image]
@@ -174,14 +177,11 @@ def _wrap(name: str) -> str:
     return "\n".join(wrap(name, 26))
 
 
-def _range(seen: np.ndarray) -> slice:
-    """From the first to the last True, with two voxels to spare; everything where there is none."""
-    where = np.flatnonzero(seen)
-    return slice(max(where[0] - 2, 0), where[-1] + 3) if where.size else slice(None)
-
-
 def radiological(array: np.ndarray) -> np.ndarray:
-    """A slice [right, front] as [row from the front, column from the right side]; a copy, so that the volume can go."""
+    """A slice [right, front] as [row from the front, column from the right side]; a copy, so that the volume can go.
+
+    Other planes alike: [right or front, front or up] as [row from the top, column].
+    """
     return array[::-1, ::-1].T.copy()
 
 
@@ -218,8 +218,7 @@ def outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) ->
     """Draw each label's outline just inside it and the smallest last, so that neighbours do not hide each other."""
     masks = [] if label is None else [(label == value, colour) for value, colour in palette.items()]
     for mask, colour in sorted(masks, key=lambda pair: -pair[0].sum()):
-        if mask.any():
-            cell.contour(mask, levels=[0.8], colors=[colour], linewidths=1.3)
+        outline_mask(cell, mask, colour, 1.3, level=0.8, closed=False)
 
 
 def _fill(cell: Axes, name: str, label: np.ndarray | None, palette: Mapping[int, str], aspect: float) -> None:

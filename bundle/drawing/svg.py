@@ -1,4 +1,4 @@
-"""How does a matplotlib figure become SVG that lives in a page? With the page's colours and font, and a name a dot.
+"""Matplotlib figures as SVG inside a page: with its colours and font, and a name for each dot.
 
 Figures are drawn in the stand-in colours of `Ink`, which become the page's CSS variables, so that one drawing serves
 light, dark and print.

@@ -1,4 +1,4 @@
-"""What does the agreement of raters look like? Small figures for the page, every image a dot."""
+"""Figures of the agreement of raters, every image a dot."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bundle.analysis.rater_masks import MODEL
-from bundle.analysis.statistics import quantiles
+from bundle.analysis.statistics import quartiles
+from bundle.drawing.axes import HEIGHT, WIDTH, cut_name
 from bundle.drawing.svg import STYLE, Drawing, Ink, draw, new_figure
 from bundle.reporting.words import MINUS, count, share, share3, signed
 
-WIDTH = 340  # CSS pixels: one fills a phone, three stand beside each other on a screen
 LONGEST = 16  # letters of a name beside a strip
 
 
@@ -27,7 +27,7 @@ def by_image(pairs: pd.DataFrame, raters: Sequence[str]) -> Drawing:
     against = pairs[(pairs["first"] == MODEL) & pairs["second"].isin(raters)]
     order = between.groupby("image")["dice"].mean().sort_values()
     place = {image: number for number, image in enumerate(order.index)}
-    figure = new_figure(WIDTH, 236)
+    figure = new_figure(WIDTH, HEIGHT)
     axes = figure.subplots()
     titles = {}
     for rows, colour, aside, gid in ((between, Ink.ACCENT, -0.15, "raters"), (against, Ink.SECOND, 0.15, "model")):
@@ -102,11 +102,11 @@ def _lines(values: Mapping[str, pd.Series], write: Any) -> tuple[Any, Axes, dict
         aside = 0.12 * (np.arange(len(own)) % 3 - 1)  # so that dots do not hide each other
         colour = Ink.SECOND if who == MODEL else Ink.ACCENT
         axes.scatter(own, row + aside, s=20, alpha=0.6, linewidths=0, color=colour, gid=f"line{row}")
-        q1, median, q3 = quantiles(own, [0.25, 0.5, 0.75])
+        q1, median, q3 = quartiles(own)
         axes.plot([q1, q3], [row + 0.33] * 2, color=Ink.TEXT, linewidth=2)
         axes.plot([median] * 2, [row + 0.23, row + 0.43], color=Ink.TEXT, linewidth=2)
         titles[f"line{row}"] = [f"{who}, {image}: {write(value)}" for image, value in own.items()]
-    names = [who if len(who) <= LONGEST else f"...{who[-LONGEST + 3 :]}" for who in values]
+    names = [cut_name(who, LONGEST) for who in values]
     axes.set_yticks(range(len(values)), names, fontsize=9)
     axes.set_ylim(len(values) - 0.4, -0.5)
     axes.tick_params(axis="y", length=0)

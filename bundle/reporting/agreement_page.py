@@ -1,22 +1,73 @@
-"""What stands on the page about raters? Puts numbers, figures, pictures and words into `raters.html`."""
+"""The page of the agreement of raters: `raters.html`, with the tables, masks and pictures that it is made of."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bundle.analysis.rater_masks import CONSENSUS, MODEL
-from bundle.analysis.rater_pairs import METRICS
+from bundle.analysis.agreement_summary import summarise, table
+from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image
+from bundle.analysis.rater_pairs import METRICS, require_pairs
 from bundle.reporting import agreement_figures, words
+from bundle.reporting.agreement_images import judge_images
 from bundle.reporting.agreement_sentences import findings, limits, warnings
-from bundle.reporting.page import template
+from bundle.reporting.page import embed_png, template
+from scripts.errors import InputError
+from scripts.files import write_json, write_text, written_whole
 
 MOST_PICTURES = 24  # on the page; those with the least agreement
 SHOWN = ("dice", "hd95", "nsd_2mm")  # in the tables of pairs and persons
+
+
+def write_agreement(
+    raters: Mapping[str, Path],
+    images: Sequence[Image],
+    out: Path,
+    foreground: int | None = None,
+    workers: int | None = None,
+    title: str | None = None,
+    model: str | os.PathLike | None = None,
+) -> dict[str, Any]:
+    """Write raters.html, raters.json, pairs.csv, masks and disagreement into a new folder, all or nothing.
+
+    Args:
+        raters: name to folder.
+        images: those that they drew.
+        out: the folder, which must be new or empty.
+        foreground: the value of the object in the masks; None for all but 0.
+        workers: processes; None for one per core.
+        title: of the page.
+        model: the folder of the model's masks, if there is one.
+
+    Returns:
+        the content of raters.json.
+
+    Raises:
+        InputError: `out` is not empty or cannot be written, a mask is none, or there is nothing to compare.
+    """
+    with _written_whole(out) as folder:
+        judged = judge_images(images, foreground, folder, workers)
+        require_pairs(judged, foreground)
+        pairs = table(judged)
+        about = {
+            "title": str(title or f"How far {len(raters)} raters agree"),
+            "folders": {rater: str(path.resolve()) for rater, path in raters.items()},
+            "model_folder": None if model is None else str(Path(str(model)).resolve()),
+            "foreground": foreground,
+        }
+        summary = summarise(judged, pairs, list(raters), model is not None, about)
+        with written_whole(folder / "pairs.csv") as temporary:
+            pairs.to_csv(temporary, index=False)
+        write_json(folder / "raters.json", summary)
+        write_text(folder / "raters.html", render(summary, pairs, folder))
+    return summary
 
 
 def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
@@ -33,7 +84,6 @@ def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str
         agreement_figures.by_person(pairs, summary),
         agreement_figures.sizes(summary),
     ]
-    pictures = _pictures(summary, folder)
     return template("raters.html").render(
         s=summary,
         what=words.size(summary["units"]["size"]),
@@ -44,9 +94,9 @@ def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str
         consensus=CONSENSUS,
         findings=findings(summary),
         warnings=warnings(summary),
-        limits=limits(summary),
+        limits=list(limits(summary)),
         drawings=[drawing for drawing in drawings if drawing],
-        pictures=pictures,
+        pictures=_pictures(summary, folder),
         all_pictures=sum(1 for own in summary["images"].values() if own["picture"]),
     )
 
@@ -56,11 +106,24 @@ def _pictures(summary: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     drawn = {name: own for name, own in summary["images"].items() if own["picture"]}
     least = sorted(drawn, key=lambda name: (drawn[name]["dice"], name))[:MOST_PICTURES]
     return [
-        {
-            "image": name,
-            **drawn[name],
-            "source": "data:image/png;base64,"
-            + base64.b64encode((folder / drawn[name]["picture"]).read_bytes()).decode(),
-        }
+        {"image": name, **drawn[name], "source": embed_png((folder / drawn[name]["picture"]).read_bytes())}
         for name in least
     ]
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[Path]:
+    """A folder that takes the name `out` if all goes well, and leaves nothing behind if not."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty: choose another --out, or remove it.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}): choose another folder.") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What does the agreement of raters say in plain words, and what can it not tell?"""
+"""Sentences about the agreement of raters: warnings, findings, and the limits of its numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from bundle.analysis.agreement_summary import HALF, VERDICTS
 from bundle.analysis.statistics import ENOUGH, FEWEST
-from bundle.reporting.words import between, change, count, listed, name, share, share3, sign
+from bundle.reporting.words import between, change, count, explain_nsd, listed, name, share, share3
 
 PLACES = {
     "below": "outside the raters' own range: it agrees with them less than the rater who agrees least does with the"
@@ -50,11 +50,6 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
     return [_verdict(name(metric, summary["units"]["length"]), found[metric]) for metric in VERDICTS]
 
 
-def limits(summary: Mapping[str, Any]) -> list[str]:
-    """What these numbers cannot say."""
-    return list(_limits(summary))
-
-
 def _verdict(metric: str, found: Mapping[str, Any]) -> str:
     if not found["images"]:
         return f"{metric}: no image has the model's mask and those of two raters, so they cannot be compared."
@@ -86,7 +81,8 @@ def _shown(found: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
+def limits(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What these numbers cannot say."""
     images, raters = summary["between_raters"]["dice"]["images"], len(summary["raters"])
     if images < ENOUGH:
         yield f"{count(images, 'image')} are few: below {ENOUGH}, bootstrap intervals are too narrow."
@@ -114,11 +110,7 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
             f" {'counts' if len(summary['incomplete']) == 1 else 'count'} for the pairs that there are. So the means of"
             " raters are of different images; where a model is placed among them, only complete images count."
         )
-    length = sign(summary["units"]["length"])
-    yield (
-        f"NSD 2 {length} is the share of the borders that lie within 2 {length} of each other. Where voxels are larger"
-        " than half of that, it measures the grid rather than the outlines."
-    )
+    yield explain_nsd(summary["units"]["length"])
     yield "Agreement is not truth: all raters can be wrong in the same way."
 
 

@@ -1,13 +1,13 @@
-"""What does a summary say in plain words? What must be known first, what was found, and what it cannot tell."""
+"""Sentences about an evaluation: warnings, findings, and the limits of its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bundle.analysis.region_summary import LOW
 from bundle.analysis.statistics import ENOUGH
-from bundle.analysis.summary import LOW
-from bundle.reporting.words import count, listed, name, share, sign
+from bundle.reporting.words import count, explain_nsd, listed, name, share
 
 ROLE_WARNINGS = {
     "taught": "taught the network: their scores say how well it remembers, and nothing about new patients.",
@@ -42,8 +42,7 @@ def meanings(judged: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
             (
                 "Rule of BraTS 2023",
                 f"{rule['dilations']} dilations; true lesions up to {rule['smallest']} mm³ left out; {rule['penalty']}"
-                " mm"
-                " for a missed or false one",
+                " mm for a missed or false one",
             )
         )
     return said
@@ -106,12 +105,8 @@ def trust(region: str, curve: Mapping[str, Any]) -> str:
     return f"{begin}: furthest off where it says {said}: {found} are {region}, {verdict}."
 
 
-def limits(summary: Mapping[str, Any]) -> list[str]:
+def limits(summary: Mapping[str, Any]) -> Iterator[str]:
     """What these numbers cannot say."""
-    return list(_limits(summary))
-
-
-def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
     patients, cases, lost = summary["patients"], summary["cases"], _lost(summary)
     if patients < ENOUGH:
         yield (
@@ -159,11 +154,7 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
         )
     metrics = {metric for own in summary["regions"].values() for metric in own["metrics"]}
     if "nsd_2mm" in metrics:
-        length = sign(summary["units"]["length"])
-        yield (
-            f"NSD 2 {length} is the share of the borders that lie within 2 {length} of each other. Where voxels are"
-            " larger than half of that, it measures the grid rather than the outlines."
-        )
+        yield explain_nsd(summary["units"]["length"])
     if "lesionwise_dice_brats2023" in metrics:
         yield (
             "Lesion-wise scores follow the rule of BraTS 2023; the tools of other years give other numbers for the same"

@@ -1,4 +1,4 @@
-"""What does a comparison say in plain words, and no more than it shows?"""
+"""Sentences about a comparison: verdicts, the power of its tests, and remarks, none beyond what was shown."""
 
 from __future__ import annotations
 
@@ -119,12 +119,8 @@ def percent(part: float) -> str:
     return "over 99 %" if whole == 100 and part < 1 else "under 1 %" if whole == 0 and part > 0 else f"{whole} %"
 
 
-def remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients: int) -> list[str]:
+def remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients: int) -> Iterator[str]:
     """What a reader of a comparison must keep in mind."""
-    return list(_remarks(systems, rows, patients))
-
-
-def _remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients: int) -> Iterator[str]:
     yield "No difference shown does not mean that there is none: it means that these patients do not tell."
     if patients < ENOUGH:
         yield f"{count(patients, 'patient')} are few: below {ENOUGH}, bootstrap intervals are too narrow."

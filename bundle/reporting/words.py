@@ -1,4 +1,4 @@
-"""How are numbers and findings said? One way of writing a number, wherever it stands."""
+"""Numbers, units and lists in words: one way of writing each, on every page and in the terminal."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ def name(metric: str, unit: str = "mm") -> str:
 def sign(unit: str) -> str:
     """A unit as it is written: cm² for cm2, and in the plural."""
     return SIGNS.get(unit, unit)
+
+
+def explain_nsd(unit: str) -> str:
+    """What the NSD at a tolerance of 2 of this unit measures, and where it does not."""
+    return (
+        f"NSD 2 {sign(unit)} is the share of the borders that lie within 2 {sign(unit)} of each other. Where voxels are"
+        " larger than half of that, it measures the grid rather than the outlines."
+    )
 
 
 def size(unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Does the reliability curve say how often a probability comes true, for patients and not for the largest tumour?"""
+"""The reliability curve says how often a probability comes true, for patients and not for the largest tumour."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Is a difference called real when it is, and only then?"""
+"""A difference is called real when it is, and only then."""
 
 import numpy as np
 import pytest

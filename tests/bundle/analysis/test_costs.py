@@ -1,4 +1,4 @@
-"""Does what users say about errors become the number that they meant, with no failed case forgotten?"""
+"""What users say about errors becomes the number that they meant, with no failed case forgotten."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Are only systems compared that were judged alike, and on the same patients?"""
+"""Only systems that were judged alike are compared, and on the same patients."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Is the consensus what it is called, and is a model called like a rater only where it is?"""
+"""The consensus is what it is called, and a model is called like a rater only where it is."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Does the command leave a page, a plot and numbers that agree, and refuse what cannot be compared in one sentence?"""
+"""The command leaves a page, a plot and numbers that agree, and refuses what cannot be compared in one sentence."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Do several people's masks of the same images become one honest page, whatever the files look like?"""
+"""Several people's masks of the same images become one honest page, whatever the files look like."""
 
 import json
 from html.parser import HTMLParser

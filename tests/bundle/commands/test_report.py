@@ -1,4 +1,4 @@
-"""Is the page whole, honest and readable anywhere, and does the command say the same as the page?"""
+"""The page is whole, honest and readable anywhere, and the command says the same as the page."""
 
 import json
 import re

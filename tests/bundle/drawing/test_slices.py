@@ -1,4 +1,4 @@
-"""Can the eye trust the pictures: the right slice, the right side, the right colours?"""
+"""Pictures show the right slice, on the right side, in the right colours."""
 
 import weakref
 
@@ -12,8 +12,8 @@ from bundle.drawing.slices import (
     OKABE_ITO,
     colours,
     contact_sheet,
+    evenly_spaced,
     prediction_picture,
-    spread,
     tumour_slice,
     volume,
     window,
@@ -98,12 +98,12 @@ def test_volumes_carry_their_unit():
 
 
 def test_a_cohort_is_shown_from_its_first_to_its_last_case():
-    chosen = spread(list(range(1251)))
+    chosen = evenly_spaced(list(range(1251)))
     assert len(chosen) == 24
     assert (chosen[0], chosen[-1]) == (0, 1250)
     assert set(np.diff(chosen)) <= {54, 55}
-    assert spread([1, 2, 3]) == [1, 2, 3]
-    assert spread([]) == []
+    assert evenly_spaced([1, 2, 3]) == [1, 2, 3]
+    assert evenly_spaced([]) == []
 
 
 def test_no_two_labels_share_a_colour():
@@ -155,7 +155,7 @@ def test_one_case_is_in_memory_at_a_time_and_no_more_than_a_sheet_is_loaded(tmp_
 def test_a_long_sequence_is_spread_over_one_sheet(tmp_path):
     cases = [{**one_square(1), "case": str(k)} for k in range(60)]
     contact_sheet(cases, tmp_path / "all.png", ["T1"], LABELS)
-    contact_sheet(spread(cases), tmp_path / "some.png", ["T1"], LABELS, of=60)
+    contact_sheet(evenly_spaced(cases), tmp_path / "some.png", ["T1"], LABELS, of=60)
     assert np.array_equal(pixels(tmp_path / "all.png"), pixels(tmp_path / "some.png"))
 
 

@@ -1,4 +1,4 @@
-"""Do figures live in a page: in its colours, with its font, named for those who do not see them?"""
+"""Figures live in a page: in its colours, with its font, named for those who do not see them."""
 
 from xml.etree import ElementTree
 

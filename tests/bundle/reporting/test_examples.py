@@ -1,4 +1,4 @@
-"""Do the pictures of a patient show the worst error, on the right side, in the right colours?"""
+"""Pictures of a patient show the worst error, on the right side, in the right colours."""
 
 import base64
 import io
@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from bundle.analysis import evaluation
-from bundle.reporting.examples import PREDICTION, TRUTH, describe, illustrate, open_scans
+from bundle.drawing.planes import PREDICTION, TRUTH
+from bundle.reporting.examples import describe, illustrate, open_scans
 from scripts.data import datalist as lists
 from scripts.errors import InputError
 from tests.made import rows_of, write

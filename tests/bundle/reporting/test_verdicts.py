@@ -1,4 +1,4 @@
-"""Do the words of a comparison say what was found, and no more?"""
+"""The words of a comparison say what was found, and no more."""
 
 import pytest
 

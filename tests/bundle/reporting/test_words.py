@@ -1,4 +1,4 @@
-"""Is a number written so that nobody reads more, or less, into it?"""
+"""A number is written so that nobody reads more, or less, into it."""
 
 import pytest
 

@@ -1,0 +1,149 @@
+"""Summary of each region of an evaluation: metrics with intervals, size of the tumour, lesions, volume agreement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from bundle.analysis.evaluation import FAILED_VALUES, Evaluation
+from bundle.analysis.statistics import mean_interval, median_interval, quartiles, share_interval, spread
+from scripts.scoring.metrics import METRICS
+
+LOW = (0.5, 0.7)  # counts of cases below
+LESION_BINS = (0, 0.1, 1, 10, math.inf)  # ml, or thousands of pixels; powers of ten, so that they suit any tumour
+
+
+def summarise_regions(evaluation: Evaluation) -> dict[str, Any]:
+    """The numbers of each region, by its name, as the `regions` of summary.json."""
+    bar = tqdm(evaluation.regions, desc="drawing patients for intervals", unit="region", leave=False)
+    return {region: _region(evaluation, region) for region in bar}
+
+
+def spread_over_patients(
+    values: np.ndarray, patients: Sequence[str], unit: str, intervals: bool = True
+) -> dict[str, Any]:
+    """How values lie: mean and median with their intervals over patients, quantiles, ends, how many are infinite."""
+    found = spread(values)
+    return {
+        "unit": unit,
+        "cases": len(values),
+        "mean": None if found["infinite"] else float(values.mean()),
+        "mean_interval": mean_interval(values, patients) if intervals else None,
+        "median": found["median"],
+        "median_interval": median_interval(values, patients) if intervals else None,
+        **found,
+    }
+
+
+def size_thirds(own: pd.DataFrame) -> list[pd.DataFrame]:
+    """The cases of a region with a true volume, small to large, in three parts of equal number."""
+    ordered = own[own["volume_truth"] > 0].sort_values(["volume_truth", "case"])
+    return [ordered.iloc[part] for part in np.array_split(np.arange(len(ordered)), 3)]
+
+
+def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
+    own = evaluation.of(region)
+    dice = own["dice"]
+    present = own[own["note"] != "absent"]
+    return {
+        "cases": len(own),
+        **{note: int((own["note"] == note).sum()) for note in ("failed", "absent", "missed", "hallucinated")},
+        **{f"dice_below_{limit}": int((dice < limit).sum()) for limit in LOW},
+        "dice_zero": int((dice == 0).sum()),
+        "dice_without_absent": _spread(present, "dice", "") if len(present) else None,
+        "metrics": {
+            name: _spread(own, name, unit) for name, unit in evaluation.units.items() if own[name].notna().any()
+        },
+        "agreement": _agreement(own),
+        "lesions": _lesions(own),
+        "lesions_by_volume": _lesions_by_volume(evaluation, region),
+        "thirds": [_third(own) for own in size_thirds(own) if len(own)],
+    }
+
+
+def _spread(own: pd.DataFrame, metric: str, unit: str) -> dict[str, Any]:
+    own = own.dropna(subset=[metric])
+    counted = metric in METRICS and metric not in FAILED_VALUES  # volumes and numbers of lesions need no interval
+    return spread_over_patients(own[metric].to_numpy(), own["patient"], unit, intervals=not counted)
+
+
+def _agreement(own: pd.DataFrame) -> dict[str, Any] | None:
+    """Mean signed volume error and its 95 % limits of agreement (Bland and Altman, Lancet 327:307, 1986)."""
+    error = own["volume_error"].dropna()
+    if len(error) < 2:
+        return None
+    reach = 1.96 * float(error.std(ddof=1))
+    bias = float(error.mean())
+    return {
+        "cases": len(error),
+        "bias": bias,
+        "low": bias - reach,
+        "high": bias + reach,
+        "too_small": int((error < 0).sum()),
+        "too_large": int((error > 0).sum()),
+    }
+
+
+def _lesions(own: pd.DataFrame) -> dict[str, Any] | None:
+    """Counts over all judged cases first, then the ratios."""
+    counts = own[["lesions_tp", "lesions_fp", "lesions_fn"]].dropna()
+    if not len(counts):
+        return None
+    found, false, missed = (int(counts[name].sum()) for name in counts)
+    return {
+        "cases": len(counts),
+        "found": found,
+        "missed": missed,
+        "false": false,
+        "recall": _ratio(found, found + missed),
+        "precision": _ratio(found, found + false),
+        "f1": _ratio(2 * found, 2 * found + false + missed),
+    }
+
+
+def _lesions_by_volume(evaluation: Evaluation, region: str) -> list[dict[str, Any]] | None:
+    """True lesions by volume, each class above its first and up to its second number."""
+    if evaluation.lesions is None:
+        return None
+    own = evaluation.lesions[evaluation.lesions["region"] == region]
+    rows = []
+    scale = 1000 if evaluation.volume == "pixel" else 1
+    for low, high in pairwise(edge * scale for edge in LESION_BINS):
+        inside = own[(own["volume"] > low) & (own["volume"] <= high)]
+        found = int((inside["detected"] == 1).sum())
+        rows.append(
+            {
+                "above": low,
+                "up_to": high,
+                "lesions": len(inside),
+                "found": found,
+                "share_interval": share_interval(found, len(inside)),
+                "dice_median": float(inside["dice"].median()) if inside["dice"].notna().any() else None,
+            }
+        )
+    return rows
+
+
+def _third(own: pd.DataFrame) -> dict[str, Any]:
+    q1, median, q3 = quartiles(own["dice"])
+    return {
+        "cases": len(own),
+        "smallest": float(own["volume_truth"].min()),
+        "largest": float(own["volume_truth"].max()),
+        "dice_median": median,
+        "dice_interval": median_interval(own["dice"], own["patient"]),
+        "dice_q1": q1,
+        "dice_q3": q3,
+        "dice_minimum": float(own["dice"].min()),
+        "missed": int((own["note"] == "missed").sum()),
+    }
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

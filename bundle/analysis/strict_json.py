@@ -1,0 +1,18 @@
+"""Values that strict JSON can hold: an infinite number is the text "inf" or "-inf", and null is what is not known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def strict(value: Any) -> Any:
+    """The same with what JSON has no number for written as text (inf) or null (NaN)."""
+    if isinstance(value, dict):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [strict(item) for item in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else str(value) if math.isinf(value) else value
+    return value

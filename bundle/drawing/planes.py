@@ -1,0 +1,126 @@
+"""Planes through the worst error of a prediction: truth and prediction outlined, and the parts that differ filled.
+
+The worst error is the largest connected part that was missed, or added, and the planes cross where it is thickest. They
+are radiological: front or top at the top, the patient's right, or front, at the left.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import ndimage
+
+from bundle.drawing.axes import outline_mask
+from bundle.drawing.slices import ROOM, radiological, window
+from scripts.data.images import box, components
+
+TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis that each looks along, in RAS
+PIXELS = 360  # a side of a tile
+DETAIL = 0.45  # the side of the detail by that of the overview
+COLOURS = 96  # of a tile's palette: grey steps and two colours
+
+
+class WorstError:
+    """A case cut to the head, and the planes through its worst error.
+
+    Args:
+        scan: [H, W, D] in RAS, 0 outside the head.
+        truth: boolean, of the same shape.
+        prediction: the same.
+        spacing: of the voxels in mm, or 1 where it is unknown.
+    """
+
+    def __init__(self, scan: np.ndarray, truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]):
+        seen = (scan != 0) | truth | prediction
+        head = box(seen, [ROOM] * 3)
+        self.scan, self.truth, self.prediction = scan[head], truth[head], prediction[head]
+        self.spacing = spacing
+        self.grey = window(scan)
+        self.centre = _worst(self.truth, self.prediction, spacing)
+        self.side = max(size * step for size, step in zip(self.scan.shape, spacing, strict=True))
+
+    def flat(self, axis: int) -> bool:
+        """Is there nothing to see along this axis, since another one is a single slice?"""
+        return min(size for a, size in enumerate(self.scan.shape) if a != axis) == 1
+
+    def draw(self, axis: int, detail: bool) -> bytes:
+        """A square PNG; `detail` is a part of it enlarged, with the errors filled."""
+        across, up = (a for a in range(3) if a != axis)
+        scan, truth, prediction = (
+            radiological(array.take(self.centre[axis], axis=axis)) for array in (self.scan, self.truth, self.prediction)
+        )
+        width, height = scan.shape[1] * self.spacing[across], scan.shape[0] * self.spacing[up]
+        extent = (0, width, height, 0)
+        x = (self.scan.shape[across] - self.centre[across] - 0.5) * self.spacing[across]
+        y = (self.scan.shape[up] - self.centre[up] - 0.5) * self.spacing[up]
+        figure = Figure(figsize=(PIXELS / 100, PIXELS / 100), facecolor="black")
+        cell = figure.add_axes((0, 0, 1, 1))
+        cell.imshow(scan, cmap="gray", vmin=self.grey[0], vmax=self.grey[1], extent=extent, interpolation="bilinear")
+        if detail:
+            _fill(cell, truth & ~prediction, TRUTH, extent)
+            _fill(cell, prediction & ~truth, PREDICTION, extent)
+        for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
+            outline_mask(cell, mask, colour, 2.0 if detail else 1.4, extent=extent)
+        side = self.side * (DETAIL if detail else 1)
+        middle = (x, y) if detail else (width / 2, height / 2)
+        cell.set(xlim=(middle[0] - side / 2, middle[0] + side / 2), ylim=(middle[1] + side / 2, middle[1] - side / 2))
+        cell.set_axis_off()
+        if not detail:
+            _corners(cell, x, y, self.side * DETAIL / 2)
+        return _png(figure)
+
+
+def _worst(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
+    """The voxel deepest inside the largest error; inside the truth, or in the middle, where there is no error."""
+    parts = [_largest(truth & ~prediction), _largest(prediction & ~truth)]
+    mask = max(parts, key=np.count_nonzero)
+    mask = mask if mask.any() else truth
+    if not mask.any():
+        return tuple(size // 2 for size in mask.shape)
+    thick = [axis for axis, size in enumerate(mask.shape) if size > 1]  # in a single slice depth is within it
+    padded = np.pad(mask.squeeze(), 1)
+    depth = ndimage.distance_transform_edt(padded, sampling=[spacing[axis] for axis in thick])
+    depth = depth[(slice(1, -1),) * depth.ndim].reshape(mask.shape)
+    return tuple(int(i) for i in np.unravel_index(depth.argmax(), depth.shape))
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask; of equal ones the first."""
+    numbered, sizes = components(mask)
+    return numbered == 1 + sizes.argmax() if len(sizes) else mask
+
+
+def _fill(cell: Axes, mask: np.ndarray, colour: str, extent: tuple[float, ...]) -> None:
+    painted = np.zeros((*mask.shape, 4))
+    painted[mask] = to_rgba(colour, 0.6)
+    cell.imshow(painted, extent=extent, interpolation="nearest")
+
+
+def _corners(cell: Axes, x: float, y: float, half: float) -> None:
+    """The corners of the part that the detail shows."""
+    for right in (-1, 1):
+        for down in (-1, 1):
+            corner = (x + right * half, y + down * half)
+            cell.plot(
+                [corner[0] - right * half / 4, corner[0], corner[0]],
+                [corner[1], corner[1], corner[1] - down * half / 4],
+                color="white",
+                linewidth=0.9,
+                alpha=0.8,
+            )
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=100)
+    small = io.BytesIO()
+    with Image.open(stream) as picture:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    return small.getvalue()

@@ -1,0 +1,131 @@
+"""Figures of differences between two systems, every patient a dot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bundle.analysis.pairing import DIRECTIONS, Matched
+from bundle.analysis.significance import difference
+from bundle.drawing.axes import SMALL, WIDTH, draw_diagonal, draw_dots, move_aside, new_axes, show_0_to_1
+from bundle.drawing.svg import STYLE, Drawing, Ink, draw, new_figure
+from bundle.reporting.verdicts import gap, size_of
+from bundle.reporting.words import MINUS, count, name, share3, sign
+from scripts.scoring.case import WHOLE_CASE
+
+LONGEST = 14  # letters of a system's name inside a figure
+
+
+def draw_dices(matched: Matched, first: str, second: str) -> list[Drawing]:
+    """The Dice of one system against that of another, a figure per region."""
+    return [against(matched, region, first, second) for metric, region in matched.values if metric == "dice"]
+
+
+@rc_context(STYLE)
+def against(matched: Matched, region: str, first: str, second: str) -> Drawing:
+    """The Dice of one system against that of another, patient by patient."""
+    own = matched.values["dice", region]
+    both = zip(own.index, own[first], own[second], strict=True)
+    titles = [f"{who}: {share3(a)} {_there(first)}, {share3(b)} {_there(second)}" for who, a, b in both]
+    figure, axes = new_axes(WIDTH)
+    draw_diagonal(axes, 1.0, f"better {_there(second)}", f"better {_there(first)}")
+    draw_dots(axes, own[first], own[second])
+    axes.set(xlabel=f"Dice {_there(first)}", ylabel=f"Dice {_there(second)}")
+    for axis in (axes.xaxis, axes.yaxis):
+        show_0_to_1(axis)
+    higher, lower = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
+    patients = count(len(own), "patient")
+    words = f"{region}: of {patients}, {higher} have a higher Dice {_there(second)} and {lower} a lower one."
+    return draw(figure, words, {"dots": titles})
+
+
+@rc_context(STYLE)
+def differences(matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]) -> Drawing:
+    """By how much a second system differs from a first one in one metric: a row a region, every patient a dot."""
+    figure, axes = new_axes(84 + 46 * len(rows))
+    titles = _differences(axes, matched, first, second, rows)
+    said = "; ".join(f"{_line(row)} {size_of(row)}, {_balance(row)}".strip() for row in rows)
+    return draw(figure, f"{name(rows[0]['metric'], matched.length)}: {said}.", titles)
+
+
+@rc_context(STYLE)
+def overview(matched: Matched, pairs: Sequence[Mapping[str, Any]]) -> Figure:
+    """All differences on one sheet: a line a pair of systems, a column a metric."""
+    metrics = list(dict.fromkeys(row["metric"] for row in pairs[0]["differences"]))
+    regions = max(sum(row["metric"] == metric for row in pairs[0]["differences"]) for metric in metrics)
+    figure = new_figure(WIDTH * len(metrics), (96 + 46 * regions) * len(pairs))
+    figure.patch.set(facecolor="white", alpha=1)
+    for line, pair in zip(figure.subplots(len(pairs), len(metrics), squeeze=False), pairs, strict=True):
+        for axes, metric in zip(line, metrics, strict=True):
+            rows = [row for row in pair["differences"] if row["metric"] == metric]
+            _differences(axes, matched, pair["first"], pair["second"], rows)
+    return figure
+
+
+def _differences(
+    axes: Axes, matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """Dots to the right of 0 are patients in whom the number grew; blue where the second system is better."""
+    metric, unit = rows[0]["metric"], rows[0]["unit"]
+    changes = [
+        pd.Series(difference(own[second], own[first]), index=own.index)
+        for own in (matched.values[metric, row["region"]] for row in rows)
+    ]
+    finite = np.concatenate([change[np.isfinite(change)] for change in changes])
+    reach = 1.1 * np.abs(finite).max(initial=0) or 1.0
+    edge = 1.2 * reach  # where infinite differences stand
+    titles = {}
+    for place, (row, change) in enumerate(zip(rows, changes, strict=True)):
+        gain = DIRECTIONS[metric] * change
+        across = change.clip(-edge, edge)
+        aside = pd.Series(move_aside(across.to_numpy()), index=change.index) - 0.1
+        for kind, these, colour in (
+            ("+", gain > 0, Ink.ACCENT),
+            ("0", gain == 0, Ink.SOFT),
+            ("-", gain < 0, Ink.SECOND),
+        ):
+            gid = f"{place}{kind}"
+            draw_dots(axes, across[these], place + aside[these], colour, gid)
+            titles[gid] = [f"{patient}: {gap(number, row)}" for patient, number in change[these].items()]
+        kind = "median" if row["mean"] is None else "mean"
+        ends = [float(end) for end in row[f"{kind}_interval"] or ()]
+        mark = {"color": Ink.TEXT, "solid_capstyle": "butt"}
+        axes.plot(np.clip(ends, -edge, edge), [place + 0.32] * len(ends), linewidth=2, **mark)
+        axes.plot(np.clip([float(row[kind])], -edge, edge), [place + 0.32], "o", markersize=5, **mark)
+    axes.axvline(0, color=Ink.GRID)
+    axes.set(xlim=(-1.08 * edge, 1.08 * edge), ylim=(len(rows) - 0.4, -0.75))
+    axes.set_yticks(range(len(rows)), [_line(row) for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    ticks = [tick for tick in axes.get_xticks() if abs(tick) <= reach]
+    beyond = [side * edge for side in (-1, 1) if any((np.isinf(c) & (np.sign(c) == side)).any() for c in changes)]
+    labels = [f"{tick:g}".replace("-", MINUS) for tick in np.round(ticks, 12)]
+    axes.set_xticks([*ticks, *beyond], [*labels, *(f"{MINUS}∞" if end < 0 else "∞" for end in beyond)])
+    axes.set_xlabel(f"difference in {name(metric, matched.length)}" + (f", {sign(unit)}" if unit else ""))
+    sides = (first, second) if DIRECTIONS[metric] > 0 else (second, first)
+    remark = {"transform": axes.transAxes, "fontsize": SMALL, "color": Ink.SOFT, "va": "top"}
+    axes.text(0.01, 1.0, f"← better {_there(sides[0])}", **remark)
+    axes.text(0.99, 1.0, f"better {_there(sides[1])} →", ha="right", **remark)
+    return titles
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return "" if row["region"] == WHOLE_CASE else row["region"]
+
+
+def _balance(row: Mapping[str, Any]) -> str:
+    return f"better in {row['better']}, equal in {row['equal']} and worse in {row['worse']} of {row['patients']}"
+
+
+def _there(system: str) -> str:
+    """`here`, `there` or `in B`, cut where it is long."""
+    if system in ("here", "there"):
+        return system
+    return f"in {system if len(system) <= LONGEST else system[: LONGEST - 1] + '…'}"

@@ -1,0 +1,115 @@
+"""The page of a comparison: `compare.html`, `compare.json` and `compare.png`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.analysis.comparison import compare, score_quartiles
+from bundle.analysis.costs import Price
+from bundle.analysis.pairing import Matched
+from bundle.analysis.statistics import describe_intervals
+from bundle.analysis.strict_json import strict
+from bundle.reporting import verdicts
+from bundle.reporting.comparison_figures import differences, draw_dices, overview
+from bundle.reporting.page import template
+from bundle.reporting.sentences import role_warnings
+from scripts.files import write_json, write_text, written_whole
+
+SCHEMA = 1
+DPI = 150  # of the plot
+
+
+def write_comparison(
+    matched: Matched,
+    folder: Path,
+    title: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    prices: Mapping[str, Price] | None = None,
+) -> dict[str, Any]:
+    """Write compare.html, compare.json and compare.png.
+
+    Args:
+        matched: the systems, paired by patient.
+        folder: where to write.
+        title: of the page; by default the names of the systems.
+        weights: of the regions, if the weighted Dice was matched too.
+        prices: of a ml in each region, if the cost was matched too.
+
+    Returns:
+        the content of compare.json.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    comparison = describe(matched, title, weights, prices)
+    write_text(folder / "compare.html", render(comparison, matched))
+    with written_whole(folder / "compare.png") as temporary:
+        overview(matched, comparison["pairs"]).savefig(temporary, dpi=DPI)
+    write_json(folder / "compare.json", comparison)
+    return comparison
+
+
+def describe(
+    matched: Matched,
+    title: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    prices: Mapping[str, Price] | None = None,
+) -> dict[str, Any]:
+    """The content of compare.json."""
+    found = compare(matched)
+    systems = [
+        {
+            "name": system,
+            "folder": str(own.folder),
+            "cases": int(own.scores["case"].nunique()),
+            "patients": int(own.scores["patient"].nunique()),
+            "failed": dict(own.failed),
+            "datalist": own.judged.get("datalist"),
+            "roles": own.roles,
+        }
+        for system, own in zip(matched.names, matched.evaluations, strict=True)
+    ]
+    for pair in found["pairs"]:
+        pair["verdict"] = verdicts.verdict(pair["first"], pair["second"], pair["differences"])
+        pair["power"] = verdicts.power(pair["differences"], found["tests"])
+    if found["ranking"]:
+        found["ranking"]["verdict"] = verdicts.order(found["ranking"])
+    warnings = [f"{own['name']}: {text}" for own in systems for text in role_warnings(own["roles"], own["patients"])]
+    rows = [row for pair in found["pairs"] for row in pair["differences"]]
+    names = matched.names
+    default = f"{names[1]} against {names[0]}" if len(names) == 2 else f"Compared: {', '.join(names)}"
+    return strict(
+        {
+            "schema": SCHEMA,
+            "title": str(title or default),
+            "systems": systems,
+            **found,
+            "scores": score_quartiles(matched),
+            "units": {"length": matched.length, "volume": matched.evaluations[0].volume},
+            "intervals": describe_intervals("patient"),
+            "warnings": warnings,
+            "remarks": list(verdicts.remarks(systems, rows, found["patients"])),
+            "weights": weights,
+            "prices": prices and {region: price._asdict() for region, price in prices.items()},
+        }
+    )
+
+
+def render(comparison: Mapping[str, Any], matched: Matched) -> str:
+    """The page as text.
+
+    Args:
+        comparison: the content of compare.json.
+        matched: what it was made of.
+    """
+    pairs = []
+    for pair in comparison["pairs"]:
+        first, second, rows = pair["first"], pair["second"], pair["differences"]
+        metrics = dict.fromkeys(row["metric"] for row in rows)
+        drawn = [
+            differences(matched, first, second, [row for row in rows if row["metric"] == metric]) for metric in metrics
+        ]
+        pairs.append({**pair, "figures": drawn, "against": draw_dices(matched, first, second)})
+    return template("compare.html").render(c=comparison, pairs=pairs, together=matched.slices_together)

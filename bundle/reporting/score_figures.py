@@ -1,0 +1,164 @@
+"""Figures of scores: overlap, distances and probabilities of every case, one small figure per region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from bundle.analysis.calibration import TELLING
+from bundle.analysis.evaluation import Evaluation
+from bundle.analysis.statistics import quantiles, quartiles
+from bundle.drawing.axes import SMALL, WIDTH, draw_diagonal, draw_dots, move_aside, new_axes, show_0_to_1
+from bundle.drawing.svg import STYLE, Drawing, Ink, draw
+from bundle.reporting.sentences import trust
+from bundle.reporting.words import amount, count, name, share, share3, sign
+
+SHARES = ("dice", "nsd_2mm", "precision", "recall")
+LENGTHS = ("hd95", "assd")
+NEAR = 1.0  # mm or pixels: distances below are drawn on a linear scale, since a logarithm has no 0
+
+
+@rc_context(STYLE)
+def distributions(evaluation: Evaluation, region: str) -> Drawing:
+    """Dice, NSD, precision and recall of every case, with median and quartiles."""
+    own = evaluation.of(region)
+    metrics = [metric for metric in SHARES if evaluation.has(metric)]
+    figure, axes = new_axes()
+    titles = _strips(axes, own, metrics, share3, evaluation.length)
+    show_0_to_1(axes.yaxis)
+    q1, median, q3 = quartiles(own["dice"])
+    worst = own.loc[own["dice"].idxmin()]
+    words = (
+        f"{region}, {count(len(own), 'case')}: median Dice {share(median)}, half of the cases between {share(q1)} and"
+        f" {share(q3)}, worst {share(worst['dice'])} ({worst['case']})."
+    )
+    return draw(figure, words, titles)
+
+
+@rc_context(STYLE)
+def boundaries(evaluation: Evaluation, region: str) -> Drawing:
+    """HD95 and ASSD of every case; those without a distance stand on a line of their own, as high in every region."""
+    own = evaluation.of(region)
+    metrics = [metric for metric in LENGTHS if evaluation.has(metric)]
+    unit = sign(evaluation.length)
+    known = evaluation.scores[metrics].to_numpy()
+    top = 1.5 * float(np.max(known[np.isfinite(known)], initial=NEAR))
+    ceiling = 1.8 * top
+    figure, axes = new_axes()
+    axes.set_yscale("symlog", linthresh=NEAR, linscale=0.4)
+    titles = _strips(axes, own, metrics, lambda value: f"{amount(value)} {unit}", unit, ceiling)
+    axes.set(ylim=(-0.15, ceiling * 1.35), ylabel=unit)
+    ticks = [tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= top]
+    axes.set_yticks([*ticks, ceiling], [*map(str, ticks), "∞"])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.axhline(ceiling / 1.3, color=Ink.GRID, linewidth=0.8)
+    first = own[metrics[0]].dropna().to_numpy()
+    median, worst = quantiles(first, [0.5, 1])
+    without = int(np.isinf(first).sum())
+    end = f"{count(without, 'case')} without a distance because one mask is empty"
+    end = end if without else f"worst {amount(worst)} {unit}"
+    words = f"{region}: median {name(metrics[0])} {amount(median)} {unit}, {end}."
+    return draw(figure, words, titles)
+
+
+@rc_context(STYLE)
+def calibration(evaluation: Evaluation) -> Drawing:
+    """The calibration error and the Brier score of every case."""
+    table = evaluation.calibration
+    metrics = [metric for metric in ("ece", "brier") if table[metric].notna().any()]
+    figure, axes = new_axes()
+    titles = _strips(axes, table, metrics, share3, "")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    said = "; ".join(f"median {name(m)} {share3(table[m].median())}, worst {share3(table[m].max())}" for m in metrics)
+    return draw(figure, f"{count(len(table), 'case')} with probabilities: {said}.", titles)
+
+
+@rc_context(STYLE)
+def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
+    """The share that is found against the probability that was said, and faintly how many voxels that is about."""
+    bins = [one for one in curve["bins"] if one["voxels"]]
+    said, found = (np.array([one[key] for one in bins]) for key in ("confidence", "frequency"))
+    figure, axes = new_axes(WIDTH)
+    _voxel_bars(axes, bins)
+    draw_diagonal(axes, 1.0, "more is found than said", "less is found than said", 0.04)
+    axes.plot(said, found, color=Ink.ACCENT)
+    for x, one in zip(said, bins, strict=True):
+        if one["frequency_interval"]:
+            axes.plot([x, x], one["frequency_interval"], color=Ink.ACCENT, linewidth=1)
+    telling = np.array([one["voxels"] >= TELLING for one in bins])
+    for gid, these, colour in (("telling", telling, Ink.ACCENT), ("few", ~telling, Ink.SOFT)):
+        axes.scatter(said[these], found[these], s=44, linewidths=0, color=colour, gid=gid)
+    axes.set(xlabel="probability that it gives", ylabel="share that is found")
+    for axis in (axes.xaxis, axes.yaxis):
+        show_0_to_1(axis)
+    lines = [
+        f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {share3(one['confidence'])}, {share3(one['frequency'])} are;"
+        f" {count(one['voxels'], 'voxel')} of {count(one['patients'], 'patient')}"
+        for one in bins
+    ]
+    titles = {gid: list(compress(lines, these)) for gid, these in (("telling", telling), ("few", ~telling))}
+    return draw(figure, trust(region, curve), titles)
+
+
+def _strips(
+    axes: Axes,
+    rows: pd.DataFrame,
+    metrics: Sequence[str],
+    write: Callable[[float], str],
+    length: str,
+    ceiling: float | None = None,
+) -> dict[str, list[str]]:
+    """A strip of dots for each metric, a mark at median and quartiles beside it; the first in the accent colour.
+
+    `ceiling` is the height of inf, on a scale that is about logarithmic. Gives each dot's line.
+    """
+    titles = {}
+    for place, metric in enumerate(metrics):
+        own = rows.dropna(subset=[metric])
+        values = own[metric].to_numpy()
+        heights = values if ceiling is None else np.where(np.isinf(values), ceiling, values)
+        aside = move_aside(heights if ceiling is None else np.arcsinh(heights))
+        draw_dots(axes, place + 0.08 + aside, heights, Ink.SOFT if place else Ink.ACCENT, metric)
+        q1, median, q3 = (ceiling if np.isinf(q) else q for q in quartiles(values))
+        left = place + aside.min(initial=0) - 0.1
+        mark = {"color": Ink.TEXT, "linewidth": 2, "solid_capstyle": "butt"}
+        axes.plot([left] * 2, [q1, q3], **mark)
+        axes.plot([left - 0.07, left + 0.07], [median] * 2, **mark)
+        titles[metric] = [f"{case}: {write(value)}" for case, value in zip(own["case"], values, strict=True)]
+    axes.set_xlim(-0.55, len(metrics) - 0.4)
+    axes.set_xticks(range(len(metrics)), [name(metric, length) for metric in metrics])
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y")
+    return titles
+
+
+def _voxel_bars(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
+    """The number of voxels of each tenth behind the curve, on a logarithmic scale of their own at the foot."""
+    behind = axes.twinx()
+    axes.set_zorder(behind.get_zorder() + 1)
+    most = max(one["voxels"] for one in bins)
+    lowest = 0.5  # so that one voxel can be seen
+    behind.bar(
+        [one["bin"] + 0.05 for one in bins],
+        [one["voxels"] - lowest for one in bins],
+        width=0.094,
+        bottom=lowest,
+        color=Ink.GRID,
+        alpha=0.6,
+    )
+    behind.set_yscale("log")
+    behind.set_ylim(lowest, lowest * (most / lowest) ** 3)  # the highest bar ends at a third of the height
+    behind.yaxis.set_minor_locator(NullLocator())
+    ticks = [(1, "1"), (10**3, "1k"), (10**6, "1M"), (10**9, "1G")]
+    ticks = [(tick, text) for tick, text in ticks if tick <= most]
+    behind.set_yticks([tick for tick, _ in ticks], [text for _, text in ticks], fontsize=SMALL, color=Ink.SOFT)
+    behind.set_ylabel("voxels (bars)", fontsize=SMALL, color=Ink.SOFT, loc="bottom")
+    behind.tick_params(length=0)

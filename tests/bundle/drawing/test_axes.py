@@ -1,0 +1,19 @@
+"""Outlines of masks end where they are asked to, and leave the picture as it is."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from bundle.drawing.axes import outline_mask
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_outline_is_closed_at_the_end_of_the_picture_only_if_asked(closed):
+    mask = np.zeros((6, 8), bool)
+    mask[:3, 2:5] = True
+    cell = Figure().subplots()
+    cell.imshow(mask)
+    outline_mask(cell, mask, "red", 1.0, closed=closed)
+    assert (cell.get_xlim(), cell.get_ylim()) == ((-0.5, 7.5), (5.5, -0.5))
+    highest = min(path.vertices[:, 1].min() for path in cell.collections[0].get_paths())
+    assert highest == (-0.5 if closed else 0)
