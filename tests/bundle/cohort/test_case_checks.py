@@ -10,8 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from bundle.cohort.case_checks import Record, _read_channels, check_case, check_cases, cohort_notes, overlap, read
-from bundle.cohort.recognise import Case, Task, by_patterns, choose_task, known_tasks
-from bundle.commands.phantom import make_patient
+from bundle.cohort.layout import Case
+from bundle.cohort.phantom_anatomy import make_patient
+from bundle.cohort.recognise import by_patterns
+from bundle.cohort.tasks import Task, choose_task, known_tasks
 from scripts.data import pictures
 from scripts.errors import InputError
 
