@@ -15,13 +15,7 @@ from scripts.data.pictures import grey
 
 
 def fullest_cases(cases: Sequence[Case], patients: Mapping[str, str], volumes: Mapping[str, float]) -> list[Case]:
-    """The cases to draw: all volumes, and of each patient's slices the one with most tumour.
-
-    Args:
-        cases: all of a data list.
-        patients: the patient of each case.
-        volumes: each case's tumour volume, in any one unit.
-    """
+    """The cases to draw: all volumes, and of each patient's slices the one with most tumour."""
     fullest: dict[str, Case] = {}
     for case in cases:
         group = case.case if case.slice is None else patients[case.case]
@@ -33,10 +27,7 @@ def fullest_cases(cases: Sequence[Case], patients: Mapping[str, str], volumes: M
 def view_case(case: Case, background: int = 0, prediction: Path | None = None) -> dict[str, Any]:
     """Read a case in the form that `bundle.drawing.slices` draws: in RAS, background at 0; a picture as it is seen.
 
-    Args:
-        case: its files are sound.
-        background: the label's value outside.
-        prediction: a mask on the same grid.
+    `background` is the label's value outside; the prediction is a mask on the same grid.
     """
     pictures = [read(path) for path in case.images]
     affine, spacing = pictures[0].affine, pictures[0].spacing

@@ -18,11 +18,7 @@ from scripts.errors import InputError
 
 
 class BadCases(InputError):
-    """Cases cannot be used.
-
-    Attributes:
-        problems: what is wrong, one sentence each, by case.
-    """
+    """Cases cannot be used; `problems` holds the sentences of each."""
 
     def __init__(self, message: str, problems: Mapping[str, Sequence[str]]) -> None:
         super().__init__(message)
@@ -72,14 +68,10 @@ class DataList:
         ]
 
 
-def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: str | None) -> Layout:
+def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: str) -> Layout:
     """Recognise a folder, or read it by the patterns that the options give.
 
-    Args:
-        folder: of the data set.
-        tasks: those that may be recognised or chosen.
-        allow_unlabelled: cases without a label among labelled ones are no problem.
-        options: of `task_from_options`.
+    `options` are those of `task_from_options`; a case without a label among labelled ones is a problem of that case.
 
     Raises:
         InputError: an option is wrong, or nothing is recognised.
@@ -112,14 +104,8 @@ def make_datalist(
 ) -> DataList:
     """Check every file of a layout, split its cases by patient and list them.
 
-    Args:
-        folder: of the data set; the list's paths start from it.
-        layout: of the folder.
-        tasks: others, of which one may know a label value that the layout's does not.
-        how: folds, test set, gap, seed and pattern of patients.
-        skip_bad: leave bad cases out, with a note each, instead of refusing.
-        allow_empty: labels without tumour are fine.
-        workers: processes; one a core by default.
+    The list's paths start from `folder`; `tasks` are others, of which one may know a value that the layout's does not.
+    With `skip_bad`, bad cases are left out with a note each. `workers` are processes, by default one a core.
 
     Raises:
         BadCases: cases are bad and `skip_bad` is not given, or all are.

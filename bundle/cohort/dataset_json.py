@@ -18,10 +18,7 @@ from scripts.errors import InputError
 def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None = None) -> Layout | None:
     """The layout that the folder's dataset.json describes; None where there is none, or one of something else.
 
-    Args:
-        root: the folder.
-        tasks: those whose channels and labels may be the file's.
-        chosen: the task that the user has chosen.
+    `tasks` are those whose channels and labels may be the file's, `chosen` the one that the user has chosen.
 
     Raises:
         InputError: the file cannot be read, is incomplete, or does not go with `chosen` or the files of the folder.

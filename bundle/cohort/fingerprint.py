@@ -155,10 +155,7 @@ def example(
 def read_records(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[Record]:
     """The records of cases, as their files are: before they are resampled or cropped.
 
-    Args:
-        before: the preprocessing up to normalisation.
-        entries: of a data list, with absolute paths.
-        fill: the labels' background.
+    `before` is the preprocessing up to normalisation, `fill` the labels' background.
     """
     load = Compose(list(takewhile(lambda step: not isinstance(step, Spacingd | CropForegroundd), before.transforms)))
 

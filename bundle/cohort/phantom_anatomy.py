@@ -23,12 +23,7 @@ SIGNAL = {
     "white": (1.00, 0.95, 0.60, 0.62),
     "grey": (0.66, 0.70, 0.88, 0.84),
     "fluid": (0.25, 0.26, 1.60, 0.22),
-    "ageing": (
-        0.80,
-        0.78,
-        0.95,
-        1.02,
-    ),  # white matter lesions and caps of the ventricles, bright on FLAIR but no tumour
+    "ageing": (0.80, 0.78, 0.95, 1.02),  # white matter lesions, caps of the ventricles: bright on FLAIR but no tumour
     "vessel": (0.60, 1.35, 0.50, 0.60),  # bright on T1c but no tumour
     "oedema": (0.60, 0.60, 1.20, 1.12),
     "necrosis": (0.36, 0.38, 1.45, 0.72),

@@ -26,9 +26,9 @@ class Layout:
     case: str  # from {patient} and {visit}
     image: str
     label: str
-    order: tuple[str, ...]  # of the channels
     channels: tuple[str, ...]  # their names in the files; none: one file with the channels on its last axis
-    codes: tuple[int, int, int, int]  # of background, NCR, ED, ET
+    order: tuple[str, ...] = CHANNELS
+    codes: tuple[int, int, int, int] = (0, 1, 2, 3)  # of background, NCR, ED, ET
     describe: Callable[[list[str], list[str]], dict[str, Any]] | None = None  # makes dataset.json
     revisits: bool = False  # patient 1 comes back with a grown tumour
 
@@ -45,18 +45,7 @@ def write_phantoms(
 ) -> list[int]:
     """Write synthetic patients to a new folder, whole or not at all.
 
-    Args:
-        out: the folder to make; it must not exist, or be empty.
-        cases: how many cases with a label.
-        layout: a key of `LAYOUTS`.
-        dims: 3, or 2 for the axial slice with most tumour.
-        seed: of the cohort.
-        size: voxels a side.
-        spacing: mm between voxels.
-        unlabelled: how many further cases without a label.
-
-    Returns:
-        the number of each case's patient, first those with a label.
+    Options are those of the command `phantom`. Returns the number of each case's patient, labelled cases first.
 
     Raises:
         InputError: an argument is out of range, or `out` holds something or cannot be written.
@@ -144,7 +133,6 @@ LAYOUTS = {
         case="BraTS2021_{patient:05d}",
         image="{case}/{case}_{channel}.nii.gz",
         label="{case}/{case}_seg.nii.gz",
-        order=CHANNELS,
         channels=("t1", "t1ce", "t2", "flair"),
         codes=(0, 1, 2, 4),
     ),
@@ -152,9 +140,7 @@ LAYOUTS = {
         case="BraTS-GLI-{patient:05d}-{visit:03d}",
         image="{case}/{case}-{channel}.nii.gz",
         label="{case}/{case}-seg.nii.gz",
-        order=CHANNELS,
         channels=("t1n", "t1c", "t2w", "t2f"),
-        codes=(0, 1, 2, 3),
         revisits=True,
     ),
     "msd": Layout(
@@ -170,9 +156,7 @@ LAYOUTS = {
         case="BRATS_{number:03d}",
         image="images{part}/{case}_{channel}.nii.gz",
         label="labelsTr/{case}.nii.gz",
-        order=CHANNELS,
         channels=("0000", "0001", "0002", "0003"),
-        codes=(0, 1, 2, 3),
         describe=_describe_nnunet,
     ),
 }

@@ -66,10 +66,12 @@ def split_cases(
 ) -> Split:
     """Split cases by patient; where slices name no patient and are of too few volumes, cut the volumes into blocks.
 
+    A bad case may have lost its label, and is counted until it is left out.
+
     Args:
-        cases: of a layout; a bad one may have lost its label, and is counted until it is left out.
+        cases: of a layout.
         task: says how patients are named.
-        how: folds, test set, gap, seed and pattern of patients.
+        how: to split.
         twins: groups of cases with the same voxels, which are of one patient.
         volumes: each case's tumour volume, in any one unit.
 

@@ -112,36 +112,28 @@ def task_from_options(
 ) -> Task | None:
     """The task that command-line options give: one by name, perhaps with other files, or one made of them alone.
 
-    Args:
-        tasks: those to choose from by name.
-        name: of one of them, or of a task file.
-        channels: NAME=PATTERN for each channel, with commas between.
-        label: the label's pattern.
-        labels: NAME=VALUE for each label, with commas between.
-        regions: NAME=VALUE+VALUE for each region, with commas between; every label is one by default.
-        label_scheme: a name for the labels.
-
-    Returns:
-        the task; None if no option is given.
+    The options, all as text, are those of the command `prepare`; `name` is its `task`. None if none is given.
 
     Raises:
         InputError: options contradict each other, are incomplete or malformed, or there is no such task.
     """
-    patterns, label = _pairs("channels", channels), None if label is None else str(label)
+    patterns = _pairs("channels", channels)
+    channel_files = {role: [pattern] for role, pattern in patterns.items()}
+    label_files = [label] if label else []
     if name is not None:
         if labels or regions or label_scheme:
             raise InputError(
                 f"--labels, --regions and --label-scheme are told by task {name}: leave them out, or --task."
             )
-        task = choose_task(str(name), tasks)
+        task = choose_task(name, tasks)
         if patterns and set(patterns) != set(task.channels):
             raise InputError(
                 f"--channels has {', '.join(patterns)}, task {name} needs {', '.join(task.channels)}: name these."
             )
         return replace(
             task,
-            channel_files={role: [pattern] for role, pattern in patterns.items()} or task.channel_files,
-            label_files=[label] if label else task.label_files,
+            channel_files=channel_files or task.channel_files,
+            label_files=label_files or task.label_files,
             case_names=None if patterns else task.case_names,
         )
     if not patterns:
@@ -160,13 +152,13 @@ def task_from_options(
         raise InputError(f"--regions has the value {strange[0]}, which --labels does not name: add it there.")
     return Task(
         name="the command line",
-        label_scheme=str(label_scheme or CUSTOM),
+        label_scheme=label_scheme or CUSTOM,
         labels=values,
         channels=list(patterns),
         regions=parts or {name: [value] for name, value in values.items()},
         labels_out=None if parts else dict(values),
-        channel_files={role: [pattern] for role, pattern in patterns.items()},
-        label_files=[label] if label else [],
+        channel_files=channel_files,
+        label_files=label_files,
     )
 
 
@@ -174,7 +166,7 @@ def _pairs(option: str, text: str | None) -> dict[str, str]:
     """NAME=VALUE,NAME=VALUE as a dict."""
     if text is None:
         return {}
-    pairs = [part.partition("=") for part in str(text).split(",")]
+    pairs = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and value.strip() for name, _, value in pairs):
         raise InputError(f"--{option} is '{text}': give NAME=VALUE, with commas between if there are several.")
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -80,7 +80,9 @@ def prepare(
     _check_options(folds, test, gap, seed, workers)
     folder, target, tasks = str(folder), _check_target(str(out), overwrite), known_tasks()
     options = {"name": task, "channels": channels, "label": label, "labels": labels, "regions": regions}
-    layout = read_layout(folder, tasks, allow_unlabelled, **options, label_scheme=label_scheme)
+    options["label_scheme"] = label_scheme
+    texts = {name: str(value) for name, value in options.items() if value is not None}  # Fire makes numbers of some
+    layout = read_layout(folder, tasks, allow_unlabelled, **texts)
     say = Console(highlight=False, markup=False, soft_wrap=True).print
     for line in _recognised(folder, layout):  # before the files are read: a wrong guess shows here
         say(line)

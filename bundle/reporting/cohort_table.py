@@ -19,14 +19,7 @@ def cohort_tables(
     frequencies: tuple[Sequence[ClassFrequency], Sequence[ClassFrequency]],
     unit: str,
 ) -> list[Table]:
-    """Tables of intensities by channel, of size and spacing by axis, and of the frequency of labels and regions.
-
-    Args:
-        records: one per case.
-        channels: their names.
-        frequencies: of the labels, and of the regions.
-        unit: of the spacing.
-    """
+    """Tables of intensities by channel, of size and spacing by axis, and of the frequency of labels and regions."""
     intensities = Table("channel", "median (least to most)", "middle half of a case", box=box.SIMPLE_HEAD)
     for number, name in enumerate(channels):
         of_cases = np.array([record.percentiles[number] for record in records])
