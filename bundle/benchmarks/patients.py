@@ -1,22 +1,23 @@
-"""Whom is it measured on? Synthetic patients and their data list, made without a word."""
+"""Synthetic patients and their data list, for benchmarks."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 
-from bundle.commands.phantom import phantom
-from bundle.commands.prepare import prepare
+from bundle.cohort.datalist_maker import make_datalist, read_layout
+from bundle.cohort.phantom_layouts import write_phantoms
+from bundle.cohort.splits import Splitting
+from bundle.cohort.tasks import known_tasks
+from scripts.files import write_json
 
 
 def drawn(folder: Path, cases: int, size: int, spacing: float) -> None:
     """Phantoms of `size` voxels of `spacing` mm a side."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        phantom(str(folder), cases=cases, size=size, spacing=spacing)
+    write_phantoms(folder, cases=cases, size=size, spacing=spacing)
 
 
 def listed(folder: Path, out: Path) -> None:
     """Their data list, in two folds."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        prepare(str(folder), out=str(out), folds=2, picture=False, workers=1)
+    tasks = known_tasks()
+    layout = read_layout(str(folder), tasks)
+    write_json(out, make_datalist(str(folder), layout, tasks, Splitting(folds=2), workers=1).content)

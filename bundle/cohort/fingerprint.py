@@ -1,15 +1,19 @@
-"""What is there to see of a case? Its record for the cohort's page, and slices of it under each normalisation."""
+"""What a cohort's images are like: intensities, spacing, size, class frequencies, and slices by each normalisation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import Compose, CropForegroundd, Spacingd
+from tqdm import tqdm
 
-from scripts.data.intensity_statistics import draw
+from scripts.data.intensity_statistics import draw, statistics_of, voxels_of_cases
 from scripts.data.normalization import Normalized
 
 PERCENTILES = (1, 25, 50, 75, 99)
@@ -19,7 +23,7 @@ Choice = tuple[str, str]  # method and scope
 
 @dataclass
 class Record:
-    """What the cohort's page says of a case.
+    """What the cohort's page shows of a case.
 
     Attributes:
         case: its name.
@@ -146,6 +150,46 @@ def example(
         pictures[choice] = [_slices(channel, places) for channel in done]
         voxels[choice] = [channel[index].numpy() for channel, index in zip(done.flatten(1), chosen, strict=True)]
     return Example(case, _spacing(image), pictures, [_slices(channel == 0, places) for channel in stored], voxels)
+
+
+def read_records(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[Record]:
+    """The records of cases, as their files are: before they are resampled or cropped.
+
+    `before` is the preprocessing up to normalisation, `fill` the labels' background.
+    """
+    load = Compose(list(takewhile(lambda step: not isinstance(step, Spacingd | CropForegroundd), before.transforms)))
+
+    def read(entry: dict[str, Any]) -> Record:
+        loaded = load(dict(entry), threading=True)
+        return record(entry["case"], loaded["image"], loaded["label"], fill)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        work = pool.map(read, entries)
+        return list(tqdm(work, total=len(entries), desc="reading the cohort", unit="case", leave=False))
+
+
+def read_statistics(
+    before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice]
+) -> dict[str, list[dict[str, Any]]]:
+    """The statistics of training cases, for each method with scope `dataset`."""
+    methods = [method for method, scope in choices if scope == "dataset"]
+    voxels = list(voxels_of_cases(before, entries)) if methods else []
+    return {method: statistics_of(voxels, method) for method in methods}
+
+
+def read_examples(
+    before: Compose,
+    entries: Sequence[dict[str, Any]],
+    choices: Sequence[Choice],
+    statistics: Mapping[str, list[dict[str, Any]]],
+    fill: int = 0,
+) -> list[Example]:
+    """The examples of cases; the arguments are those of `read_records` and `example`."""
+    examples = []
+    for entry in tqdm(entries, desc="normalising", unit="case", leave=False):
+        loaded = before(dict(entry))
+        examples.append(example(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill))
+    return examples
 
 
 def _spacing(image: torch.Tensor) -> tuple[float, ...]:

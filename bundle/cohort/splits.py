@@ -1,19 +1,98 @@
-"""Who learns, who chooses and who judges? Shares patients out over folds and a test set, alike in tumour volume.
+"""Training, validation and test splits by patient, balanced in tumour volume.
 
-Slices of too few volumes to share out are cut into blocks.
+Slices of too few volumes to split are cut into blocks.
 """
 
 from __future__ import annotations
 
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
+from bundle.cohort.outliers import some
+from bundle.cohort.tasks import Task
+from scripts.data.case_files import Case
 from scripts.errors import InputError
 
 Name = TypeVar("Name", bound=str)
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How cases are split.
+
+    Attributes:
+        folds: how many.
+        test: the share of the patients in the test set.
+        gap: slices left out between the blocks of one volume.
+        seed: of the draw.
+        group_by: a regular expression whose first group, in a case's name, is the patient; by default the task's.
+    """
+
+    folds: int = 5
+    test: float = 0.0
+    gap: int = 1
+    seed: int = 0
+    group_by: str | None = None
+
+
+@dataclass
+class Split:
+    """The patient of every case, and the fold (or "test") of every patient with a label.
+
+    Attributes:
+        patients: by case.
+        places: by patient.
+        gap: cases that are in no part, since they lie between blocks of slices.
+        notes: what the user should know about it.
+    """
+
+    patients: dict[str, str]
+    places: dict[str, int | str]
+    gap: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def split_cases(
+    cases: Sequence[Case],
+    task: Task,
+    how: Splitting,
+    twins: Iterable[Sequence[str]] = (),
+    volumes: Mapping[str, float] | None = None,
+) -> Split:
+    """Split cases by patient; where slices name no patient and are of too few volumes, cut the volumes into blocks.
+
+    A bad case may have lost its label, and is counted until it is left out.
+
+    Args:
+        cases: of a layout.
+        task: says how patients are named.
+        how: to split.
+        twins: groups of cases with the same voxels, which are of one patient.
+        volumes: each case's tumour volume, in any one unit.
+
+    Raises:
+        InputError: there are too few patients or slices, or the pattern does not fit.
+    """
+    pattern = task.patient_names if how.group_by is None else str(how.group_by)
+    patients = patients_of([case.case for case in cases], pattern, strict=how.group_by is not None)
+    if pattern is None:
+        patients = {case.case: case.patient or case.volume or case.case for case in cases}
+        stacks = {case.volume for case in cases if case.volume and not case.patient and (case.label or case.problems)}
+        if stacks and len(stacks) < how.folds + (how.test > 0):
+            return _split_in_blocks(cases, patients, sorted(stacks), how, twins)
+    patients = join(patients, twins)
+    amounts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for case in cases:
+        if case.label or case.problems:
+            time_point = "" if case.slice is not None else case.case  # slices add up, time points do not
+            amounts[patients[case.case]][time_point] += (volumes or {}).get(case.case, 0.0)
+    largest = {patient: max(each.values()) for patient, each in amounts.items()}
+    return Split(patients, assign(largest, how.folds, how.test, how.seed) if largest else {})
 
 
 def patients_of(cases: Iterable[str], pattern: str | None, strict: bool = False) -> dict[str, str]:
@@ -97,7 +176,7 @@ def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed
 def cut(slices: Sequence[Name], folds: int = 5, test: float = 0.0, gap: int = 1) -> tuple[list[list[Name]], list[Name]]:
     """Cut the slices of one volume into consecutive blocks, one a fold, with a gap between, so that no two touch.
 
-    Neighbouring slices are alike: drawn at random, most that judge would have a neighbour among those that teach.
+    Neighbouring slices are alike: drawn at random, most validation slices would have a neighbour in training.
 
     Args:
         slices: in their order.
@@ -126,6 +205,37 @@ def cut(slices: Sequence[Name], folds: int = 5, test: float = 0.0, gap: int = 1)
         blocks.append(list(slices[start : start + length]))
         start += length + gap
     return blocks, left_out
+
+
+def _split_in_blocks(
+    cases: Sequence[Case],
+    patients: Mapping[str, str],
+    stacks: Sequence[str],
+    how: Splitting,
+    twins: Iterable[Sequence[str]],
+) -> Split:
+    split = Split(dict(patients), {})
+    places = [*range(how.folds), *(["test"] if how.test else [])]
+    for stack in stacks:
+        slices = [case.case for case in cases if case.volume == stack and (case.label or case.problems)]
+        blocks, between = cut(slices, how.folds, how.test, how.gap)
+        split.gap += between
+        for number, (block, place) in enumerate(zip(blocks, places, strict=True), start=1):
+            split.patients.update(dict.fromkeys(block, f"{stack} block {number}"))
+            split.places[f"{stack} block {number}"] = place
+    for same in twins:
+        if len({split.places.get(split.patients[case]) for case in same} - {None}) > 1:
+            raise InputError(
+                f"slices {' and '.join(same)} hold the same pixels but lie in different folds: remove one of them."
+            )
+    split.notes.append(
+        f"no patient is told and there are too few volumes to share out ({some(stacks)}), so each is cut into"
+        f" {len(places)} consecutive blocks: neighbouring slices are alike, and a split at random would judge on what"
+        " was learned."
+    )
+    if split.gap:
+        split.notes.append(f"left out, so that no two blocks touch (--gap {how.gap}): {some(split.gap, most=20)}.")
+    return split
 
 
 def _blocks(items: Sequence[Name], count: int) -> list[Sequence[Name]]:

@@ -1,4 +1,4 @@
-"""Does everything work here? The whole story in about a minute: data, training, judging and a new scan segmented."""
+"""The `smoke` command: the full pipeline on synthetic patients in about a minute, from data to a new scan segmented."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monai.bundle import run
-from monai.data import MetaTensor
-from monai.transforms import LoadImage, Orientation
 from rich.console import Console
 
+from bundle.cohort.case_views import view_case
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
-from bundle.drawing.slices import evenly_spaced as spread
-from bundle.drawing.slices import prediction_picture
+from bundle.drawing.slices import evenly_spaced, prediction_picture
 from scripts.data import datalist
+from scripts.data.case_files import Case
 from scripts.errors import InputError
 from scripts.scoring.cohort import read_cases
 from scripts.scoring.summary import print_summary
@@ -91,24 +89,10 @@ def _workflow(run_id: str, files: Sequence[str], **knobs: Any) -> None:
 
 
 def _draw(cases: str | os.PathLike, patients: Path, masks: Path, path: Path) -> None:
-    """Up to three judged cases: input, truth, prediction."""
+    """Up to three test cases: input, label, prediction."""
     content = datalist.read(cases)
-    load = LoadImage(image_only=True, ensure_channel_first=True)
-    orient = Orientation(axcodes="RAS", labels=None)
-
-    def volume(name: str | os.PathLike) -> MetaTensor:
-        return orient(load(str(name)))[0]
-
     shown = []
-    for entry in spread(datalist.select(content, patients, "test"), 3):
-        label = volume(entry["label"])
-        shown.append(
-            {
-                "case": entry["case"],
-                "image": [np.asarray(volume(name)) for name in entry["image"]],
-                "label": np.asarray(label),
-                "prediction": np.asarray(volume(masks / f"{entry['case']}.nii.gz")),
-                "spacing": label.pixdim.tolist(),
-            }
-        )
+    for entry in evenly_spaced(datalist.select(content, patients, "test"), 3):
+        case = Case(entry["case"], [Path(name) for name in entry["image"]], Path(entry["label"]))
+        shown.append(view_case(case, prediction=masks / f"{case.case}.nii.gz"))
     prediction_picture(shown, path, content["channels"], content["labels"], title="patients set aside")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from bundle.cohort.outliers import check_cases, cohort_notes
-from bundle.cohort.recognise import Task, by_patterns, choose_task, known_tasks
-from bundle.commands.phantom import make_patient
+from bundle.cohort.phantom_anatomy import make_patient
+from bundle.cohort.recognise import by_patterns
+from bundle.cohort.tasks import Task, choose_task, known_tasks
 from scripts.data import pictures
 from scripts.data.case_checks import Record
 from scripts.data.case_files import Case

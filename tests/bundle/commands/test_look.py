@@ -1,4 +1,4 @@
-"""Is what `look` shows what training will see, are its numbers right, and does it leave the test set alone?"""
+"""The `look` command: its pages, the printed numbers and what it refuses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from monai.bundle import ConfigParser
-from monai.data import MetaTensor
 from PIL import Image
 
 from bundle.__main__ import main
-from bundle.cohort.fingerprint import class_frequencies, example, record
-from bundle.commands.look import look, training_config, training_patches
+from bundle.cohort.training_view import training_config
+from bundle.commands.look import look
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
 from scripts.data import datalist as lists
@@ -26,97 +23,6 @@ from scripts.errors import InputError
 from tests.made import ROOT
 
 CHANNELS = ("T1", "T1c", "T2", "FLAIR")
-
-
-def scan(image, spacing=(1.0, 2.0, 3.0)) -> MetaTensor:
-    tensor = torch.as_tensor(image, dtype=torch.float32)
-    return MetaTensor(tensor, affine=np.diag([*spacing[: tensor.dim() - 1], 1.0]))
-
-
-# ---- numbers -------------------------------------------------------------------------------------------------------
-
-
-def test_a_record_counts_what_is_not_air_and_each_label():
-    image = torch.zeros(2, 4, 4, 4)
-    image[0, :2] = torch.arange(1, 33).reshape(2, 4, 4)
-    image[1, 2, 0, 0] = 7  # seen by the second channel alone
-    label = torch.zeros(1, 4, 4, 4)
-    label[0, 0] = 1
-    label[0, 3, 3, 3] = 4  # where all channels are 0
-    made = record("a", scan(image), label)
-    assert made.shape == (4, 4, 4)
-    assert made.spacing == (1, 2, 3)
-    assert made.counts == {0: 47, 1: 16, 4: 1}
-    assert made.voxels == 32 + 1 + 1
-    assert made.percentiles[0].tolist() == pytest.approx(np.percentile(np.arange(1, 33), [1, 25, 50, 75, 99]))
-    assert made.commonest.tolist() == [[1, 1 / 32], [7, 1]]
-    assert made.has_label
-
-
-def test_a_channel_without_anything_and_a_case_without_a_label_are_told_apart_from_others():
-    made = record("a", scan(torch.zeros(1, 3, 3, 3)), torch.zeros(1, 3, 3, 3))
-    assert np.isnan(made.percentiles).all()
-    assert (made.voxels, made.has_label) == (0, False)
-    assert class_frequencies([made], {"WT": [1]})[0].imbalance == "never"
-
-
-def test_the_imbalance_of_a_region_is_one_voxel_to_how_many_others():
-    image = torch.ones(1, 10, 10, 10)
-    first, second = torch.zeros(2, 1, 10, 10, 10)
-    first[0, 0, 0, :6] = 1
-    first[0, 0, 1, :2] = 4
-    records = [record("a", scan(image), first), record("b", scan(image), second)]
-    whole, enhancing, other = class_frequencies(records, {"WT": [1, 4], "ET": [4], "RC": [3]})
-    assert (whole.share, whole.imbalance, whole.cases) == (8 / 2000, "1 : 249", 1)
-    assert (enhancing.share, enhancing.imbalance, enhancing.cases) == (2 / 2000, "1 : 999", 1)
-    assert (other.share, other.imbalance, other.cases) == (0, "never", 0)
-
-
-def test_a_class_that_has_the_value_0_is_counted_where_the_background_has_another():
-    label = torch.full((1, 10, 10), 255.0)
-    label[0, :2] = 0
-    made = record("a", scan(torch.ones(1, 10, 10)), label, fill=255)
-    membrane, cell = class_frequencies([made], {"membrane": [0], "cell": [255]})
-    assert (membrane.share, membrane.imbalance) == (0.2, "1 : 4.0")
-    assert (cell.share, cell.imbalance) == (0.8, "1 : 0.2")
-
-
-# ---- pictures ------------------------------------------------------------------------------------------------------
-
-
-def test_a_case_is_shown_where_most_of_its_label_is():
-    image = torch.rand(2, 6, 7, 8) + 1
-    image[:, 0] = 0
-    label = torch.zeros(1, 6, 7, 8)
-    label[0, 2:5, 4, 3] = 1
-    label[0, 1, 1, 5] = 1
-    shown = example("a", scan(image), label, [("zscore", "volume")], {})
-    axial, coronal = shown.pictures[None][1]
-    assert np.array_equal(axial, image[1, :, :, 3])
-    assert np.array_equal(coronal, image[1, :, 4])
-    assert np.array_equal(shown.air[1][0], image[1, :, :, 3] == 0)
-    assert sorted(shown.voxels[None][1]) == sorted(image[1][image[1] != 0].tolist())
-    done = (image[1] - image[1].mean()) / image[1].std(correction=0)
-    assert np.allclose(shown.pictures["zscore", "volume"][1][0], done[..., 3], atol=1e-5)
-    flat = example("b", scan(image[..., 3]), label[..., 3], [("clahe", "slice")], {})
-    assert [len(slices) for slices in flat.pictures["clahe", "slice"]] == [1, 1]
-
-
-def test_patches_are_those_that_training_draws(cohort, small_train, at_root):
-    content = lists.read(cohort.datalist)
-    entries = lists.select(content, cohort.dataset_dir, "training", 0)
-    small = {"patch_size": [16, 16, 16], "seed": 3, "normalize": "percentile", "cache": "none"}
-    training = small_train(**small, steps_per_epoch=3)
-    loader = training.get_parsed_content("train#dataloader")
-    expected = [training.get_parsed_content("train#trainer").prepare_batch(batch, "cpu") for batch in loader]
-    config = training_config(content, ["phantom"])
-    config["patch_size"] = [16, 16, 16]
-    drawn = training_patches(config, entries, ("percentile", "volume"), None, count=6, seed=3)
-    for key, several in (("image", [e[0] for e in expected]), ("label", [e[1] for e in expected])):
-        assert np.array_equal(np.stack([patch[key] for patch in drawn]), torch.cat(several).numpy())
-
-
-# ---- the command ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -261,10 +167,3 @@ def test_the_command_is_known_and_its_help_names_every_method(capsys):
     main([])
     assert "look" in capsys.readouterr().out
     assert all(method in look.__doc__ for method in METHODS)
-
-
-def test_a_recipe_can_be_laid_over_a_task(cohort, at_root):
-    config = training_config(lists.read(cohort.datalist), ["phantom", "configs/recipes/class_ratios.yaml"])
-    assert isinstance(config, ConfigParser)
-    assert config["train"]["crop"]["_target_"] == "RandCropByLabelClassesd"
-    assert config.get_parsed_content("patch_size") == [32, 32, 32]

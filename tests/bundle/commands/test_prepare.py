@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.cohort.recognise import Case
+from bundle.cohort.case_views import view_case
 from bundle.commands.phantom import phantom
-from bundle.commands.prepare import _view, prepare
-from bundle.drawing.slices import radiological
+from bundle.commands.prepare import prepare
 from scripts.data import datalist, pictures
+from scripts.data.case_files import Case
 from scripts.errors import InputError
 from tests.made import ROOT
 
@@ -315,13 +315,13 @@ def test_the_picture_shows_right_and_left_alike_for_every_layout_and_its_air_bla
         assert (tmp_path / f"{layout}.png").read_bytes().startswith(b"\x89PNG")
         entry = made["training"][0]
         images = [tmp_path / layout / name for name in np.atleast_1d(entry["image"])]
-        view = _view(Case("a", images, tmp_path / layout / entry["label"], stacked=layout == "msd"))
+        view = view_case(Case("a", images, tmp_path / layout / entry["label"], stacked=layout == "msd"))
         views[layout] = dict(zip(made["channels"], view["image"], strict=True))
     np.testing.assert_array_equal(views["brats2021"]["T1c"], views["msd"]["t1gd"])
     stored = nib.load(images[0]).get_fdata()[..., 0]  # LPS
     np.testing.assert_array_equal(views["msd"]["FLAIR"], stored[::-1, ::-1])
     rewrite(tmp_path / "brats2021/BraTS2021_00000/BraTS2021_00000_t1.nii.gz", lambda a: a.astype(np.float32) - 100)
-    scored = _view(Case("a", [tmp_path / "brats2021/BraTS2021_00000/BraTS2021_00000_t1.nii.gz"]))
+    scored = view_case(Case("a", [tmp_path / "brats2021/BraTS2021_00000/BraTS2021_00000_t1.nii.gz"]))
     np.testing.assert_array_equal(scored["image"][0], views["brats2021"]["T1"])
 
 
@@ -530,16 +530,6 @@ def test_volumes_and_slices_are_not_mixed(adults, tmp_path):
 def test_a_gap_that_is_no_number_of_slices_is_refused(sections, tmp_path, gap):
     with pytest.raises(InputError, match=r"--gap is .*: give a whole number of 0 or more"):
         prepared(sections, tmp_path / "list.json", gap=gap)
-
-
-def test_a_picture_is_drawn_as_it_is_seen(tmp_path):
-    array = np.zeros((20, 30), np.uint8)
-    array[2, 3] = 200  # up and to the left
-    Image.fromarray(array).save(tmp_path / "a.png")
-    view = _view(Case("a", [tmp_path / "a.png"]))
-    contact = radiological(view["image"][0])
-    assert np.argwhere(contact > 100).tolist() == [[2, 3]]
-    assert view["spacing"] is None
 
 
 def test_real_slices_are_listed_by_patient_and_real_sections_by_block(shared_data, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from bundle.commands.phantom import CHANNELS, KINDS, make_patient
+from bundle.cohort.phantom_anatomy import CHANNELS, KINDS, make_patient
 from bundle.drawing.slices import (
     OKABE_ITO,
     colours,

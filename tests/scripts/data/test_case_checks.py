@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from bundle.cohort.recognise import Task, by_patterns, choose_task, known_tasks
-from bundle.commands.phantom import make_patient
+from bundle.cohort.phantom_anatomy import make_patient
+from bundle.cohort.recognise import by_patterns
+from bundle.cohort.tasks import Task, choose_task, known_tasks
 from scripts.data.case_checks import Record, _read_channels, check_case, overlap
 from scripts.data.case_files import Case
 from scripts.data.images import read_stored

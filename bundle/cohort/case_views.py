@@ -1,0 +1,52 @@
+"""Cases as arrays to draw: oriented to RAS, with background at 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.data.case_checks import air
+from scripts.data.case_files import Case
+from scripts.data.images import ras_spacing, read_stored, to_ras
+from scripts.data.pictures import grey
+
+
+def fullest_cases(cases: Sequence[Case], patients: Mapping[str, str], volumes: Mapping[str, float]) -> list[Case]:
+    """The cases to draw: all volumes, and of each patient's slices the one with most tumour."""
+    fullest: dict[str, Case] = {}
+    for case in cases:
+        group = case.case if case.slice is None else patients[case.case]
+        if group not in fullest or volumes[case.case] > volumes[fullest[group].case]:
+            fullest[group] = case
+    return list(fullest.values())
+
+
+def view_case(case: Case, background: int = 0, prediction: Path | None = None) -> dict[str, Any]:
+    """Read a case in the form that `bundle.drawing.slices` draws: in RAS, background at 0; a picture as it is seen.
+
+    `background` is the label's value outside; the prediction is a mask on the same grid.
+    """
+    images = [read_stored(path)[0] for path in case.images]
+    affine = images[0].affine
+    arrays = np.moveaxis(images[0].voxels, -1, 0) if case.stacked else [grey(image.voxels) for image in images]
+    masks = {"label": case.label, "prediction": prediction}
+    return {
+        "case": case.case,
+        "image": [to_ras(_without_air(array.astype(np.float32)), affine) for array in arrays],
+        "spacing": None if affine is None else ras_spacing(images[0], arrays[0].ndim),
+        "background": background,
+        **{name: path and to_ras(_whole(read_stored(path)[0].voxels), affine) for name, path in masks.items()},
+    }
+
+
+def _whole(mask: np.ndarray) -> np.ndarray:
+    return np.rint(mask).astype(np.int16)
+
+
+def _without_air(array: np.ndarray) -> np.ndarray:
+    """The image with background at 0, where it has any: the sides of a microscope's picture have no one value."""
+    outside, share = air(array)
+    return array - outside if share > 0.5 else array

@@ -1,0 +1,253 @@
+"""Data lists of a folder of scans: its cases checked, split by patient and described."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bundle.cohort.outliers import check_cases, cohort_notes, some
+from bundle.cohort.recognise import by_patterns, example, recognise, unlabelled_among_labelled
+from bundle.cohort.splits import Split, Splitting, split_cases
+from bundle.cohort.tasks import Layout, Task, task_from_options
+from scripts.data.case_checks import Record
+from scripts.data.case_files import Case
+from scripts.errors import InputError
+
+
+class BadCases(InputError):
+    """Cases cannot be used; `problems` holds the sentences of each."""
+
+    def __init__(self, message: str, problems: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+class Part(NamedTuple):
+    """A fold, the test set or the cases without a label: its cases and patients, and the cases' tumour volumes."""
+
+    name: str
+    cases: list[str]
+    patients: set[str]
+    volumes: list[float]
+
+
+@dataclass
+class DataList:
+    """A data list and what it was made of.
+
+    Attributes:
+        content: as it is written to the file.
+        cases: those in it.
+        split: their patients and folds.
+        volumes: each case's tumour volume, in `unit`.
+        unit: ml, cm² or pixels.
+        notes: what the user should know.
+    """
+
+    content: dict[str, Any]
+    cases: list[Case]
+    split: Split
+    volumes: dict[str, float]
+    unit: str
+    notes: list[str]
+
+    def parts(self) -> list[Part]:
+        """The folds in order, then the test set and the cases without a label where there are any."""
+        places = self.split.places
+        parts: dict[str, list[str]] = {f"fold {k}": [] for k in sorted(p for p in places.values() if p != "test")}
+        for case in self.cases:
+            place = places[self.split.patients[case.case]] if case.label else None
+            name = "testing (no label)" if place is None else "test (set aside)" if place == "test" else f"fold {place}"
+            parts.setdefault(name, []).append(case.case)
+        return [
+            Part(name, cases, {self.split.patients[case] for case in cases}, [self.volumes[case] for case in cases])
+            for name, cases in parts.items()
+        ]
+
+
+def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: str) -> Layout:
+    """Recognise a folder, or read it by the patterns that the options give.
+
+    `options` are those of `task_from_options`; a case without a label among labelled ones is a problem of that case.
+
+    Raises:
+        InputError: an option is wrong, or nothing is recognised.
+    """
+    task = task_from_options(tasks, **options)
+    if task and (options.get("channels") or options.get("label")):
+        layout = by_patterns(folder, task)
+        if task.label_files and not any(case.label for case in layout.cases):
+            raise InputError(
+                f"no file in {folder} fits the label's pattern {' or '.join(task.label_files)}{example(folder)}."
+            )
+    else:
+        layout = recognise(folder, tasks, task)
+    for case in [] if allow_unlabelled else unlabelled_among_labelled(layout.cases, folder):
+        case.problems.append(
+            f"case {case.case} has no label, but others of its folder have one: add it, or give --allow-unlabelled to"
+            " list such cases for testing."
+        )
+    return layout
+
+
+def make_datalist(
+    folder: str,
+    layout: Layout,
+    tasks: Sequence[Task],
+    how: Splitting,
+    skip_bad: bool = False,
+    allow_empty: bool = False,
+    workers: int | None = None,
+) -> DataList:
+    """Check every file of a layout, split its cases by patient and list them.
+
+    The list's paths start from `folder`; `tasks` are others, of which one may know a value that the layout's does not.
+    With `skip_bad`, bad cases are left out with a note each. `workers` are processes, by default one a core.
+
+    Raises:
+        BadCases: cases are bad and `skip_bad` is not given, or all are.
+        InputError: there are fewer patients than folds, or cases of two kinds.
+    """
+    root, task = Path(folder).resolve(), layout.task
+    split_cases(layout.cases, task, how)  # wrong options end here, not after every file was read
+    records = check_cases(layout.cases, task.expected(tasks, allow_empty), workers)
+    left_out = _refuse_or_leave_out(records, root, skip_bad)
+    records = [record for record in records if not record.problems]
+    _require_one_kind(records)
+    sound = {record.case for record in records}
+    cases = [case for case in layout.cases if case.case in sound]
+    twins = _twins(records)
+    volumes = {record.case: record.volume for record in records}
+    split = split_cases(cases, task, how, twins, volumes)
+    cases = [case for case in cases if case.case not in split.gap]
+    records = [record for record in records if record.case not in split.gap]
+    notes = [
+        *([] if records[0].spacing else ["the files tell no spacing, so that sizes and distances are in pixels."]),
+        *left_out,
+        *split.notes,
+        *_twin_notes(twins),
+        *_gathered(records),
+        *cohort_notes(records),
+        *_unseen_labels(records, task, tasks),
+    ]
+    content = _header(root, layout, records, how, [*layout.notes, *notes]) | _entries(cases, root, split)
+    unit = {2: "cm²", 3: "ml"}[len(records[0].shape)] if records[0].spacing else "pixels"
+    return DataList(content, cases, split, volumes, unit, notes)
+
+
+def _require_one_kind(records: Sequence[Record]) -> None:
+    """Every case has as many axes as the others, and either all or none have a spacing."""
+    kinds: dict[str, str] = {}
+    for record in records:
+        kinds.setdefault(f"{len(record.shape)} axes and {'a' if record.spacing else 'no'} spacing", record.case)
+    if len(kinds) > 1:
+        (one, case), (other, another), *_ = kinds.items()
+        raise InputError(
+            f"case {case} has {one}, case {another} has {other}: no network takes both; give them in two folders."
+        )
+
+
+def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) -> list[str]:
+    """A note for each bad case.
+
+    Raises:
+        BadCases: cases are bad and `skip_bad` is not given, or all are.
+    """
+    bad = {r.case: [text.replace(f"{root}{os.sep}", "") for text in r.problems] for r in records if r.problems}
+    if bad and (not skip_bad or len(bad) == len(records)):
+        way = "mend them" if skip_bad else "mend them, or leave them out with --skip-bad"
+        raise BadCases(f"{len(bad)} of {len(records)} cases are bad, as listed above: {way}.", bad)
+    return [f"left out {case}: {' '.join(problems)}" for case, problems in bad.items()]
+
+
+def _twins(records: Sequence[Record]) -> dict[tuple[str, ...], list[str]]:
+    """Groups of cases that share voxels, whatever their files are called, with the channels that they share."""
+    owners: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for record in records:
+        for channel, digest in record.channels.items():
+            owners[channel, digest].append(record.case)
+    twins: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for (channel, _), cases in owners.items():
+        if len(cases) > 1:
+            twins[tuple(cases)].append(channel)
+    return dict(twins)
+
+
+def _twin_notes(twins: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
+    return [
+        f"{' and '.join(cases)} have the same voxels in {', '.join(channels)}: they count as one patient."
+        for cases, channels in twins.items()
+    ]
+
+
+def _gathered(records: Sequence[Record]) -> list[str]:
+    """The notes of single cases, each text once."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        for note in record.notes:
+            cases[note].append(record.case)
+    return [f"{note.rstrip('.')}: {some(names)}." for note, names in cases.items()]
+
+
+def _unseen_labels(records: Sequence[Record], task: Task, tasks: Sequence[Task]) -> list[str]:
+    """Labels of the scheme that no case has: chance, or a sign that the scheme is another."""
+    seen = {value for record in records for value in record.counts}
+    unseen = [f"{name}={value}" for name, value in task.labels.items() if value not in {*seen, task.labels_fill}]
+    if not seen or not unseen:
+        return []
+    others = [t for t in tasks if t.channel_files and t.channel_files == task.channel_files and t.name != task.name]
+    fitting = [t.name for t in others if seen <= set(t.labels.values()) and t.fits(records[0].case)]
+    hint = f" ({' or '.join(fitting)} would fit these values too)" if fitting else ""
+    return [
+        f"no case has the label {', '.join(unseen)}: make sure that {task.label_scheme} is the scheme of these data"
+        f"{hint}."
+    ]
+
+
+def _header(
+    root: Path, layout: Layout, records: Sequence[Record], how: Splitting, notes: Sequence[str]
+) -> dict[str, Any]:
+    task = layout.task
+    hashes = {_relative(path, root): value for record in records for path, value in record.hashes.items()}
+    return {
+        "name": root.name,
+        "layout": layout.name,
+        "channels": task.channels,
+        "label_scheme": task.label_scheme,
+        "labels": task.labels,
+        "regions": task.regions,
+        **({"labels_out": task.labels_out} if task.labels_out else {}),
+        **({"boundaries": task.boundaries} if task.boundaries else {}),
+        "dimensions": len(records[0].shape),
+        "unit": "mm" if records[0].spacing else "pixel",
+        "seed": how.seed,
+        "folds": how.folds,
+        "notes": list(notes),
+        "hashes": dict(sorted(hashes.items())),
+        "voxels": {record.case: record.voxels for record in records},
+    }
+
+
+def _entries(cases: Sequence[Case], root: Path, split: Split) -> dict[str, list[dict[str, Any]]]:
+    parts: dict[str, list[dict[str, Any]]] = {"training": [], "testing": []}
+    for case in cases:
+        images = [_relative(path, root) for path in case.images]
+        entry: dict[str, Any] = {"image": images[0] if case.stacked else images}
+        if case.label:
+            entry["label"] = _relative(case.label, root)
+        entry |= {"case": case.case, "patient": split.patients[case.case]}
+        if case.slice is not None:
+            entry |= {"volume": case.volume, "slice": case.slice}
+        if case.label:
+            place = split.places[entry["patient"]]
+            entry |= {"split": "test"} if place == "test" else {"fold": place}
+        parts["training" if case.label else "testing"].append(entry)
+    return parts
+
+
+def _relative(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()

@@ -1,0 +1,169 @@
+"""Folders that a dataset.json describes: the Medical Segmentation Decathlon and nnU-Net raw, version 1 or 2."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bundle.cohort.tasks import Layout, Task
+from scripts.data.case_files import Case
+from scripts.errors import InputError
+
+
+def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None = None) -> Layout | None:
+    """The layout that the folder's dataset.json describes; None where there is none, or one of something else.
+
+    `tasks` are those whose channels and labels may be the file's, `chosen` the one that the user has chosen.
+
+    Raises:
+        InputError: the file cannot be read, is incomplete, or does not go with `chosen` or the files of the folder.
+    """
+    description = _read_description(root)
+    if description is None:
+        return None
+    try:
+        return _described(root.resolve(), description, tasks, chosen)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{root / 'dataset.json'} has neither the Decathlon's form nor nnU-Net's ({error!r}): mend it, or say"
+            " what is what with --channels."
+        ) from error
+
+
+def _read_description(root: Path) -> dict[str, Any] | None:
+    """The dataset.json of the Decathlon or of nnU-Net, None where there is none or it is something else's."""
+    path = root / "dataset.json"
+    if not path.is_file():
+        if any((root / "imagesTr").glob("*_0000.*")):
+            raise InputError(
+                f"{root} looks like nnU-Net raw but has no dataset.json to name channels and labels: add it, or give"
+                ' --channels "T1={case}_0000.nii.gz,..." --label "labelsTr/{case}.nii.gz" --labels "name=1,...".'
+            )
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}).") from error
+    if not isinstance(content, dict) or not ({"modality", "channel_names"} & content.keys()):
+        return None
+    if "labels" not in content:
+        raise InputError(f"{path} has no 'labels', so that nobody knows what the numbers in a label mean: add them.")
+    return content
+
+
+def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task], chosen: Task | None) -> Layout:
+    own = _task_of(root, description)
+    notes = []
+    if chosen and not _same(own, chosen):
+        raise InputError(
+            f"{root / 'dataset.json'} has channels {', '.join(own.channels)} and labels {own.scheme()}; task"
+            f" {chosen.name} has {', '.join(chosen.channels)} and {chosen.scheme()}: leave --task out, or give"
+            " --channels, --label and --task."
+        )
+    task = chosen or next((task for task in tasks if _same(own, task)), None)
+    if task is None:
+        task = own
+        notes.append(
+            f"no task of configs/tasks/ has these channels and labels: scheme {own.scheme()} is dataset.json's own."
+        )
+    else:
+        notes.append(f"channels and labels of dataset.json are those of task {task.name}.")
+    ending = str(description.get("file_ending", ".nii.gz"))
+    listed = [*(description.get("training") or []), *(description.get("test") or [])]
+    if any((root / _image_of(entry)).is_file() for entry in listed):
+        cases = _decathlon_cases(root, description, stacked=len(task.channels) > 1)
+        name = "Medical Segmentation Decathlon"
+    else:
+        cases = _nnunet_cases(root, task.channels, ending)
+        name = "nnU-Net raw"
+    if not cases:
+        raise InputError(f"{root} has a dataset.json but no image in imagesTr or imagesTs ending in {ending}.")
+    if twice := [name for name, count in Counter(case.case for case in cases).items() if count > 1]:
+        raise InputError(f"{root} has two cases called {twice[0]} (imagesTr and imagesTs?): rename one of them.")
+    return Layout(name, replace(task, label_files=[], channel_files={}), cases, notes)
+
+
+def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
+    """The task that a dataset.json describes: nnU-Net 2 maps names to numbers, the older form numbers to names."""
+    channels = description.get("channel_names") or description["modality"]
+    channels = [str(channels[key]) for key in sorted(channels, key=int)]
+    labels = description["labels"]
+    if all(str(key).isdigit() for key in labels):
+        labels = {name: int(key) for key, name in labels.items()}
+    labels = {name: value for name, value in labels.items() if value != 0}
+    if "ignore" in labels:
+        raise InputError(
+            f"{root / 'dataset.json'} has the label 'ignore', which is not supported: give it a meaning or remove it."
+        )
+    scheme = str(description.get("name") or root.name)
+    regions = {name: sorted(value) if isinstance(value, list) else [value] for name, value in labels.items()}
+    if all(isinstance(value, int) for value in labels.values()):
+        return Task(scheme, scheme, labels, channels, regions, dict(labels))
+    # The regions overlap, so that a single value has no name of its own
+    values = sorted({value for region in regions.values() for value in region})
+    order = description.get("regions_class_order")
+    labels_out = dict(zip(regions, order, strict=False)) if order else None
+    return Task(scheme, scheme, {f"label {value}": value for value in values}, channels, regions, labels_out)
+
+
+def _same(one: Task, other: Task) -> bool:
+    def plain(task: Task) -> tuple:
+        return [name.lower() for name in task.channels], {name.lower(): value for name, value in task.labels.items()}
+
+    return plain(one) == plain(other)
+
+
+def _image_of(entry: Any) -> str:
+    return str(entry["image"] if isinstance(entry, dict) else entry)
+
+
+def _decathlon_cases(root: Path, description: Mapping[str, Any], stacked: bool) -> list[Case]:
+    cases = []
+    for part in ("training", "test"):
+        for entry in description.get(part) or []:
+            image = root / _image_of(entry)
+            label = root / str(entry["label"]) if isinstance(entry, dict) and "label" in entry else None
+            case = Case(image.name.removesuffix(".gz").removesuffix(".nii"), [image], label, stacked)
+            if part == "training" and label is None:
+                case.problems.append(f"dataset.json lists {image} for training without a label: add it.")
+            for path in (image, label):
+                if path and not path.is_file():
+                    case.problems.append(
+                        f"{path} is listed in dataset.json but not there: add it, or remove its entry."
+                    )
+            cases.append(case)
+    return sorted(cases, key=lambda case: case.case)
+
+
+def _nnunet_cases(root: Path, channels: Sequence[str], ending: str) -> list[Case]:
+    cases = []
+    for folder, labels in (("imagesTr", "labelsTr"), ("imagesTs", None)):
+        for name, images in sorted(_numbered(sorted((root / folder).glob(f"*{ending}")), ending).items()):
+            case = Case(name, [images[i] for i in range(len(channels)) if i in images])
+            for i, channel in enumerate(channels):
+                if i not in images:
+                    wanted = root / folder / f"{name}_{i:04d}{ending}"
+                    case.problems.append(f"case {name} lacks channel {channel}: expected {wanted}; add the file.")
+            if max(images) >= len(channels):
+                case.problems.append(
+                    f"{images[max(images)]} is a channel that dataset.json does not name: name it or remove it."
+                )
+            if labels:
+                case.label = root / labels / f"{name}{ending}"
+                if not case.label.is_file():
+                    case.problems.append(f"{case.label} is not there: a case of {folder} needs its label; add it.")
+            cases.append(case)
+    return sorted(cases, key=lambda case: case.case)
+
+
+def _numbered(paths: Iterable[Path], ending: str) -> dict[str, dict[int, Path]]:
+    found: dict[str, dict[int, Path]] = {}
+    for path in paths:
+        if match := re.fullmatch(rf"(?P<case>[^.].*)_(?P<channel>\d{{4}}){re.escape(ending)}", path.name):
+            found.setdefault(match["case"], {})[int(match["channel"])] = path
+    return found

@@ -1,0 +1,204 @@
+"""Segmentation tasks, read from configs/tasks/, chosen by name or given by options, and the folders that hold them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from scripts.data.case_checks import Expected
+from scripts.data.case_files import Case
+from scripts.errors import InputError
+
+TASKS = Path(__file__).resolve().parents[2] / "configs" / "tasks"
+NEEDED = ("label_scheme", "labels", "channels", "regions")
+CUSTOM = "custom"  # the label scheme of data that no task file describes, unless the user names it
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is segmented: a file of `configs/tasks/`, or the same from the command line or a dataset.json.
+
+    Attributes:
+        name: of the task file, as `--task` takes it.
+        label_scheme: what the numbers in a label mean, by name.
+        labels: each label's name and value; the background is not listed if it is 0.
+        channels: in the order of the network's input.
+        regions: each region's name and the label values it is made of.
+        labels_out: in which order and as which value regions are painted into one label map.
+        channel_files: for each channel its file patterns (see `scripts.data.case_files`).
+        label_files: the label's file patterns.
+        labels_fill: the background, which is what is in no region.
+        empty_labels: labels that hold nothing but background are to be expected, as in slices.
+        boundaries: the regions that are outlines of cells, scored by whether they keep these apart.
+        case_names: a regular expression that a case's whole name fits, where the task shall be recognised by itself.
+        patient_names: a regular expression whose first group is the patient.
+    """
+
+    name: str
+    label_scheme: str
+    labels: dict[str, int]
+    channels: list[str]
+    regions: dict[str, list[int]]
+    labels_out: dict[str, int] | None = None
+    channel_files: dict[str, list[str]] = field(default_factory=dict)
+    label_files: list[str] = field(default_factory=list)
+    labels_fill: int = 0
+    empty_labels: bool = False
+    boundaries: list[str] = field(default_factory=list)
+    case_names: str | None = None
+    patient_names: str | None = None
+
+    def fits(self, case: str) -> bool:
+        """Whether a case of this task may have this name."""
+        return not self.case_names or re.fullmatch(self.case_names, case) is not None
+
+    def expected(self, others: Sequence[Task] = (), allow_empty: bool = False) -> Expected:
+        """What a case of this task should hold; `others` may know label values that this task does not."""
+        labels, empty = frozenset(self.labels.values()), self.empty_labels or allow_empty
+        hint = partial(_tasks_that_know, self, others)
+        return Expected(self.channels, labels, self.scheme(), self.labels_fill, empty, hint)
+
+    def scheme(self) -> str:
+        """The label scheme in words, for messages."""
+        return f"{self.label_scheme} ({', '.join(f'{name}={value}' for name, value in self.labels.items())})"
+
+
+@dataclass
+class Layout:
+    """A folder understood: how it was recognised, what is segmented in it, its cases, and what the user should know."""
+
+    name: str
+    task: Task
+    cases: list[Case]
+    notes: list[str] = field(default_factory=list)
+
+
+def _tasks_that_know(task: Task, others: Sequence[Task], case: str, values: set[int]) -> str:
+    knowing = [other for other in others if task.channel_files and values <= set(other.labels.values())]
+    alike = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(case)]
+    related = [other.name for other in knowing if set(other.channels) == set(task.channels)]
+    return f"; --task {alike[0]} knows it" if alike else f"; known to {', '.join(related)}" if related else ""
+
+
+def read_task(path: str | os.PathLike) -> Task:
+    """The task of a YAML file.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a part.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"the task file {path} cannot be read ({' '.join(str(error).split())}).") from error
+    missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise InputError(f"the task file {path} has no {', '.join(missing)}: see configs/tasks/ for how one looks.")
+    known = {key: content[key] for key in Task.__dataclass_fields__ if key in content}
+    return Task(**{**known, "name": path.stem})
+
+
+def known_tasks() -> list[Task]:
+    """The tasks of `configs/tasks/`, by name."""
+    return [read_task(path) for path in sorted(TASKS.glob("*.yaml"))]
+
+
+def choose_task(name: str, tasks: Sequence[Task]) -> Task:
+    """The task called `name`, or that of the file `name`.
+
+    Raises:
+        InputError: there is neither; gives the nearest names.
+    """
+    for task in tasks:
+        if task.name == name:
+            return task
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_task(name)
+    names = [task.name for task in tasks]
+    near = difflib.get_close_matches(name, names, n=2)
+    guess = f" (did you mean {' or '.join(near)}?)" if near else ""
+    raise InputError(f"there is no task '{name}'{guess}: give a task file, or one of {', '.join(names)}.")
+
+
+def task_from_options(
+    tasks: Sequence[Task],
+    name: str | None = None,
+    channels: str | None = None,
+    label: str | None = None,
+    labels: str | None = None,
+    regions: str | None = None,
+    label_scheme: str | None = None,
+) -> Task | None:
+    """The task that command-line options give: one by name, perhaps with other files, or one made of them alone.
+
+    The options, all as text, are those of the command `prepare`; `name` is its `task`. None if none is given.
+
+    Raises:
+        InputError: options contradict each other, are incomplete or malformed, or there is no such task.
+    """
+    patterns = _pairs("channels", channels)
+    channel_files = {role: [pattern] for role, pattern in patterns.items()}
+    label_files = [label] if label else []
+    if name is not None:
+        if labels or regions or label_scheme:
+            raise InputError(
+                f"--labels, --regions and --label-scheme are told by task {name}: leave them out, or --task."
+            )
+        task = choose_task(name, tasks)
+        if patterns and set(patterns) != set(task.channels):
+            raise InputError(
+                f"--channels has {', '.join(patterns)}, task {name} needs {', '.join(task.channels)}: name these."
+            )
+        return replace(
+            task,
+            channel_files=channel_files or task.channel_files,
+            label_files=label_files or task.label_files,
+            case_names=None if patterns else task.case_names,
+        )
+    if not patterns:
+        if label or labels or regions or label_scheme:
+            raise InputError(
+                "--label, --labels, --regions and --label-scheme need --channels beside them: give it, or a --task."
+            )
+        return None
+    if label and not labels:
+        raise InputError(
+            'with --channels the labels must be named: add --labels "NAME=VALUE,...", or a --task that has them.'
+        )
+    values = {name: _value("labels", text) for name, text in _pairs("labels", labels).items()}
+    parts = {name: [_value("regions", v) for v in text.split("+")] for name, text in _pairs("regions", regions).items()}
+    if strange := sorted({value for part in parts.values() for value in part} - set(values.values())):
+        raise InputError(f"--regions has the value {strange[0]}, which --labels does not name: add it there.")
+    return Task(
+        name="the command line",
+        label_scheme=label_scheme or CUSTOM,
+        labels=values,
+        channels=list(patterns),
+        regions=parts or {name: [value] for name, value in values.items()},
+        labels_out=None if parts else dict(values),
+        channel_files=channel_files,
+        label_files=label_files,
+    )
+
+
+def _pairs(option: str, text: str | None) -> dict[str, str]:
+    """NAME=VALUE,NAME=VALUE as a dict."""
+    if text is None:
+        return {}
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name.strip() and value.strip() for name, _, value in pairs):
+        raise InputError(f"--{option} is '{text}': give NAME=VALUE, with commas between if there are several.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _value(option: str, text: str) -> int:
+    if not text.strip().isdigit() or int(text) == 0:
+        raise InputError(f"--{option} has the value '{text}', expected a whole number above 0 (0 is the background).")
+    return int(text)

@@ -1,0 +1,91 @@
+"""Training as the network sees it: its settings for a data list, and patches cut and augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.data.utils import list_data_collate
+from tqdm import tqdm
+
+from bundle.cohort.fingerprint import Choice
+from bundle.cohort.tasks import TASKS, choose_task, known_tasks
+from scripts.errors import InputError
+
+TRAIN = "configs/train.yaml"
+
+
+def training_config(content: Mapping[str, Any], overlays: Sequence[str] | None) -> ConfigParser:
+    """train.yaml overridden by tasks, or, without any, by the channels, labels and regions of the data list.
+
+    Args:
+        content: the data list.
+        overlays: names of configs/tasks/ or YAML files.
+
+    Raises:
+        InputError: there is no train.yaml here, or no such task.
+    """
+    if not Path(TRAIN).is_file():
+        raise InputError(f"{Path.cwd()} has no {TRAIN}: run this from the repository's root.")
+    config = ConfigParser()
+    config.read_config([TRAIN, *(str(_overlay(name)) for name in overlays or [])])
+    config.update({"device": "cpu", "num_workers": 0, "cache": "memory", "world_size": 1, "rank": 0})
+    config.parse()  # macros become values
+    if overlays is None:
+        keys = ("channels", "label_scheme", "labels", "regions", "labels_out", "labels_fill")
+        patch_size = config["patch_size"][: content.get("dimensions", 3)]
+        config.update({"patch_size": patch_size, **{key: content[key] for key in keys if key in content}})
+        config.parse()
+    return config
+
+
+def _overlay(name: str) -> Path:
+    if Path(name).suffix not in (".yaml", ".yml"):
+        return TASKS / f"{choose_task(name, known_tasks()).name}.yaml"
+    if not Path(name).is_file():
+        raise InputError(f"--task {name} does not exist: give a name of configs/tasks/ or a YAML file.")
+    return Path(name)
+
+
+def training_patches(
+    config: ConfigParser,
+    entries: Sequence[dict[str, Any]],
+    choice: Choice,
+    statistics: Sequence[dict[str, Any]] | None,
+    count: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Patches as training would give them to the network: case, image [C, ...] and label [R, ...].
+
+    Args:
+        config: of training.
+        entries: the cases to cut from, with absolute paths.
+        choice: method and scope of the normalisation.
+        statistics: for scope `dataset`.
+        count: how many.
+        seed: of the run that would draw them.
+    """
+    method, scope = choice
+    config.update({"normalize": method, "normalize_scope": scope, "intensity_statistics": statistics, "seed": seed})
+    config["train"]["dataset"]["data"] = list(entries)
+    config.parse()  # anew, with these cases and this normalisation
+    dataset = config.get_parsed_content("train#dataset")
+    augment = config.get_parsed_content("train#trainer#prepare_batch")
+    dataset.cases.prepare()
+    patches = []
+    for index in tqdm(islice(_endless(config), count), total=count, desc="cutting", unit="patch", leave=False):
+        image, label = augment(list_data_collate([cut := dataset[index]]), "cpu")
+        patches.append({"case": cut["case"], "image": image[0].numpy(), "label": label[0].numpy()})
+    return patches
+
+
+def _endless(config: ConfigParser) -> Iterator[tuple[int, int]]:
+    sampler = config.get_parsed_content("train#sampler")
+    epoch = 0
+    while True:
+        sampler.set_epoch(epoch)
+        yield from sampler
+        epoch += 1

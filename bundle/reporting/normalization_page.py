@@ -1,0 +1,142 @@
+"""Pages of cases under several normalisations, one per channel and scope."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from tqdm import tqdm
+
+from bundle.cohort.fingerprint import Choice, Example
+from bundle.drawing.page_parts import CELL, DARK, draw_heading, turn_slice
+from bundle.drawing.slices import save, window
+
+SCOPES = {"volume": "each image by itself", "slice": "each slice by itself", "dataset": "all by the training cases"}
+NAMES = 1.6  # inches left of the rows, for the cases' names
+BINS = 64
+
+
+def normalization_pages(
+    folder: Path, channels: Sequence[str], examples: Sequence[Example], choices: Sequence[Choice], upright: bool = False
+) -> list[Path]:
+    """Write `normalization_page` for each channel and scope; returns their paths."""
+    scopes = list(dict.fromkeys(scope for _, scope in choices))
+    plan = {
+        folder / f"normalization_{re.sub(r'[^0-9A-Za-z.-]+', '_', channel)}_{scope}.png": (number, scope)
+        for number, channel in enumerate(channels)
+        for scope in scopes
+    }
+    for path, (number, scope) in tqdm(plan.items(), desc="drawing", unit="page", leave=False):
+        methods = [method for method, by in choices if by == scope]
+        normalization_page(path, channels[number], number, examples, scope, methods, upright)
+    return list(plan)
+
+
+def normalization_page(
+    path: str | os.PathLike,
+    channel: str,
+    number: int,
+    examples: Sequence[Example],
+    scope: str,
+    methods: Sequence[str],
+    upright: bool = False,
+) -> None:
+    """Write the page of one channel and scope: a row a case, a column a method, the cases' histograms beneath.
+
+    A column has one grey scale for all its cases, from the 1st to the 99th percentile of their brains together, so
+    that cases look alike where the method makes them alike.
+
+    Args:
+        path: the PNG to write.
+        channel: its name.
+        number: which of the image's channels it is.
+        examples: the cases.
+        scope: what the methods look at.
+        methods: the columns, beside the images as stored.
+        upright: the first axis runs to the right and the second down, as in a photograph, rather than in RAS.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    columns: list[Choice | None] = [None, *((method, scope) for method in methods)]
+    rows = [CELL * min(max(high / wide, 0.5), 2.5) for wide, high in (_extent(e, number, upright) for e in examples)]
+    wide, high = NAMES + CELL * len(columns) + 0.1, 1.15 + sum(rows) + 1.4
+    figure = Figure(figsize=(wide, high), facecolor="white")
+    draw_heading(
+        figure,
+        f"{channel} by {scope}: {SCOPES[scope]}",
+        "One grey scale a column. Beneath, the histograms of what is not 0 as stored, a line a case, and how far two of"
+        " them overlap on average.",
+    )
+    place = {"left": NAMES / wide, "right": 1 - 0.1 / wide, "top": 1 - 1.15 / high, "bottom": 0.3 / high}
+    grid = GridSpec(len(rows) + 1, len(columns), figure, height_ratios=[*rows, 1.1], wspace=0.04, hspace=0.04, **place)
+    for column, choice in enumerate(columns):
+        voxels = [example.voxels[choice][number] for example in examples]
+        grey = window(np.concatenate(voxels))
+        for row, example in enumerate(examples):
+            cell = figure.add_subplot(grid[row, column])
+            stored = zip(example.pictures[choice][number], example.air[number], strict=True)
+            _stack(cell, [np.where(air, grey[0], slice_) for slice_, air in stored], example.spacing, grey, upright)
+            if row == 0:
+                cell.set_title(choice[0] if choice else "as stored", fontsize=11, pad=4)
+            if column == 0:
+                _name(cell, example.case, DARK[row % len(DARK)])
+        _histograms(figure.add_subplot(grid[-1, column]), voxels)
+    save(figure, path)
+
+
+def _extent(example: Example, number: int, upright: bool) -> tuple[float, float]:
+    """Width and height of an example's picture, in the unit of its spacing."""
+    axial, *coronal = (turn_slice(picture, upright).shape for picture in example.pictures[None][number])
+    return axial[1] * example.spacing[0], axial[0] * example.spacing[1] + sum(
+        shape[0] * example.spacing[2] for shape in coronal
+    )
+
+
+def _stack(
+    cell: Axes, pictures: Sequence[np.ndarray], spacing: Sequence[float], grey: tuple[float, float], upright: bool
+) -> None:
+    """The axial slice and, beneath, the coronal one, to scale."""
+    bottom = 0.0
+    for picture, step in zip(reversed(pictures), reversed(spacing[1 : 1 + len(pictures)]), strict=True):
+        turned = turn_slice(picture, upright)
+        wide, high = turned.shape[1] * spacing[0], turned.shape[0] * step
+        cell.imshow(
+            turned, cmap="gray", vmin=grey[0], vmax=grey[1], extent=(0, wide, bottom, bottom + high), aspect="equal"
+        )
+        bottom += high
+    cell.set(xlim=(0, wide), ylim=(0, bottom), xticks=[], yticks=[], facecolor="black")
+
+
+def _name(cell: Axes, name: str, colour: str) -> None:
+    text = "\n".join(wrap(name, 22))
+    cell.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8, labelpad=6, color=colour, weight="bold")
+
+
+def _histograms(cell: Axes, voxels: Sequence[np.ndarray]) -> None:
+    """A line a case over the brain's intensities, and how far the lines overlap."""
+    low, high = np.percentile(np.concatenate(voxels), [0.5, 99.5]) if sum(map(len, voxels)) else (0.0, 1.0)
+    edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
+    shares = []
+    for number, values in enumerate(voxels):
+        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+        shares.append(counts / max(counts.sum(), 1))
+        cell.stairs(shares[-1], edges, color=DARK[number % len(DARK)], lw=1.1)
+    inner = max(share[1:-1].max() for share in shares)  # the outermost bins hold what is beyond
+    cell.set(yticks=[], ylim=(0, 1.3 * inner or 1), xlim=(edges[0], edges[-1]))
+    cell.tick_params(axis="x", labelsize=7, length=2, pad=1)
+    cell.locator_params(axis="x", nbins=4, prune="both")
+    cell.spines[["top", "left", "right"]].set_visible(False)
+    overlaps = [np.minimum(a, b).sum() for a, b in itertools.combinations(shares, 2)]
+    if overlaps:
+        cell.text(
+            0.98, 0.97, f"{100 * np.mean(overlaps):.0f} %", transform=cell.transAxes, ha="right", va="top", size=8
+        )

@@ -1,0 +1,89 @@
+"""The page of patches as the network sees them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
+
+from bundle.cohort.fingerprint import Choice
+from bundle.drawing.page_parts import CELL, draw_heading, turn_slice
+from bundle.drawing.slices import OKABE_ITO, outline, save, tumour_slice, window
+
+
+def patch_page(
+    path: str | os.PathLike,
+    patches: Sequence[Mapping[str, Any]],
+    channels: Sequence[str],
+    regions: Sequence[str],
+    choice: Choice,
+    upright: bool = False,
+) -> None:
+    """Write patches as the network sees them: a row a patch, a column a channel, regions outlined.
+
+    A channel has one grey scale on the whole page, since the network has no other either.
+
+    Args:
+        path: the PNG to write.
+        patches: each with its case, image [C, ...] and label [R, ...], after augmentation.
+        channels: their names.
+        regions: their names, in the order of the labels.
+        choice: the normalisation that the patches have.
+        upright: as in `normalization_page`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    beside = max(1, round(np.sqrt(1.5 * len(patches) / (len(channels) + 0.85))))  # a page somewhat wider than high
+    rows = -(-len(patches) // beside)
+    ratios = [0.85, *[1.0] * len(channels)] * beside
+    side = np.clip(16 / sum(ratios), CELL, 1.5 * CELL)
+    wide, high = side * sum(ratios) + 0.2, 1.25 + side * rows
+    figure = Figure(figsize=(wide, high), facecolor="white")
+    inside = [patch["label"].any(axis=tuple(range(1, patch["label"].ndim))) for patch in patches]
+    held = np.sum(inside, axis=0)
+    draw_heading(
+        figure,
+        f"patches as the network sees them: {' by '.join(choice)}, cut and augmented",
+        "One grey scale a channel. A patch of three axes is shown where most of its label is.",
+    )
+    palette = dict(zip(range(len(regions)), itertools.cycle(OKABE_ITO)))
+    handles = [
+        Line2D([], [], color=palette[k], lw=2, label=f"{name}, in {held[k]} of {len(patches)}")
+        for k, name in enumerate(regions)
+    ]
+    place = {"loc": "upper left", "bbox_to_anchor": (0.02 / wide, 1 - 0.6 / high)}
+    figure.legend(handles=handles, ncols=len(handles), frameon=False, fontsize=9, **place)
+    place = {"left": 0.1 / wide, "right": 1 - 0.1 / wide, "top": 1 - 1.15 / high, "bottom": 0.1 / high}
+    grid = GridSpec(rows, len(ratios), figure, width_ratios=ratios, wspace=0.03, hspace=0.03, **place)
+    greys = [_window([patch["image"][number] for patch in patches]) for number in range(len(channels))]
+    for count, patch in enumerate(patches):
+        row, first = count % rows, count // rows * (len(channels) + 1)
+        names = figure.add_subplot(grid[row, first])
+        names.axis("off")
+        text = "\n".join([*wrap(patch["case"], 19), *wrap(" ".join(np.array(regions)[inside[count]]), 16)])
+        names.text(0.96, 0.5, text, ha="right", va="center", fontsize=7.5)
+        image, label = (array if array.ndim == 4 else array[..., None] for array in (patch["image"], patch["label"]))
+        k = tumour_slice(label.any(0), image.shape[-1])
+        for number, grey in enumerate(greys):
+            cell = figure.add_subplot(grid[row, first + 1 + number])
+            seen = turn_slice(image[number, ..., k], upright)
+            cell.imshow(seen, cmap="gray", vmin=grey[0], vmax=grey[1], interpolation="nearest")
+            for region, colour in palette.items():
+                outline(cell, turn_slice(label[region, ..., k], upright).astype(int), {1: colour})
+            cell.set(xticks=[], yticks=[])
+            if row == 0:
+                cell.set_title(channels[number], fontsize=10, pad=3)
+    save(figure, path)
+
+
+def _window(pictures: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The 1st and 99th percentile of all pictures together, without what is exactly 0, which is air."""
+    return window(np.concatenate([picture[picture != 0] for picture in pictures]))

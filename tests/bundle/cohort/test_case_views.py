@@ -1,0 +1,16 @@
+import numpy as np
+from PIL import Image
+
+from bundle.cohort.case_views import view_case
+from bundle.drawing.slices import radiological
+from scripts.data.case_files import Case
+
+
+def test_a_picture_is_drawn_as_it_is_seen(tmp_path):
+    array = np.zeros((20, 30), np.uint8)
+    array[2, 3] = 200  # up and to the left
+    Image.fromarray(array).save(tmp_path / "a.png")
+    view = view_case(Case("a", [tmp_path / "a.png"]))
+    contact = radiological(view["image"][0])
+    assert np.argwhere(contact > 100).tolist() == [[2, 3]]
+    assert view["spacing"] is None
