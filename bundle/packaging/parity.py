@@ -53,7 +53,8 @@ def compare(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str,
         done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(f"the package cannot be loaded alone ({last.removeprefix('error: ')}); nothing was written.")
+        reason = last.removeprefix("error: ").removesuffix(".")
+        raise InputError(f"the package cannot be loaded alone ({reason}); nothing was written.")
     found = json.loads(done.stdout.strip().splitlines()[-1])
     for name, far in found.items():
         if far["largest_logit_difference"] > LARGEST or far["label_agreement"] < SMALLEST_AGREEMENT:

@@ -255,8 +255,8 @@ def test_an_export_that_lacks_a_module_is_not_written(released, tmp_path, monkey
 @pytest.mark.parametrize("config", ["train", "evaluate", "inference"])
 def test_a_component_that_cannot_be_built_is_found_in_each_config(inside, config):
     path = inside / "configs" / f"{config}.yaml"
-    path.write_text(path.read_text().replace("sigmoid: true", "sigmoyd: true", 1))
-    with pytest.raises(InputError, match=r"cannot be loaded alone \(Activationsd has no argument 'sigmoyd'"):
+    path.write_text(path.read_text().replace("nonzero: true", "nonzeros: true", 1))
+    with pytest.raises(InputError, match=r"cannot be loaded alone \(NormalizeIntensityd has no argument 'nonzeros'"):
         parity.compare(inside, np.zeros((1, 4, 16, 16, 16), "float32"), np.zeros((1, 3, 16, 16, 16), "float32"))
 
 
