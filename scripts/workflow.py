@@ -114,7 +114,7 @@ def refuse_unresolved(config: Mapping[str, Any]) -> None:
             known = {*dir(module), *(found.name for found in pkgutil.iter_modules(getattr(module, "__path__", ())))}
         else:
             known = {own for key, module in [*sys.modules.items()] if key.startswith("monai.") for own in dir(module)}
-        near = difflib.get_close_matches(last, known, n=3)
+        near = difflib.get_close_matches(last, known, n=3, cutoff=0.7)
         hint = f"; did you mean {' or '.join(near)}?" if near else "."
         raise InputError(f"the config names {name}, which does not exist{hint}")
 

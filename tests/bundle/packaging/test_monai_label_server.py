@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,29 @@ def test_a_server_that_ends_at_once_is_shown_by_the_end_of_its_log(tmp_path):
     ended.wait()
     with pytest.raises(InputError, match="no module named pydicom_seg"):
         servers.wait_for_answer(ended, 9, "x", log)
+
+
+PRETENDER = f"""#!{sys.executable}
+import http.server, json, sys
+class Info(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200), self.end_headers()
+        models = {{sys.argv[sys.argv.index("models") + 1]: {{"labels": {{}}}}}}
+        self.wfile.write(json.dumps({{"models": models, "datastore": {{"total": 2}}}}).encode())
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Info).serve_forever()
+"""
+
+
+def test_a_server_is_waited_for_and_ends_with_its_block(prepare, package, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(PRETENDER)
+    python.chmod(0o755)
+    with socket.socket() as probe:
+        probe.bind((servers.HOST, 0))
+        port = probe.getsockname()[1]
+    folder = prepare()
+    with servers.running_server(folder, python, port) as server:
+        info = servers.wait_for_answer(server, port, package.name, folder.log)
+        assert server.poll() is None
+    assert info["datastore"]["total"] == 2
+    assert server.poll() is not None
