@@ -328,7 +328,7 @@ def _first_missing(path: str) -> str | None:
     for name in (".".join(parts[: count + 1]) for count in range(len(parts))):
         try:
             pkgutil.resolve_name(name)
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, ValueError):
             return name
     return None
 
