@@ -1,18 +1,24 @@
-"""What happens before a workflow starts? Errors become sentences, mistyped knobs and absent devices are refused."""
+"""Checks before a workflow starts: settings, names and devices that exist, and errors in one sentence."""
 
 from __future__ import annotations
 
+import ast
+import builtins
+import contextlib
 import difflib
+import json
 import math
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 from rich.console import Console
 from rich.table import Table
@@ -37,20 +43,25 @@ TOLD = (
 TRACKING = ("output_dir", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 GIVEN = ("_meta_", "handlers", *TRACKING)
 REFERENCE = re.compile(r"@(\w+)")
+WHOLE_REFERENCE = re.compile(r"@\w+(?:(?:::|#)\w+)*")
+MODULES = (("monai", "monai"), ("torch", "torch"), ("np", "numpy"), ("numpy", "numpy"))  # that MONAI imports itself
 PATIENCE = timedelta(hours=6)  # of a process that waits for another; one that has died is told of at once
 
 
 def begin(workflow: str) -> None:
-    """Start a workflow: from here on wrong input ends in one sentence, and every knob is one that exists.
+    """Start a workflow: from here on wrong input ends in one sentence, and every knob and name is one that exists.
 
     Args:
         workflow: the workflow's own file, whose knobs exist even where a recipe has replaced what refers to them.
 
     Raises:
-        InputError: a top-level key is used by nothing, which is what a mistyped override looks like.
+        InputError: a top-level key is used by nothing, which is what a mistyped override looks like; or the config
+            names what does not exist.
     """
     speak_plainly()
-    refuse_unused(running_config(), ConfigParser.load_config_file(workflow))
+    config = running_config()
+    refuse_unused(config, ConfigParser.load_config_file(workflow))
+    refuse_unresolved(config)
 
 
 def running_config() -> dict[str, Any]:
@@ -88,6 +99,73 @@ def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
             near = difflib.get_close_matches(key, [k for k in config if k in used], n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
             raise InputError(f"there is no knob '{key}' in this workflow: nothing refers to it{hint}")
+
+
+def refuse_unresolved(config: Mapping[str, Any]) -> None:
+    """Every name in a config exists. MONAI finds out when it comes to it, which may be after an hour of training.
+
+    Raises:
+        InputError: names the first that does not, and the nearest names.
+    """
+    for name in unresolved_names(config):
+        parent, _, last = name.rpartition(".")
+        if parent:
+            module = pkgutil.resolve_name(parent)
+            known = {*dir(module), *(found.name for found in pkgutil.iter_modules(getattr(module, "__path__", ())))}
+        else:
+            known = {own for key, module in [*sys.modules.items()] if key.startswith("monai.") for own in dir(module)}
+        near = difflib.get_close_matches(last, known, n=3, cutoff=0.7)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise InputError(f"the config names {name}, which does not exist{hint}")
+
+
+def unresolved_names(config: Mapping[str, Any]) -> list[str]:
+    """The components, modules and attributes of modules that a config names and that do not exist, as dotted paths.
+
+    Args:
+        config: the whole config, its macros resolved; expressions know what its import statements import.
+    """
+    expressions = [[*ast.walk(tree)] for tree in _expressions(config)]
+    aliases, paths, missing, locator = dict(MODULES), set(), set(), ComponentLocator()
+    for target in _targets(config):
+        if "." in target:
+            paths.add(target)
+        elif locator.get_component_module_name(target) is None and not hasattr(builtins, target):
+            missing.add(target)
+    for node in (node for nodes in expressions for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)):
+        for alias in node.names:
+            path = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+            aliases[alias.asname or alias.name] = path
+            paths.add(path)
+    for nodes in expressions:
+        own = {node.arg for node in nodes if isinstance(node, ast.arg)}  # of a lambda, and below of a comprehension
+        own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        for first, *rest in (chain for node in nodes if (chain := _chain(node)) and chain[0] not in own):
+            if first in aliases:
+                paths.add(".".join([aliases[first], *rest]))
+            elif not hasattr(builtins, first):
+                missing.add(first)
+    return sorted(missing | {gap for path in paths if (gap := _first_missing(path))})
+
+
+def refuse_moved_parts(folder: Path, config: Mapping[str, Any], purpose: str) -> None:
+    """The parts of scripts/ that a run's config names are still where they were when the run was made.
+
+    Args:
+        folder: of the run.
+        config: its config.yaml.
+        purpose: what the run is wanted for, such as `resume`.
+
+    Raises:
+        InputError: some are gone; names the revision in environment.json.
+    """
+    if any(name.startswith("scripts.") for name in unresolved_names(config)):
+        environment = folder / "environment.json"
+        known = json.loads(environment.read_text(encoding="utf-8")).get("git") if environment.is_file() else None
+        raise InputError(
+            f"{folder} was made at {f'revision {known[:7]}' if known else 'an unknown revision'} by an earlier version"
+            f" whose parts have moved: check out that revision to {purpose} it, or start a new run."
+        )
 
 
 def as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]:
@@ -216,6 +294,43 @@ def summary(network: torch.nn.Module, **facts: Any) -> None:
     for name, value in {"network": f"{type(network).__name__}, {parameters:,} weights to learn", **facts}.items():
         table.add_row(name.replace("_", " "), str(value))
     Console().print(table)
+
+
+def _targets(content: Any) -> Iterator[str]:
+    """The components of a config that are named, rather than made by an expression."""
+    if isinstance(content, Mapping):
+        if isinstance(target := content.get("_target_"), str) and target.replace(".", "_").isidentifier():
+            yield target
+        content = content.values()
+    if not isinstance(content, str) and isinstance(content, Iterable):
+        for item in content:
+            yield from _targets(item)
+
+
+def _expressions(config: Mapping[str, Any]) -> Iterator[ast.AST]:
+    """The expressions of a config, with `None` for each reference to another item."""
+    for text in _texts(config):
+        if text.startswith("$"):
+            with contextlib.suppress(SyntaxError):  # of which MONAI tells where it is
+                yield ast.parse(WHOLE_REFERENCE.sub("None", text[1:]).strip())
+
+
+def _chain(node: ast.AST) -> list[str]:
+    """The names of `a.b.c`; nothing for any other expression."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    return [*chain, node.attr] if isinstance(node, ast.Attribute) and (chain := _chain(node.value)) else []
+
+
+def _first_missing(path: str) -> str | None:
+    """The shortest beginning of a dotted path that does not exist."""
+    parts = path.split(".")
+    for name in (".".join(parts[: count + 1]) for count in range(len(parts))):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError, ValueError):
+            return name
+    return None
 
 
 def _texts(content: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How does a folder become one file whose bytes depend on its content alone?"""
+"""Zip a folder into bytes that depend on its content alone, and compare two folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.files import written_whole
 
-BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows: no file tells when it was packed
+BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows: the time of packing is not kept
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -17,7 +17,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def zip_folder(folder: Path, path: Path, top: str | None = None) -> None:
-    """Write `folder` to a zip in which all lies in one folder, of the same name or called `top`."""
+    """Write `folder` to a zip with everything in one folder, of the same name or called `top`."""
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in files_of(folder):
             entry = zipfile.ZipInfo(f"{top or folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)

@@ -1,4 +1,4 @@
-"""What does a reader learn of a package? docs/README.md, made from the run, its metadata and its evaluation."""
+"""The model card of a package, docs/README.md, made from the run, its metadata and its evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do a run's overlays and macros become files that stand alone? The workflows' own files, with the run's values.
+"""Configs that stand alone: the workflows' own files with a run's values in place of overlays and macros.
 
 MONAI Label and the Model Zoo's checks read a config by itself, from another folder, so nothing in it may point to
 another file. Comments are what a reader of a package needs most: ruamel.yaml keeps them.

@@ -1,4 +1,4 @@
-"""How does a network become files that other programs run? TorchScript, torch.export's program, ONNX."""
+"""Write a network as TorchScript, as a program of torch.export, and as ONNX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a package say of itself in metadata.json? The Model Zoo's keys, and where each number came from."""
+"""The metadata.json of a package: the Model Zoo's keys, filled from a run and its evaluation."""
 
 from __future__ import annotations
 

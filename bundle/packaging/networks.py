@@ -1,4 +1,4 @@
-"""What would the training network have said? Its logits on patches of real cases, to hold every export against."""
+"""The logits of a run's training network on patches of real cases, with which every export is compared."""
 
 from __future__ import annotations
 

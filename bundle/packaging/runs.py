@@ -1,4 +1,4 @@
-"""What does a trained run tell of itself? Its configs, its record, and how long it learned."""
+"""Read a trained run: its configs, its environment, and how long it trained."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import yaml
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from scripts.network.weights import read_state
+from scripts.workflow import refuse_moved_parts
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read(folder: str | os.PathLike) -> Run:
     """Read runs/X.
 
     Raises:
-        InputError: the folder is no run, or has no weights yet.
+        InputError: the folder is no run, has no weights yet, or was made by an earlier version.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -62,9 +63,11 @@ def read(folder: str | os.PathLike) -> Run:
         raise InputError(
             f"{folder} has no weights yet: the first validation writes model.pt; go on with --resume {folder}."
         )
+    config = _yaml(folder / "config.yaml")
+    refuse_moved_parts(folder, config, "export")
     return Run(
         folder=folder,
-        config=_yaml(folder / "config.yaml"),
+        config=config,
         knobs=_yaml(folder / "knobs.yaml"),
         environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
         weights=weights,

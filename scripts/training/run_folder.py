@@ -32,7 +32,7 @@ from scripts.errors import InputError
 from scripts.files import write_json, write_text
 from scripts.scoring.cohort import Judgement, write
 from scripts.scoring.run import patient_roles
-from scripts.workflow import TRACKING, running_config
+from scripts.workflow import TRACKING, refuse_moved_parts, running_config
 
 MAY_DIFFER = (  # between a run and its resumption
     "resume",
@@ -76,8 +76,8 @@ class RunFolder:
         """Make the folder and write down what runs; called before anything costly.
 
         Raises:
-            InputError: another run is in the folder, there is nothing to resume, the config is not the run's, or the
-                folder cannot be written.
+            InputError: another run is in the folder, there is nothing to resume, the config is not the run's or names
+                what has moved since, or the folder cannot be written.
         """
         if self.writes:
             self._open()
@@ -89,7 +89,9 @@ class RunFolder:
         if self.resume:
             if not config.is_file():
                 raise InputError(f"{self.path} holds no run to resume: expected {config}; check the path.")
-            self._require_same_config(yaml.safe_load(config.read_text(encoding="utf-8")))
+            old = yaml.safe_load(config.read_text(encoding="utf-8"))
+            refuse_moved_parts(self.path, old, "resume")
+            self._require_same_config(old)
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise InputError(
                 f"{self.path} already holds files: choose another run_dir, or go on with an interrupted run by"

@@ -20,7 +20,7 @@ from monai.bundle import ConfigWorkflow, run, verify_metadata, verify_net_in_out
 from bundle.commands.export import export
 from bundle.commands.publish import publish
 from bundle.commands.report import report
-from bundle.packaging import archive, check, metadata
+from bundle.packaging import archive, metadata, package_check, parity
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from tests.made import ROOT
@@ -236,6 +236,30 @@ def test_an_export_that_differs_from_the_training_network_is_not_written(release
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_that_lacks_a_module_is_not_written(released, tmp_path, monkeypatch):
+    from bundle.packaging import package
+
+    files = package.travelling_scripts()
+    assert "scripts/training/losses.py" in files
+    files.remove("scripts/training/losses.py")
+    monkeypatch.setattr(package, "travelling_scripts", lambda: files)
+    with pytest.raises(InputError) as caught:
+        export(str(released.run), out=str(tmp_path))
+    assert str(caught.value) == (
+        "the package cannot be loaded alone (the config names scripts.training.losses, which does not exist);"
+        " nothing was written."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("config", ["train", "evaluate", "inference"])
+def test_a_component_that_cannot_be_built_is_found_in_each_config(inside, config):
+    path = inside / "configs" / f"{config}.yaml"
+    path.write_text(path.read_text().replace("nonzero: true", "nonzeros: true", 1))
+    with pytest.raises(InputError, match=r"cannot be loaded alone \(NormalizeIntensityd has no argument 'nonzeros'"):
+        parity.compare(inside, np.zeros((1, 4, 16, 16, 16), "float32"), np.zeros((1, 3, 16, 16, 16), "float32"))
+
+
 def test_a_score_of_other_weights_is_refused(released, tmp_path):
     evaluation = tmp_path / "evaluation"
     shutil.copytree(released.evaluation, evaluation)
@@ -280,14 +304,14 @@ def test_a_wrong_option_is_refused_in_a_sentence(released, tmp_path, options, se
 def test_a_package_with_a_missing_file_is_refused(inside):
     (inside / "configs" / "train.yaml").unlink()
     with pytest.raises(InputError, match=r"lacks configs/train.yaml"):
-        check.check(inside)
+        package_check.check(inside)
 
 
 def test_a_package_with_changed_weights_is_refused(inside):
     with (inside / "models" / "model.onnx").open("ab") as stream:
         stream.write(b"0")
     with pytest.raises(InputError, match=r"model.onnx is not the file that was exported"):
-        check.check(inside)
+        package_check.check(inside)
 
 
 def test_a_package_whose_metadata_fail_the_schema_is_refused(inside):
@@ -296,7 +320,7 @@ def test_a_package_whose_metadata_fail_the_schema_is_refused(inside):
     del content["network_data_format"]["outputs"]["pred"]["channel_def"]
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"at network_data_format.outputs.pred, 'channel_def' is a required property"):
-        check.check(inside)
+        package_check.check(inside)
 
 
 def test_weights_with_wrong_names_are_never_served(inside):
@@ -306,11 +330,11 @@ def test_weights_with_wrong_names_are_never_served(inside):
     content["weights"]["models/model.pt"] = file_hash(path)
     (inside / "configs" / "metadata.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="checkpoint of another network"):
-        check.check(inside)
+        package_check.check(inside)
 
 
 def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, monkeypatch):
-    monkeypatch.setattr("bundle.commands.publish.LARGE", 10_000)
+    monkeypatch.setattr("bundle.packaging.zoo.LARGE", 10_000)
     publish(str(released.package), to=str(tmp_path), url="https://example.org/weights")
     folder = tmp_path / "models" / "brats2021_segmentation"
     large = yaml.safe_load((folder / "large_files.yml").read_text())["large_files"]

@@ -14,12 +14,11 @@ pins=$(mktemp)
 trap 'rm -f "$pins"' EXIT
 printf '%s\n' torch==2.13.0 monai==1.6.1 'pydicom<3' 'pynetdicom<3' >"$pins"
 install -c "$pins" torch
-# what monailabel imports, then what `scripts/` of a package does
-install -c "$pins" monai nibabel itk pynrrd SimpleITK pydicom pynetdicom girder-client 'dicomweb-client[gcp]>=0.59.1' scikit-image \
-  scikit-learn scipy shapely pytorch-ignite schedule timeloop expiringdict expiring_dict cachetools watchdog passlib pyjwt bcrypt \
-  google-auth requests requests-toolbelt uvicorn fastapi pydantic pydantic-settings python-dotenv python-multipart httpx einops \
-  filelock pyyaml fire tqdm psutil jsonschema \
-  pandas rich tensorboard
+# what monailabel imports, then what `scripts/` of a package does (tests/scripts/test_travelling.py compares)
+install -c "$pins" monai itk pynrrd SimpleITK pydicom pynetdicom girder-client 'dicomweb-client[gcp]>=0.59.1' scikit-learn shapely \
+  schedule timeloop expiringdict expiring_dict cachetools watchdog passlib pyjwt bcrypt google-auth requests requests-toolbelt uvicorn \
+  fastapi pydantic pydantic-settings python-dotenv python-multipart httpx filelock psutil jsonschema \
+  numpy scipy scikit-image nibabel pillow pandas pytorch-ignite tensorboard einops rich tqdm fire pyyaml
 install --no-deps monailabel==0.8.5 pydicom-seg==0.4.1
 if "$python" -c 'from torchvision.utils import make_grid' 2>/dev/null; then exit; fi
 # torchvision has no build for a torch without CUDA. MONAI Label wants two functions of it, for pictures that no bundle makes.

@@ -1,5 +1,6 @@
 """Is a mistyped knob refused with the right one, and no real one mistaken for it, before a workflow starts?"""
 
+import subprocess
 import sys
 
 import pytest
@@ -183,3 +184,65 @@ def test_the_summary_tells_what_was_made(capsys):
     assert "Linear, 1,000 weights to learn" in printed
     assert "batch size" in printed
     assert "runs/x" in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"network_def::_target_": "DynUNeet"}, "names DynUNeet, which does not exist; did you mean DynUNet"),
+        (
+            {"preprocessing::transforms::0::_target_": "scripts.data.loading.LoadImageChannels"},
+            "names scripts.data.loading.LoadImageChannels, which does not exist; did you mean LoadImageChannelsd",
+        ),
+        (
+            {"inferer::_target_": "scripts.inference.sliding_windows.MirroringSlidingWindowInferer"},
+            "names scripts.inference.sliding_windows, which does not exist; did you mean sliding_window",
+        ),
+        (
+            {"device": "$workflow.defualt_device()"},
+            "names scripts.workflow.defualt_device, which does not exist; did you mean default_device",
+        ),
+        (
+            {"inferer::divisor": "$len(@strides) * windows.divizor(@preprocessing#transforms, 3)"},
+            "names scripts.inference.sliding_window.divizor, which does not exist; did you mean divisor",
+        ),
+        (
+            {"imports::1": "$import scripts.inference as scans"},
+            "names scripts.inference.not_yet_done, which does not exist.",
+        ),
+        ({"amp": "$unheard.of(@device)"}, "names unheard, which does not exist."),
+    ],
+    ids=["component", "own component", "module", "function", "in an expression", "package in place", "never imported"],
+)
+def test_a_name_that_does_not_exist_is_refused_with_the_nearest_one(read_config, change, sentence):
+    config = read_config("configs/inference.yaml", input="somewhere", **change)
+    with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
+        config.get_parsed_content("initialize")
+    assert sentence in sentence_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "$[scans for scans in (1, 2) if scans.real]",
+        "$lambda windows: windows.anything",
+        "$@datalist.anything",
+        "$'5 @ 3' + str(len(@channels))",
+        "$5 per cent",  # which MONAI itself refuses, if it is ever used
+        "no expression: windows.nothing",
+    ],
+)
+def test_a_name_of_the_expressions_own_is_none_of_a_module(read_config, expression):
+    assert workflow.unresolved_names({**read_config("configs/inference.yaml").config, "about": expression}) == []
+
+
+def test_check_refuses_a_name_that_does_not_exist(cohort, at_root):
+    command = [sys.executable, "-m", "monai.bundle", "run", "check", "--config_file"]
+    command += ["['configs/train.yaml','configs/tasks/phantom.yaml']", "--datalist", str(cohort.datalist)]
+    command += ["--region_loss#_target_", "scripts.training.losses.RegionDiceLoss"]
+    done = subprocess.run(command, cwd=at_root, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        "error: the config names scripts.training.losses.RegionDiceLoss, which does not exist; did you mean"
+        " RegionDiceCELoss?"
+    )

@@ -126,6 +126,16 @@ def test_a_run_is_not_resumed_with_another_config(tmp_path, change):
     assert next(iter(change)) in message
 
 
+@pytest.mark.parametrize(("git", "revision"), [("0123456789abcdef", "revision 0123456"), (None, "an unknown revision")])
+def test_a_run_whose_parts_have_moved_is_not_resumed_but_names_its_revision(tmp_path, git, revision):
+    open_folder(tmp_path / "run")
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(config.replace("training.run_folder", "folders"))
+    (tmp_path / "run" / "environment.json").write_text(json.dumps({"git": git}))
+    message = refused(tmp_path / "run", resume=True)
+    assert f"was made at {revision} by an earlier version whose parts have moved: check out that" in message
+
+
 @pytest.mark.parametrize("knob", [knob for knob in MAY_DIFFER if knob != "resume"])  # which differs by itself
 def test_a_run_may_be_resumed_elsewhere_or_for_longer(tmp_path, knob):
     open_folder(tmp_path / "run", **{knob: 1})

@@ -1,24 +1,29 @@
-"""Does what was exported still do what was trained? Loaded alone, in a process of its own, on patches of real cases.
+"""Compare an exported package, loaded alone in a process of its own, with the network that was trained.
 
-    python -m bundle.packaging.compared PACKAGE PATCHES.npz
+    python -m bundle.packaging.parity PACKAGE PATCHES.npz
 
-prints, as JSON, how far each file in models/ is from the logits in PATCHES.npz.
+builds all components of the package's workflows and prints, as JSON, how far each file in models/ is from the logits
+in PATCHES.npz.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from monai.bundle import ConfigParser
 
-from scripts.errors import InputError
+from scripts.errors import InputError, speak_plainly
+from scripts.workflow import refuse_unresolved
 
 LARGEST = 1e-3  # of logits; further off, and it is another network
 SMALLEST_AGREEMENT = 0.9999  # of voxels with the same regions; a logit within rounding of 0 may fall on either side
@@ -36,19 +41,20 @@ def compare(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str,
         file name to `largest_logit_difference` and `label_agreement` (the share of voxels with the same regions).
 
     Raises:
-        InputError: a file differs, or cannot be loaded alone.
+        InputError: a file differs, or cannot be loaded alone, or a config names what the package lacks.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "patches.npz")
         np.savez(data, patches=patches, logits=logits)
         root = Path(__file__).parents[2]
-        command = [sys.executable, "-m", "bundle.packaging.compared", str(package.resolve()), str(data)]
+        command = [sys.executable, "-m", "bundle.packaging.parity", str(package.resolve()), str(data)]
         # the working folder comes first on the path, so that `scripts` is the package's own
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package.resolve()), str(root)])}
         done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(f"the package cannot be loaded alone ({last.removeprefix('error: ')}); nothing was written.")
+        reason = last.removeprefix("error: ").removesuffix(".")
+        raise InputError(f"the package cannot be loaded alone ({reason}); nothing was written.")
     found = json.loads(done.stdout.strip().splitlines()[-1])
     for name, far in found.items():
         if far["largest_logit_difference"] > LARGEST or far["label_agreement"] < SMALLEST_AGREEMENT:
@@ -61,6 +67,8 @@ def compare(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str,
 
 
 def _main(package: str, data: str) -> None:
+    for name, (component, cases) in WORKFLOWS.items():
+        _build(Path(package, "configs", f"{name}.yaml"), component, cases)
     with np.load(data) as file:
         patches, logits = file["patches"], file["logits"]
     found = {}
@@ -74,9 +82,20 @@ def _main(package: str, data: str) -> None:
     print(json.dumps(found))
 
 
-def _of_torch(network: Any) -> Callable[[np.ndarray], np.ndarray]:
-    import torch
+def _build(config: Path, component: str, cases: Sequence[str]) -> None:
+    """Build all that a workflow is made of, with the name of a case in place of the data, which nothing reads yet."""
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser["device"] = "cpu"
+    for dataset in cases:
+        parser[dataset] = [{"image": "case.nii.gz", "label": "case_label.nii.gz"}]
+    parser.parse()
+    refuse_unresolved(parser.config)
+    with contextlib.redirect_stdout(sys.stderr):  # the last line of the standard output is the result
+        parser.get_parsed_content(component)
 
+
+def _of_torch(network: Any) -> Callable[[np.ndarray], np.ndarray]:
     def run(patch: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return network(torch.from_numpy(patch)).numpy()
@@ -86,8 +105,6 @@ def _of_torch(network: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 def _weights(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """By the package's own config, as the workflows load it."""
-    from monai.bundle import ConfigParser
-
     parser = ConfigParser()
     parser.read_config(str(path.parents[1] / "configs" / "inference.yaml"))
     parser["device"] = "cpu"
@@ -95,14 +112,10 @@ def _weights(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import torch
-
     return _of_torch(torch.jit.load(str(path), map_location="cpu").eval())
 
 
 def _program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import torch
-
     return _of_torch(torch.export.load(path).module())
 
 
@@ -113,10 +126,14 @@ def _onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda patch: session.run(["pred"], {"image": patch})[0]
 
 
+# of each workflow, the component that all others are part of, and where its cases go, as MONAI Label puts them
+WORKFLOWS = {
+    "train": ("train::trainer", ["train::dataset::data", "validate::dataset::data"]),
+    "evaluate": ("evaluator", ["dataset::data"]),
+    "inference": ("evaluator", ["dataset::data"]),
+}
 LOADERS = {".pt": _weights, ".ts": _torchscript, ".pt2": _program, ".onnx": _onnx}
 
 if __name__ == "__main__":
-    from scripts.errors import speak_plainly
-
     speak_plainly()
     _main(*sys.argv[1:])

@@ -1,11 +1,15 @@
-"""Is a package whole, and is it what it says? Asked before anything is served or published."""
+"""Check a package's files, metadata, hashes and weights before it is served or published."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
+from bundle.packaging.metadata import VERSION
 from bundle.packaging.metadata import check as check_metadata
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
@@ -51,10 +55,22 @@ def check(folder: str | os.PathLike) -> dict[str, Any]:
     return metadata
 
 
+def name_and_version(folder: Path, metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """The two parts of a package folder's name.
+
+    Raises:
+        InputError: the folder is not called NAME-VERSION, or its metadata has another version.
+    """
+    name, _, version = folder.resolve().name.rpartition("-")
+    if not name or not VERSION.match(version):
+        raise InputError(f"{folder} is not called NAME-VERSION: give the folder that `python -m bundle export` wrote.")
+    if version != metadata["version"]:
+        raise InputError(f"{folder} says version {metadata['version']} in its metadata: export it anew.")
+    return name, version
+
+
 def _check_weights(folder: Path) -> None:
     """MONAI Label would serve a network with random weights where the names differ."""
-    from monai.bundle import ConfigParser
-
     parser = ConfigParser()
     parser.read_config(str(folder / "configs" / "inference.yaml"))
     parser["device"] = "cpu"

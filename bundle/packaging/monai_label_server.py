@@ -1,0 +1,240 @@
+"""Run a MONAI Label server for a package: its python, its app, links to the scans, and the process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bundle.packaging.archive import files_of
+from scripts.data import pictures
+from scripts.data.datalist import file_hash
+from scripts.errors import InputError
+from scripts.inference.scans import scans
+
+HOST = "127.0.0.1"  # MONAI Label asks nobody for a password
+TESTED = "0.8.5"
+SET_UP = "bash tests/monailabel/environment.sh .venv-monailabel"
+PATIENCE = 180  # seconds to the first answer; 10 to 20 are usual
+MANNERS = 15  # seconds that the server gets to end by itself
+
+
+class ServerFolder(NamedTuple):
+    """Where a server works.
+
+    Attributes:
+        path: the folder.
+        app: MONAI Label's app for bundles.
+        model: the copy of the package, into which training writes.
+        studies: links to the scans, flat as MONAI Label wants them, with the labels; one folder for each studies.
+        log: what the server writes while it runs.
+    """
+
+    path: Path
+    app: Path
+    model: Path
+    studies: Path
+    log: Path
+
+
+def find_scans(
+    studies: Path, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]], show: str | None
+) -> dict[str, Path]:
+    """Case to the file that Slicer shows of it; the other channels are found next to that file.
+
+    Args:
+        studies: a folder of patients.
+        channels: of the network.
+        channel_files: how a channel's file is named.
+        show: the channel that is shown; None: the first one.
+
+    Raises:
+        InputError: there is no such channel, or the folder holds no scans that can be served.
+    """
+    if show is not None and show not in channels:
+        raise InputError(f"--show is {show}: the channels are {', '.join(channels)}.")
+    try:
+        if not studies.is_dir():
+            raise InputError(
+                f"studies folder {studies} does not exist: give the folder that holds the patients' scans."
+            )
+        next(studies.iterdir(), None)
+    except OSError as error:
+        raise InputError(f"studies folder {studies} cannot be read ({error.strerror}): change its rights.") from error
+    place = channels.index(show) if show else 0
+    images = {case["case"]: case["image"] for case in scans(studies, channels, channel_files)}
+    shown = {case: Path(image if isinstance(image, str) else image[place]) for case, image in images.items()}
+    if flat := next((file for file in shown.values() if pictures.is_picture(file)), None):
+        raise InputError(f"{flat} is a picture: `serve` is for volumes, such as NIfTI files.")
+    return shown
+
+
+def find_python(given: str | None) -> tuple[Path, str]:
+    """The python that has MONAI Label, and MONAI Label's version.
+
+    Args:
+        given: a python or a virtual environment; None: this python, or that of the `monailabel` on the PATH.
+
+    Raises:
+        InputError: none of them has it.
+    """
+    on_path = shutil.which("monailabel")
+    if given is not None:
+        candidates = [Path(given), Path(given, "bin", "python"), Path(given, "Scripts", "python.exe")]
+    else:
+        candidates = [Path(sys.executable), *([Path(on_path).with_name("python")] if on_path else [])]
+    ask = "from importlib.metadata import version; print(version('monailabel'))"
+    for python in candidates:
+        if python.is_file() and os.access(python, os.X_OK):
+            answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+            if answer.returncode == 0:
+                return python.absolute(), answer.stdout.strip()
+    raise InputError(
+        f"there is no MONAI Label in {given or 'this environment'}: make one (3 GB) by `{SET_UP}`, and add --monailabel"
+        f" {SET_UP.split()[-1]}."
+    )
+
+
+def require_free_port(port: int) -> None:
+    """A server can listen on the port.
+
+    Raises:
+        InputError: it is no port, or another program has it.
+    """
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        raise InputError(f"--port is {port}: give a whole number from 1 to 65535.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise InputError(f"port {port} cannot be taken ({error.strerror}): give another one by --port.") from error
+
+
+def prepare_folder(path: Path, package: Path, python: Path, studies: Path, shown: Mapping[str, Path]) -> ServerFolder:
+    """Make the server's folder: MONAI Label's app with a copy of the package, once, and links to the scans, anew.
+
+    Args:
+        path: the folder.
+        package: to be served.
+        python: which has MONAI Label.
+        studies: the folder of the patients.
+        shown: case to the file that is shown.
+
+    Raises:
+        InputError: the folder serves another package of this name, or cannot be written.
+    """
+    studies, root, app = studies.resolve(), path.resolve(), path.resolve() / "apps" / "monaibundle"
+    linked = root / f"{studies.name}_{hashlib.sha256(str(studies).encode()).hexdigest()[:8]}"
+    folder = ServerFolder(root, app, app / "model" / package.name, linked, root / "server.log")
+    try:
+        _make_app(folder, package, python)
+        _link(shown, folder.studies)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error}): give another folder with --work.") from error
+    return folder
+
+
+@contextlib.contextmanager
+def running_server(folder: ServerFolder, python: Path, port: int) -> Iterator[subprocess.Popen]:
+    """The running server, in a process group of its own; ended on the way out, with the trainings that it started."""
+    conf = {"models": folder.model.name, "zoo_source": "local", "sam2": "false"}
+    command: list[str | Path] = [python, "-m", "monailabel.main", "start_server", "--app", folder.app]
+    command += ["--studies", folder.studies, "--host", HOST, "--port", str(port)]
+    command += [word for pair in conf.items() for word in ("--conf", *pair)]
+    # `scripts` must be the package's own
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["MONAI_LABEL_SESSION_PATH"] = str(folder.path / "sessions")
+    before = signal.signal(signal.SIGTERM, _exit)
+    with folder.log.open("w", encoding="utf-8") as stream:
+        server = subprocess.Popen(
+            command, cwd=folder.path, env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+    try:
+        yield server
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for sign, seconds in ((signal.SIGINT, MANNERS), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(seconds)
+
+
+def wait_for_answer(server: subprocess.Popen, port: int, name: str, log: Path) -> dict[str, Any]:
+    """The server's own description of what it serves, once it answers.
+
+    Raises:
+        InputError: the server ended, does not answer in time, or does not serve the package `name`.
+    """
+    end = time.monotonic() + PATIENCE
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/info/", timeout=PATIENCE) as answer:
+                info = json.load(answer)
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.5)
+            continue
+        if name not in info["models"]:
+            break
+        return info
+    raise InputError(f"MONAI Label does not serve {name}; the end of {log}:\n{last_lines(log)}")
+
+
+def last_lines(log: Path, lines: int = 30) -> str:
+    """The end of a log."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _make_app(folder: ServerFolder, package: Path, python: Path) -> None:
+    model, mark, content = folder.model, folder.path / "package.sha256", _fingerprint(package)
+    if model.is_dir():
+        if mark.read_text(encoding="utf-8") != content:
+            raise InputError(
+                f"{folder.path} serves another package of the name {model.name}: remove it with its fine-tuned weights,"
+                " or give another folder with --work."
+            )
+        return
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if not folder.app.is_dir():
+        command = [python, "-m", "monailabel.main", "apps", "--download", "--name", folder.app.name]
+        command += ["--output", folder.app.parent]
+        made = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise InputError(f"MONAI Label of {python} cannot make its app: {(made.stderr or made.stdout)[-500:]}")
+    mark.write_text(content, encoding="utf-8")
+    unfinished = model.with_name(f".{model.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(package, unfinished, ignore=shutil.ignore_patterns("__pycache__"))
+    unfinished.rename(model)
+
+
+def _fingerprint(package: Path) -> str:
+    hashes = [(path.relative_to(package).as_posix(), file_hash(path)) for path in files_of(package)]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+def _link(shown: Mapping[str, Path], linked: Path) -> None:
+    linked.mkdir(parents=True, exist_ok=True)
+    for old in linked.iterdir():
+        if old.is_symlink():
+            old.unlink()
+    for case, file in shown.items():
+        ending = ".nii.gz" if file.name.endswith(".nii.gz") else file.suffix
+        (linked / f"{case}{ending}").symlink_to(file.resolve())
+
+
+def _exit(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,221 @@
+"""Write a trained run as a Model Zoo package: whole or not at all, and one content per version."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
+from bundle.packaging.metadata import VERSION
+from bundle.packaging.runs import Run
+from scripts.data.datalist import file_hash
+from scripts.errors import InputError
+from scripts.files import write_json, write_text
+from scripts.network.weights import read_weights, save
+
+ROOT = Path(__file__).parents[2]
+NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
+TAKEN = ("detection", "deepedit")  # MONAI Label chooses what a model does by these words in its name
+COPIED = ("LICENSE", "configs/multi_gpu_train.yaml", "configs/logging.conf")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a package is made of.
+
+    Attributes:
+        run: the trained run.
+        name: of the package, without its version.
+        version: MAJOR.MINOR.PATCH.
+        change: what is new in this version.
+        summary: the summary.json of the run's evaluation, or None.
+        formats: in addition to model.pt, of `bundle.packaging.formats.FORMATS`.
+        datalist: of the cases for the comparison, if the run's own has moved.
+        dataset_dir: where its paths start, if they have moved.
+        cases: how many of them.
+    """
+
+    run: Run
+    name: str
+    version: str
+    change: str
+    summary: Mapping[str, Any] | None
+    formats: Sequence[str] = ()
+    datalist: str | None = None
+    dataset_dir: str | None = None
+    cases: int = 2
+
+
+class Written(NamedTuple):
+    """A package on disk: its folder, its zip, its metadata, and whether it was there already with the same bytes."""
+
+    folder: Path
+    zipped: Path
+    metadata: dict[str, Any]
+    unchanged: bool
+
+
+def write_package(plan: Plan, out: Path, report: Callable[[str], None]) -> Written:
+    """Write OUT/NAME-VERSION and its zip, both whole or not at all.
+
+    Args:
+        plan: what the package is made of.
+        out: gets the folder and the zip.
+        report: called with a line before each step that takes long.
+
+    Raises:
+        InputError: the version is too low or taken, the package differs from the run, or `out` cannot be written.
+    """
+    target = out / f"{plan.name}-{plan.version}"
+    zipped = target.with_name(f"{target.name}.zip")
+    earlier = _read_earlier(out, plan)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as unfinished:
+            package = Path(unfinished, target.name)
+            _fill(package, plan, {**earlier.get("changelog", {}), plan.version: plan.change}, report)
+            made = package_check.check(package)
+            _require_higher_version(made, earlier)
+            unchanged = target.exists()
+            if not unchanged:
+                package.rename(target)
+            elif not archive.same_files(package, target):
+                raise InputError(f"{target} holds another content: give a higher --version, or delete it.")
+        archive.zip_folder(target, zipped)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror or error}): free space there, or choose another --out."
+        ) from error
+    return Written(target, zipped, made, unchanged)
+
+
+def package_name(run: Run, name: str | None, version: str) -> str:
+    """The name of a run's package; LABELSCHEME_segmentation if None is given.
+
+    Raises:
+        InputError: the name is not in snake_case or means another kind of model, or the version is none.
+    """
+    name = name or f"{re.sub(r'[^a-z0-9]+', '_', str(run.knobs['label_scheme']).lower())}_segmentation"
+    if not NAME.match(name):
+        raise InputError(f"name is '{name}': expected snake_case, such as brats_mri_segmentation.")
+    if taken := [word for word in TAKEN if word in name]:
+        raise InputError(
+            f"name is '{name}': MONAI Label would take a model with '{taken[0]}' in its name for another kind."
+        )
+    if not VERSION.match(version):
+        raise InputError(f"version is '{version}': expected MAJOR.MINOR.PATCH, such as 0.2.0.")
+    return name
+
+
+def read_summary(run: Run, evaluation: str | None) -> dict[str, Any] | None:
+    """The summary.json of an evaluation of a run's weights; None where there is no evaluation.
+
+    Args:
+        run: the trained run.
+        evaluation: the folder with the summary.json, or that file; None: RUN/evaluation, if there is one.
+
+    Raises:
+        InputError: the named one is missing, unreadable, or of other weights.
+    """
+    folder = Path(evaluation) if evaluation else run.folder / "evaluation"
+    path = folder if folder.suffix == ".json" else folder / "summary.json"
+    if not path.is_file():
+        if evaluation or (folder / "cases.csv").is_file():
+            raise InputError(f"there is no {path}: make it by `python -m bundle report {folder}`.")
+        return None
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        judged = summary["about"].get("sha256")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is no summary of an evaluation: make it by `python -m bundle report`.") from error
+    if judged is None:
+        raise InputError(
+            f"{path} does not tell which weights were judged: judge {run.weights} by the evaluating workflow, then make"
+            " the report."
+        )
+    if judged != run.sha256:
+        raise InputError(f"{path} is of other weights than {run.weights}: judge these, then make the report.")
+    return summary
+
+
+def travelling_scripts() -> list[str]:
+    """All of scripts/, whatever the workflows name: a module that is missed would be missed by the package's user."""
+    return [path.relative_to(ROOT).as_posix() for path in archive.files_of(ROOT / "scripts")]
+
+
+def _fill(package: Path, plan: Plan, changelog: Mapping[str, str], report: Callable[[str], None]) -> None:
+    """Write the package's files, and compare its network with the run's."""
+    run, knobs = plan.run, plan.run.knobs
+    for file in (*COPIED, *travelling_scripts()):
+        (package / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / file, package / file)
+    head = (
+        f"Made by `python -m bundle export`: the workflow's own file, with the values of a training on"
+        f" {run.about.get('title', knobs['label_scheme'])}\n"
+        f"(revision {run.environment.get('git') or 'unknown'}, seed {run.environment.get('seed')}) in place of tasks,"
+        " recipes and what was borrowed from inference.yaml."
+    )
+    for file, text in configs.self_contained(ROOT / "configs", knobs, run.config, head).items():
+        write_text(package / "configs" / file, text)
+    save(package / "models" / "model.pt", read_weights(run.weights))
+    base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    content = metadata.of_run(base, run, plan.version, changelog, plan.summary)
+    write_json(package / "configs" / "metadata.json", content)
+
+    network = networks.at_inference(package)
+    patches, chosen = networks.patches(run, plan.datalist, plan.dataset_dir, plan.cases)
+    logits = networks.training_logits(run, patches)
+    report(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *plan.formats))} ...")
+    formats.write(package, network, patches, plan.formats, metadata.multiple_of(knobs))
+    report(f"comparing on {len(patches)} patches, in a process of its own ...")
+    content["compared"] = {
+        "cases": chosen,
+        "patches": len(patches),
+        "formats": parity.compare(package, patches.numpy(), logits.numpy()),
+    }
+    content["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.files_of(package / "models")}
+    write_text(package / "configs" / "metadata.json", json.dumps(content, indent=4, ensure_ascii=False) + "\n")
+    parameters = sum(p.numel() for p in network.parameters())
+    write_text(package / "docs" / "README.md", card.render(run, content, plan.summary, parameters, plan.name))
+    for leftover in package.rglob("__pycache__"):
+        shutil.rmtree(leftover)
+
+
+def _read_earlier(out: Path, plan: Plan) -> dict[str, Any]:
+    """The metadata of the highest version of the package in `out`, apart from the one that is made; {} if none."""
+    found = {}
+    for path in out.glob(f"{plan.name}-*/configs/metadata.json"):
+        other = path.parents[1].name.removeprefix(f"{plan.name}-")
+        if VERSION.match(other) and other != plan.version:
+            found[_numbers(other)] = path
+    if not found:
+        return {}
+    newest = max(found)
+    if newest > _numbers(plan.version):
+        raise InputError(
+            f"{out} holds version {'.'.join(map(str, newest))} of {plan.name}: give a higher --version than that."
+        )
+    return json.loads(found[newest].read_text(encoding="utf-8"))
+
+
+def _require_higher_version(made: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """What goes in and what comes out may only change with the number that says so."""
+    if not earlier or made["network_data_format"] == earlier["network_data_format"]:
+        return
+    new, old = _numbers(made["version"]), _numbers(earlier["version"])
+    place = 0 if old[0] else 1
+    if new[place] == old[place]:
+        raise InputError(
+            f"version {made['version']} takes or gives something else than {earlier['version']} (channels, regions,"
+            f" mask values or sizes): give a higher {('MAJOR', 'MINOR')[place]} number."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

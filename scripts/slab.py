@@ -1,0 +1,3 @@
+"""The earlier name of `scripts.network.slab`, so that the settings of older runs can still be read."""
+
+from scripts.network.slab import SlabNetwork  # noqa: F401
