@@ -1,7 +1,5 @@
 """Which command did the user ask for? Imports that one alone, so that `--help` answers at once."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """How does a wrong input reach the user? As one sentence on stderr and exit code 2, never as a traceback."""
 
-from __future__ import annotations
-
 import re
 import sys
 from types import TracebackType

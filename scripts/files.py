@@ -1,7 +1,5 @@
 """How does a file get written so that a killed run or a full disk leaves the old one or none, never half of one?"""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Work on many items in several processes of one machine, with a progress bar."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Checks before a workflow starts: settings, names and devices that exist, and errors in one sentence."""
 
-from __future__ import annotations
-
 import ast
 import builtins
 import contextlib

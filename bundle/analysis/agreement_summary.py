@@ -3,8 +3,6 @@
 It is strict JSON (`bundle.analysis.strict_json`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Reliability curves of a network's probabilities: the tenths of `reliability.csv`, pooled over patients."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

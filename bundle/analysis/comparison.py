@@ -1,7 +1,5 @@
 """Paired tests between systems, the patients that changed most, and how firm the order of systems is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any

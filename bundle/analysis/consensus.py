@@ -1,7 +1,5 @@
 """Consensus of several raters' masks: the majority, and STAPLE."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

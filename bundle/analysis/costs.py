@@ -1,7 +1,5 @@
 """User-defined weights of regions and costs of errors per ml, and the scores that they make."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

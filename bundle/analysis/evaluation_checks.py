@@ -1,7 +1,5 @@
 """Checks of the rows of an evaluation: names, ranges, units, and one number per case, region and metric."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ The patient is the unit: the cases of a patient are averaged first. Where the ca
 as volumes too, the volumes are compared. A failed case counts as an empty prediction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -7,8 +7,6 @@ of X.tif, counted from 0, is the image X_7.
 The object is what equals `foreground`; without it everything but 0. Other values are read, and named in a note.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

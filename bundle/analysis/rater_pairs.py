@@ -1,7 +1,5 @@
 """Agreement of the masks of one image: one row per pair of masks, and the consensus of the raters."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Summary of each region of an evaluation: metrics with intervals, size of the tumour, lesions, volume agreement."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

@@ -4,8 +4,6 @@ One difference per patient. Distances may be infinite (one mask empty): an infin
 one, and two infinite distances are equal.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple

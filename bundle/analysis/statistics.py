@@ -5,8 +5,6 @@ bootstrap of Davison and Hinkley, Bootstrap Methods, 1997, 3.8). Distances may b
 value ranks beyond every finite one.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any

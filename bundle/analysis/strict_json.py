@@ -1,7 +1,5 @@
 """Values that strict JSON can hold: an infinite number is the text "inf" or "-inf", and null is what is not known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

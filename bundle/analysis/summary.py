@@ -3,8 +3,6 @@
 Its form is in `bundle/reporting/summary.schema.json`, and it is strict JSON (`bundle.analysis.strict_json`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

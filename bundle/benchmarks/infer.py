@@ -1,7 +1,5 @@
 """What does a case cost from its files to its mask, beside the network itself and the plain sliding window?"""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What does a cohort cost in memory, and a patch in time, however many cases there are? Each measured in a process."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import shutil

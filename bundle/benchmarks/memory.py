@@ -1,7 +1,5 @@
 """How much memory do the tensors of a training step take at most? Counted without computing anything, for a GPU."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Synthetic patients and their data list, for benchmarks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bundle.cohort.datalist_maker import make_datalist, read_layout

@@ -3,8 +3,6 @@
 The case is a made-up glioma with satellites, 240 x 240 x 155 voxels of 1 mm, and a prediction with false positives.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util

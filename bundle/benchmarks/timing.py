@@ -1,7 +1,5 @@
 """How is something timed, shown and written? Medians over repeats that take turns, ratios within one run."""
 
-from __future__ import annotations
-
 import datetime
 import os
 import platform

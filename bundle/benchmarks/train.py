@@ -1,7 +1,5 @@
 """What does a training step cost beside the network? The loader, the augmentation; MONAI's usual order; nnU-Net."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial

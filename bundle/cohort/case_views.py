@@ -1,7 +1,5 @@
 """Cases as arrays to draw: oriented to RAS, with background at 0."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Data lists of a folder of scans: its cases checked, split by patient and described."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Folders that a dataset.json describes: the Medical Segmentation Decathlon and nnU-Net raw, version 1 or 2."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """What a cohort's images are like: intensities, spacing, size, class frequencies, and slices by each normalisation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Checks over the cases of a cohort: every case in parallel, and what sets single cases apart from the rest."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial

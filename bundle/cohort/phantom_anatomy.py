@@ -5,8 +5,6 @@ The heads are no anatomy and the contrasts no Bloch simulation: they are right i
 bright in which contrast, what lies inside what) and wrong in everything a clinician would look at twice.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.random import Generator
 from scipy.spatial.transform import Rotation

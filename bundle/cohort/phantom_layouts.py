@@ -1,7 +1,5 @@
 """Synthetic patients as files, in the layouts of BraTS 2021 and 2023, the Decathlon and nnU-Net."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

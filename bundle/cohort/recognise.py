@@ -4,8 +4,6 @@ No data set is known by name here: the task files of `configs/tasks/` say how fi
 `dataset.json` of the Decathlon and of nnU-Net describes itself.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Slices of too few volumes to split are cut into blocks.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import defaultdict

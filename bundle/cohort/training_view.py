@@ -1,7 +1,5 @@
 """Training as the network sees it: its settings for a data list, and patches cut and augmented."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How fast is this machine with it? The table of ratios: our pipeline, MONAI's plain way, the network alone."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import os

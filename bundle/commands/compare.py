@@ -1,7 +1,5 @@
 """The `compare` command: whether one system is better than another on the same patients."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The `export` command: turn a trained run into a Model Zoo package."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The `look` command: draw a cohort, its normalisations and training patches, without the test set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The `phantom` command: write synthetic patients."""
 
-from __future__ import annotations
-
 import shlex
 
 from bundle.cohort.phantom_layouts import write_phantoms

@@ -1,7 +1,5 @@
 """The `prepare` command: write the data list of a folder of scans, and a picture of its cases."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The `publish` command: write a package in the Model Zoo's layout, or upload it to Hugging Face."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rich.console import Console

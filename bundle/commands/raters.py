@@ -1,7 +1,5 @@
 """The `raters` command: agreement of several people's masks of the same images, and of a model's with theirs."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

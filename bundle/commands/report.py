@@ -1,7 +1,5 @@
 """The `report` command: an evaluation as one page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How good are the masks of any system? The `score` command: a folder of label maps becomes `cases.csv`."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The `serve` command: serve a package to 3D Slicer by MONAI Label, on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

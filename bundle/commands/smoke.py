@@ -1,7 +1,5 @@
 """The `smoke` command: the full pipeline on synthetic patients in about a minute, from data to a new scan segmented."""
 
-from __future__ import annotations
-
 import datetime
 import os
 import time

@@ -1,7 +1,5 @@
 """Parts that figures share: dots beside each other, outlines of masks, a diagonal, and scales with few ticks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Picture of the disagreement of raters on one image: all outlines, and how many drew each voxel."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Mapping, Sequence

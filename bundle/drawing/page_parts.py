@@ -1,7 +1,5 @@
 """Parts of pages with several pictures: their heading, the orientation of slices, and plain axes."""
 
-from __future__ import annotations
-
 from textwrap import wrap
 
 import numpy as np

@@ -4,8 +4,6 @@ The worst error is the largest connected part that was missed, or added, and the
 are radiological: front or top at the top, the patient's right, or front, at the left.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 

@@ -9,8 +9,6 @@ or the same without D. The spacing is None where there is none; "background" is 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color), which colour-blind readers can tell apart.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice

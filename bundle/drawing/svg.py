@@ -4,8 +4,6 @@ Figures are drawn in the stand-in colours of `Ink`, which become the page's CSS 
 light, dark and print.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping, Sequence

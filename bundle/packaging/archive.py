@@ -1,7 +1,5 @@
 """Zip a folder into bytes that depend on its content alone, and compare two folders."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

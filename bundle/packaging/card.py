@@ -1,7 +1,5 @@
 """The model card of a package, docs/README.md, made from the run, its metadata and its evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

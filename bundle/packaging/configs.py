@@ -4,8 +4,6 @@ MONAI Label and the Model Zoo's checks read a config by itself, from another fol
 another file. Comments are what a reader of a package needs most: ruamel.yaml keeps them.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping

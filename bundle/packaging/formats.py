@@ -1,7 +1,5 @@
 """Write a network as TorchScript, as a program of torch.export, and as ONNX."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

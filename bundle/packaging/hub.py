@@ -1,7 +1,5 @@
 """Upload a package to a repository on the Hugging Face hub."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

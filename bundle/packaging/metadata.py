@@ -1,7 +1,5 @@
 """The metadata.json of a package: the Model Zoo's keys, filled from a run and its evaluation."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

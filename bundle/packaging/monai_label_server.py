@@ -1,7 +1,5 @@
 """Run a MONAI Label server for a package: its python, its app, links to the scans, and the process."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The logits of a run's training network on patches of real cases, with which every export is compared."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Write a trained run as a Model Zoo package: whole or not at all, and one content per version."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Check a package's files, metadata, hashes and weights before it is served or published."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -6,8 +6,6 @@ builds all components of the package's workflows and prints, as JSON, how far ea
 in PATCHES.npz.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Read a trained run: its configs, its environment, and how long it trained."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The Model Zoo's layout of a package: models/NAME without its large files, and an entry in model_info.json."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Figures of the agreement of raters, every image a dot."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Agreement image by image, in several processes: the numbers, the consensus masks and the picture of disagreement."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

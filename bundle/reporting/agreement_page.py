@@ -1,7 +1,5 @@
 """The page of the agreement of raters: `raters.html`, with the tables, masks and pictures that it is made of."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

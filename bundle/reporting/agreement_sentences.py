@@ -1,7 +1,5 @@
 """Sentences about the agreement of raters: warnings, findings, and the limits of its numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page of a cohort: its intensities, spacing and size, and how rare labels and regions are."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

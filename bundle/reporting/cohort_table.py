@@ -1,7 +1,5 @@
 """A cohort in numbers, for the terminal: intensities, spacing and size, and how rare labels and regions are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

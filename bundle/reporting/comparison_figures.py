@@ -1,7 +1,5 @@
 """Figures of differences between two systems, every patient a dot."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

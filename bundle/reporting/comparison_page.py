@@ -1,7 +1,5 @@
 """The page of a comparison: `compare.html`, `compare.json` and `compare.png`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Planes are shown as radiologists see them (the patient's right on the left) where the file says how it lies.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

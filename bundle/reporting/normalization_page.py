@@ -1,7 +1,5 @@
 """Pages of cases under several normalisations, one per channel and scope."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

@@ -1,7 +1,5 @@
 """Parts that all pages share: templates, which know how numbers and names are written, and pictures in the page."""
 
-from __future__ import annotations
-
 import base64
 
 import jinja2

@@ -1,7 +1,5 @@
 """The page of patches as the network sees them."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The page of an evaluation: `report.html`, made of numbers, figures, patients and words, and `summary.json`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Figures of scores: overlap, distances and probabilities of every case, one small figure per region."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from typing import Any

@@ -1,7 +1,5 @@
 """Sentences about a comparison: verdicts, the power of its tests, and remarks, none beyond what was shown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 

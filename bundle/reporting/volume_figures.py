@@ -1,7 +1,5 @@
 """Figures of volumes: scores, errors and lesions found by volume, one small figure per region."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

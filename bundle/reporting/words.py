@@ -1,7 +1,5 @@
 """Numbers, units and lists in words: one way of writing each, on every page and in the terminal."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Three of MONAI's transforms leave the device, or compute in double precision; he
 the same distribution (tests/scripts/test_augmentation.py compares them).
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

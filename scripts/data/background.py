@@ -1,7 +1,5 @@
 """Background set to 0, where a scan has another constant around the head."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

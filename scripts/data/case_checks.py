@@ -1,7 +1,5 @@
 """Checks of one case: each file is read to its end, once, and what is wrong is said in sentences."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections import Counter

@@ -9,8 +9,6 @@ slice 7 of patient X, a case called X_7. Without `{patient}` the slices of a fol
 a TIFF that a pattern with `{case}` finds: page 7 of X.tif, counted from 0, is the case X_7.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

@@ -10,8 +10,6 @@ labels, regions, boundaries (regions that are outlines of cells), dimensions, un
 voxels (case to the sha256 of its voxels).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -5,8 +5,6 @@ one is noticed; every writer through `write_image` or `write_like`. Voxels are a
 own axis order; `affine` (4 x 4) gives mm. Pictures (`scripts.data.pictures`) come as [x, y] and have no affine.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import os

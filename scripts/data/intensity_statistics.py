@@ -1,7 +1,5 @@
 """Intensity statistics of the training cases, for normalisation by data set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Loading of a case as one tensor: one file per channel or one of them all, named or found; volumes and pictures."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path

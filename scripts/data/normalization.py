@@ -11,8 +11,6 @@ histogram       every grey value equally often in what is not 0, from 0 to 1 (Hi
 clahe           `percentile`, then contrast-limited equalisation of neighbourhoods (Zuiderveld 1994, by scikit-image)
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ rounded whatever the cache, so the cache changes no patch. Every patch is drawn 
 with any number of loader processes, and goes on after a stop as if it had not been stopped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

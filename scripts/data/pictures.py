@@ -4,8 +4,6 @@ Pictures are arrays [x, y] or [x, y, colour] as MONAI has them: x runs to the ri
 are counted from 0; each is a slice.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -3,8 +3,6 @@
 A region is a union of label values (whole tumour = {1, 2, 4}); regions may overlap, so each is a channel of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 

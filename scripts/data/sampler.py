@@ -1,7 +1,5 @@
 """Which case and which random seed each patch of an epoch is drawn from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 

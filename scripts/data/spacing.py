@@ -1,7 +1,5 @@
 """How is a scan resampled where other software has put its own entries beside the image?"""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 

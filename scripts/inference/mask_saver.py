@@ -1,7 +1,5 @@
 """Masks and probabilities of a case written on the grid and in the format of its image."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The next case prepared in a thread while the network works on this one."""
 
-from __future__ import annotations
-
 import copy
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any

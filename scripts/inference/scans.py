@@ -1,7 +1,5 @@
 """The scans that inference segments, and which of them are left to do."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

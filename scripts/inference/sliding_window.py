@@ -1,7 +1,5 @@
 """How does a whole scan become a mask on disk? The scans to segment, the windows over them, the files written."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

@@ -3,8 +3,6 @@
 Predictions are full of specks, and lesion-wise scores count each of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What does this machine compute fastest with? Half precision, memory layout, recomputing, cuDNN's kernels."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any

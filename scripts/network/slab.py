@@ -1,7 +1,5 @@
 """How does a 2D network segment a volume? It sees each slice with its neighbours as further channels (2.5D)."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional

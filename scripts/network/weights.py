@@ -4,8 +4,6 @@
 its best epoch without the heads of deep supervision, tensors only.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

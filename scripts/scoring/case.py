@@ -1,7 +1,5 @@
 """What are the rows of one case? Reads its label and its prediction, and measures every region and every lesion."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence

@@ -6,8 +6,6 @@ inside true segments count. The predicted boundary is thinned before (a watershe
 one pixel is left), so that how thick it was drawn makes no difference; each pixel of the line is a segment of its own.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 from scipy.stats import entropy

@@ -11,8 +11,6 @@ that could not be judged: it has no other row, and counts.
 `reliability.csv` has a row a case, region and tenth of probability: what was said there, and what was found.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

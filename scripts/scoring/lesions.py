@@ -4,8 +4,6 @@ A lesion is a connected component (voxels that touch by a face, an edge or a cor
 they hold, with room for the rule's dilation, as `scripts.scoring.metrics.measure` hands them over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ the array, in mm. The definitions follow Metrics Reloaded (Maier-Hein et al., Na
 counted is in `scripts.scoring.lesions`, whether boundaries keep cells apart in `scripts.scoring.cell_boundaries`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple

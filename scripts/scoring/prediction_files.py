@@ -4,8 +4,6 @@ A file belongs to case X when its name without the ending is X, or X followed by
 (X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

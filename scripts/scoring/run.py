@@ -1,8 +1,6 @@
 """How good is a run, and may the number be believed? Scores its masks, and says what the judged patients had been used
 for."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

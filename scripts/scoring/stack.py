@@ -3,8 +3,6 @@
 The mean over slices and the score of the volume are two numbers, far apart where many slices are empty.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

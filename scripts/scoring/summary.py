@@ -3,8 +3,6 @@
 Published 2D numbers differ by how slices without tumour count, so every figure says what it counts.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from rich import box

@@ -4,8 +4,6 @@ A surface element lies where eight voxels meet that are not all alike, and weigh
 through the middles of the edges between them: the definition of DeepMind's surface-distance, with equal areas.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Which epoch's weights are the run's result? A weighted score of regions, with a floor under the worst of them."""
 
-from __future__ import annotations
-
 import logging
 import time
 from typing import Any

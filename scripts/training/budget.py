@@ -1,7 +1,5 @@
 """The length of a training, in epochs or minutes, and the learning rate along it."""
 
-from __future__ import annotations
-
 import math
 import time
 import warnings

@@ -1,7 +1,5 @@
 """The smallest component of each region, selected on the validation cases."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

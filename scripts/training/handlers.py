@@ -1,7 +1,5 @@
 """What happens around a training step? Small ignite handlers: seeds, clipping, the watch for NaN, progress and log."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What is the network punished for? Losses over overlapping regions, one sigmoid channel each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch

@@ -4,8 +4,6 @@ MONAI Label (0.8.5) runs train.yaml with `train::dataset::data` and `validate::d
 labelled: {"image": file, "label": file} each, and nothing for validation while less than three are labelled.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -8,8 +8,6 @@ validation/        cases.csv and judged.json of the last validation; validation_
 log/               TensorBoard
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

@@ -1,7 +1,5 @@
 """The state of an interrupted training: written after each epoch, loaded when the run resumes."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The score of a validation: Dice of each case and region, weighted, with a floor."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
