@@ -40,8 +40,8 @@ class AugmentedBatch:
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image [B, C, ...] and label [B, R, ...], both float32 on `device`."""
-        images = batch["image"].to(device, torch.float32, non_blocking=non_blocking)
-        labels = batch["label"].to(device, torch.float32, non_blocking=non_blocking)
+        # in the dtype of the loader's pinned memory: a conversion on the way would be done by the CPU, which waits
+        images, labels = (batch[key].to(device, non_blocking=True).float() for key in ("image", "label"))
         set_track_meta(False)
         try:
             patches = []
