@@ -29,9 +29,9 @@ def everything(small_train) -> AugmentedBatch:
     return certain(small_train())
 
 
-def certain(config) -> AugmentedBatch:
+def certain(config, probability: float = 1.0) -> AugmentedBatch:
     for number in range(len(config["train"]["augmentation"]["transforms"])):
-        config[f"train::augmentation::transforms::{number}::prob"] = 1.0
+        config[f"train::augmentation::transforms::{number}::prob"] = probability
     config.parse(True)
     return config.get_parsed_content("train#trainer#prepare_batch")
 
@@ -119,6 +119,80 @@ def test_metadata_is_tracked_again_afterwards_also_after_an_error():
     with pytest.raises(RuntimeError):
         AugmentedBatch(Lambdad("image", fail))(batch([1]), "cpu")
     assert get_track_meta()
+
+
+# ---- a batch at once ------------------------------------------------------------------------------------------------
+
+
+def one_by_one(augment: AugmentedBatch, given: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the batch becomes where each patch goes through the chain alone."""
+    augment.at_once = False
+    try:
+        return augment(given, "cpu")
+    finally:
+        augment.at_once = True
+
+
+@pytest.mark.parametrize("shape", [(16, 12, 8), (16, 12)])
+@pytest.mark.parametrize("probability", [0.4, 1.0])
+def test_a_batch_becomes_what_its_patches_become_alone(small_train, shape, probability):
+    config = small_train(patch_size=[16] * len(shape), filters=[4, 8, 8])
+    augment = certain(config, probability)
+    assert augment.at_once
+    for start in range(0, 60, 3):
+        given = batch([start, start + 1, start + 2], shape)
+        together = augment(given, "cpu")
+        drawn = [transform.R.get_state()[1].tolist() for transform in augment.transforms]
+        alone = one_by_one(augment, given)
+        assert drawn == [transform.R.get_state()[1].tolist() for transform in augment.transforms]
+        assert torch.allclose(together[0], alone[0], rtol=1e-4, atol=1e-5)
+        assert torch.equal(together[1], alone[1])
+
+
+def test_a_chain_with_another_transform_goes_patch_by_patch(small_train):
+    config = small_train()
+    elastic = {"_target_": "Rand3DElasticd", "keys": "image", "sigma_range": [1, 2], "magnitude_range": [1, 2]}
+    config["train"]["augmentation"]["transforms"].append(elastic)
+    augment = certain(config)
+    assert not augment.at_once
+    together, alone = augment(batch([1, 2]), "cpu"), augment(batch([2]), "cpu")
+    assert torch.equal(together[0][1], alone[0][0])
+
+
+MONAIS = {
+    "RandFlipd": {"keys": ["image", "label"], "spatial_axis": 1},
+    "RandGaussianSmoothd": {"sigma_x": (0.3, 1.2), "sigma_y": (0.5, 1.0), "sigma_z": (0.5, 1.0)},
+    "RandScaleIntensityd": {"factors": 0.25, "channel_wise": True},
+    "RandScaleIntensityFixedMeand": {"factors": 0.25},
+    "RandSimulateLowResolutiond": {"zoom_range": (0.5, 1.0)},
+    "RandAdjustContrastd": {"gamma": (0.7, 1.5), "retain_stats": True},
+}
+OTHER_KNOBS = {
+    "RandFlipd": {"keys": ["image", "label"]},
+    "RandGaussianSmoothd": {"approx": "sampled"},
+    "RandScaleIntensityd": {"factors": (0.1, 0.5)},
+    "RandScaleIntensityFixedMeand": {"factors": 0.25, "channel_wise": True, "preserve_range": True},
+    "RandSimulateLowResolutiond": {"downsample_mode": "area"},
+    "RandAdjustContrastd": {"invert_image": True},
+}
+
+
+@pytest.mark.parametrize("knobs", [MONAIS, OTHER_KNOBS], ids=["as in train.yaml", "other knobs"])
+@pytest.mark.parametrize("name", MONAIS)
+@pytest.mark.parametrize("shape", [(16, 12, 8), (16, 12)])
+def test_each_transform_draws_and_computes_what_monais_does(name, knobs, shape):
+    options = {"keys": "image", "prob": 0.7, **knobs[name]}
+    if name == "RandSimulateLowResolutiond" and len(shape) == 2:
+        options["upsample_mode"] = "bilinear"
+    mine, monais = (AugmentedBatch(getattr(library, name)(**options)) for library in (ours, theirs))
+    assert mine.at_once
+    assert not monais.at_once
+    for start in range(0, 20, 2):
+        given = batch([start, start + 1], shape)
+        for found, expected in zip(mine(given, "cpu"), monais(given, "cpu"), strict=True):
+            assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+        assert mine.state.get_state()[1].tolist() == monais.state.get_state()[1].tolist()
+        assert mine.state.get_state()[2] == monais.state.get_state()[2]
 
 
 # ---- ours against MONAI's ------------------------------------------------------------------------------------------
