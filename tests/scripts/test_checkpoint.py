@@ -7,7 +7,18 @@ import torch
 from ignite.engine import Engine, Events
 from monai.networks.nets import DynUNet
 
-from scripts.checkpoint import RunState, load, read_state, read_weights, save, start_from, unwrapped, without_heads
+from scripts import checkpoint
+from scripts.checkpoint import (
+    RunState,
+    load,
+    on_host,
+    read_state,
+    read_weights,
+    save,
+    start_from,
+    unwrapped,
+    without_heads,
+)
 from scripts.errors import InputError
 
 
@@ -196,6 +207,34 @@ def test_a_killed_run_goes_on_from_its_last_full_epoch_to_the_same_weights(tmp_p
     assert torch.equal(resumed.network.weight, whole.network.weight)
     assert resumed.engine.scaler.get_scale() == whole.engine.scaler.get_scale()
     assert resumed.engine.state.iteration == 12
+
+
+def test_a_copy_on_the_host_stays_as_it_was(tmp_path):
+    net = network(heads=True)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
+    net(torch.randn(1, 4, 16, 16, 16)).sum().backward()
+    optimizer.step()
+    state = {"network": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}
+    save(tmp_path / "first.pt", state)
+    copied = on_host(state)
+    assert copied["network"]._metadata == state["network"]._metadata
+    optimizer.step()
+    save(tmp_path / "second.pt", copied)
+    assert (tmp_path / "first.pt").read_bytes() == (tmp_path / "second.pt").read_bytes()
+
+
+def test_a_disk_that_is_full_ends_the_run_at_its_next_checkpoint(tmp_path, monkeypatch):
+    def full(path, state) -> None:
+        if state["engine"]["epoch"] == 2:
+            raise InputError("the disk is full")
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    run = Training(tmp_path / "state.pt")
+    assert refused(run.run) == "the disk is full"
+    assert run.engine.state.epoch == 3
+    assert read_state(tmp_path / "state.pt")["engine"]["epoch"] == 1
+    assert refused(Training(tmp_path / "state.pt").run, 2) == "the disk is full"  # in the last epoch
 
 
 def test_without_resume_a_run_starts_anew(tmp_path):
