@@ -7,8 +7,8 @@ a batch arrive in one copy that nothing waits for. A chain with any other transf
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from monai.networks.layers.convutils import gaussian_1d
 from monai.transforms import Compose, Randomizable, Transform
 from monai.transforms.utils import create_rotate, create_scale, map_spatial_axes
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 
 class AugmentedBatch:
@@ -47,6 +48,8 @@ class AugmentedBatch:
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image [B, C, ...] and label [B, R, ...], both float32 on `device`."""
+        if isinstance(batch, PreparedBatch):
+            return batch["image"], batch["label"]
         # in the dtype of the loader's pinned memory: a conversion on the way would be done by the CPU, which waits
         patches = {key: list(batch[key].to(device, non_blocking=True).float()) for key in ("image", "label")}
         augment = self._at_once if self.at_once else self._one_by_one
@@ -86,6 +89,56 @@ class AugmentedBatch:
                 for key, images in changed.items():
                     for row, image in zip(drawn, images, strict=True):
                         patches[key][row] = image
+
+
+class PreparedBatch(dict):
+    """A batch whose image and label are those that the network gets."""
+
+
+class Prefetched:
+    """A loader for MONAI's trainer that on a GPU prepares each batch while the network works on the one before.
+
+    Args:
+        loader: what the batches come from.
+        prepare: copies and augments a batch.
+        device: on which the network works; on a CPU the batches come as they are.
+
+    A pass draws no more batches than the loader has, so that the next epoch's come from its own seed.
+    """
+
+    def __init__(self, loader: DataLoader, prepare: AugmentedBatch, device: torch.device | str) -> None:
+        self.loader, self.prepare, self.device = loader, prepare, torch.device(device)
+        self.ahead = self.device.type == "cuda"
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        if not self.ahead:
+            yield from self.loader
+            return
+        prepared = map(self._prepare, self.loader)
+        following = next(prepared, None)
+        while following is not None:
+            (batch, ready), following = following, next(prepared, None)
+            if ready is not None:
+                own = torch.cuda.current_stream(self.device)
+                own.wait_event(ready)
+                for key in ("image", "label"):
+                    batch[key].record_stream(own)  # or its memory would be given away while the network reads it
+            yield batch
+
+    def _prepare(self, batch: Mapping[str, Any]) -> tuple[PreparedBatch, torch.cuda.Event | None]:
+        """The batch, and what tells when it is ready."""
+        with torch.cuda.stream(self._stream):
+            image, label = self.prepare(batch, self.device)
+        ready = None if self._stream is None else self._stream.record_event()
+        return PreparedBatch(batch, image=image, label=label), ready
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        """One for all epochs: each stream has memory of its own."""
+        return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
 
 class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):

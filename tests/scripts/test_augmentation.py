@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from monai import transforms as theirs
 from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose, Lambdad, RandAffined, RandFlipd
 
 from scripts import augmentation as ours
-from scripts.augmentation import AugmentedBatch
+from scripts.augmentation import AugmentedBatch, Prefetched
+from scripts.cases import EpochSampler
+from scripts.handlers import EpochSeed
 
 
 def batch(seeds: list[int], shape=(16, 16, 16), channels: int = 4) -> dict[str, torch.Tensor]:
@@ -193,6 +196,47 @@ def test_each_transform_draws_and_computes_what_monais_does(name, knobs, shape):
             assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
         assert mine.state.get_state()[1].tolist() == monais.state.get_state()[1].tolist()
         assert mine.state.get_state()[2] == monais.state.get_state()[2]
+
+
+# ---- batches ahead --------------------------------------------------------------------------------------------------
+
+
+class Loader:
+    """Two batches an epoch, which know the epoch that the sampler was told when they were drawn."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler, self.drawn = sampler, []
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self):
+        for number in range(2):
+            self.drawn.append((self.sampler.epoch, number))
+            yield {**batch([2 * self.sampler.epoch + number], (4, 4, 4)), "case": [f"{self.sampler.epoch} {number}"]}
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_batches_ahead_are_never_those_of_the_next_epoch(ahead):
+    sampler, seen = EpochSampler(cases=4, samples=2), []
+    loader, prepare = Loader(sampler), AugmentedBatch(ours.RandFlipd(KEYS, prob=0.5))
+    ready = Prefetched(loader, prepare, "cpu")
+    ready.ahead = ahead
+    assert len(ready) == 2
+
+    def step(engine: Engine, given: dict) -> None:
+        image, label = prepare(given, "cpu")
+        expected = prepare(batch([2 * (engine.state.epoch - 1) + len(seen) % 2], (4, 4, 4)), "cpu")
+        assert torch.equal(image, expected[0])
+        assert torch.equal(label, expected[1])
+        seen.append(given["case"][0])
+        assert loader.drawn[-1] == (engine.state.epoch - 1, int(ahead or len(seen) % 2 == 0))
+
+    engine = Engine(step)
+    EpochSeed(sampler, 0).attach(engine)
+    engine.run(ready, max_epochs=3, epoch_length=2)
+    assert seen == ["0 0", "0 1", "1 0", "1 1", "2 0", "2 1"]
+    assert loader.drawn == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 # ---- ours against MONAI's ------------------------------------------------------------------------------------------
