@@ -223,7 +223,7 @@ def test_a_copy_on_the_host_stays_as_it_was(tmp_path):
     assert (tmp_path / "first.pt").read_bytes() == (tmp_path / "second.pt").read_bytes()
 
 
-def test_a_disk_that_is_full_ends_the_run_at_its_next_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_run_at_its_next_checkpoint(tmp_path, monkeypatch):
     def full(path, state) -> None:
         if state["engine"]["epoch"] == 2:
             raise InputError("the disk is full")
