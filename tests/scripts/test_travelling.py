@@ -22,7 +22,7 @@ CONSTANT_CALLS |= {"BratsRule", "Metric", "NormalizeIntensity", "ScaleIntensity"
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "remove"}
 CHANGES |= {"reverse", "setdefault", "sort", "update"}
 CACHES = ("cache", "lru_cache")
-SMALL_TABLES = {"areas_by_code"}  # a pure function of the voxel size, at most 64 entries
+SMALL_TABLES = {"areas_by_code", "_legendre"}  # pure functions of a voxel size or an axis, a few small entries
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "PyYAML", "ignite": "pytorch-ignite"}
 OPTIONAL = {"isal"}  # faster gzip; the standard one where it is not installed
 # what is imported by others on our behalf: `python -m monai.bundle`, torch's SummaryWriter
