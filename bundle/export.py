@@ -161,24 +161,29 @@ def _write(
 def travelling_scripts() -> list[str]:
     """The modules of scripts/ that the workflows name, and those that these import."""
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "configs").glob("*.yaml")]
-    waiting = {module for text in texts for module in re.findall(r"scripts\.(\w+)", text)}
-    found = {"__init__"}
+    waiting = {name for text in texts for name in re.findall(r"scripts\.[\w.]+", text)}
+    found = {"scripts/__init__.py"}
     while waiting:
-        module = waiting.pop()
-        if module not in found and (ROOT / "scripts" / f"{module}.py").is_file():
-            found.add(module)
-            waiting |= _imports(ROOT / "scripts" / f"{module}.py")
-    return sorted(f"scripts/{module}.py" for module in found)
+        for path in _files_of(waiting.pop()) - found:
+            found.add(path)
+            waiting |= _imports(ROOT / path)
+    return sorted(found)
+
+
+def _files_of(name: str) -> set[str]:
+    """Of the modules and packages that a dotted name passes through; what is in a module may end it."""
+    words = name.split(".")
+    places = ("/".join(words[:count]) for count in range(2, len(words) + 1))
+    return {path for place in places for path in (f"{place}.py", f"{place}/__init__.py") if (ROOT / path).is_file()}
 
 
 def _imports(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "scripts":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scripts."):
-            names.add(node.module.split(".")[1])
-    return names
+    return {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "scripts"
+        for alias in node.names
+    }
 
 
 def _check_name(name: str, version: str) -> None:
