@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -17,7 +18,7 @@ LAST = torch.channels_last_3d
 
 
 class FusedNorm(torch.autograd.Function):
-    """leaky_relu(instance_norm(x) * weight + bias), from kernels of Triton; remembers x and [N, C] statistics.
+    """leaky_relu(instance_norm(x) * weight + bias), from kernels of Triton; remembers x and two statistics a channel.
 
     Statistics and sums are float32 whatever x is, the output and the gradient of x are of x's kind.
     """
@@ -29,8 +30,8 @@ class FusedNorm(torch.autograd.Function):
         """Features like x, which is [N, C, D, H, W], dense in channels_last_3d; weight and bias are [C]."""
         from scripts.network import norm_kernels
 
-        y, mean, rstd = norm_kernels.forward(x, weight, bias, eps, slope)
-        ctx.save_for_backward(x, weight, bias, mean, rstd)
+        y, stats = norm_kernels.forward(x, weight, bias, eps, slope)
+        ctx.save_for_backward(x, weight, bias, stats)
         ctx.slope = slope
         return y
 
@@ -40,11 +41,10 @@ class FusedNorm(torch.autograd.Function):
         """Gradients of x, weight and bias."""
         from scripts.network import norm_kernels
 
-        x, weight, bias, mean, rstd = ctx.saved_tensors
-        dx, dweight, dbias = norm_kernels.backward(
-            dy.contiguous(memory_format=LAST), x, mean, rstd, weight, bias, ctx.slope
-        )
-        return dx, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None
+        x, weight, bias, stats = ctx.saved_tensors
+        dx, both = norm_kernels.backward(dy.contiguous(memory_format=LAST), x, stats, weight, bias, ctx.slope)
+        dweight, dbias = both.to(weight.dtype).unbind()
+        return dx, dweight, dbias, None, None
 
 
 class InstanceNormLeakyReLU(nn.InstanceNorm3d):
@@ -83,7 +83,7 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
             and not self.track_running_stats
             and x.dtype in KINDS
             and x.dim() == 5
-            and x[0, 0].numel() > 1  # of which torch complains
+            and math.prod(x.shape[2:]) > 1  # of which torch complains
             and (self.relayout or x.is_contiguous(memory_format=LAST))
         )
 
