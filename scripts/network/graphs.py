@@ -53,10 +53,11 @@ class RecordedPass:
 
     def _record(self, call: Callable[[torch.Tensor], Logits]) -> None:
         """Make the two graphs and the places that they read and write."""
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        device = self.inputs.device
+        here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
         pool = torch.cuda.graph_pool_handle()
         aside.wait_stream(here)
-        # within a stream of its own: a recording that fails does not put the current one back
+        # with this stream, as a recording that fails does not put the current one back
         with torch.cuda.stream(aside):
             for step in range(WARM_UP):
                 # a pass that waits for the GPU cannot be recorded, and to try would leave the allocator in disorder
@@ -75,7 +76,7 @@ class RecordedPass:
                     self.gradients = torch.autograd.grad(heads, self.parameters, self.slopes, allow_unused=True)
             except BaseException:
                 with suppress(AttributeError, RuntimeError):  # or it would be recording for ever
-                    torch._C._cuda_endAllocateToPool(self.inputs.device.index, pool)
+                    torch._C._cuda_endAllocateToPool(device.index, pool)
                 raise
         here.wait_stream(aside)
         self.heads = [head.detach() for head in heads]  # without what autograd remembers
