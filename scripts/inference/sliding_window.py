@@ -66,6 +66,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         axes = _spatial(windows) if self.tta else ()
         mirrors = [m for count in range(len(axes) + 1) for m in itertools.combinations(axes, count)]
         images = torch.cat([windows.flip(mirror) for mirror in mirrors]) if self.tta else windows
+        images = precision.laid_out(images, network)
         with precision.autocast(windows.device, self.half):
             parts = [network(part, *args, **kwargs).to(windows.dtype) for part in images.split(self.sw_batch_size)]
         if len(mirrors) == 1:

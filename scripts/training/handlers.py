@@ -96,7 +96,7 @@ class GradientClipping:
     """
 
     def __init__(self, network: torch.nn.Module, max_norm: float | None) -> None:
-        self.network, self.max_norm = network, max_norm
+        self.parameters, self.max_norm = list(network.parameters()), max_norm  # to look for them takes long
 
     def attach(self, engine: Engine) -> None:
         """Clip after the backward pass that completes a step."""
@@ -109,7 +109,7 @@ class GradientClipping:
             return
         if engine.amp and engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)  # the norm means nothing while the gradient is scaled
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
 
 
 def on_its_way(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None] | None]:
