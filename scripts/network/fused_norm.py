@@ -1,8 +1,6 @@
 """Instance norm and leaky ReLU as one kernel over channels-last features."""
 
 import math
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -10,6 +8,11 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+try:
+    from scripts.network import norm_kernels
+except ImportError:  # Triton comes with torch for CUDA on Linux, and with no other
+    norm_kernels = None
 
 KINDS = (torch.bfloat16, torch.float16, torch.float32)  # statistics are float32: of no use to float64
 LAST = torch.channels_last_3d
@@ -26,8 +29,6 @@ class FusedNorm(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float
     ) -> torch.Tensor:
         """Features like x, which is [N, C, D, H, W], dense in channels_last_3d; weight and bias are [C]."""
-        from scripts.network import norm_kernels
-
         y, stats = norm_kernels.forward(x, weight, bias, eps, slope)
         ctx.save_for_backward(x, weight, bias, stats)
         ctx.slope = slope
@@ -37,8 +38,6 @@ class FusedNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, weight and bias."""
-        from scripts.network import norm_kernels
-
         x, weight, bias, stats = ctx.saved_tensors
         dx, both = norm_kernels.backward(dy.contiguous(memory_format=LAST), x, stats, weight, bias, ctx.slope)
         dweight, dbias = both.to(weight.dtype).unbind()
@@ -86,10 +85,9 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
         )
 
 
-@cache
 def kernels_work() -> bool:
-    """Whether Triton is there: it comes with torch for CUDA on Linux, and with no other."""
-    return find_spec("triton") is not None
+    """Whether Triton is installed."""
+    return norm_kernels is not None
 
 
 def fuse_norms(network: nn.Module, relayout: bool = False) -> nn.Module:

@@ -33,7 +33,7 @@ class Tiling(NamedTuple):
     warps: int
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def tiling(
     samples: int,
     voxels: int,
@@ -119,7 +119,7 @@ def backward(
     return dx, both
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _few(channels: int) -> dict[str, int]:
     """Tiles for what is left of the chunks: 32 KiB or so by program."""
     wide = min(16, triton.next_power_of_2(channels))
