@@ -166,7 +166,7 @@ def test_a_gpu_is_shown_several_windows_without_waiting_between_them(monkeypatch
         logits = infer(scan, network)
         expected = SlidingWindowInferer(**WINDOWS)(scan, network)
     assert seen == [4, 4]
-    assert torch.allclose(logits, expected, atol=1e-4)
+    assert torch.allclose(logits, expected, atol=0.01)  # TF32
 
 
 def test_a_scan_of_nothing_gives_an_empty_mask():
