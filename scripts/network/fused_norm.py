@@ -1,6 +1,5 @@
 """Instance norm and leaky ReLU as one kernel over channels-last features."""
 
-import math
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ LAST = torch.channels_last_3d
 
 
 class FusedNorm(torch.autograd.Function):
-    """leaky_relu(instance_norm(x) * weight + bias), from kernels of Triton; remembers x and two statistics a channel.
+    """leaky_relu(instance_norm(x) * weight + bias), from kernels of Triton; remembers x and [N, C] statistics.
 
     Statistics and sums are float32 whatever x is, the output and the gradient of x are of x's kind.
     """
@@ -29,8 +28,8 @@ class FusedNorm(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float
     ) -> torch.Tensor:
         """Features like x, which is [N, C, D, H, W], dense in channels_last_3d; weight and bias are [C]."""
-        y, stats = norm_kernels.forward(x, weight, bias, eps, slope)
-        ctx.save_for_backward(x, weight, bias, stats)
+        y, mean, rstd = norm_kernels.forward(x, weight, bias, eps, slope)
+        ctx.save_for_backward(x, weight, bias, mean, rstd)
         ctx.slope = slope
         return y
 
@@ -38,10 +37,11 @@ class FusedNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, weight and bias."""
-        x, weight, bias, stats = ctx.saved_tensors
-        dx, both = norm_kernels.backward(dy.contiguous(memory_format=LAST), x, stats, weight, bias, ctx.slope)
-        dweight, dbias = both.to(weight.dtype).unbind()
-        return dx, dweight, dbias, None, None
+        x, weight, bias, mean, rstd = ctx.saved_tensors
+        dx, dweight, dbias = norm_kernels.backward(
+            dy.contiguous(memory_format=LAST), x, mean, rstd, weight, bias, ctx.slope
+        )
+        return dx, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None
 
 
 class InstanceNormLeakyReLU(nn.InstanceNorm3d):
@@ -80,7 +80,7 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
             and not self.track_running_stats
             and x.dtype in KINDS
             and x.dim() == 5
-            and math.prod(x.shape[2:]) > 1  # of which torch complains
+            and x[0, 0].numel() > 1  # of which torch complains
             and (self.relayout or x.is_contiguous(memory_format=LAST))
         )
 

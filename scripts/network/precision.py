@@ -1,4 +1,4 @@
-"""What does this machine compute fastest with? Half precision, memory layout, CUDA graphs, cuDNN's kernels."""
+"""What a machine computes fastest with: half precision, memory layout, fused norms, cuDNN's kernels."""
 
 from contextlib import AbstractContextManager
 from functools import partial
@@ -12,7 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from scripts.network.coarse_heads import with_coarse_heads
 from scripts.network.fused_norm import fuse_norms, kernels_work
-from scripts.network.graphs import Recordings
 
 BLOCKS = (UnetBasicBlock, UnetResBlock)  # what DynUNet is made of, and what it remembers for the way back
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
@@ -31,10 +30,9 @@ def half_kind(device: str | torch.device) -> str:
     return "float16" if old else "bfloat16"
 
 
-def autocast(device: torch.device, kind: str | None, cached: bool = True) -> AbstractContextManager:
-    """Compute in half precision inside; None: as the tensors come. Cached: each weight is converted once."""
-    dtype = getattr(torch, kind or "bfloat16")
-    return torch.autocast(device.type, dtype=dtype, enabled=kind is not None, cache_enabled=cached)
+def autocast(device: torch.device, kind: str | None) -> AbstractContextManager:
+    """Compute in half precision inside; None: as the tensors come."""
+    return torch.autocast(device.type, dtype=getattr(torch, kind or "bfloat16"), enabled=kind is not None)
 
 
 def last_pays(device: str | torch.device, axes: int) -> bool:
@@ -65,26 +63,15 @@ class PrecisionInferer(SimpleInferer):
 
     Args:
         half: `bfloat16` or `float16`; None: single precision.
-        cuda_graphs: record the first training step on a GPU, and replay it for inputs of the same shape.
     """
 
-    def __init__(self, half: str | None = None, cuda_graphs: bool = False) -> None:
+    def __init__(self, half: str | None = None) -> None:
         super().__init__()
         self.half = half
-        self.recordings = Recordings() if cuda_graphs else None
 
     def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Logits of inputs [B, C, ...]; those of a recording are overwritten by the next call."""
-        if self.recordings and not args and not kwargs:
-            recorded = self.recordings.of(network, partial(self._logits, network=network, cached=False), inputs)
-            if recorded is not None:
-                return recorded(inputs)
-        return self._logits(inputs, network, *args, **kwargs)
-
-    def _logits(
-        self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, cached: bool = True, **kwargs: Any
-    ) -> Any:
-        with autocast(inputs.device, self.half, cached):
+        """Logits of inputs [B, C, ...]."""
+        with autocast(inputs.device, self.half):
             logits = super().__call__(laid_out(inputs, network), network, *args, **kwargs)
         return full(logits)
 

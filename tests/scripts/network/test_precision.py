@@ -107,13 +107,6 @@ def test_channels_last_pays_on_a_gpu_in_three_dimensions(monkeypatch):
     assert not last_pays("cpu", 3)
 
 
-def test_on_a_cpu_nothing_is_recorded():
-    image, one = torch.randn(1, 2, 8, 8, 8), arranged(network())
-    recorded, plain = (PrecisionInferer(cuda_graphs=graphs)(image, one) for graphs in (True, False))
-    assert all(torch.equal(left, right) for left, right in zip(recorded, plain, strict=True))
-    assert all(head.grad_fn.name() != "_ReplayBackward" for head in recorded)
-
-
 @pytest.mark.parametrize("allowed", [True, False])
 def test_cudnn_may_choose_its_kernels_only_if_that_is_asked_for(allowed, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
