@@ -10,11 +10,14 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from monai.transforms import Compose
 
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.patients import drawn
 from bundle.benchmarks.timing import Result, Row, in_turn, seconds, with_ratios
+from scripts.data.images import write_like
 from scripts.network import precision
 
 SHAPE = (240, 240, 155)  # voxels of 1 mm
@@ -39,15 +42,16 @@ def measure(
         network = config.get_parsed_content("network").eval()
         window, inferer = config["patch_size"], config.get_parsed_content("inferer")
         whole = torch.from_numpy(case)[None].to(device)
-        prepared = config.get_parsed_content("dataset")[0]["image"].as_tensor()[None].to(device)
+        stages, image = _stages(config, folder)
+        prepared = image.as_tensor()[None].to(device)
         watch = Stopwatch(network, device)
         passes: list[float] = []
 
         def end_to_end() -> None:
-            watch.total = 0.0
+            watch.read()
             shutil.rmtree(folder / "masks", ignore_errors=True)
             config.get_parsed_content("evaluator").run()
-            passes.append(watch.total)
+            passes.append(watch.read())
 
         def slide(infer: Callable, image: torch.Tensor) -> Callable[[], Any]:
             def call() -> None:
@@ -63,6 +67,7 @@ def measure(
         plain = SlidingWindowInferer(window, 1, 0.5, "gaussian")
         calls = {
             "ours, from four files to the mask": end_to_end,
+            **{f"   of which {name}": call for name, call in stages.items()},
             "ours, the brain's box by windows": one(),
             "   in single precision": one(half=None),
             "   four windows at once": one(sw_batch_size=4),
@@ -77,12 +82,14 @@ def measure(
 
             calls["   in half precision"] = plain_half
         found = in_turn(calls, repeats, device)
-    rows = [Row("the network alone: ours, its forward passes", passes)]
+        used = [] if device == "cpu" else _use_of_gpu(end_to_end, device)
+    rows = [Row("the network alone: ours, its forward passes", passes[:repeats])]
     rows += [Row(name, values) for name, values in found.items()]
     if nnunet_python:
         image = {"image": prepared[0].numpy()}
         theirs = peer.nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
         rows.append(Row("nnU-Net: the brain's box by windows, without mirroring", theirs["windows"]))
+    rows += used
     return Result(
         "infer",
         f"{' x '.join(map(str, case.shape[1:]))} voxels, brain {' x '.join(map(str, prepared.shape[2:]))}, windows of"
@@ -100,7 +107,7 @@ def measure(
 
 
 class Stopwatch:
-    """Adds up the seconds of a network's forward passes.
+    """Adds up the seconds of a network's forward passes: of the processor, or on a GPU by events that nobody waits for.
 
     Args:
         network: watched from now on.
@@ -108,15 +115,62 @@ class Stopwatch:
     """
 
     def __init__(self, network: torch.nn.Module, device: str) -> None:
-        self.total = 0.0
+        self.total, self.device = 0.0, device
+        self.events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         forward = network.forward
 
         def timed(*args: Any) -> torch.Tensor:
             found: list[torch.Tensor] = []
-            self.total += seconds(lambda: found.append(forward(*args)), device)
+            if device == "cpu":
+                self.total += seconds(lambda: found.append(forward(*args)), device)
+                return found[0]
+            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            began.record()
+            found.append(forward(*args))
+            ended.record()
+            self.events.append((began, ended))
             return found[0]
 
         network.forward = timed
+
+    def read(self) -> float:
+        """The seconds since it was last read."""
+        if self.events:
+            torch.cuda.synchronize(self.device)
+            self.total += sum(began.elapsed_time(ended) for began, ended in self.events) / 1000
+        total, self.total, self.events = self.total, 0.0, []
+        return total
+
+
+def _stages(config: ConfigParser, folder: Path) -> tuple[dict[str, Callable[[], Any]], MetaTensor]:
+    """What happens to a case beside the network, each on what the stage before left, and the prepared image."""
+    read, *others = config.get_parsed_content("preprocessing").transforms
+    prepare, finish = Compose(others), config.get_parsed_content("postprocessing")
+    entry = config.get_parsed_content("dataset").data[0]
+    loaded = read(dict(entry))
+    image = prepare(dict(loaded))["image"]
+    logits = MetaTensor(image.as_tensor()[:3] - 9)
+    mask = np.asfortranarray(finish({"image": image, "pred": logits.clone()})["pred"][0].cpu().numpy())
+    stages = {
+        "reading": lambda: read(dict(entry)),
+        "preprocessing": lambda: prepare(dict(loaded)),
+        "postprocessing": lambda: finish({"image": image, "pred": logits.clone()}),
+        "writing": lambda: write_like(folder / "mask.nii.gz", mask, entry["image"][0]),
+    }
+    return stages, image
+
+
+def _use_of_gpu(call: Callable[[], Any], device: str) -> list[Row]:
+    """The share of a call's time that the GPU works, and the memory that it takes at most."""
+    torch.cuda.reset_peak_memory_stats(device)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
+        wall = seconds(call, device)
+    kernels = [e.time_range.elapsed_us() for e in watched.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    memory = {"allocated": torch.cuda.max_memory_allocated, "reserved": torch.cuda.max_memory_reserved}
+    return [
+        Row("   share of it that the GPU works", [sum(kernels) / 1e4 / wall], "%"),
+        *(Row(f"   memory of the GPU at most, {kind}", [most(device) / 2**30], "GiB") for kind, most in memory.items()),
+    ]
 
 
 def _case(folder: Path, scale: float) -> np.ndarray:

@@ -29,6 +29,7 @@ OF_THE_MACHINE = (
     "resume",
     "init_from",
     "device",
+    "preprocessing_device",
     "cache",
     "cache_dir",
     "num_workers",

@@ -1,23 +1,27 @@
-"""Where does random augmentation happen? On the training device, after the crop, one seed a patch.
+"""Random augmentation on the training device, after the crop: a batch at once, one seed a patch.
 
-Three of MONAI's transforms leave the device, or compute in double precision; here they do neither. What they draw has
-the same distribution (tests/scripts/test_augmentation.py compares them).
+The transforms have MONAI's names, arguments and distributions (a test compares them). Each
+draws the numbers of one patch on the host and computes several patches together on their device, where all numbers of
+a batch arrive in one copy that nothing waits for. A chain with any other transform is applied patch by patch.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from monai import transforms
 from monai.data import set_track_meta
+from monai.networks.layers.convutils import gaussian_1d
 from monai.transforms import Compose, Randomizable, Transform
-from monai.transforms.utils import create_rotate, create_scale
+from monai.transforms.utils import create_rotate, create_scale, map_spatial_axes
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 
 class AugmentedBatch:
-    """A `prepare_batch` for MONAI's trainer: moves a batch to the device and augments each patch there.
+    """A `prepare_batch` for MONAI's trainer: moves a batch to the device and augments it there.
 
     Args:
         augmentation: random dictionary transforms of `image` and `label`.
@@ -29,8 +33,12 @@ class AugmentedBatch:
 
     def __init__(self, augmentation: Transform) -> None:
         self.augmentation = augmentation if isinstance(augmentation, Compose) else Compose([augmentation])
+        self.transforms = self.augmentation.flatten().transforms
+        self.at_once = type(self.augmentation) is Compose and all(
+            isinstance(t, BatchTransform) for t in self.transforms
+        )
         self.state = np.random.RandomState()
-        for transform in self.augmentation.flatten().transforms:
+        for transform in self.transforms:
             if isinstance(transform, Randomizable):
                 transform.set_random_state(state=self.state)
 
@@ -38,91 +46,307 @@ class AugmentedBatch:
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image [B, C, ...] and label [B, R, ...], both float32 on `device`."""
-        images = batch["image"].to(device, torch.float32, non_blocking=non_blocking)
-        labels = batch["label"].to(device, torch.float32, non_blocking=non_blocking)
+        if isinstance(batch, PreparedBatch):
+            return batch["image"], batch["label"]
+        # in the dtype of the loader's pinned memory: a conversion on the way would be done by the CPU, which waits
+        patches = {key: list(batch[key].to(device, non_blocking=True).float()) for key in ("image", "label")}
+        augment = self._at_once if self.at_once else self._one_by_one
         set_track_meta(False)
         try:
-            patches = []
-            for image, label, seed in zip(images, labels, batch["seed"].tolist(), strict=True):
-                self.state.seed(seed ^ 1)  # the crop was drawn from `seed` itself
-                patches.append(self.augmentation({"image": image, "label": label}))
+            augment(patches, batch["seed"].tolist())
         finally:
             set_track_meta(True)
-        return torch.stack([p["image"] for p in patches]), torch.stack([p["label"] for p in patches])
+        return torch.stack(patches["image"]), torch.stack(patches["label"])
+
+    def _seed(self, seed: int) -> None:
+        self.state.seed(seed ^ 1)  # the crop was drawn from `seed` itself
+
+    def _one_by_one(self, patches: dict[str, list[torch.Tensor]], seeds: Sequence[int]) -> None:
+        for row, seed in enumerate(seeds):
+            self._seed(seed)
+            augmented = self.augmentation({key: images[row] for key, images in patches.items()})
+            for key, images in patches.items():
+                images[row] = augmented[key]
+
+    def _at_once(self, patches: dict[str, list[torch.Tensor]], seeds: Sequence[int]) -> None:
+        steps: list[tuple[BatchTransform, dict[int, Sequence[float]]]] = [(t, {}) for t in self.transforms]
+        for row, seed in enumerate(seeds):
+            self._seed(seed)
+            for transform, drawn in steps:
+                if (numbers := transform.draw(patches[transform.first_key(patches)][row])) is not None:
+                    drawn[row] = numbers
+        every = torch.tensor([x for _, drawn in steps for row in drawn.values() for x in row], dtype=torch.float32)
+        device = patches["image"][0].device
+        every = (every.pin_memory() if device.type == "cuda" else every).to(device, non_blocking=True)
+        for transform, drawn in steps:
+            if drawn:
+                size = len(next(iter(drawn.values())))
+                numbers, every = every.tensor_split([len(drawn) * size])
+                chosen = {k: torch.stack([patches[k][row] for row in drawn]) for k in transform.key_iterator(patches)}
+                changed = transform.apply(chosen, numbers.view(len(drawn), size), list(drawn.values()))
+                for key, images in changed.items():
+                    for row, image in zip(drawn, images, strict=True):
+                        patches[key][row] = image
 
 
-class RandAffined(transforms.RandAffined):
+class PreparedBatch(dict):
+    """A batch whose image and label are those that the network gets."""
+
+
+class Prefetched:
+    """A loader for MONAI's trainer that on a GPU prepares each batch while the network works on the one before.
+
+    Args:
+        loader: what the batches come from.
+        prepare: copies and augments a batch.
+        device: on which the network works; on a CPU the batches come as they are.
+
+    A pass draws no more batches than the loader has, so that the next epoch's come from its own seed.
+    """
+
+    def __init__(self, loader: DataLoader, prepare: AugmentedBatch, device: torch.device | str) -> None:
+        self.loader, self.prepare, self.device = loader, prepare, torch.device(device)
+        self.ahead = self.device.type == "cuda"
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        if not self.ahead:
+            yield from self.loader
+            return
+        prepared = map(self._prepare, self.loader)
+        following = next(prepared, None)
+        while following is not None:
+            (batch, ready), following = following, next(prepared, None)
+            if ready is not None:
+                own = torch.cuda.current_stream(self.device)
+                own.wait_event(ready)
+                for key in ("image", "label"):
+                    batch[key].record_stream(own)  # or its memory would be given away while the network reads it
+            yield batch
+
+    def _prepare(self, batch: Mapping[str, Any]) -> tuple[PreparedBatch, torch.cuda.Event | None]:
+        """The batch, and what tells when it is ready."""
+        with torch.cuda.stream(self._stream):
+            image, label = self.prepare(batch, self.device)
+        ready = None if self._stream is None else self._stream.record_event()
+        return PreparedBatch(batch, image=image, label=label), ready
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        """One for all epochs: each stream has memory of its own."""
+        return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+
+
+class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):
+    """A random dictionary transform that draws for one patch and computes several patches of one shape together.
+
+    A subclass is one of MONAI's transforms as well, and has `_numbers` and `_change` in place of its `__call__`.
+    """
+
+    def draw(self, image: torch.Tensor) -> Sequence[float] | None:
+        """Draw from the random state what becomes of a patch, in numbers, always as many; None: it stays as it is.
+
+        Args:
+            image: the patch [C, ...], of which only the shape is read.
+        """
+        self.randomize(None)
+        return self._numbers(image) if self._do_transform else None
+
+    def apply(
+        self, patches: Mapping[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
+    ) -> dict[Hashable, torch.Tensor]:
+        """The patches [N, C, ...] of each key after the transform.
+
+        Args:
+            patches: key to patches [N, C, ...].
+            numbers: what was drawn for each of them, [N, K], float32 on the device of the patches.
+            drawn: the same on the host, unrounded.
+        """
+        return {key: self._change(images, numbers, drawn) for key, images in patches.items()}
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor], lazy: bool | None = None) -> dict[Hashable, torch.Tensor]:
+        """Transform one patch [C, ...] of each key, a batch of one; `lazy` is MONAI's and has no effect."""
+        first = data[self.first_key(data)]
+        drawn = self.draw(first)
+        if drawn is None:
+            return dict(data)
+        patches = {key: data[key][None] for key in self.key_iterator(data)}
+        changed = self.apply(patches, torch.tensor([drawn]).to(first), [drawn])
+        return {**data, **{key: images[0] for key, images in changed.items()}}
+
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        raise NotImplementedError
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class RandFlipd(BatchTransform, transforms.RandFlipd):
+    """MONAI's flip."""
+
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        return ()
+
+    def _change(self, images: torch.Tensor, *_: Any) -> torch.Tensor:
+        return images.flip([axis + 1 for axis in map_spatial_axes(images.dim() - 1, self.flipper.spatial_axis)])
+
+
+class RandAffined(BatchTransform, transforms.RandAffined):
     """MONAI's rotation and scaling about the centre of a patch, in single precision, one grid for all keys.
 
     Shearing, translation and another output size are MONAI's own.
     """
 
-    def __call__(self, data: Mapping[Hashable, torch.Tensor], lazy: bool | None = None) -> dict[Hashable, torch.Tensor]:
-        """Tensors [C, ...] of one shape and device; `lazy` is MONAI's, and nothing waits here."""
-        moved = dict(data)
-        self.randomize(None)
-        if not self._do_transform:
-            return moved
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
         drawn = self.rand_affine.rand_affine_grid
         drawn.randomize()
-        first = moved[self.first_key(moved)]
-        axes = first.dim() - 1
+        axes = image.dim() - 1
         matrix = create_rotate(axes, drawn.rotate_params) @ create_scale(axes, drawn.scale_params)
         # torch counts axes from the last one, from -1 to 1 whatever their length
-        voxels = np.array(first.shape[1:])
+        voxels = np.array(image.shape[1:])
         theta = (matrix[:axes] * np.append(voxels, 1) / voxels[:, None])[::-1, [*reversed(range(axes)), axes]]
-        theta = torch.from_numpy(theta.copy()).to(first)
-        grid = functional.affine_grid(theta[None], [1, *first.shape], align_corners=False)
-        for key, mode, padding in self.key_iterator(moved, self.mode, self.padding_mode):
-            sampled = functional.grid_sample(moved[key][None], grid, mode, padding, align_corners=False)
-            moved[key] = sampled[0]
-        return moved
+        return theta.ravel().tolist()
+
+    def apply(
+        self, patches: Mapping[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
+    ) -> dict[Hashable, torch.Tensor]:
+        """Sample every key at the same places, each in its own mode."""
+        shape = patches[self.first_key(patches)].shape
+        axes = len(shape) - 2
+        grid = functional.affine_grid(numbers.view(-1, axes, axes + 1), list(shape), align_corners=False)
+        return {
+            key: functional.grid_sample(patches[key], grid, mode, padding, align_corners=False)
+            for key, mode, padding in self.key_iterator(patches, self.mode, self.padding_mode)
+        }
 
 
-class RandGaussianNoised(transforms.RandGaussianNoised):
-    """MONAI's noise, drawn where the image is."""
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Images [C, ...] of one shape and device."""
-        noisy = dict(data)
-        self.randomize(None)
-        if self._do_transform:
-            image = noisy[self.first_key(noisy)]
-            generator = torch.Generator(image.device).manual_seed(int(self.R.randint(2**31)))
-            std = self.R.uniform(0, self.rand_gaussian_noise.std)
-            noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype) * std
-            for key in self.key_iterator(noisy):
-                noisy[key] = noisy[key] + noise
-        return noisy
-
-
-class RandBiasFieldd(transforms.RandBiasFieldd):
+class RandBiasFieldd(BatchTransform, transforms.RandBiasFieldd):
     """MONAI's bias field, a polynomial over the patch, computed where the image is and once for all channels."""
 
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Images [C, ...] of one shape and device."""
-        biased = dict(data)
-        self.randomize(None)
-        if self._do_transform:
-            image = biased[self.first_key(biased)]
-            self.rand_bias_field.randomize(img_size=image.shape[1:])
-            field = self._field(image).exp()
-            for key in self.key_iterator(biased):
-                biased[key] = biased[key] * field
-        return biased
-
-    def _field(self, image: torch.Tensor) -> torch.Tensor:
-        """The logarithm [...] of the field: products of one Legendre polynomial an axis, weighted and added."""
-        shape, count = image.shape[1:], self.rand_bias_field.degree + 1
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        axes, count = image.dim() - 1, self.rand_bias_field.degree + 1
+        self.rand_bias_field.randomize(img_size=image.shape[1:])
         orders = [
             order
-            for order in np.ndindex(*[count] * len(shape))
-            if (sum(order) < count if len(shape) > 2 else order[1] <= order[0])  # as MONAI takes them
+            for order in np.ndindex(*[count] * axes)
+            if (sum(order) < count if axes > 2 else order[1] <= order[0])  # as MONAI takes them
         ]
-        weights = np.zeros([count] * len(shape))
+        weights = np.zeros([count] * axes)
         weights[tuple(np.transpose(orders))] = self.rand_bias_field._coeff
-        field = torch.from_numpy(weights).to(image)
-        for length in shape:  # each turns the first axis, of orders, into the last one, of voxels
-            basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, length), count - 1)
-            field = torch.tensordot(field, torch.from_numpy(basis).to(image), ([0], [1]))
-        return field
+        return weights.ravel().tolist()
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
+        """The logarithm of the field is a sum of products of one Legendre polynomial an axis, each with its weight."""
+        shape, count = images.shape[2:], self.rand_bias_field.degree + 1
+        field = numbers.view(-1, *[count] * len(shape))
+        for length in shape:  # each turns the first axis of orders into the last one, of voxels
+            field = torch.tensordot(field, _legendre(length, count, images.device), ([1], [1]))
+        return images * field.exp()[:, None]
+
+
+class RandGaussianNoised(BatchTransform, transforms.RandGaussianNoised):
+    """MONAI's noise, drawn where the image is."""
+
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        return int(self.R.randint(2**31)), self.R.uniform(0, self.rand_gaussian_noise.std)
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
+        noise = torch.empty_like(images)
+        for patch, (seed, _) in zip(noise, drawn, strict=True):
+            patch.normal_(generator=torch.Generator(images.device).manual_seed(int(seed)))
+        return images + noise * _broadcast(numbers[:, 1:], images)
+
+
+class RandGaussianSmoothd(BatchTransform, transforms.RandGaussianSmoothd):
+    """MONAI's Gaussian filter."""
+
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        smooth = self.rand_smooth
+        smooth.randomize(None)
+        longest = len(gaussian_1d(torch.tensor(max(*smooth.sigma_x, *smooth.sigma_y, *smooth.sigma_z))))
+        kernels = [gaussian_1d(torch.tensor(s), approx=smooth.approx) for s in (smooth.x, smooth.y, smooth.z)]
+        padded = [functional.pad(kernel, [(longest - len(kernel)) // 2] * 2) for kernel in kernels]
+        return torch.cat(padded[: image.dim() - 1]).tolist()
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
+        axes = images.dim() - 2
+        kernels = numbers.view(len(images), axes, -1)
+        taps = kernels.shape[-1]
+        for axis in range(axes):
+            padded = functional.pad(images, [0, 0] * (axes - 1 - axis) + [taps // 2] * 2)
+            length, images = images.shape[axis + 2], torch.zeros_like(images)
+            for tap in range(taps):  # a sum of shifted images takes a third of the time of a convolution on a CPU
+                weight = _broadcast(kernels[:, axis, tap, None], images)
+                images.addcmul_(padded.narrow(axis + 2, tap, length), weight)
+        return images
+
+
+class RandScaleIntensityd(BatchTransform, transforms.RandScaleIntensityd):
+    """MONAI's brightness: intensities times a factor, one a patch or one a channel."""
+
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        self.scaler.randomize(image)
+        return (1 + np.atleast_1d(self.scaler.factor)).tolist()
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
+        return images * _broadcast(numbers, images)
+
+
+class RandScaleIntensityFixedMeand(BatchTransform, transforms.RandScaleIntensityFixedMeand):
+    """MONAI's contrast: distances from the mean times a factor, one a patch or one a channel."""
+
+    _numbers = RandScaleIntensityd._numbers
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
+        axes = list(range(2 if self.scaler.channel_wise else 1, images.dim()))
+        mean = images.mean(axes, keepdim=True) if self.fixed_mean else 0
+        scaled = (images - mean) * _broadcast(numbers, images) + mean
+        return scaled.clamp(images.amin(axes, True), images.amax(axes, True)) if self.preserve_range else scaled
+
+
+class RandSimulateLowResolutiond(BatchTransform, transforms.RandSimulateLowResolutiond):
+    """MONAI's thick slices: fewer voxels and back again, by one factor for all keys."""
+
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        self.sim_lowres_tfm.randomize()
+        return (self.sim_lowres_tfm.zoom_factor,)
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
+        coarse = []
+        for image, (factor,) in zip(images, drawn, strict=True):  # each has its own number of voxels in between
+            self.sim_lowres_tfm.zoom_factor = factor
+            coarse.append(self.sim_lowres_tfm(image, randomize=False))
+        return torch.stack(coarse)
+
+
+class RandAdjustContrastd(BatchTransform, transforms.RandAdjustContrastd):
+    """MONAI's gamma, with the range of each patch left on its device."""
+
+    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
+        self.adjuster.randomize(None)
+        return (self.adjuster.gamma_value,)
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
+        axes = list(range(1, images.dim()))
+        images = -images if self.invert_image else images
+        low, high = images.amin(axes, True), images.amax(axes, True)
+        changed = ((images - low) / (high - low + 1e-7)) ** _broadcast(numbers, images) * (high - low) + low
+        if self.adjuster.retain_stats:
+            std, mean = torch.std_mean(images, axes, keepdim=True)
+            changed = changed - changed.mean(axes, keepdim=True)
+            changed = changed / (changed.std(axes, keepdim=True) + 1e-8) * std + mean
+        return -changed if self.invert_image else changed
+
+
+def _broadcast(numbers: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Numbers [N, 1] or [N, C] in the shape that scales images [N, C, ...]."""
+    return numbers.reshape(*numbers.shape, *[1] * (images.dim() - 2))
+
+
+@lru_cache(maxsize=16)
+def _legendre(length: int, count: int, device: torch.device) -> torch.Tensor:
+    """The first `count` Legendre polynomials at the voxels of an axis, [length, count]."""
+    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, length), count - 1)
+    return torch.from_numpy(basis).to(device, torch.float32)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader, PILReader
-from monai.data.utils import correct_nifti_header_if_necessary
-from monai.transforms import LoadImage, MapTransform
+from monai.data.utils import correct_nifti_header_if_necessary, is_no_channel
+from monai.transforms import MapTransform
+from monai.transforms.io.array import switch_endianness
 from monai.utils import ensure_tuple
+from monai.utils.enums import MetaKeys
 from PIL import Image
 
 from scripts.data import pictures
 from scripts.data.case_files import case_of, channels_of
 from scripts.data.images import GridImage, open_nifti, same_grid
 from scripts.errors import InputError
+
+WHOLE = (np.uint8, np.int8, np.int16, np.int32)  # numbers that travel to the device as they are in the file
 
 
 class WholeFileReader(NibabelReader):
@@ -35,10 +40,7 @@ class WholeFileReader(NibabelReader):
 
 
 class PageReader(PILReader):
-    """MONAI's reader of pictures, for what `scripts.data.pictures` reads: TIFF and its pages, numbers unchanged.
-
-    Hand it to `LoadImage` with each call: a reader given at its making is only the first of those that it tries.
-    """
+    """MONAI's reader of pictures, for what `scripts.data.pictures` reads: TIFF and its pages, numbers unchanged."""
 
     def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> Image.Image:
         """The page of one file.
@@ -55,7 +57,8 @@ class LoadImageChannelsd(MapTransform):
 
     An image is a list of files, one a channel; a file of all channels; a folder with the files of one case; or the
     file of one channel, beside which the others lie. The colours of a picture are channels. One that is grey in
-    colours counts as one channel where one is expected.
+    colours counts as one channel where one is expected. Files are read side by side, and whole numbers become float32
+    only on the device.
     The name contains "LoadImage" because deployment tools leave out the transforms that load by that name.
 
     Args:
@@ -66,6 +69,7 @@ class LoadImageChannelsd(MapTransform):
         axes: how many the network sees, 2 or 3; None: any.
         channel_files: for each channel its file patterns (`scripts.data.case_files`), by which files are found, and a
             list is refused whose names tell another order; None: neither.
+        device: where the tensors go, and with them the transforms that follow.
 
     Raises:
         InputError: a file is missing, damaged, not finite, has other axes, does not lie on the grid of the others, or
@@ -79,14 +83,14 @@ class LoadImageChannelsd(MapTransform):
         image_key: str = "image",
         axes: int | None = None,
         channel_files: Mapping[str, Sequence[str]] | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         super().__init__(keys)
         self.axes = axes
         self.channels = list(channels)
         self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
         self.image_key = image_key
-        self.load = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)
-        self.readers = {True: PageReader(), False: WholeFileReader()}
+        self.device = device
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the file names of each key by the tensor."""
@@ -125,10 +129,14 @@ class LoadImageChannelsd(MapTransform):
         return path
 
     def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
-        tensors = [self._read(file) for file in files]
+        with ThreadPoolExecutor(len(files)) as pool:  # unpacking and checking release Python's lock
+            tensors = list(pool.map(_read, files))
         for file, tensor in zip(files[1:], tensors[1:], strict=True):
             _require_same_grid(tensors[0], tensor, str(files[0]), str(file))
-        stacked = torch.cat([tensor.as_tensor() for tensor in tensors])
+        parts = [tensor.as_tensor() for tensor in tensors]
+        stacked = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], device=self.device)
+        for place, part in zip(stacked.split([*map(len, parts)]), parts, strict=True):
+            place.copy_(part.to(self.device))  # as it lies in the file; axes and numbers change on the device
         if names == self.channels and len(names) == 1 and pictures.is_picture(files[0]):
             stacked = stacked[:1] if bool((stacked == stacked[:1]).all()) else stacked  # a label has no such excuse
         if len(stacked) != len(names):
@@ -143,21 +151,28 @@ class LoadImageChannelsd(MapTransform):
             )
         return MetaTensor(stacked, meta=tensors[0].meta)
 
-    def _read(self, file: Path) -> MetaTensor:
-        if not pictures.file_of(file).is_file():
-            raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
-        try:
-            tensor = self.load(str(file), reader=self.readers[pictures.is_picture(file)])
-        except InputError:
-            raise
-        except Exception as error:  # each reader has its own set of errors for a damaged file
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise InputError(
-                f"{file} cannot be read as an image ({reason[:200]}): it may be damaged or cut short; copy it again."
-            ) from error
-        if not bool(torch.isfinite(tensor.as_tensor()).all()):
-            raise InputError(f"{file} holds NaN or infinite voxels: expected finite intensities; convert it again.")
-        return tensor
+
+def _read(file: Path) -> MetaTensor:
+    """One file [C, ...]: whole numbers in their own type where torch has it, anything else in float32."""
+    if not pictures.file_of(file).is_file():
+        raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
+    reader = PageReader() if pictures.is_picture(file) else WholeFileReader()
+    try:
+        array, meta = reader.get_data(reader.read(str(file)))
+    except InputError:
+        raise
+    except Exception as error:  # each reader has its own set of errors for a damaged file
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{file} cannot be read as an image ({reason[:200]}): it may be damaged or cut short; copy it again."
+        ) from error
+    kept = array.dtype in WHOLE
+    array = np.require(array, None if kept else np.float32, "W")  # torch warns of arrays that cannot be written
+    if not kept and not np.isfinite(array).all():
+        raise InputError(f"{file} holds NaN or infinite voxels: expected finite intensities; convert it again.")
+    voxels, channel = torch.from_numpy(array), meta[MetaKeys.ORIGINAL_CHANNEL_DIM]
+    voxels = voxels[None] if is_no_channel(channel) else voxels.movedim(channel, 0)
+    return MetaTensor(voxels, meta={**switch_endianness(meta, "<"), "filename_or_obj": str(file)})
 
 
 def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_name: str) -> None:

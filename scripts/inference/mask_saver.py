@@ -1,13 +1,14 @@
 """Masks and probabilities of a case written on the grid and in the format of its image."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
+from monai.utils import convert_to_tensor
 
 from scripts.data import pictures
 from scripts.data.images import write_like
@@ -39,7 +40,7 @@ class MaskSaver:
         stacks: gather the masks of the pages of a TIFF in one TIFF, when all of them are there.
 
     Attach it to an evaluator whose postprocessed output holds `pred` [1, ...] and maybe `probabilities` [R, ...]. One
-    case is written while the next is computed.
+    case is written while the next is computed; copies from a GPU start before the next case's kernels.
 
     Raises:
         InputError: the folder cannot be written.
@@ -61,21 +62,28 @@ class MaskSaver:
 
     def _start(self, engine: Engine) -> None:
         self._wait()  # so that one case waits to be written, not all of them
-        self.writing = self.thread.submit(self._save, engine.state.batch, engine.state.output)
+        kinds = {"pred": torch.uint8, "probabilities": torch.float32}
+        cases, devices = [], set()
+        for batch, item in zip(engine.state.batch, engine.state.output, strict=True):
+            maps = {key: _on_host(item[key], kind) for key, kind in kinds.items() if key in item}
+            cases.append((batch["case"], str(item["image"].meta["filename_or_obj"]), maps))
+            devices |= {item[key].device for key in maps if item[key].is_cuda}
+        copied = [torch.cuda.current_stream(device).record_event() for device in devices]
+        self.writing = self.thread.submit(self._save, cases, copied)
 
     def _wait(self) -> None:
         if self.writing is not None:
             self.writing.result()
 
-    def _save(self, batches: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]]) -> None:
-        for batch, item in zip(batches, items, strict=True):
-            case, image = batch["case"], str(item["image"].meta["filename_or_obj"])
-            if "probabilities" in item:
-                probabilities = np.moveaxis(np.asarray(item["probabilities"].cpu(), dtype=np.float32), 0, -1)
-                write_like(self.output_dir / "probabilities" / f"{case}.nii.gz", probabilities, like=image)
+    def _save(self, cases: Sequence[tuple[str, str, dict[str, np.ndarray]]], copied: Sequence[torch.Event]) -> None:
+        for event in copied:
+            event.synchronize()
+        for case, image, maps in cases:
+            if "probabilities" in maps:
+                write_like(self.output_dir / "probabilities" / f"{case}.nii.gz", maps["probabilities"], like=image)
             # last, since the mask is the sign that a case is done
-            mask, path = np.asarray(item["pred"][0].cpu(), dtype=np.uint8), mask_path(self.output_dir, case, image)
-            write_like(path, mask, like=pictures.file_of(image))
+            path = mask_path(self.output_dir, case, image)
+            write_like(path, maps["pred"][..., 0], like=pictures.file_of(image))
             if stack := stack_path(self.output_dir, case, image):
                 self.saved[stack] = case, image
 
@@ -88,3 +96,9 @@ class MaskSaver:
                 pictures.write(stack, *map(pictures.read, single))
                 for path in single:
                     path.unlink()
+
+
+def _on_host(maps: torch.Tensor, kind: torch.dtype) -> np.ndarray:
+    """Maps [R, ...] as an array [..., R] in a NIfTI file's order; of a GPU, the copy may still be under way."""
+    turned = maps.to(kind).permute(0, *range(maps.dim() - 1, 0, -1)).contiguous()
+    return convert_to_tensor(turned, track_meta=False).to("cpu", non_blocking=True).numpy().T

@@ -4,6 +4,7 @@ import copy
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
 from monai.utils import TraceKeys
 from torch.utils.data import Dataset
 
@@ -27,12 +28,16 @@ class OneAhead(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        case = self.waiting.pop(index, None) or self.thread.submit(self._prepare, index)
+        # its thread works on the caller's GPU and on that one's default stream: what it leaves needs no waiting for
+        gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        case = self.waiting.pop(index, None) or self.thread.submit(self._prepare, index, gpu)
         following = [index + 1] if index + 1 < len(self) else []
-        self.waiting = {number: self.thread.submit(self._prepare, number) for number in following}
+        self.waiting = {number: self.thread.submit(self._prepare, number, gpu) for number in following}
         return case.result()
 
-    def _prepare(self, index: int) -> Any:
+    def _prepare(self, index: int, gpu: int | None) -> Any:
+        if gpu is not None:
+            torch.cuda.set_device(gpu)
         case = self.dataset[index]
         for value in case.values():
             for operation in getattr(value, "applied_operations", ()):

@@ -8,12 +8,16 @@ from functools import partial
 from typing import Any
 
 import torch
+from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInfererAdapt
+from monai.utils import convert_to_tensor, ensure_tuple_rep, fall_back_tuple
+from torch.nn import functional
 
 from scripts.network import precision
 
 AIR = -20.0  # logit of every region in a window of air: a probability of 2e-9
 FLAT = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
+AT_ONCE = 4  # windows on a GPU: more gain little, and need more memory
 BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a CPU peaked at 6.9 to 9.5 of them
 
 
@@ -25,16 +29,19 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
 
     Args:
         roi_size: of a window in voxels; -1: the whole axis; `auto`: as few and as large ones as memory allows.
+        sw_batch_size: windows that the network is shown at once, mirrored ones included; `auto`: 1 on a CPU, and on a
+            GPU up to `AT_ONCE`, as its memory allows.
         divisor: what each axis of an `auto` window must be a multiple of, by axis: the network halves it that often.
         regions: how many logits the network gives for a voxel; None: air is shown to it like everything else.
         tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
         half: `bfloat16` or `float16`; None: single precision. Logits are put together in the scan's own.
-        others: arguments of MONAI's `SlidingWindowInferer`; `sw_batch_size` counts mirrored windows, too.
+        others: arguments of MONAI's `SlidingWindowInferer`.
     """
 
     def __init__(
         self,
         roi_size: Sequence[int] | int | str,
+        sw_batch_size: int | str = 1,
         *args: Any,
         divisor: Sequence[int] | int = 1,
         regions: int | None = None,
@@ -42,30 +49,67 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         half: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(roi_size, *args, **kwargs)
-        self.auto, self.divisor = roi_size == "auto", divisor
+        self.auto, self.auto_batch, self.divisor = roi_size == "auto", sw_batch_size == "auto", divisor
+        super().__init__(roi_size, 1 if self.auto_batch else sw_batch_size, *args, with_coord=True, **kwargs)
         self.regions, self.tta, self.half = regions, tta, half
 
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Logits [B, R, ...] of inputs [B, C, ...]."""
         if self.auto:
             self.roi_size = largest_window(inputs.shape[2:], self.divisor, voxels_in_memory(network, inputs.device))
-        return super().__call__(inputs, partial(self._seen, network), *args, **kwargs)
+        if self.auto_batch and inputs.is_cuda:
+            window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
+            self.sw_batch_size = min(AT_ONCE, max(1, int(voxels_in_memory(network, inputs.device) / window)))
+        air = set() if self.regions is None else self._windows_of_air(inputs)
+        return super().__call__(inputs, partial(self._seen, network, air), *args, **kwargs)
 
-    def _seen(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        axes = _spatial(windows)
-        brain = (windows.amax(axes) - windows.amin(axes) > FLAT).any(1)
-        if self.regions is None or bool(brain.all()):
+    def _windows_of_air(self, inputs: torch.Tensor) -> set[tuple[int, ...]]:
+        """The image and the first voxel of each window without brain; one copy from the device for all of them."""
+        image = convert_to_tensor(inputs, track_meta=False)
+        window = fall_back_tuple(self.roi_size, image.shape[2:])
+        beyond = [max(0, w - size) for w, size in zip(window, image.shape[2:], strict=True)]
+        sides = [side for width in reversed(beyond) for side in (width // 2, width - width // 2)]
+        image = functional.pad(image, sides, self.padding_mode, self.cval) if any(beyond) else image  # as MONAI does
+        overlaps = ensure_tuple_rep(self.overlap, len(window))
+        steps = [
+            w if w == size else max(1, int(w * (1 - overlap)))
+            for w, size, overlap in zip(window, image.shape[2:], overlaps, strict=True)
+        ]
+        places = dense_patch_slices(image.shape[2:], window, steps)
+        windows = [image[(slice(None), slice(None), *place)] for place in places]
+        flat = [(w.amax(_spatial(w)) - w.amin(_spatial(w)) <= FLAT).all(1) for w in windows]
+        return {
+            (number, *(axis.start for axis in place))
+            for place, images in zip(places, torch.stack(flat).tolist(), strict=True)
+            for number, is_air in enumerate(images)
+            if is_air
+        }
+
+    def _seen(
+        self,
+        network: Callable,
+        air: set[tuple[int, ...]],
+        windows: torch.Tensor,
+        places: Sequence[Sequence[slice]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        starts = [(place[0].start, *(axis.start for axis in place[2:])) for place in places]
+        brain = [number for number, start in enumerate(starts) if start not in air]
+        if len(brain) == len(windows):
             return self._mirrored(network, windows, *args, **kwargs)
         logits = windows.new_full((len(windows), self.regions, *windows.shape[2:]), AIR)
-        if bool(brain.any()):
-            logits[brain] = self._mirrored(network, windows[brain], *args, **kwargs)
+        if brain:
+            found = self._mirrored(network, torch.stack([windows[number] for number in brain]), *args, **kwargs)
+            for number, window in zip(brain, found, strict=True):
+                logits[number] = window
         return logits
 
     def _mirrored(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         axes = _spatial(windows) if self.tta else ()
         mirrors = [m for count in range(len(axes) + 1) for m in itertools.combinations(axes, count)]
         images = torch.cat([windows.flip(mirror) for mirror in mirrors]) if self.tta else windows
+        images = precision.laid_out(images, network)
         with precision.autocast(windows.device, self.half):
             parts = [network(part, *args, **kwargs).to(windows.dtype) for part in images.split(self.sw_batch_size)]
         if len(mirrors) == 1:
@@ -105,7 +149,8 @@ def voxels_in_memory(network: Callable, device: torch.device) -> float:
     A U-Net is widest on its first level, where some `BUFFERS` feature maps of float32 live at once.
     """
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by tensors, held by torch
+        free = torch.cuda.mem_get_info(device)[0] + unused
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     features = next((p.shape[0] for p in network.parameters() if p.dim() > 2), 1)

@@ -1,4 +1,4 @@
-"""What does this machine compute fastest with? Half precision, memory layout, recomputing, cuDNN's kernels."""
+"""What a machine computes fastest with: half precision, memory layout, fused norms, cuDNN's kernels."""
 
 from contextlib import AbstractContextManager
 from functools import partial
@@ -10,7 +10,11 @@ from monai.inferers import SimpleInferer
 from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch.utils.checkpoint import checkpoint
 
+from scripts.network.coarse_heads import with_coarse_heads
+from scripts.network.fused_norm import fuse_norms, kernels_work
+
 BLOCKS = (UnetBasicBlock, UnetResBlock)  # what DynUNet is made of, and what it remembers for the way back
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
 
 
 def half_pays(device: str | torch.device) -> bool:
@@ -31,9 +35,25 @@ def autocast(device: torch.device, kind: str | None) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=getattr(torch, kind or "bfloat16"), enabled=kind is not None)
 
 
+def last_pays(device: str | torch.device, axes: int) -> bool:
+    """Whether channels_last does: in 3D on a GPU with Triton, for which the norms have kernels."""
+    return torch.device(device).type == "cuda" and axes == 3 and kernels_work()
+
+
 def full(logits: Any) -> Any:
-    """Logits in float32: a tensor, or the heads of deep supervision in a list."""
-    return logits.float() if torch.is_tensor(logits) else type(logits)(full(head) for head in logits)
+    """Logits in float32, contiguous as losses want them: a tensor, or the heads of deep supervision in a list."""
+    if torch.is_tensor(logits):
+        return logits.to(torch.float32, memory_format=torch.contiguous_format)
+    return type(logits)(full(head) for head in logits)
+
+
+def laid_out(inputs: torch.Tensor, network: Any) -> torch.Tensor:
+    """Inputs [B, C, ...] in channels_last if that is how `arranged` has left the network's weights."""
+    layout = LAST.get(inputs.dim())
+    parameters = network.parameters() if layout and isinstance(network, torch.nn.Module) else ()
+    weights = (weight for weight in parameters if weight.dim() == inputs.dim())
+    last = any(weight.is_contiguous(memory_format=layout) and not weight.is_contiguous() for weight in weights)
+    return inputs.contiguous(memory_format=layout) if last else inputs
 
 
 class PrecisionInferer(SimpleInferer):
@@ -52,24 +72,30 @@ class PrecisionInferer(SimpleInferer):
     def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Logits of inputs [B, C, ...]."""
         with autocast(inputs.device, self.half):
-            logits = super().__call__(inputs, network, *args, **kwargs)
+            logits = super().__call__(laid_out(inputs, network), network, *args, **kwargs)
         return full(logits)
 
 
 def arranged(network: torch.nn.Module, channels_last: bool = False, recompute: bool = False) -> torch.nn.Module:
     """The same network with its weights laid out for the hardware, and with less to remember; returned for chaining.
 
+    A DynUNet under deep supervision hands over its coarse heads as they are.
+
     Args:
-        network: any; only DynUNet's blocks can be recomputed.
-        channels_last: keep the features of a voxel side by side in memory.
+        network: any; only DynUNet's blocks can be recomputed, and only their norms fused.
+        channels_last: keep the features of a voxel side by side in memory, for which a GPU has one kernel of norm and
+            activation.
         recompute: forget what happens inside a block and compute it again on the way back (Chen 2016,
             arXiv:1604.06174): less memory for more time.
     """
+    if getattr(network, "deep_supervision", False):
+        with_coarse_heads(network)
     if channels_last:
         for parameter in network.parameters():
-            layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.dim())
+            layout = LAST.get(parameter.dim())
             if layout is not None:
                 parameter.data = parameter.data.contiguous(memory_format=layout)
+        fuse_norms(network)
     if recompute:
         for block in network.modules():
             if isinstance(block, BLOCKS):

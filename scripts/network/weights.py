@@ -1,4 +1,4 @@
-"""What is kept so that a killed run goes on, and how do weights come back into a network?
+"""Weights of a network: written, read, and loaded into a network.
 
 `checkpoint.pt` is the whole state after the last full epoch; `model.pt` is what a run leaves: the averaged weights of
 its best epoch without the heads of deep supervision, tensors only.

@@ -28,7 +28,7 @@ class Budget:
         self.seconds = None if max_minutes is None else 60.0 * max_minutes
         self.reserve = 0.0  # seconds that what comes after the last step will take, agreed as well
         self.step = 0
-        self.elapsed = 0.0  # seconds of training so far, as all processes agreed after the last step
+        self.elapsed = 0.0  # seconds of training so far; with a limit, as all processes agreed after the last step
         self.over = False  # whether the minutes are spent
         self.spent_before = 0.0
         self.started: float | None = None
@@ -60,10 +60,12 @@ class Budget:
 
     def _count(self, engine: Engine) -> None:
         self.step = engine.state.iteration
-        self.elapsed = agreed(self.spent_before + time.monotonic() - self.started)
-        if self.seconds is not None and self.elapsed + self.reserve >= self.seconds:
-            self.over = True
-            engine.terminate_epoch()  # EPOCH_COMPLETED still fires, and with it validation and checkpoint
+        self.elapsed = self.spent_before + time.monotonic() - self.started
+        if self.seconds is not None:  # without a limit nothing hangs on the clocks, and agreeing waits for the GPU
+            self.elapsed = agreed(self.elapsed)
+            if self.elapsed + self.reserve >= self.seconds:
+                self.over = True
+                engine.terminate_epoch()  # EPOCH_COMPLETED still fires, and with it validation and checkpoint
 
     def _end(self, engine: Engine) -> None:
         if self.over:

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from monai.data import decollate_batch
 from monai.engines.utils import IterationEvents
+from monai.handlers import TensorBoardStatsHandler
 from monai.utils import set_determinism
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.data.sampler import EpochSampler
+from scripts.distributed import gathered
 from scripts.errors import InputError
 from scripts.network.weights import unwrapped
 from scripts.training.budget import Budget
 
+READ_EVERY = 20  # steps; whoever reads a number from a GPU waits until it has been computed
 logger = logging.getLogger(__name__)
 
 
@@ -53,17 +57,26 @@ class WeightAverage:
     """
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
-        def average(old: list[torch.Tensor], new: list[torch.Tensor], steps: torch.Tensor | int) -> None:
-            share = min(decay, (1 + int(steps)) / (10 + int(steps)))
-            torch._foreach_lerp_(old, new, 1 - share)  # all weights at once: one wait for the GPU, not one a weight
-
-        self.learning = unwrapped(network)
-        self.model = AveragedModel(self.learning, multi_avg_fn=average)
+        self.learning, self.decay = unwrapped(network), decay
+        self.model = AveragedModel(self.learning)
         self.network = self.model.module
 
     def attach(self, engine: Engine) -> None:
         """Average after each step."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.model.update_parameters(self.learning))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._average)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """As `AveragedModel.update_parameters`, which copies its counter to the GPU and back in each step."""
+        steps = int(self.model.n_averaged)  # on the host
+        averages, weights = list(self.network.parameters()), list(self.learning.parameters())
+        if steps:
+            torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + steps) / (10 + steps)))
+        else:
+            torch._foreach_copy_(averages, weights)
+        for own, learning in zip(self.network.buffers(), self.learning.buffers(), strict=True):
+            own.copy_(learning)
+        self.model.n_averaged += 1
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights and the number of steps in them."""
@@ -83,7 +96,7 @@ class GradientClipping:
     """
 
     def __init__(self, network: torch.nn.Module, max_norm: float | None) -> None:
-        self.network, self.max_norm = network, max_norm
+        self.parameters, self.max_norm = list(network.parameters()), max_norm  # to look for them takes long
 
     def attach(self, engine: Engine) -> None:
         """Clip after the backward pass that completes a step."""
@@ -96,28 +109,86 @@ class GradientClipping:
             return
         if engine.amp and engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)  # the norm means nothing while the gradient is scaled
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+
+
+def on_its_way(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None] | None]:
+    """A scalar's copy on the host, and what waits until it has arrived; None: it is there."""
+    if not value.is_cuda:
+        return value, None
+    return value.to("cpu", non_blocking=True), torch.cuda.current_stream(value.device).record_event().synchronize
 
 
 class StopOnNan:
-    """Ends training when the loss is no number, and names the cases of that batch."""
+    """Ends training when the loss is no number, and names the cases of that batch.
+
+    The loss of a GPU is looked at one step later, when it has long been computed, or at the end of its epoch. The
+    weights may be NaN by then, but nothing has been made of them: attach it before what validates and saves.
+    """
 
     def __init__(self, checkpoint: str) -> None:
         self.checkpoint = checkpoint
+        self.waiting: tuple[torch.Tensor, Callable[[], None] | None, str] | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Look at each loss before it reaches the weights."""
+        """Look at each loss, on a CPU before it reaches the weights, and always before its epoch is over."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._look)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._look_at_last)
 
     def _look(self, engine: Engine) -> None:
-        loss = engine.state.output["loss"]
-        if not bool(torch.isfinite(loss)):
+        self._raise_any(self._complaints())
+        where = f"epoch {engine.state.epoch}, step {engine.state.iteration}"
+        self.waiting = (
+            *on_its_way(engine.state.output["loss"].detach()),
+            f"{where}, on a batch of {', '.join(engine.state.batch['case'])}",
+        )
+        if self.waiting[1] is None:
+            self._raise_any(self._complaints())
+
+    def _look_at_last(self) -> None:
+        self._raise_any(gathered(self._complaints()))  # the process that saves is to know of the others' losses
+
+    def _complaints(self) -> list[str]:
+        """Where the loss that is waiting was no number."""
+        if self.waiting is None:
+            return []
+        (loss, arrive, where), self.waiting = self.waiting, None
+        if arrive is not None:
+            arrive()
+        return [] if bool(torch.isfinite(loss)) else [f"the loss became {float(loss)} in {where}"]
+
+    def _raise_any(self, complaints: list[str]) -> None:
+        for complaint in complaints:
             raise InputError(
-                f"the loss became {float(loss)} in epoch {engine.state.epoch}, step {engine.state.iteration}, on a"
-                f" batch of {', '.join(engine.state.batch['case'])}: look at these scans, or lower the learning rate;"
-                f" {self.checkpoint}"
+                f"{complaint}: look at these scans, or lower the learning rate; {self.checkpoint}"
                 " holds the last good epoch."
             )
+
+
+class PatchOutputs:
+    """Hands on what a step has computed as a list with one dictionary a patch, the loss as a tensor on its device.
+
+    MONAI's own decollating reads the loss, which waits for the GPU in each step: switch it off in the trainer.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Separate before anything reads the output of the step."""
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._separate)
+
+    def _separate(self, engine: Engine) -> None:
+        output = dict(engine.state.output)
+        loss = output.pop("loss").detach()
+        engine.state.output = [{**patch, "loss": loss} for patch in decollate_batch(output)]
+
+
+def loss_of(engine: Engine) -> torch.Tensor:
+    """The loss of the last step, on its device."""
+    return torch.as_tensor(engine.state.output[0]["loss"])
+
+
+def read_now(engine: Engine) -> bool:
+    """Whether a step's loss is read at once: on a CPU always, from a GPU every `READ_EVERY` steps."""
+    return not loss_of(engine).is_cuda or engine.state.iteration % READ_EVERY == 1
 
 
 class StepProgress(ProgressBar):
@@ -126,11 +197,47 @@ class StepProgress(ProgressBar):
     def __init__(self, desc: str, loss: bool = False) -> None:
         super().__init__(desc=desc, persist=False, disable=None)  # None: a terminal has a bar, a log file has none
         self.show_loss = loss
+        self.shown: dict[str, float] = {}
 
     def attach(self, engine: Engine) -> None:  # type: ignore[override]
         """Follow the engine's iterations."""
-        loss = (lambda output: {"loss": output[0]["loss"]}) if self.show_loss else None
-        super().attach(engine, output_transform=loss)
+        super().attach(engine, output_transform=(lambda _: self._read(engine)) if self.show_loss else None)
+
+    def _read(self, engine: Engine) -> dict[str, float]:
+        if read_now(engine):
+            self.shown = {"loss": float(loss_of(engine))}
+        return self.shown
+
+
+class LossCurve(TensorBoardStatsHandler):
+    """MONAI's handler for the loss of every step; from a GPU the losses of several steps are read and written at once.
+
+    Args:
+        summary_writer: of TensorBoard.
+    """
+
+    def __init__(self, summary_writer: Any) -> None:
+        super().__init__(summary_writer)
+        self.waiting: list[tuple[torch.Tensor, int, float]] = []  # loss, step, time
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Keep the loss, and write all that are kept if they are to be read now."""
+        self.waiting.append((loss_of(engine).detach(), engine.state.iteration, time.time()))
+        if read_now(engine):
+            self._write()
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """Write the losses that are kept, and the metrics of the epoch."""
+        self._write()
+        super().epoch_completed(engine)
+
+    def _write(self) -> None:
+        if self.waiting:
+            losses, steps, times = zip(*self.waiting, strict=True)
+            for loss, step, when in zip(torch.stack(losses).tolist(), steps, times, strict=True):
+                self._writer.add_scalar("loss", loss, step, when)
+            self._writer.flush()
+            self.waiting.clear()
 
 
 class LazySummaryWriter:
@@ -167,13 +274,13 @@ class EpochLog:
     ) -> None:
         self.validator, self.scores, self.best_epoch = validator, scores, best_epoch
         self.optimizer, self.budget = optimizer, budget
-        self.losses: list[float] = []
+        self.losses: list[torch.Tensor] = []
         self.began = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Attach it after the validation."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(e.state.output[0]["loss"]))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(loss_of(e).detach()))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
 
     def _begin(self) -> None:
@@ -182,7 +289,9 @@ class EpochLog:
 
     def _tell(self, engine: Engine) -> None:
         parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
-        parts.append(f"loss {fmean(self.losses):.4f}  rate {self.optimizer.param_groups[0]['lr']:.1e}")
+        parts.append(
+            f"loss {fmean(torch.stack(self.losses).tolist()):.4f}  rate {self.optimizer.param_groups[0]['lr']:.1e}"
+        )
         if self.validator.state.metrics and self.validator.state.epoch == engine.state.epoch:
             best = " (best so far)" if self.best_epoch() == engine.state.epoch else ""
             parts.append(f"validation {self.scores()}{best}")

@@ -1,6 +1,12 @@
-"""What is the network punished for? Losses over overlapping regions, one sigmoid channel each."""
+"""Losses for overlapping regions, one sigmoid channel each.
 
-from collections.abc import Callable, Mapping, Sequence
+A loss that is linear in its target can judge coarse logits without upsampling them: voxels that share a logit cost
+together what their mean label does. Such a loss has a method `at_resolution(logits, shares, voxels)`, where `shares`
+is the target averaged over the `voxels` that each logit stands for, which gives what it gives for logits repeated to
+the target's size.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from monai.losses import TverskyLoss
@@ -36,26 +42,36 @@ class RegionDiceCELoss(nn.Module):
     ) -> None:
         super().__init__()
         self.lambda_dice, self.lambda_ce = lambda_dice, lambda_ce
-        self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
+        # None: the factor of 1, which costs a pass over all voxels too
+        self.register_buffer("pos_weight", None if pos_weight == 1 else torch.tensor(float(pos_weight)), False)
         self.batch = batch
         self.register_buffer("weights", _normalised(region_weights), persistent=False)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The weighted mean over regions."""
-        regions = logits.shape[1]
-        dice = self._dice(logits.sigmoid(), target).reshape(-1, regions).mean(0)
+        return self.at_resolution(logits, target)
+
+    def at_resolution(self, logits: torch.Tensor, shares: torch.Tensor, voxels: float = 1.0) -> torch.Tensor:
+        """The loss of logits that stand for several voxels each.
+
+        Args:
+            logits: [B, R, ...].
+            shares: of those voxels that are in the region, 0 to 1, of the same shape.
+            voxels: how many each logit stands for.
+        """
+        dice = self._dice(logits.sigmoid(), shares, voxels).reshape(-1, logits.shape[1]).mean(0)
         entropy = functional.binary_cross_entropy_with_logits(
-            logits, target, reduction="none", pos_weight=self.pos_weight
+            logits.transpose(0, 1), shares.transpose(0, 1), reduction="none", pos_weight=self.pos_weight
         )
-        entropy = entropy.transpose(0, 1).flatten(1).mean(1)
+        entropy = entropy.mean(list(range(1, entropy.dim())))
         return _weighted_mean(self.lambda_dice * dice + self.lambda_ce * entropy, self.weights)
 
-    def _dice(self, probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def _dice(self, probability: torch.Tensor, target: torch.Tensor, voxels: float) -> torch.Tensor:
         """[R], or [B, R] by patch, as MONAI's `DiceLoss`, which knows of one process alone."""
         axes = [axis for axis in range(target.dim()) if axis != 1 and (axis or self.batch)]
         both, size = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
-        if self.batch:
-            both, size = summed(torch.stack([both, size]))
+        sums = voxels * torch.stack([both, size])
+        both, size = summed(sums) if self.batch else sums
         return 1 - (2 * both + 1e-5) / (size + 1e-5)
 
 
@@ -103,8 +119,11 @@ class DeepSupervisionLoss(nn.Module):
         progress: a callable that tells how far training has come, 0 to 1, or None.
         anneal: multiply the decay by 1 - progress, so that training ends on the finest head alone.
 
-    Shapes: training output of DynUNet [B, heads, R, ...] (coarse heads already upsampled) or one head [B, R, ...];
-    target [B, R, ...]; returns a scalar. Computed in float32, also under autocast.
+    Shapes: the heads of the network, finest first, in a list of [B, R, ...], each at its own resolution, which divides
+    the target's; or stacked [B, heads, R, ...], upsampled by the network; or one head [B, R, ...]. Target [B, R, ...];
+    returns a scalar. Computed in float32, also under autocast.
+
+    Coarse heads in a list are upsampled here (nearest), unless the loss can do without (`at_resolution`).
     """
 
     def __init__(
@@ -120,17 +139,44 @@ class DeepSupervisionLoss(nn.Module):
         weights = [decay**level for level in range(heads)]
         return [weight / sum(weights) for weight in weights]
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
         """The weighted sum over heads."""
-        heads = logits.unbind(1) if logits.dim() == target.dim() + 1 else [logits]
-        weights = self.head_weights(len(heads))
-        with torch.autocast(logits.device.type, enabled=False):
-            parts = [
-                weight * self.loss(head.float(), target.float())
-                for weight, head in zip(weights, heads, strict=True)
-                if weight > 0  # an annealed head costs nothing
-            ]
+        if torch.is_tensor(logits):
+            logits = logits.unbind(1) if logits.dim() == target.dim() + 1 else [logits]
+        weights = self.head_weights(len(logits))
+        with torch.autocast(target.device.type, enabled=False):
+            target = _plain(target)
+            # an annealed head costs nothing
+            heads = [_plain(head) for head, weight in zip(logits, weights, strict=True) if weight > 0]
+            parts = [weight * part for weight, part in zip(weights, self._of_heads(heads, target), strict=False)]
         return torch.stack(parts).sum()
+
+    def _of_heads(self, heads: Sequence[torch.Tensor], target: torch.Tensor) -> Iterator[torch.Tensor]:
+        at_resolution = getattr(self.loss, "at_resolution", None)
+        shares = target
+        for head in heads:
+            if head.shape[2:] == target.shape[2:]:
+                yield self.loss(head, target)
+            elif at_resolution and _divides(head, shares):
+                shares = _averaged(shares, head)
+                yield at_resolution(head, shares, target.numel() / shares.numel())
+            else:
+                yield self.loss(functional.interpolate(head, target.shape[2:]), target)
+
+
+def _plain(values: torch.Tensor) -> torch.Tensor:
+    """In float32, and one region after the other: mixed layouts make every step of a loss slow."""
+    return values.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _divides(coarse: torch.Tensor, fine: torch.Tensor) -> bool:
+    return not any(whole % part for whole, part in zip(fine.shape[2:], coarse.shape[2:], strict=True))
+
+
+def _averaged(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    """Means of blocks, of the coarse ones' shape; exact for labels, where strides are powers of 2."""
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[fine.dim() - 3]
+    return pool(fine, [whole // part for whole, part in zip(fine.shape[2:], coarse.shape[2:], strict=True)])
 
 
 def _normalised(region_weights: Mapping[str, float] | None) -> torch.Tensor | None:

@@ -3,6 +3,9 @@
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,22 @@ class RunState:
         resume: take the file up if it is there.
         writes: whether this process writes (rank 0 does).
 
-    Random states need no keeping: each epoch and each patch starts from its own seed.
+    Random states need no keeping: each epoch and each patch starts from its own seed. The file is written during
+    the next epoch, from a copy on the host; the next checkpoint and the end of the run wait for it.
     """
 
     def __init__(self, path: str | os.PathLike, objects: Mapping[str, Any], resume: bool, writes: bool = True) -> None:
         self.path, self.objects, self.resume, self.writes = Path(path), dict(objects), resume, writes
         self.memory = 0.0  # GiB, the most that the run has held so far
+        self.writer = ThreadPoolExecutor(max_workers=1)
+        self.writing: Future[None] | None = None
 
     def attach(self, engine: Engine) -> None:
         """Load at the start, save after each epoch; attach it after everything that acts on an epoch's end."""
         engine.add_event_handler(Events.STARTED, self._load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._finish_and_raise)
 
     def _save(self, engine: Engine) -> None:
         if not self.writes:
@@ -42,7 +50,19 @@ class RunState:
         if (scaler := getattr(engine, "scaler", None)) is not None:
             state["scaler"] = scaler.state_dict()
         state["peak_memory_gib"] = self.memory = max(self.memory, peak_memory_gib())
-        save(self.path, state)
+        self._finish()
+        self.writing = self.writer.submit(save, self.path, on_host(state))
+
+    def _finish(self) -> None:
+        """Wait for the file; raises what went wrong in writing it."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.result()
+
+    def _finish_and_raise(self, engine: Engine, error: BaseException) -> None:
+        with suppress(InputError):  # the first error is the one to tell
+            self._finish()
+        raise error
 
     def _load(self, engine: Engine) -> None:
         if not (self.resume and self.path.is_file()):
@@ -60,6 +80,31 @@ class RunState:
         self.memory = state.get("peak_memory_gib", 0.0)
         if "scaler" in state and getattr(engine, "scaler", None) is not None:
             engine.scaler.load_state_dict(state["scaler"])
+
+
+def on_host(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a nested state whose tensors are all on the host and change no more.
+
+    Several names of one tensor stay names of one. Copies from a GPU go to pinned memory, one wait for all of them.
+    """
+    copies: dict[tuple, torch.Tensor] = {}
+
+    def copied(item: Any) -> Any:
+        if torch.is_tensor(item):
+            same = (item.device, item.data_ptr(), item.dtype, item.shape, item.stride())
+            if same not in copies:
+                copies[same] = item.to("cpu", non_blocking=item.is_cuda, copy=True)
+            return copies[same].detach()
+        if isinstance(item, Mapping):
+            twin = copy(item)  # of the same kind, with the versions that torch hangs on a state dict
+            twin.update({name: copied(part) for name, part in item.items()})
+            return twin
+        return type(item)(map(copied, item)) if isinstance(item, list | tuple) else item
+
+    whole = copied(state)
+    for device in {same[0] for same in copies if same[0].type == "cuda"}:
+        torch.cuda.current_stream(device).synchronize()
+    return whole
 
 
 def peak_memory_gib() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import nibabel as nib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ignite.engine import Events
 from monai.bundle import run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -98,6 +100,37 @@ def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(train):
     assert {"loss", "val_score", "dice_WT", "dice_TC", "dice_ET"} <= set(tags["scalars"])
     assert len(events.Scalars("loss")) == 4
     assert tags["images"]
+
+
+def test_preparing_batches_ahead_changes_nothing_that_is_learned(small_train):
+    learned = []
+    for ahead in (False, True):
+        config = small_train(steps_per_epoch=3, num_workers=0, val_interval=2, overlap=0.0, begin="$@folder.open()")
+        torch.manual_seed(0)
+        trainer = config.get_parsed_content("train#trainer")
+        trainer.data_loader.ahead = ahead
+        config.get_parsed_content("begin")
+        trainer.run()
+        learned.append(trainer.network.state_dict())
+        shutil.rmtree(config["run_dir"])
+    assert all(torch.equal(weights, learned[1][name]) for name, weights in learned[0].items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="nothing to wait for without a GPU")
+def test_no_step_waits_for_the_gpu(small_train):
+    config = small_train(device="cuda", steps_per_epoch=12, val_interval=2, overlap=0.0, begin="$@folder.open()")
+    for number in range(len(config["train"]["augmentation"]["transforms"])):
+        config[f"train::augmentation::transforms::{number}::prob"] = 1.0
+    config.parse(True)
+    trainer = config.get_parsed_content("train#trainer")
+    config.get_parsed_content("begin")
+    for step, mode in ((3, "error"), (10, "default")):  # the first steps load kernels, the last of an epoch reads
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=step), torch.cuda.set_sync_debug_mode, mode)
+    try:
+        trainer.run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.state.iteration == 24
 
 
 @pytest.mark.parametrize("knobs", [{"num_workers": 2}, {"cache": "disk"}, {"cache": "none"}], ids=str)

@@ -22,9 +22,9 @@ CONSTANT_CALLS |= {"TypeVar", "BratsRule", "Metric", "NormalizeIntensity", "Scal
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "remove"}
 CHANGES |= {"reverse", "setdefault", "sort", "update"}
 CACHES = ("cache", "lru_cache")
-SMALL_TABLES = {"areas_by_code"}  # a pure function of the voxel size, at most 64 entries
+SMALL_TABLES = {"areas_by_code", "_legendre", "tiling", "_few"}  # pure functions of sizes, a few small entries
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "PyYAML", "ignite": "pytorch-ignite"}
-OPTIONAL = {"isal"}  # faster gzip; the standard one where it is not installed
+OPTIONAL = {"isal", "triton"}  # faster gzip and norms; the standard ones where they are not installed
 # what is imported by others on our behalf: `python -m monai.bundle`, torch's SummaryWriter
 INDIRECT = {"fire", "tensorboard"}
 

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from monai import transforms as theirs
 from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose, Lambdad, RandAffined, RandFlipd
 
 from scripts.data import augmentation as ours
-from scripts.data.augmentation import AugmentedBatch
+from scripts.data.augmentation import AugmentedBatch, Prefetched
+from scripts.data.sampler import EpochSampler
+from scripts.training.handlers import EpochSeed
 
 
 def batch(seeds: list[int], shape=(16, 16, 16), channels: int = 4) -> dict[str, torch.Tensor]:
@@ -29,9 +32,9 @@ def everything(small_train) -> AugmentedBatch:
     return certain(small_train())
 
 
-def certain(config) -> AugmentedBatch:
+def certain(config, probability: float = 1.0) -> AugmentedBatch:
     for number in range(len(config["train"]["augmentation"]["transforms"])):
-        config[f"train::augmentation::transforms::{number}::prob"] = 1.0
+        config[f"train::augmentation::transforms::{number}::prob"] = probability
     config.parse(True)
     return config.get_parsed_content("train#trainer#prepare_batch")
 
@@ -119,6 +122,121 @@ def test_metadata_is_tracked_again_afterwards_also_after_an_error():
     with pytest.raises(RuntimeError):
         AugmentedBatch(Lambdad("image", fail))(batch([1]), "cpu")
     assert get_track_meta()
+
+
+# ---- a batch at once ------------------------------------------------------------------------------------------------
+
+
+def one_by_one(augment: AugmentedBatch, given: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the batch becomes where each patch goes through the chain alone."""
+    augment.at_once = False
+    try:
+        return augment(given, "cpu")
+    finally:
+        augment.at_once = True
+
+
+@pytest.mark.parametrize("shape", [(16, 12, 8), (16, 12)])
+@pytest.mark.parametrize("probability", [0.4, 1.0])
+def test_a_batch_becomes_what_its_patches_become_alone(small_train, shape, probability):
+    config = small_train(patch_size=[16] * len(shape), filters=[4, 8, 8])
+    augment = certain(config, probability)
+    assert augment.at_once
+    for start in range(0, 60, 3):
+        given = batch([start, start + 1, start + 2], shape)
+        together = augment(given, "cpu")
+        drawn = [transform.R.get_state()[1].tolist() for transform in augment.transforms]
+        alone = one_by_one(augment, given)
+        assert drawn == [transform.R.get_state()[1].tolist() for transform in augment.transforms]
+        assert torch.allclose(together[0], alone[0], rtol=1e-4, atol=1e-5)
+        assert torch.equal(together[1], alone[1])
+
+
+def test_a_chain_with_another_transform_goes_patch_by_patch(small_train):
+    config = small_train()
+    elastic = {"_target_": "Rand3DElasticd", "keys": "image", "sigma_range": [1, 2], "magnitude_range": [1, 2]}
+    config["train"]["augmentation"]["transforms"].append(elastic)
+    augment = certain(config)
+    assert not augment.at_once
+    together, alone = augment(batch([1, 2]), "cpu"), augment(batch([2]), "cpu")
+    assert torch.equal(together[0][1], alone[0][0])
+
+
+MONAIS = {
+    "RandFlipd": {"keys": ["image", "label"], "spatial_axis": 1},
+    "RandGaussianSmoothd": {"sigma_x": (0.3, 1.2), "sigma_y": (0.5, 1.0), "sigma_z": (0.5, 1.0)},
+    "RandScaleIntensityd": {"factors": 0.25, "channel_wise": True},
+    "RandScaleIntensityFixedMeand": {"factors": 0.25},
+    "RandSimulateLowResolutiond": {"zoom_range": (0.5, 1.0)},
+    "RandAdjustContrastd": {"gamma": (0.7, 1.5), "retain_stats": True},
+}
+OTHER_KNOBS = {
+    "RandFlipd": {"keys": ["image", "label"]},
+    "RandGaussianSmoothd": {"approx": "sampled"},
+    "RandScaleIntensityd": {"factors": (0.1, 0.5)},
+    "RandScaleIntensityFixedMeand": {"factors": 0.25, "channel_wise": True, "preserve_range": True},
+    "RandSimulateLowResolutiond": {"downsample_mode": "area"},
+    "RandAdjustContrastd": {"invert_image": True},
+}
+
+
+@pytest.mark.parametrize("knobs", [MONAIS, OTHER_KNOBS], ids=["as in train.yaml", "other knobs"])
+@pytest.mark.parametrize("name", MONAIS)
+@pytest.mark.parametrize("shape", [(16, 12, 8), (16, 12)])
+def test_each_transform_draws_and_computes_what_monais_does(name, knobs, shape):
+    options = {"keys": "image", "prob": 0.7, **knobs[name]}
+    if name == "RandSimulateLowResolutiond" and len(shape) == 2:
+        options["upsample_mode"] = "bilinear"
+    mine, monais = (AugmentedBatch(getattr(library, name)(**options)) for library in (ours, theirs))
+    assert mine.at_once
+    assert not monais.at_once
+    for start in range(0, 20, 2):
+        given = batch([start, start + 1], shape)
+        for found, expected in zip(mine(given, "cpu"), monais(given, "cpu"), strict=True):
+            assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+        assert mine.state.get_state()[1].tolist() == monais.state.get_state()[1].tolist()
+        assert mine.state.get_state()[2] == monais.state.get_state()[2]
+
+
+# ---- batches ahead --------------------------------------------------------------------------------------------------
+
+
+class Loader:
+    """Two batches an epoch, which know the epoch that the sampler was told when they were drawn."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler, self.drawn = sampler, []
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self):
+        for number in range(2):
+            self.drawn.append((self.sampler.epoch, number))
+            yield {**batch([2 * self.sampler.epoch + number], (4, 4, 4)), "case": [f"{self.sampler.epoch} {number}"]}
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_batches_ahead_are_never_those_of_the_next_epoch(ahead):
+    sampler, seen = EpochSampler(cases=4, samples=2), []
+    loader, prepare = Loader(sampler), AugmentedBatch(ours.RandFlipd(KEYS, prob=0.5))
+    ready = Prefetched(loader, prepare, "cpu")
+    ready.ahead = ahead
+    assert len(ready) == 2
+
+    def step(engine: Engine, given: dict) -> None:
+        image, label = prepare(given, "cpu")
+        expected = prepare(batch([2 * (engine.state.epoch - 1) + len(seen) % 2], (4, 4, 4)), "cpu")
+        assert torch.equal(image, expected[0])
+        assert torch.equal(label, expected[1])
+        seen.append(given["case"][0])
+        assert loader.drawn[-1] == (engine.state.epoch - 1, int(ahead or len(seen) % 2 == 0))
+
+    engine = Engine(step)
+    EpochSeed(sampler, 0).attach(engine)
+    engine.run(ready, max_epochs=3, epoch_length=2)
+    assert seen == ["0 0", "0 1", "1 0", "1 1", "2 0", "2 1"]
+    assert loader.drawn == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 # ---- ours against MONAI's ------------------------------------------------------------------------------------------

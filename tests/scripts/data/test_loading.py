@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scripts.data import pictures
@@ -130,6 +131,44 @@ def test_headers_that_differ_by_rounding_are_one_grid(files, tmp_path):
     rounded[2, 3] += 5e-4  # mm
     other = save(tmp_path / "rounded.nii.gz", np.zeros(SHAPE, np.int16), rounded)
     assert load({"image": [files[0], other]})["image"].shape == (2, *SHAPE)
+
+
+KINDS = ["u1", "i1", "<i2", ">i2", "<u2", "<i4", "<i8", "<f4", ">f4", "<f8"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_number_becomes_the_same_float32(tmp_path, kind):
+    array = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 120
+    for order in ("<", ">"):
+        image = nib.Nifti1Image(array.astype(kind), AFFINE, nib.Nifti1Header(endianness=order))
+        image.set_data_dtype(np.dtype(kind))
+        nib.save(image, tmp_path / "a.nii.gz")
+        loaded = load({"image": [str(tmp_path / "a.nii.gz")] * 2})["image"]
+        assert loaded.dtype == torch.float32
+        assert loaded.is_contiguous()
+        assert np.array_equal(loaded, np.stack([array] * 2))
+
+
+def test_the_first_of_several_damaged_files_is_named(files, tmp_path):
+    bad = save(tmp_path / "bad.nii.gz", np.full(SHAPE, np.nan, np.float32))
+    assert refused({"image": [bad, "/gone.nii.gz"]}).startswith(f"{bad} holds NaN")
+    assert refused({"image": ["/gone.nii.gz", bad]}).startswith("/gone.nii.gz does not exist")
+
+
+@pytest.mark.parametrize(("workflow", "where"), [("inference", "cuda:1"), ("evaluate", "cuda:1"), ("train", "cpu")])
+def test_segmenting_prepares_on_its_device_and_training_outside(read_config, workflow, where):
+    config = read_config(f"configs/{workflow}.yaml", device="cuda:1")
+    assert config.get_parsed_content("preprocessing").transforms[0].device == where
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gets_the_same_numbers(tmp_path, kind):
+    array = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 120
+    name = save(tmp_path / "a.nii.gz", array.astype(kind))
+    loaded = LoadImageChannelsd("image", ["T1"], device="cuda")({"image": name})["image"]
+    assert loaded.is_cuda
+    assert np.array_equal(loaded[0].cpu(), array)
 
 
 def test_a_label_alone_can_be_loaded(tmp_path):

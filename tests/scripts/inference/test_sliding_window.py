@@ -8,7 +8,9 @@ from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
 from scripts.data import pictures
-from scripts.inference.sliding_window import AIR, MirroringSlidingWindowInferer, largest_window
+from scripts.inference.sliding_window import AIR, FLAT, MirroringSlidingWindowInferer, largest_window
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 # ---- mirror images -------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,71 @@ def test_a_window_of_air_between_two_brains_is_skipped_without_touching_them():
     assert len(network.windows) < len(shown.windows)
     assert torch.equal((skipped > 0), (everything > 0))
     assert torch.equal(skipped[..., :2], everything[..., :2])  # seen by the first window alone
+
+
+def one_by_one(network, regions: int):
+    """Looks at each window when it is its turn; what finding those of air all at once must agree with."""
+
+    def see(windows: torch.Tensor) -> torch.Tensor:
+        axes = tuple(range(2, windows.dim()))
+        brain = (windows.amax(axes) - windows.amin(axes) > FLAT).any(1)
+        logits = windows.new_full((len(windows), regions, *windows.shape[2:]), AIR)
+        for number in brain.nonzero().flatten():
+            logits[number] = network(windows[number][None])[0]
+        return logits
+
+    return see
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    ("size", "window", "overlap"),
+    [((30, 9, 20), 8, 0.5), ((5, 23, 6), [8, 8, 8], 0.25), ((7, 24, 5), [-1, 6, 8], [0.5, 0.3, 0]), ((30, 21), 8, 0.5)],
+    ids=["larger", "smaller than a window", "whole axis", "slice"],
+)
+def test_windows_of_air_are_those_that_one_by_one_hold_nothing(size, window, overlap, batch):
+    torch.manual_seed(0)
+    network, scan = lopsided(len(size)), torch.randn(2, 2, *size)
+    scan[0, :, :, 6:], scan[1, :, : size[0] // 2] = 0, -3
+    windows = {"roi_size": window, "sw_batch_size": batch, "overlap": overlap, "mode": "gaussian"}
+    with torch.no_grad():
+        found = MirroringSlidingWindowInferer(**windows, regions=3)(scan, network)
+        expected = SlidingWindowInferer(**windows)(scan, one_by_one(network, 3))
+    assert (expected == AIR).any()  # so that something was skipped
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_a_cpu_is_shown_one_window_at_a_time_unless_asked():
+    seen, scan = [], torch.randn(1, 2, 20, 8, 8)
+
+    def count(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(windows))
+        return windows
+
+    MirroringSlidingWindowInferer(**{**WINDOWS, "sw_batch_size": "auto"})(scan, count)
+    assert seen == [1, 1, 1]
+
+
+@needs_gpu
+def test_a_gpu_is_shown_several_windows_without_waiting_between_them(monkeypatch):
+    network, scan = lopsided(3).cuda(), torch.randn(1, 2, 48, 8, 8).cuda()
+    infer = MirroringSlidingWindowInferer(**{**WINDOWS, "sw_batch_size": "auto"}, regions=3)
+    seen, see = [], infer._seen
+
+    def strictly(*args):
+        seen.append(len(args[2]))
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return see(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(infer, "_seen", strictly)
+    with torch.no_grad():
+        logits = infer(scan, network)
+        expected = SlidingWindowInferer(**WINDOWS)(scan, network)
+    assert seen == [4, 4]
+    assert torch.allclose(logits, expected, atol=0.01)  # TF32
 
 
 def test_a_scan_of_nothing_gives_an_empty_mask():
@@ -243,7 +310,7 @@ def segment(read_config, folder, **knobs) -> nib.Nifti1Image:
     """Run `inferring` with the ideal network; the saved mask."""
     config = read_config(
         "configs/inference.yaml", "configs/tasks/phantom.yaml",
-        input=str(folder), output_dir=str(folder.parent / "masks"), device="cpu", network=Ideal(), **knobs,
+        input=str(folder), output_dir=str(folder.parent / "masks"), network=Ideal(), **{"device": "cpu", **knobs},
     )  # fmt: skip
     config.get_parsed_content("initialize")
     config.get_parsed_content("evaluator").run()
@@ -260,6 +327,41 @@ def test_what_is_found_comes_back_voxel_for_voxel_on_an_oblique_lps_grid_of_flat
     assert np.array_equal(np.asarray(saved.dataobj), label)
     assert np.allclose(saved.affine, oblique(), atol=1e-4)
     assert nib.aff2axcodes(saved.affine) == ("L", "P", "S")
+
+
+def towards(axes: str) -> np.ndarray:
+    """The affine of voxels of 1 x 1.5 x 3 mm whose axes run to these sides."""
+    turn = nib.orientations.axcodes2ornt(axes)
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, ((side, sign), size) in enumerate(zip(turn, (1.0, 1.5, 3.0), strict=True)):
+        affine[int(side), axis] = sign * size
+    return affine
+
+
+ORIENTATIONS = ["RAS", "LPS", "ASR", "SLP"]
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_what_is_found_comes_back_voxel_for_voxel_in_every_orientation(read_config, tmp_path, axes, device):
+    label = write_case(tmp_path / "in", affine=towards(axes))
+    saved = segment(read_config, tmp_path / "in", device=device)
+    assert np.array_equal(np.asarray(saved.dataobj), label)
+    assert nib.aff2axcodes(saved.affine) == tuple(axes)
+
+
+@needs_gpu
+@pytest.mark.parametrize("preparing", ["cpu", "cuda"])
+def test_a_gpu_writes_the_probabilities_of_a_cpu(read_config, tmp_path, preparing):
+    found = {}
+    for device in ("cpu", "cuda"):
+        write_case(tmp_path / device / "in")
+        knobs = {"save_probabilities": True, "spacing": [2.0, 2.0, 2.0], "preprocessing_device": preparing}
+        segment(read_config, tmp_path / device / "in", device=device, **knobs)
+        found[device] = np.asarray(nib.load(tmp_path / device / "masks" / "probabilities" / "X.nii.gz").dataobj)
+    assert np.allclose(found["cpu"], found["cuda"], atol=0.02)
+    assert np.mean((found["cpu"] > 0.5) != (found["cuda"] > 0.5)) < 1e-3
 
 
 @pytest.mark.parametrize("spacing", [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]], ids=["finer", "coarser"])

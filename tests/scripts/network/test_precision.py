@@ -7,7 +7,16 @@ import torch
 from ignite.engine import Engine, Events
 from monai.networks.nets import DynUNet
 
-from scripts.network.precision import CudnnAutotuning, PrecisionInferer, arranged, half_kind, half_pays
+from scripts.network.fused_norm import InstanceNormLeakyReLU
+from scripts.network.precision import (
+    CudnnAutotuning,
+    PrecisionInferer,
+    arranged,
+    half_kind,
+    half_pays,
+    laid_out,
+    last_pays,
+)
 
 
 def network(dims: int = 3) -> DynUNet:
@@ -16,7 +25,7 @@ def network(dims: int = 3) -> DynUNet:
 
 
 def gradients(one: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
-    one(image).square().mean().backward()
+    torch.cat([head.flatten() for head in one(image)]).square().mean().backward()
     return [p.grad for p in one.parameters() if p.grad is not None]
 
 
@@ -43,7 +52,7 @@ def test_heads_in_a_list_are_float32_too():
 
 def test_computing_blocks_again_changes_no_gradient_and_survives_a_copy():
     image = torch.randn(2, 2, 8, 8, 8)
-    plain, again = network(), arranged(network(), recompute=True)
+    plain, again = arranged(network()), arranged(network(), recompute=True)
     average = copy.deepcopy(again)  # as the averaged weights are made
     with torch.no_grad():
         for parameter in average.parameters():
@@ -51,7 +60,7 @@ def test_computing_blocks_again_changes_no_gradient_and_survives_a_copy():
     for expected, found in zip(gradients(plain, image), gradients(again, image), strict=True):
         assert torch.allclose(expected, found, atol=1e-6)
     assert again.state_dict().keys() == plain.state_dict().keys()
-    assert float(average(image).abs().max()) == 0  # the copy computes with its own weights
+    assert float(average(image)[0].abs().max()) == 0  # the copy computes with its own weights
 
 
 def test_computing_blocks_again_remembers_less():
@@ -69,10 +78,33 @@ def test_computing_blocks_again_remembers_less():
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_layout_in_memory_changes_no_logit(dims):
     image = torch.randn(1, 2, *[8] * dims)
-    last = arranged(network(dims), channels_last=True)
+    plain, last = network(dims).eval(), arranged(network(dims), channels_last=True).eval()
     layout = torch.channels_last if dims == 2 else torch.channels_last_3d
     assert last.input_block.conv1.conv.weight.is_contiguous(memory_format=layout)
-    assert torch.allclose(network(dims)(image), last(image), atol=1e-5)
+    assert laid_out(image, last).is_contiguous(memory_format=layout)
+    assert laid_out(image, plain) is image
+    assert torch.allclose(PrecisionInferer()(image, plain), PrecisionInferer()(image, last), atol=1e-5)
+
+
+def test_logits_are_contiguous_whatever_the_layout_of_the_network():
+    heads = PrecisionInferer()(torch.randn(1, 2, 8, 8, 8), arranged(network(), channels_last=True))
+    assert [head.shape[2] for head in heads] == [8, 4]
+    assert all(head.is_contiguous() for head in heads)
+
+
+def test_the_norms_are_fused_where_features_lie_side_by_side():
+    found = [
+        any(isinstance(module, InstanceNormLeakyReLU) for module in arranged(network(), last).modules())
+        for last in (False, True)
+    ]
+    assert found == [False, True]
+
+
+def test_channels_last_pays_on_a_gpu_in_three_dimensions(monkeypatch):
+    monkeypatch.setattr("scripts.network.precision.kernels_work", lambda: True)
+    assert last_pays("cuda:0", 3)
+    assert not last_pays("cuda", 2)
+    assert not last_pays("cpu", 3)
 
 
 @pytest.mark.parametrize("allowed", [True, False])

@@ -3,6 +3,7 @@
 import io
 import logging
 import random
+import re
 import sys
 
 import numpy as np
@@ -11,20 +12,26 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
+from monai.handlers import from_engine
 
 from scripts.data.sampler import EpochSampler
 from scripts.errors import InputError
+from scripts.network.weights import read_state
+from scripts.training import handlers
 from scripts.training.budget import Budget
 from scripts.training.handlers import (
     EpochLog,
     EpochSeed,
     GradientClipping,
     LazySummaryWriter,
+    LossCurve,
+    PatchOutputs,
     StepProgress,
     StopOnNan,
     WeightAverage,
     existing,
 )
+from scripts.training.run_state import RunState
 
 
 class OneWeight(torch.nn.Module):
@@ -198,6 +205,63 @@ def test_a_loss_that_is_no_number_names_the_cases_and_never_reaches_the_weights(
     assert float(network.weight.detach()) == 1.0
 
 
+@pytest.fixture
+def as_from_a_gpu(monkeypatch):
+    """Losses arrive after their step, and are read every third step, as losses of a GPU are every twentieth."""
+    monkeypatch.setattr(handlers, "on_its_way", lambda value: (value.clone(), lambda: None))
+    monkeypatch.setattr(handlers, "read_now", lambda engine: engine.state.iteration % 3 == 1)
+
+
+@pytest.mark.usefixtures("as_from_a_gpu")
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_a_nan_on_a_gpu_ends_before_anything_is_kept(tmp_path, step):
+    network, kept = OneWeight(), []
+    state = RunState(tmp_path / "checkpoint.pt", {"network": network}, resume=False)
+    engine = trainer([1.0] * 3, [StopOnNan("runs/x/checkpoint.pt")], network, max_epochs=2)
+    engine.data_loader[(step - 1) % 3]["case"] = ["the broken one"]
+
+    @engine.on(IterationEvents.FORWARD_COMPLETED)
+    def break_it() -> None:
+        if engine.state.iteration == step:
+            engine.state.output["pred"] = engine.state.output["pred"] * float("nan")
+
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: kept.append(float(network.weight.detach())))
+    state.attach(engine)
+    with pytest.raises(InputError) as stopped:
+        engine.run()
+    where = f"epoch {1 + (step > 3)}, step {step}, on a batch of the broken one"
+    assert f"the loss became nan in {where}" in str(stopped.value)
+    assert kept == [3.0] * (step > 3)
+    assert (tmp_path / "checkpoint.pt").exists() == (step > 3)
+    if step > 3:
+        assert float(read_state(tmp_path / "checkpoint.pt")["network"]["weight"]) == 3.0
+
+
+def test_a_nan_of_one_process_ends_the_epoch_of_all(in_two_processes):
+    def judged(rank: int) -> str:
+        watch = StopOnNan("c")
+        watch.waiting = (torch.tensor(float("nan") if rank else 1.0), None, f"step 4, of process {rank}")
+        try:
+            watch._look_at_last()
+        except InputError as error:
+            return str(error)
+        return "went on"
+
+    assert all("became nan in step 4, of process 1" in said for said in in_two_processes(judged))
+
+
+def test_a_step_gives_each_patch_a_dictionary_with_the_loss():
+    found = []
+    engine = trainer([1.0, 2.0], [PatchOutputs()], decollate=False)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: found.append(engine.state.output))
+    engine.run()
+    (patch,) = found[1]
+    assert patch["image"].tolist() == [2.0]
+    assert not patch["pred"].requires_grad
+    assert not patch["loss"].requires_grad
+    assert from_engine(["loss"], first=True)(found[1]).item() == -2.0  # as `--tracking mlflow` reads it
+
+
 # ---- progress and log ----------------------------------------------------------------------------------------------
 
 
@@ -224,6 +288,34 @@ def test_tensorboard_makes_its_folder_with_the_first_value_only(tmp_path):
     writer.add_scalar("loss", 0.4, 2)
     writer.close()
     assert len(list((tmp_path / "log").iterdir())) == 1
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_tensorboard_gets_each_loss_once_however_late_it_is_read(request, gpu):
+    if gpu:
+        request.getfixturevalue("as_from_a_gpu")
+    written, flushed = [], []
+
+    class Writer:
+        def add_scalar(self, *row) -> None:
+            written.append(row)
+
+        def flush(self) -> None:
+            flushed.append(len(written))
+
+    trainer([1.0, 2.0, 3.0, 4.0, 5.0], [PatchOutputs(), LossCurve(Writer())], lr=0.0, decollate=False).run()
+    assert [row[:3] for row in written] == [("loss", 0.0, step) for step in range(1, 6)]
+    times = [row[3] for row in written]
+    assert times == sorted(times)
+    assert flushed == ([1, 4, 5, 5] if gpu else [1, 2, 3, 4, 5, 5])
+
+
+@pytest.mark.usefixtures("as_from_a_gpu")
+def test_the_bar_shows_the_last_loss_that_was_read(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    trainer([1.0, 2.0, 3.0, 4.0], [PatchOutputs(), StepProgress("training", loss=True)], decollate=False).run()
+    shown = [float(value) for value in re.findall(r"loss=(-?[\d.]+)", stream.getvalue())]
+    assert set(shown) == {0.0, -24.0}  # of the first and the fourth step: 4 times a weight of 1 + 2 + 3
 
 
 def logged(caplog, validated: list[int], budget: Budget | None = None, best: int = 0) -> list[str]:

@@ -207,7 +207,8 @@ def test_the_workflows_network_and_loss_fit_each_other(small_train):
     config = small_train()
     network, loss = config.get_parsed_content("network"), config.get_parsed_content("loss")
     logits = network.train()(torch.zeros(2, 4, 16, 16, 16))
-    assert logits.dim() == 6  # heads
+    assert len(logits) > 1  # heads
+    assert logits[0].shape[2:] == (16, 16, 16) != logits[1].shape[2:]
     loss(logits, torch.zeros(2, 3, 16, 16, 16)).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None]
     assert without == []
@@ -218,3 +219,74 @@ def test_a_positive_weight_multiplies_what_voxels_inside_a_region_cost():
     # every voxel costs ln 2 at a logit of 0; the one inside counts nine times: (9 + 3) / 4 * ln 2
     loss = RegionDiceCELoss(lambda_dice=0.0, pos_weight=9.0)
     assert loss(logits, target).item() == pytest.approx(3 * math.log(2))
+
+
+class Focal(torch.nn.Module):
+    """A loss of someone else's, which is not linear in its target."""
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (logits.sigmoid() - target).abs().pow(3).mean()
+
+
+def coarse_heads() -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Logits of four heads, of which one halves two axes alone, and a label."""
+    torch.manual_seed(0)
+    sizes = [(8, 16, 8), (4, 8, 4), (2, 4, 4), (1, 2, 2)]
+    heads = [3 * torch.randn(2, 3, *size) for size in sizes]
+    return heads, (torch.rand(2, 3, *sizes[0]) > 0.7).float()
+
+
+def repeated(heads: list[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+    return torch.stack([torch.nn.functional.interpolate(head, target.shape[2:]) for head in heads], 1)
+
+
+LOSSES = [
+    RegionDiceCELoss(),
+    RegionDiceCELoss(pos_weight=5.0, region_weights={"a": 1, "b": 2, "c": 1}),
+    RegionDiceCELoss(batch=False),
+    FocalTverskyLoss(),
+    Focal(),
+]
+NAMES = ["dice and entropy", "weighted", "by patch", "focal", "another"]
+
+
+@pytest.mark.parametrize("inner", LOSSES, ids=NAMES)
+def test_coarse_heads_cost_what_they_do_upsampled(inner):
+    heads, target = coarse_heads()
+    loss = DeepSupervisionLoss(inner)
+    leaves = [head.requires_grad_() for head in heads]
+    found, expected = loss(leaves, target), loss(repeated(leaves, target), target)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    for own, right in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves), strict=True):
+        assert float((own - right).norm()) < 1e-5 * float(right.norm())
+
+
+@pytest.mark.parametrize("inner", [FocalTverskyLoss(), Focal()], ids=["focal", "another"])
+def test_only_a_linear_loss_sees_shares_of_labels(inner, monkeypatch):
+    seen = []
+    forward = type(inner).forward
+    monkeypatch.setattr(type(inner), "forward", lambda own, *pair: seen.append(pair) or forward(own, *pair))
+    DeepSupervisionLoss(inner)(*coarse_heads())
+    assert {pair[0].shape[2:] for pair in seen} == {(8, 16, 8)}
+    assert all(set(pair[1].unique().tolist()) == {0, 1} for pair in seen)
+
+
+def test_heads_that_do_not_divide_the_label_are_upsampled():
+    heads, target = coarse_heads()
+    heads[1] = torch.randn(2, 3, 3, 5, 3)
+    loss = DeepSupervisionLoss(RegionDiceCELoss())
+    assert float(loss(heads, target)) == pytest.approx(float(loss(repeated(heads, target), target)), rel=1e-6)
+
+
+def test_one_head_in_a_list_is_one_head():
+    heads, target = coarse_heads()
+    loss = DeepSupervisionLoss(RegionDiceCELoss())
+    assert torch.equal(loss(heads[:1], target), loss(heads[0], target))
+
+
+def test_heads_in_another_layout_and_kind_cost_the_same():
+    heads, target = coarse_heads()
+    loss = DeepSupervisionLoss(RegionDiceCELoss())
+    heads = [head.bfloat16() for head in heads]
+    last = [head.contiguous(memory_format=torch.channels_last_3d) for head in heads]
+    assert torch.equal(loss(last, target > 0), loss(heads, target))

@@ -7,7 +7,8 @@ from monai.networks.nets import DynUNet
 
 from scripts.errors import InputError
 from scripts.network.weights import read_state, save
-from scripts.training.run_state import RunState
+from scripts.training import run_state
+from scripts.training.run_state import RunState, on_host
 
 
 def network(heads: bool = False, seed: int = 0, filters=(4, 8, 8, 8), out: int = 3) -> DynUNet:
@@ -120,3 +121,31 @@ def test_a_state_that_does_not_fit_the_config_names_the_part_and_the_config_to_t
 def test_a_state_that_is_damaged_is_one_sentence(tmp_path):
     (tmp_path / "state.pt").write_bytes(b"PK half a zip")
     assert "is not a readable checkpoint" in refused(Training(tmp_path / "state.pt", resume=True).run)
+
+
+def test_a_copy_on_the_host_stays_as_it_was(tmp_path):
+    net = network(heads=True)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
+    net(torch.randn(1, 4, 16, 16, 16)).sum().backward()
+    optimizer.step()
+    state = {"network": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}
+    save(tmp_path / "first.pt", state)
+    copied = on_host(state)
+    assert copied["network"]._metadata == state["network"]._metadata
+    optimizer.step()
+    save(tmp_path / "second.pt", copied)
+    assert (tmp_path / "first.pt").read_bytes() == (tmp_path / "second.pt").read_bytes()
+
+
+def test_a_full_disk_ends_the_run_at_its_next_checkpoint(tmp_path, monkeypatch):
+    def full(path, state) -> None:
+        if state["engine"]["epoch"] == 2:
+            raise InputError("the disk is full")
+        save(path, state)
+
+    monkeypatch.setattr(run_state, "save", full)
+    run = Training(tmp_path / "state.pt")
+    assert refused(run.run) == "the disk is full"
+    assert run.engine.state.epoch == 3
+    assert read_state(tmp_path / "state.pt")["engine"]["epoch"] == 1
+    assert refused(Training(tmp_path / "state.pt").run, 2) == "the disk is full"  # in the last epoch

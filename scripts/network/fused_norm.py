@@ -1,0 +1,120 @@
+"""Instance norm and leaky ReLU as one kernel over channels-last features."""
+
+from typing import Any
+
+import torch
+from monai.networks.blocks.dynunet_block import UnetBasicBlock
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+try:
+    from scripts.network import norm_kernels
+except ImportError:  # Triton comes with torch for CUDA on Linux, and with no other
+    norm_kernels = None
+
+KINDS = (torch.bfloat16, torch.float16, torch.float32)  # statistics are float32: of no use to float64
+LAST = torch.channels_last_3d
+
+
+class FusedNorm(torch.autograd.Function):
+    """leaky_relu(instance_norm(x) * weight + bias), from kernels of Triton; remembers x and [N, C] statistics.
+
+    Statistics and sums are float32 whatever x is, the output and the gradient of x are of x's kind.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float
+    ) -> torch.Tensor:
+        """Features like x, which is [N, C, D, H, W], dense in channels_last_3d; weight and bias are [C]."""
+        y, mean, rstd = norm_kernels.forward(x, weight, bias, eps, slope)
+        ctx.save_for_backward(x, weight, bias, mean, rstd)
+        ctx.slope = slope
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x, weight and bias."""
+        x, weight, bias, mean, rstd = ctx.saved_tensors
+        dx, dweight, dbias = norm_kernels.backward(
+            dy.contiguous(memory_format=LAST), x, mean, rstd, weight, bias, ctx.slope
+        )
+        return dx, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None
+
+
+class InstanceNormLeakyReLU(nn.InstanceNorm3d):
+    """An instance norm with the leaky ReLU that follows it; its state is that of the norm alone.
+
+    One kernel does both where it can: on a GPU, where Triton is there, for features that are dense in
+    channels_last_3d. Everywhere else, and while torch.compile looks on, which fuses by itself, it is torch's own two.
+
+    Args:
+        num_features: channels.
+        negative_slope: of the leaky ReLU.
+        relayout: bring features of another layout into channels_last_3d, rather than leave them to torch.
+        **norm: of `torch.nn.InstanceNorm3d`.
+
+    Shapes: [N, C, D, H, W] to the same.
+    """
+
+    def __init__(self, num_features: int, negative_slope: float = 0.01, relayout: bool = False, **norm: Any) -> None:
+        super().__init__(num_features, **norm)
+        self.negative_slope, self.relayout = negative_slope, relayout
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised and rectified features."""
+        if self._fits(x):
+            return FusedNorm.apply(
+                x.contiguous(memory_format=LAST), self.weight, self.bias, self.eps, self.negative_slope
+            )
+        return functional.leaky_relu(super().forward(x), self.negative_slope, inplace=True)
+
+    def _fits(self, x: torch.Tensor) -> bool:
+        return (
+            not torch.compiler.is_compiling()
+            and x.is_cuda
+            and kernels_work()
+            and self.affine
+            and not self.track_running_stats
+            and x.dtype in KINDS
+            and x.dim() == 5
+            and x[0, 0].numel() > 1  # of which torch complains
+            and (self.relayout or x.is_contiguous(memory_format=LAST))
+        )
+
+
+def kernels_work() -> bool:
+    """Whether Triton is installed."""
+    return norm_kernels is not None
+
+
+def fuse_norms(network: nn.Module, relayout: bool = False) -> nn.Module:
+    """Let each norm of a DynUNet's plain blocks do the leaky ReLU too; the same network is returned for chaining.
+
+    Parameters and their names stay. Left alone: residual blocks, which add between norm and activation, other norms
+    than an instance norm with parameters, other activations, and two dimensions.
+
+    Args:
+        network: any.
+        relayout: see `InstanceNormLeakyReLU`.
+    """
+    for block in network.modules():
+        if isinstance(block, UnetBasicBlock) and _fusible(block):
+            slope = block.lrelu.negative_slope
+            block.norm1, block.norm2 = (_fused(norm, slope, relayout) for norm in (block.norm1, block.norm2))
+            block.lrelu = nn.Identity()
+    return network
+
+
+def _fusible(block: UnetBasicBlock) -> bool:
+    norms = (block.norm1, block.norm2)
+    plain = all(type(norm) is nn.InstanceNorm3d and norm.affine and not norm.track_running_stats for norm in norms)
+    return plain and type(block.lrelu) is nn.LeakyReLU
+
+
+def _fused(norm: nn.InstanceNorm3d, slope: float, relayout: bool) -> InstanceNormLeakyReLU:
+    fused = InstanceNormLeakyReLU(norm.num_features, slope, relayout, eps=norm.eps, affine=True, device="meta")
+    fused.weight, fused.bias = norm.weight, norm.bias  # the same, which an optimiser may know already
+    return fused.train(norm.training)

@@ -1,0 +1,336 @@
+"""Triton kernels of an instance norm and a leaky ReLU over channels-last features, forward and backward.
+
+Each sample's voxels are split into chunks, so that the few channels of a large volume keep the whole card busy. One
+kernel reduces each chunk, a second one the chunks of a sample, in an order that never changes: two runs agree bit for
+bit. A third goes over the voxels again, from the last chunk to the first, whose values the cache has not lost yet.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+TILE = 4096  # values that a program holds at once: 16 for each of its threads
+WARPS = 8  # of 32 threads
+PROGRAMS = 1024  # wanted: two rounds for a card of 132 multiprocessors with four programs each
+WIDTH = 64  # channels side by side in a tile: 128 bytes of half precision, a line of the cache
+
+
+class Tiling(NamedTuple):
+    """How the voxels and channels of a batch are shared out among programs."""
+
+    rows: int  # voxels of a chunk
+    chunks: int  # of a sample
+    high: int  # voxels of a tile
+    wide: int  # channels of a tile
+    blocks: int  # of channels
+    warps: int
+
+
+def tiling(
+    samples: int, voxels: int, channels: int, tile: int = TILE, programs: int = PROGRAMS, warps: int = WARPS
+) -> Tiling:
+    """Chunks of whole tiles, as many as give the wanted number of programs, as far as there are tiles."""
+    wide = min(WIDTH, triton.next_power_of_2(channels))
+    high, blocks = tile // wide, triton.cdiv(channels, wide)
+    chunks = max(1, programs // (samples * blocks))
+    rows = triton.cdiv(triton.cdiv(voxels, chunks), high) * high
+    return Tiling(rows, triton.cdiv(voxels, rows), high, wide, blocks, warps)
+
+
+def forward(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float, shared: Tiling | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normalised and rectified features, like x, and float32 means and inverse deviations, [N, C].
+
+    Args:
+        x: [N, C, D, H, W], dense in channels_last_3d.
+        weight: [C], as bias.
+        bias: added after the weight has multiplied.
+        eps: added to the variance.
+        slope: factor on what is below zero.
+        shared: by default what `tiling` gives.
+    """
+    samples, channels, voxels = len(x), x.shape[1], x[0, 0].numel()
+    shared = shared or tiling(samples, voxels, channels)
+    partial = x.new_empty((2, samples, shared.chunks, channels), dtype=torch.float32)
+    mean, rstd = x.new_empty((2, samples, channels), dtype=torch.float32)
+    y = torch.empty_like(x)
+    grid = (shared.chunks, shared.blocks, samples)
+    sizes = {"HIGH": shared.high, "WIDE": shared.wide, "num_warps": shared.warps}
+    few = _few(channels)
+    with _on(x):
+        _chunk_moments[grid](x, partial[0], partial[1], voxels, channels, shared.rows, **sizes)
+        _moments[(triton.cdiv(channels, few["WIDE"]), samples)](
+            partial[0], partial[1], mean, rstd, voxels, channels, shared.rows, shared.chunks, eps, **few
+        )
+        _normalise[grid](x, y, mean, rstd, weight, bias, voxels, channels, shared.rows, slope, **sizes)
+    return y, mean, rstd
+
+
+def backward(
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    rstd: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    slope: float,
+    shared: Tiling | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of x, like x, and of weight and bias, [C] in float32; dy is the output's, dense in channels_last_3d."""
+    samples, channels, voxels = len(x), x.shape[1], x[0, 0].numel()
+    shared = shared or tiling(samples, voxels, channels)
+    partial = x.new_empty((2, samples, shared.chunks, channels), dtype=torch.float32)
+    sums = x.new_empty((2, samples, channels), dtype=torch.float32)
+    dweight, dbias = x.new_empty((2, channels), dtype=torch.float32)
+    dx = torch.empty_like(x)
+    grid = (shared.chunks, shared.blocks, samples)
+    sizes = {"HIGH": shared.high, "WIDE": shared.wide, "num_warps": shared.warps}
+    few = _few(channels)
+    with _on(x):
+        _chunk_sums[grid](
+            dy, x, mean, rstd, weight, bias, partial[0], partial[1], voxels, channels, shared.rows, slope, **sizes
+        )
+        _sums[(triton.cdiv(channels, few["WIDE"]),)](
+            partial[0], partial[1], sums[0], sums[1], dweight, dbias, samples, channels, shared.chunks, **few
+        )
+        _gradient[grid](
+            dy, x, dx, mean, rstd, weight, bias, sums[0], sums[1], voxels, channels, shared.rows, slope, **sizes
+        )
+    return dx, dweight, dbias
+
+
+def _few(channels: int) -> dict[str, int]:
+    """Tiles for what is left of the chunks: 32 KiB or so by program."""
+    wide = min(16, triton.next_power_of_2(channels))
+    return {"HIGH": 1024 // wide, "WIDE": wide, "num_warps": 4}
+
+
+def _on(x: torch.Tensor) -> AbstractContextManager:
+    """Triton starts kernels on the current device, whatever its arguments are on."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+# Below, a tile is HIGH voxels by WIDE channels. Offsets within a chunk fit 32 bits, that of a chunk may not.
+
+
+@triton.jit
+def _chunk_moments(x, means, squares, voxels, channels, rows, HIGH: tl.constexpr, WIDE: tl.constexpr):
+    """Mean of each chunk, and the sum of squares about it.
+
+    Squares are summed about the mean of the chunk's first tile: nothing cancels but what that tile alone differs by.
+    """
+    chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    first = chunk * rows
+    left = tl.minimum(rows, voxels - first)
+    columns = block * WIDE + tl.arange(0, WIDE)
+    inside = columns < channels
+    x += (sample.to(tl.int64) * voxels + first) * channels
+    down = tl.arange(0, HIGH)
+    offsets = down[:, None] * channels + columns[None, :]
+    value = tl.load(x + offsets, mask=(down < left)[:, None] & inside[None, :], other=0.0).to(tl.float32)
+    centre = tl.sum(value, 0) / tl.minimum(left, HIGH)
+    total = tl.zeros([HIGH, WIDE], tl.float32)
+    square = tl.zeros([HIGH, WIDE], tl.float32)
+    for row in range(0, left, HIGH):
+        mask = (row + down < left)[:, None] & inside[None, :]
+        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
+        value = tl.where(mask, value - centre[None, :], 0.0)
+        total += value
+        square += value * value
+    summed = tl.sum(total, 0)
+    away = summed / left
+    at = (sample * tl.num_programs(0) + chunk) * channels + columns
+    tl.store(means + at, centre + away, mask=inside)
+    tl.store(squares + at, tl.maximum(tl.sum(square, 0) - summed * away, 0.0), mask=inside)
+
+
+@triton.jit
+def _moments(means, squares, mean, rstd, voxels, channels, rows, chunks, eps, HIGH: tl.constexpr, WIDE: tl.constexpr):
+    """Mean and inverse deviation of each sample, from those of its chunks (Chan et al. 1979)."""
+    block, sample = tl.program_id(0), tl.program_id(1)
+    columns = block * WIDE + tl.arange(0, WIDE)
+    inside = columns < channels
+    means += sample * chunks * channels
+    squares += sample * chunks * channels
+    down = tl.arange(0, HIGH)
+    about = tl.load(means + columns, mask=inside, other=0.0)  # the first chunk's, from which others differ little
+    total = tl.zeros([HIGH, WIDE], tl.float32)
+    for row in range(0, chunks, HIGH):
+        mask = (row + down < chunks)[:, None] & inside[None, :]
+        count = tl.minimum(rows, voxels - (row + down) * rows).to(tl.float32)
+        part = tl.load(means + (row + down)[:, None] * channels + columns[None, :], mask=mask, other=0.0)
+        total += tl.where(mask, count[:, None] * (part - about[None, :]), 0.0)
+    centre = about + tl.sum(total, 0) / voxels
+    spread = tl.zeros([HIGH, WIDE], tl.float32)
+    for row in range(0, chunks, HIGH):
+        mask = (row + down < chunks)[:, None] & inside[None, :]
+        count = tl.minimum(rows, voxels - (row + down) * rows).to(tl.float32)
+        offsets = (row + down)[:, None] * channels + columns[None, :]
+        away = tl.load(means + offsets, mask=mask, other=0.0) - centre[None, :]
+        within = tl.load(squares + offsets, mask=mask, other=0.0)
+        spread += tl.where(mask, within + count[:, None] * away * away, 0.0)
+    tl.store(mean + sample * channels + columns, centre, mask=inside)
+    tl.store(rstd + sample * channels + columns, 1.0 / tl.sqrt(tl.sum(spread, 0) / voxels + eps), mask=inside)
+
+
+@triton.jit
+def _normalise(x, y, mean, rstd, weight, bias, voxels, channels, rows, slope, HIGH: tl.constexpr, WIDE: tl.constexpr):
+    """The features themselves."""
+    chunk, block, sample = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    first = chunk * rows
+    left = tl.minimum(rows, voxels - first)
+    columns = block * WIDE + tl.arange(0, WIDE)
+    inside = columns < channels
+    at = sample * channels + columns
+    centre = tl.load(mean + at, mask=inside, other=0.0)
+    scale = tl.load(rstd + at, mask=inside, other=0.0) * tl.load(weight + columns, mask=inside, other=0.0).to(
+        tl.float32
+    )
+    shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
+    start = (sample.to(tl.int64) * voxels + first) * channels
+    x += start
+    y += start
+    down = tl.arange(0, HIGH)
+    offsets = down[:, None] * channels + columns[None, :]
+    for row in range(0, left, HIGH):
+        mask = (row + down < left)[:, None] & inside[None, :]
+        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
+        value = (value - centre[None, :]) * scale[None, :] + shift[None, :]
+        value = tl.where(value > 0, value, value * slope)
+        tl.store(y + row * channels + offsets, value.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _chunk_sums(
+    dy,
+    x,
+    mean,
+    rstd,
+    weight,
+    bias,
+    plain,
+    weighted,
+    voxels,
+    channels,
+    rows,
+    slope,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Each chunk's sum of the gradient before the leaky ReLU, and of its product with the normalised features."""
+    chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    first = chunk * rows
+    left = tl.minimum(rows, voxels - first)
+    columns = block * WIDE + tl.arange(0, WIDE)
+    inside = columns < channels
+    at = sample * channels + columns
+    centre = tl.load(mean + at, mask=inside, other=0.0)
+    scale = tl.load(rstd + at, mask=inside, other=0.0)
+    gain = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
+    start = (sample.to(tl.int64) * voxels + first) * channels
+    x += start
+    dy += start
+    down = tl.arange(0, HIGH)
+    offsets = down[:, None] * channels + columns[None, :]
+    total = tl.zeros([HIGH, WIDE], tl.float32)
+    product = tl.zeros([HIGH, WIDE], tl.float32)
+    for row in range(0, left, HIGH):
+        mask = (row + down < left)[:, None] & inside[None, :]
+        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
+        slant = tl.load(dy + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
+        value = (value - centre[None, :]) * scale[None, :]
+        slant = tl.where(value * gain[None, :] + shift[None, :] > 0, slant, slant * slope)
+        total += slant  # what is outside is 0
+        product += slant * value
+    at = (sample * tl.num_programs(0) + chunk) * channels + columns
+    tl.store(plain + at, tl.sum(total, 0), mask=inside)
+    tl.store(weighted + at, tl.sum(product, 0), mask=inside)
+
+
+@triton.jit
+def _sums(
+    plain,
+    weighted,
+    plain_sums,
+    weighted_sums,
+    dweight,
+    dbias,
+    samples,
+    channels,
+    chunks,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """The sums of each sample, and the gradients of weight and bias, which all samples share."""
+    columns = tl.program_id(0) * WIDE + tl.arange(0, WIDE)
+    inside = columns < channels
+    down = tl.arange(0, HIGH)
+    of_weight = tl.zeros([WIDE], tl.float32)
+    of_bias = tl.zeros([WIDE], tl.float32)
+    for sample in range(0, samples):
+        total = tl.zeros([HIGH, WIDE], tl.float32)
+        product = tl.zeros([HIGH, WIDE], tl.float32)
+        for row in range(0, chunks, HIGH):
+            mask = (row + down < chunks)[:, None] & inside[None, :]
+            offsets = (sample * chunks + row + down)[:, None] * channels + columns[None, :]
+            total += tl.load(plain + offsets, mask=mask, other=0.0)
+            product += tl.load(weighted + offsets, mask=mask, other=0.0)
+        both, one = tl.sum(product, 0), tl.sum(total, 0)
+        tl.store(plain_sums + sample * channels + columns, one, mask=inside)
+        tl.store(weighted_sums + sample * channels + columns, both, mask=inside)
+        of_bias += one
+        of_weight += both
+    tl.store(dbias + columns, of_bias, mask=inside)
+    tl.store(dweight + columns, of_weight, mask=inside)
+
+
+@triton.jit
+def _gradient(
+    dy,
+    x,
+    dx,
+    mean,
+    rstd,
+    weight,
+    bias,
+    plain_sums,
+    weighted_sums,
+    voxels,
+    channels,
+    rows,
+    slope,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """The gradient of the features: what is left of the output's after its mean and its part along the features."""
+    chunk, block, sample = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    first = chunk * rows
+    left = tl.minimum(rows, voxels - first)
+    columns = block * WIDE + tl.arange(0, WIDE)
+    inside = columns < channels
+    at = sample * channels + columns
+    centre = tl.load(mean + at, mask=inside, other=0.0)
+    scale = tl.load(rstd + at, mask=inside, other=0.0)
+    gain = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
+    average = tl.load(plain_sums + at, mask=inside, other=0.0) / voxels
+    along = tl.load(weighted_sums + at, mask=inside, other=0.0) / voxels
+    start = (sample.to(tl.int64) * voxels + first) * channels
+    x += start
+    dy += start
+    dx += start
+    down = tl.arange(0, HIGH)
+    offsets = down[:, None] * channels + columns[None, :]
+    for row in range(0, left, HIGH):
+        mask = (row + down < left)[:, None] & inside[None, :]
+        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
+        slant = tl.load(dy + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
+        value = (value - centre[None, :]) * scale[None, :]
+        slant = tl.where(value * gain[None, :] + shift[None, :] > 0, slant, slant * slope)
+        slant = (slant - average[None, :] - value * along[None, :]) * (scale * gain)[None, :]
+        tl.store(dx + row * channels + offsets, slant.to(dx.dtype.element_ty), mask=mask)

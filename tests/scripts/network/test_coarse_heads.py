@@ -1,0 +1,54 @@
+"""Does the network hand over the heads that MONAI's has, before they are upsampled?"""
+
+import copy
+
+import pytest
+import torch
+from monai.networks.nets import DynUNet
+from torch.nn import functional
+
+from scripts.network.coarse_heads import CoarseHeadsDynUNet, with_coarse_heads
+
+IMAGE = torch.randn(2, 2, 16, 32, 16)
+
+
+def network(kind: type[DynUNet], heads: int = 2, **knobs) -> DynUNet:
+    torch.manual_seed(0)
+    strides = [1, 2, (2, 2, 1), 2]
+    knobs = {"deep_supervision": heads > 0, "deep_supr_num": max(heads, 1), **knobs}
+    return kind(3, 2, 3, [3] * 4, strides, strides[1:], filters=[4, 6, 8, 8], **knobs)
+
+
+def test_the_state_is_that_of_monais_network():
+    one, other = (network(kind).state_dict() for kind in (DynUNet, CoarseHeadsDynUNet))
+    assert list(one) == list(other)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("heads", [0, 2])
+def test_in_evaluation_logits_are_monais(heads):
+    expected = network(DynUNet, heads).eval()(IMAGE)
+    assert torch.equal(network(CoarseHeadsDynUNet, heads).eval()(IMAGE), expected)
+
+
+def test_in_training_without_heads_logits_are_monais():
+    assert torch.equal(network(CoarseHeadsDynUNet, 0)(IMAGE), network(DynUNet, 0)(IMAGE))
+
+
+def test_in_training_each_head_has_its_own_size():
+    logits = network(CoarseHeadsDynUNet)(IMAGE)
+    assert [tuple(head.shape) for head in logits] == [(2, 3, 16, 32, 16), (2, 3, 8, 16, 8), (2, 3, 4, 8, 8)]
+    repeated = torch.stack([functional.interpolate(head, IMAGE.shape[2:]) for head in logits], 1)
+    assert torch.equal(repeated, network(DynUNet)(IMAGE))
+
+
+def test_monais_network_can_be_given_the_heads_later():
+    one = network(DynUNet)
+    assert with_coarse_heads(one) is one
+    assert [head.shape[2] for head in one(IMAGE)] == [16, 8, 4]
+    assert len(copy.deepcopy(one)(IMAGE)) == 3  # also after a step: no head is kept
+
+
+def test_any_other_network_stays_as_it_is():
+    one = torch.nn.Conv3d(2, 3, 1)
+    assert type(with_coarse_heads(one)) is torch.nn.Conv3d
