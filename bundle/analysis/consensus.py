@@ -21,23 +21,21 @@ def majority(masks: np.ndarray) -> np.ndarray:
 
 
 def staple(masks: np.ndarray) -> np.ndarray:
-    """What is the object with a probability over 0.5 (STAPLE; Warfield et al., IEEE TMI 23:903, 2004).
+    """What of two masks or more [rater, ...] is the object with a probability over 0.5 by STAPLE.
 
-    Computed on the box of what anybody drew, grown by nothing: how much air is around it decides what the raters are
-    believed to be able to, and with much of it whoever draws too much is right.
-
-    Args:
-        masks: [rater, ...] boolean, two at least.
+    Follows Warfield et al. (IEEE TMI 23:903, 2004). Computed on the box of what anybody drew, grown by nothing: how
+    much air is around it decides what the raters are believed to be able to, and with much of it whoever draws too much
+    is right.
     """
-    here = (slice(None), *box(masks.any(axis=0), margin=[0] * (masks.ndim - 1)))
-    inside = masks[here]
+    here = box(masks.any(axis=0), margin=[0] * (masks.ndim - 1))
+    inside = masks[(slice(None), *here)]
     if (inside == inside[0]).all():  # STAPLE has no answer where there is nothing to weigh
         return masks[0].copy()
     found = sitk.STAPLEImageFilter()
     found.SetForegroundValue(1)
     images = [sitk.GetImageFromArray(np.ascontiguousarray(mask, dtype=np.uint8)) for mask in inside]
     together = np.zeros(masks.shape[1:], bool)
-    together[here[1:]] = sitk.GetArrayFromImage(found.Execute(images)) > 0.5
+    together[here] = sitk.GetArrayFromImage(found.Execute(images)) > 0.5
     return together
 
 

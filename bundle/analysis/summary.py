@@ -32,12 +32,8 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of summary.json.
 
-    Args:
-        evaluation: what is summarised.
-        title: of the page.
-        reference: what it is compared with (`match_reference`).
-        weights: of the regions (`bundle.analysis.costs.parse_weights`), for a weighted Dice.
-        prices: of a ml in each region (`bundle.analysis.costs.parse_prices`), for a cost.
+    With a reference (`match_reference`) there is a comparison, with weights of the regions a weighted Dice, and with
+    prices of a ml a cost (`bundle.analysis.costs`).
 
     Raises:
         InputError: cases.csv lacks what is to be weighed.
@@ -119,6 +115,9 @@ def _own(
         values = averages.loc[region, metric]
         return spread_over_patients(values.to_numpy(), values.index, unit)
 
+    def errors(region: str, patient: str) -> dict[str, float]:
+        return {kind: float(averages.loc[(region, patient), f"volume_{kind}"]) for kind in Price._fields}
+
     return {
         "weighted_dice": weights
         and {
@@ -132,7 +131,7 @@ def _own(
             "regions": {region: own("cost", region, POINTS) for region in prices},
             "total": own("cost", WHOLE_CASE, POINTS),
             "worst": [
-                row | {"regions": {r: _errors(averages.loc[(r, row["patient"])]) for r in prices}}
+                row | {"regions": {r: errors(r, row["patient"]) for r in prices}}
                 for row in _worst(-averages.loc[WHOLE_CASE, "cost"])
             ],
         },
@@ -143,10 +142,6 @@ def _worst(values: pd.Series) -> list[dict[str, Any]]:
     """The patients with the lowest values; a cost comes with its sign turned."""
     lowest = values.sort_values(kind="stable").head(WORST)
     return [{"patient": patient, "value": abs(value)} for patient, value in lowest.items()]
-
-
-def _errors(averages: pd.Series) -> dict[str, float]:
-    return {kind: float(averages[f"volume_{kind}"]) for kind in Price._fields}
 
 
 def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:

@@ -70,12 +70,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def draw(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None = None) -> Drawing:
-    """The figure as an svg element.
+    """A figure, drawn under `rc_context(STYLE)` in the colours of `Ink`, as an svg element.
 
-    Args:
-        figure: drawn under `rc_context(STYLE)`, in the colours of `Ink`.
-        words: what it shows, for those who do not see it.
-        titles: for each `gid` of a scatter, one line a dot, which a pointer shows.
+    `words` say what it shows to those who do not see it; `titles` are, for each `gid` of a scatter, one line per dot,
+    which a pointer shows.
     """
     stream = io.StringIO()
     with rc_context(STYLE):

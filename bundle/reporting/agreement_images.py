@@ -9,7 +9,7 @@ from PIL import Image as Picture
 
 from bundle.analysis import consensus
 from bundle.analysis.rater_masks import MODEL, Image
-from bundle.analysis.rater_pairs import Drawn, Judged, judge
+from bundle.analysis.rater_pairs import Judged, judge
 from bundle.drawing.disagreement import draw
 from scripts.data import pictures
 from scripts.data.images import open_nifti
@@ -20,11 +20,7 @@ from scripts.scoring.prediction_files import stem
 def judge_images(images: Sequence[Image], foreground: int | None, folder: Path, workers: int | None) -> list[Judged]:
     """Compare the masks of each image, and write `masks` and `disagreement` into a folder.
 
-    Args:
-        images: those to compare (`bundle.analysis.rater_masks.find`).
-        foreground: the value of the object in the masks; None for all but 0.
-        folder: where to write.
-        workers: processes; None for one per core. Each holds the masks of one image at a time.
+    Each process (None: one per core) holds the masks of one image at a time.
 
     Raises:
         InputError: a mask is none, masks of an image lie on different grids, or a process was killed.
@@ -37,20 +33,15 @@ def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judge
     judged, drawn = judge(image, foreground)
     if drawn is None:
         return judged
-    _save_consensus(image, drawn, folder)
+    file = pictures.file_of(drawn.like)
+    ending = file.name[len(stem(file) or "") :]
+    for name, mask in drawn.consensus.items():  # in the first rater's format and names, to be read as masks again
+        consensus.save(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
     shape = next(iter(drawn.masks.values())).shape
     scan, note = (None, None) if image.scan is None else _read_scan(image.scan, shape)
     path = folder / "disagreement" / f"{image.name}.png"
     draw(drawn.masks, drawn.consensus["majority"], drawn.affine, path, scan=scan, model=MODEL)
     return judged._replace(notes=[*judged.notes, *filter(None, [note])], picture=path)
-
-
-def _save_consensus(image: Image, drawn: Drawn, folder: Path) -> None:
-    """In the format of the first rater's file and under its name, so that it can be read as a mask again."""
-    file = pictures.file_of(drawn.like)
-    ending = file.name[len(stem(file) or "") :]
-    for name, mask in drawn.consensus.items():
-        consensus.save(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
 
 
 def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str | None]:

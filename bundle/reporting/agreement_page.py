@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.analysis.agreement_summary import summarise, table
+from bundle.analysis.agreement_summary import summarise
 from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image
-from bundle.analysis.rater_pairs import METRICS, require_pairs
-from bundle.reporting import agreement_figures, words
+from bundle.analysis.rater_pairs import COLUMNS, METRICS, require_pairs
+from bundle.reporting import words
+from bundle.reporting.agreement_figures import by_image, by_person, sizes
 from bundle.reporting.agreement_images import judge_images
 from bundle.reporting.agreement_sentences import findings, limits, warnings
 from bundle.reporting.page import embed_png, template
@@ -35,17 +36,7 @@ def write_agreement(
 ) -> dict[str, Any]:
     """Write raters.html, raters.json, pairs.csv, masks and disagreement into a new folder, all or nothing.
 
-    Args:
-        raters: name to folder.
-        images: those that they drew.
-        out: the folder, which must be new or empty.
-        foreground: the value of the object in the masks; None for all but 0.
-        workers: processes; None for one per core.
-        title: of the page.
-        model: the folder of the model's masks, if there is one.
-
-    Returns:
-        the content of raters.json.
+    `foreground` is the value of the object in the masks, None for all but 0. Returns the content of raters.json.
 
     Raises:
         InputError: `out` is not empty or cannot be written, a mask is none, or there is nothing to compare.
@@ -53,7 +44,7 @@ def write_agreement(
     with _written_whole(out) as folder:
         judged = judge_images(images, foreground, folder, workers)
         require_pairs(judged, foreground)
-        pairs = table(judged)
+        pairs = pd.DataFrame([row for one in judged for row in one.rows], columns=COLUMNS)
         about = {
             "title": str(title or f"How far {len(raters)} raters agree"),
             "folders": {rater: str(path.resolve()) for rater, path in raters.items()},
@@ -64,24 +55,12 @@ def write_agreement(
         with written_whole(folder / "pairs.csv") as temporary:
             pairs.to_csv(temporary, index=False)
         write_json(folder / "raters.json", summary)
-        write_text(folder / "raters.html", render(summary, pairs, folder))
+        write_text(folder / "raters.html", _render(summary, pairs, folder))
     return summary
 
 
-def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
-    """The page as text.
-
-    Args:
-        summary: what `bundle.analysis.agreement_summary.summarise` gave.
-        pairs: the table that it was made of.
-        folder: where the pictures of disagreement lie.
-    """
-    raters = summary["raters"]
-    drawings = [
-        agreement_figures.by_image(pairs, raters),
-        agreement_figures.by_person(pairs, summary),
-        agreement_figures.sizes(summary),
-    ]
+def _render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
+    drawings = [by_image(pairs, summary["raters"]), by_person(pairs, summary), sizes(summary)]
     return template("raters.html").render(
         s=summary,
         what=words.size(summary["units"]["size"]),

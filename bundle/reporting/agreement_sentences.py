@@ -101,12 +101,12 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
         "STAPLE weighs voxels by what it takes the raters to be able to; where some draw generously it tends to follow"
         " them, the more so the more air is around. Of an even number of raters the majority leaves out ties."
     )
-    if summary["incomplete"]:
+    if names := list(summary["incomplete"]):
+        lack, counts = ("lacks", "counts") if len(names) == 1 else ("lack", "count")
         yield (
-            f"{count(len(summary['incomplete']), 'image')} {'lacks' if len(summary['incomplete']) == 1 else 'lack'} the"
-            f" mask of some rater ({listed(list(summary['incomplete']))}) and"
-            f" {'counts' if len(summary['incomplete']) == 1 else 'count'} for the pairs that there are. So the means of"
-            " raters are of different images; where a model is placed among them, only complete images count."
+            f"{count(len(names), 'image')} {lack} the mask of some rater ({listed(names)}) and {counts} for the pairs"
+            " that there are. So the means of raters are of different images; where a model is placed among them, only"
+            " complete images count."
         )
     yield explain_nsd(summary["units"]["length"])
     yield "Agreement is not truth: all raters can be wrong in the same way."

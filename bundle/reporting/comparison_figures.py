@@ -56,15 +56,22 @@ def differences(matched: Matched, first: str, second: str, rows: Sequence[Mappin
 @rc_context(STYLE)
 def overview(matched: Matched, pairs: Sequence[Mapping[str, Any]]) -> Figure:
     """All differences on one sheet: a line a pair of systems, a column a metric."""
-    metrics = list(dict.fromkeys(row["metric"] for row in pairs[0]["differences"]))
-    regions = max(sum(row["metric"] == metric for row in pairs[0]["differences"]) for metric in metrics)
+    metrics = by_metric(pairs[0])
+    regions = max(map(len, metrics.values()))
     figure = new_figure(WIDTH * len(metrics), (96 + 46 * regions) * len(pairs))
     figure.patch.set(facecolor="white", alpha=1)
     for line, pair in zip(figure.subplots(len(pairs), len(metrics), squeeze=False), pairs, strict=True):
-        for axes, metric in zip(line, metrics, strict=True):
-            rows = [row for row in pair["differences"] if row["metric"] == metric]
+        for axes, rows in zip(line, by_metric(pair).values(), strict=True):
             _differences(axes, matched, pair["first"], pair["second"], rows)
     return figure
+
+
+def by_metric(pair: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """The differences of a pair of systems by metric."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in pair["differences"]:
+        found.setdefault(row["metric"], []).append(row)
+    return found
 
 
 def _differences(
@@ -84,11 +91,8 @@ def _differences(
         gain = DIRECTIONS[metric] * change
         across = change.clip(-edge, edge)
         aside = pd.Series(move_aside(across.to_numpy()), index=change.index) - 0.1
-        for kind, these, colour in (
-            ("+", gain > 0, Ink.ACCENT),
-            ("0", gain == 0, Ink.SOFT),
-            ("-", gain < 0, Ink.SECOND),
-        ):
+        kinds = {"+": (gain > 0, Ink.ACCENT), "0": (gain == 0, Ink.SOFT), "-": (gain < 0, Ink.SECOND)}
+        for kind, (these, colour) in kinds.items():
             gid = f"{place}{kind}"
             draw_dots(axes, across[these], place + aside[these], colour, gid)
             titles[gid] = [f"{patient}: {gap(number, row)}" for patient, number in change[these].items()]
