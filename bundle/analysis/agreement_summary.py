@@ -136,7 +136,7 @@ def _image(one: Judged, between: pd.DataFrame) -> dict[str, Any]:
         "sizes": one.sizes,
         "undecided": one.undecided,
         "dice": _mean(own["dice"]),
-        "picture": f"disagreement/{one.image.name}.png" if one.picture else None,
+        "picture": f"disagreement/{one.image.name}.png" if one.undecided is not None else None,
     }
 
 

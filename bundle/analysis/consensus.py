@@ -41,6 +41,5 @@ def staple(masks: np.ndarray) -> np.ndarray:
 
 def save(mask: np.ndarray, like: Path, levels: Sequence[int], path: Path) -> None:
     """Write a mask in the format, on the grid and with the values of the file `like`: (object, background)."""
-    inside, outside = levels
-    voxels = np.where(mask, inside, outside).astype(np.result_type(*map(np.min_scalar_type, levels)))
+    voxels = np.where(mask, *levels).astype(np.result_type(*map(np.min_scalar_type, levels)))
     write_like(path, voxels, like)

@@ -20,6 +20,10 @@ class Price(NamedTuple):
     fp: float
 
 
+Weights = Mapping[str, float] | None  # of the regions
+Prices = Mapping[str, Price] | None  # of a ml in each region
+
+
 def parse_weights(text: str, regions: Sequence[str]) -> dict[str, float]:
     """`"WT=1,ET=2"` as `{"WT": 1, "ET": 2}`: how much the Dice of each region counts; the others do not.
 
@@ -55,9 +59,7 @@ def parse_prices(text: str, regions: Sequence[str]) -> dict[str, Price]:
     return _some({r: p for r, p in prices.items() if any(p)}, "no error costs anything: give a price above 0.")
 
 
-def add_own(
-    scores: pd.DataFrame, weights: Mapping[str, float] | None = None, prices: Mapping[str, Price] | None = None
-) -> pd.DataFrame:
+def add_own(scores: pd.DataFrame, weights: Weights = None, prices: Prices = None) -> pd.DataFrame:
     """The scores of `Evaluation.scores` and, in rows of region `all`, `weighted_dice` and the sum of the `cost`.
 
     `cost` stands in the rows of the regions that have a price too. What a failed case costs is not known: it is inf.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ class Evaluation:
     failed: Mapping[str, str]
     regions: tuple[str, ...]
     units: Mapping[str, str]
-    judged: Mapping[str, Any]
-    lesions: pd.DataFrame | None
+    judged: Mapping[str, Any] = field(default_factory=dict)
+    lesions: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
     volumes: Evaluation | None = None
 
@@ -106,7 +106,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
         )
     rows = read_cases(folder / "cases.csv")
     check_rows(rows, folder / "cases.csv")
-    whole, judged = _evaluation(folder, rows), _read_judged(folder / "judged.json")
+    judged = _read_judged(folder / "judged.json")
     found, told = rows["case"].nunique(), judged.get("cases")
     if isinstance(told, int) and told != found:
         raise InputError(
@@ -114,7 +114,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
             " them was cut or edited; judge anew."
         )
     return replace(
-        whole,
+        _evaluation(folder, rows),
         judged=judged,
         lesions=_read_table(folder / "lesions.csv", LESION_COLUMNS, {"volume": float, "detected": int, "dice": float}),
         reliability=_read_reliability(folder / "reliability.csv"),
@@ -153,8 +153,6 @@ def _evaluation(folder: Path, rows: pd.DataFrame) -> Evaluation:
         failed=dict(zip(failed["case"], failed["note"], strict=True)),
         regions=regions,
         units=dict(scored.drop_duplicates("metric")[["metric", "unit"]].itertuples(index=False)),
-        judged={},
-        lesions=None,
     )
 
 

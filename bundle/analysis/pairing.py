@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.analysis.costs import POINTS, Price, add_own
+from bundle.analysis.costs import POINTS, Prices, Weights, add_own
 from bundle.analysis.evaluation import FAILED_VALUES, Evaluation, by_patient
 from scripts.errors import InputError
 from scripts.scoring.case import WHOLE_CASE
@@ -60,8 +60,8 @@ def match(
     names: Sequence[str],
     regions: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
-    weights: Mapping[str, float] | None = None,
-    prices: Mapping[str, Price] | None = None,
+    weights: Weights = None,
+    prices: Prices = None,
 ) -> Matched:
     """Pair two systems or more by patient.
 

@@ -28,7 +28,6 @@ class Judged(NamedTuple):
         undecided: of the voxels that any rater drew, the share that not all of them drew; None for a single rater.
         covered: the share of the image that the raters' masks cover, on average.
         failed: file to the reason why it could not be read; `notes` say what is odd about the others.
-        picture: the file of the picture of disagreement, None where fewer than two drew.
     """
 
     image: Image
@@ -39,7 +38,6 @@ class Judged(NamedTuple):
     units: tuple[str, str]
     failed: dict[str, str]
     notes: list[str]
-    picture: Path | None = None
 
 
 class Drawn(NamedTuple):

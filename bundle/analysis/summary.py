@@ -3,18 +3,17 @@
 Its form is in `bundle/reporting/summary.schema.json`, and it is strict JSON (`bundle.analysis.strict_json`).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from bundle.analysis.calibration import pool
 from bundle.analysis.comparison import compare
-from bundle.analysis.costs import POINTS, Price, add_own
+from bundle.analysis.costs import POINTS, Price, Prices, Weights, add_own
 from bundle.analysis.evaluation import Evaluation, by_patient
 from bundle.analysis.pairing import Matched, match
 from bundle.analysis.region_summary import spread_over_patients, summarise_regions
-from bundle.analysis.statistics import describe_intervals, mean_interval, quartiles
+from bundle.analysis.statistics import describe_intervals, mean_interval, spread
 from bundle.analysis.strict_json import strict
 from scripts.scoring.case import WHOLE_CASE
 from scripts.scoring.metrics import CASE_METRICS
@@ -24,11 +23,7 @@ WORST, TYPICAL = 5, 3
 
 
 def summarise(
-    evaluation: Evaluation,
-    title: str,
-    reference: Matched | None = None,
-    weights: Mapping[str, float] | None = None,
-    prices: Mapping[str, Price] | None = None,
+    evaluation: Evaluation, title: str, reference: Matched | None = None, weights: Weights = None, prices: Prices = None
 ) -> dict[str, Any]:
     """The content of summary.json.
 
@@ -104,9 +99,7 @@ def _against(reference: Matched) -> dict[str, Any]:
     }
 
 
-def _own(
-    evaluation: Evaluation, weights: Mapping[str, float] | None, prices: Mapping[str, Price] | None
-) -> dict[str, Any]:
+def _own(evaluation: Evaluation, weights: Weights, prices: Prices) -> dict[str, Any]:
     """The weighted Dice and the cost of each patient, where users say what counts."""
     level = evaluation.volumes or evaluation  # slices of a patient together
     averages = by_patient(add_own(level.scores, weights, prices))
@@ -152,14 +145,11 @@ def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
     for metric in CASE_METRICS:
         own = table.dropna(subset=[metric])
         if len(own):
-            q1, median, q3 = quartiles(own[metric])
+            spread_of_cases = spread(own[metric])
             found[metric] = {
                 "cases": len(own),
                 "mean": float(own[metric].mean()),
                 "mean_interval": mean_interval(own[metric], own["patient"]),
-                "median": median,
-                "q1": q1,
-                "q3": q3,
-                "maximum": float(own[metric].max()),
+                **{key: spread_of_cases[key] for key in ("median", "q1", "q3", "maximum")},
             }
     return found

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -35,11 +36,8 @@ def move_aside(heights: np.ndarray) -> np.ndarray:
     span = np.ptp(heights) if len(heights) else 0
     classes = np.zeros(len(heights), int) if not span else ((heights - heights.min()) / span * CLASSES).astype(int)
     step = min(0.08, 2 * WIDEST / np.bincount(classes).max(initial=1))
-    aside = np.zeros(len(heights))
-    for number in np.unique(classes):
-        members = np.flatnonzero(classes == number)
-        aside[members] = (np.arange(len(members)) - (len(members) - 1) / 2) * step
-    return aside
+    same = pd.Series(classes).groupby(classes)
+    return ((same.cumcount() - (same.transform("size") - 1) / 2) * step).to_numpy()
 
 
 def draw_diagonal(axes: Axes, top: float, above: str, below: str, height: float = 0.12) -> None:

@@ -1,9 +1,9 @@
 """Picture of the disagreement of raters on one image: all outlines, and how many drew each voxel."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -56,7 +56,8 @@ def draw(
     bottom = below / figure.get_figheight()
     figure.subplots_adjust(0.005, bottom, 0.995, 0.995, 0.01, 0)
     _show_scan(left, None if scan is None else flat(scan), masks[raters[0]].shape, flat.aspect)
-    looks = {who: _look(number) for number, who in enumerate(raters)}
+    several = itertools.product(STYLES, OKABE_ITO)  # colours first, then other dashes
+    looks = {who: {"colour": colour, "style": style} for who, (style, colour) in zip(raters, itertools.cycle(several))}
     for who in raters:
         outline_mask(left, masks[who], width=1.5, **looks[who])
     if model in masks:  # black between white dashes, so that it is seen on every grey
@@ -125,9 +126,3 @@ def _vote_keys(raters: int) -> list:
     numbers = range(1, raters + 1) if raters <= 7 else sorted({1, raters // 4, raters // 2, 3 * raters // 4, raters})
     keys = [Patch(color=_colours(raters)[n - 1], label=f"{n} of {raters}") for n in numbers if n]
     return [*keys, Line2D([], [], color="black", linewidth=1.2, label="majority")]
-
-
-def _look(number: int) -> dict[str, Any]:
-    """The line of a rater: colours first, then other dashes."""
-    again, colour = divmod(number, len(OKABE_ITO))
-    return {"colour": OKABE_ITO[colour], "style": STYLES[again % len(STYLES)]}

@@ -96,10 +96,9 @@ def contact_sheet(
         amount = "no label" if case.get("label") is None else _amount(case, "label")
         views.append(_View(case, f"{_wrap(case['case'])}\n{amount}", "label"))
     heading = f"{title}{': ' if title else ''}{len(views)} of {of or len(views)} cases"
-    figure, axes = _grid(views, channels, heading, labels)
+    figure, axes = _grid(views, channels, [], heading, labels)
     for cells, view in zip(axes, views, strict=True):
-        for cell, channel, grey in zip(cells, view.image, view.windows, strict=True):
-            _show(cell, channel, grey, view.aspect)
+        for cell in cells:
             outline(cell, view.masks["label"], colours(labels))
     save(figure, path)
 
@@ -123,11 +122,8 @@ def prediction_picture(
             if case.get(key) is not None
         ]
         views.append(_View(case, "\n".join([_wrap(case["case"]), *amounts]), "label", "prediction"))
-    figure, axes = _grid(views, [*channels, "label", "prediction"], title, labels)
+    figure, axes = _grid(views, channels, ["label", "prediction"], title, labels)
     for cells, view in zip(axes, views, strict=True):
-        last = [view.image[-1]] * 2, [view.windows[-1]] * 2
-        for cell, channel, grey in zip(cells, view.image + last[0], view.windows + last[1], strict=True):
-            _show(cell, channel, grey, view.aspect)
         for cell, (name, mask) in zip(cells[-2:], view.masks.items(), strict=True):
             if mask is None:
                 place = {"ha": "center", "va": "center", "transform": cell.transAxes}
@@ -173,11 +169,12 @@ def radiological(array: np.ndarray) -> np.ndarray:
 
 
 def _grid(
-    views: Sequence[_View], columns: Sequence[str], title: str, labels: Mapping[str, int]
+    views: Sequence[_View], channels: Sequence[str], masks: Sequence[str], title: str, labels: Mapping[str, int]
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a row for each view, and title, legend and column names above them."""
+    """A figure with the channels of a view in each row, the last one again for each mask; title and legend above."""
     if not views:
         raise InputError("there is no case to draw: give one at least.")
+    columns = [*channels, *masks]
     across = CELL * min(max(view.shape for view in views), 1.5)
     wide, high = TITLES + across * len(columns), MARGIN + CELL * len(views)
     figure = Figure(figsize=(wide, high), facecolor="white")
@@ -191,14 +188,13 @@ def _grid(
         cell.set(xticks=[], yticks=[], facecolor="black")
     for cell, name in zip(axes[0], columns, strict=True):
         cell.set_title(name, fontsize=12, pad=4)
-    for cell, view in zip(axes[:, 0], views, strict=True):
-        cell.set_ylabel(view.title, rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
+    for cells, view in zip(axes, views, strict=True):
+        cells[0].set_ylabel(view.title, rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
+        for cell, k in zip(cells, [*range(len(view.image)), *[-1] * len(masks)], strict=True):
+            channel, (low, high) = view.image[k], view.windows[k]
+            channel = np.where(channel == 0, low, channel)  # air is black in images with values below 0 too
+            cell.imshow(channel, cmap="gray", vmin=low, vmax=high, aspect=view.aspect, interpolation="nearest")
     return figure, axes
-
-
-def _show(cell: Axes, channel: np.ndarray, grey: tuple[float, float], aspect: float) -> None:
-    channel = np.where(channel == 0, grey[0], channel)  # air is black in images with values below 0 too
-    cell.imshow(channel, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect, interpolation="nearest")
 
 
 def outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -> None:

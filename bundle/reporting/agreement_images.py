@@ -41,7 +41,7 @@ def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judge
     scan, note = (None, None) if image.scan is None else _read_scan(image.scan, shape)
     path = folder / "disagreement" / f"{image.name}.png"
     draw(drawn.masks, drawn.consensus["majority"], drawn.affine, path, scan=scan, model=MODEL)
-    return judged._replace(notes=[*judged.notes, *filter(None, [note])], picture=path)
+    return judged._replace(notes=[*judged.notes, *filter(None, [note])])
 
 
 def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str | None]:

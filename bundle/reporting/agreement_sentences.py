@@ -69,10 +69,8 @@ def _shown(found: Mapping[str, Any]) -> str:
         return f"There is no interval for {why}: nothing is shown either way."
     low, high = found["interval"]
     few = f" {found['images']} images are few, and the interval is too narrow." if found["images"] < ENOUGH else ""
-    if high < 0:
-        return f"That it agrees less is more than chance.{few}"
-    if low > 0:
-        return f"That it agrees more is more than chance.{few}"
+    if high < 0 or low > 0:
+        return f"That it agrees {'less' if high < 0 else 'more'} is more than chance.{few}"
     return (
         "No difference is shown, which is not the same as none: agreement that is worse by"
         f" {share3(-low)} would fit these images, too.{few}"

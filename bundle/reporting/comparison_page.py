@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.analysis.comparison import compare, score_quartiles
-from bundle.analysis.costs import Price
+from bundle.analysis.costs import Prices, Weights
 from bundle.analysis.pairing import Matched
 from bundle.analysis.statistics import describe_intervals
 from bundle.analysis.strict_json import strict
@@ -20,11 +20,7 @@ DPI = 150  # of the plot
 
 
 def write_comparison(
-    matched: Matched,
-    folder: Path,
-    title: str | None = None,
-    weights: Mapping[str, float] | None = None,
-    prices: Mapping[str, Price] | None = None,
+    matched: Matched, folder: Path, title: str | None = None, weights: Weights = None, prices: Prices = None
 ) -> dict[str, Any]:
     """Write compare.html, compare.json, whose content is returned, and compare.png.
 
@@ -39,9 +35,7 @@ def write_comparison(
     return comparison
 
 
-def _describe(
-    matched: Matched, title: str | None, weights: Mapping[str, float] | None, prices: Mapping[str, Price] | None
-) -> dict[str, Any]:
+def _describe(matched: Matched, title: str | None, weights: Weights, prices: Prices) -> dict[str, Any]:
     found = compare(matched)
     systems = [
         {
