@@ -49,8 +49,8 @@ def summarise(
             {"first": first, "second": second, "images": len(own), "metrics": _spreads(own, interval=False)}
             for (first, second), own in between.groupby(["first", "second"], sort=False)
         ],
-        "by_rater": {rater: _person(rater, raters, pairs, between, judged) for rater in raters},
-        "model": _model(raters, pairs, between, judged) if model else None,
+        "by_rater": {rater: _person(rater, raters, pairs, judged) for rater in raters},
+        "model": _model(raters, pairs, judged) if model else None,
         "intervals": describe_intervals("image"),
         "definitions": {name: metrics.METRICS[name].meaning for name in METRICS} | DEFINITIONS,
         "versions": {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "nibabel")},
@@ -77,7 +77,7 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     place, own = None, {}
     if len(raters) > 2 and len(complete):
         same = between[between["image"].isin(complete)]
-        own = {rater: float(_with(same, rater)[metric].mean()) for rater in raters}
+        own = {rater: float(with_raters(same, rater, raters)[metric].mean()) for rater in raters}
         here = float(by_image.loc[complete, "model"].mean())
         place = "below" if here < min(own.values()) else "above" if here > max(own.values()) else "within"
     return {
@@ -92,10 +92,10 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     }
 
 
-def _model(raters: Sequence[str], pairs: pd.DataFrame, between: pd.DataFrame, judged: Sequence[Judged]) -> dict:
-    own = pairs_of(pairs, [MODEL], raters)
+def _model(raters: Sequence[str], pairs: pd.DataFrame, judged: Sequence[Judged]) -> dict[str, Any]:
+    own = with_raters(pairs, MODEL, raters)
     return {
-        **_person(MODEL, raters, pairs, own, judged),
+        **_person(MODEL, raters, pairs, judged),
         "by_rater": {
             rater: {"images": len(rows), "metrics": _spreads(rows, interval=False)}
             for rater, rows in own.groupby("second", sort=False)
@@ -104,14 +104,11 @@ def _model(raters: Sequence[str], pairs: pd.DataFrame, between: pd.DataFrame, ju
     }
 
 
-def _person(
-    who: str, raters: Sequence[str], pairs: pd.DataFrame, rows: pd.DataFrame, judged: Sequence[Judged]
-) -> dict[str, Any]:
+def _person(who: str, raters: Sequence[str], pairs: pd.DataFrame, judged: Sequence[Judged]) -> dict[str, Any]:
     """How a rater or the model agrees with the (other) raters and the consensus, and draws more or less than they."""
-    own = _with(rows, who)
     return {
         "images": sum(who in one.sizes for one in judged),
-        "with_raters": _spreads(own),
+        "with_raters": _spreads(with_raters(pairs, who, raters)),
         **{f"with_{name}": _spreads(pairs_of(pairs, [who], [name]), interval=False) for name in CONSENSUS},
         "size_bias": _size_bias(who, raters, judged),
     }
@@ -155,8 +152,10 @@ def pairs_of(pairs: pd.DataFrame, first: Sequence[str], second: Sequence[str]) -
     return pairs[pairs["first"].isin(first) & pairs["second"].isin(second)]
 
 
-def _with(pairs: pd.DataFrame, who: str) -> pd.DataFrame:
-    return pairs[(pairs["first"] == who) | (pairs["second"] == who)]
+def with_raters(pairs: pd.DataFrame, who: str, raters: Sequence[str]) -> pd.DataFrame:
+    """The rows of pairs of a rater or the model with the (other) raters."""
+    first, second = pairs["first"], pairs["second"]
+    return pairs[(first == who) & second.isin(raters) | (second == who) & first.isin(raters)]
 
 
 def _spreads(rows: pd.DataFrame, interval: bool = True) -> dict[str, Any] | None:

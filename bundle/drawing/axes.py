@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bundle.drawing.svg import Ink, new_figure
 
@@ -76,11 +77,12 @@ def outline_mask(
     cell.set(**limits)
 
 
-def show_0_to_1(axis: Any) -> None:
-    """Show the whole range of a share on one axis, with a grid."""
-    axis.axes.set(**{f"{axis.axis_name}lim": (-0.03, 1.03)})
-    axis.set_ticks(np.linspace(0, 1, 6))
-    axis.grid(True)
+def show_0_to_1(*several: Axis) -> None:
+    """Show the whole range of a share on one axis or both, with a grid."""
+    for axis in several:
+        axis.axes.set(**{f"{axis.axis_name}lim": (-0.03, 1.03)})
+        axis.set_ticks(np.linspace(0, 1, 6))
+        axis.grid(True)
 
 
 def show_few_ticks(axes: Axes) -> None:
@@ -96,7 +98,7 @@ def show_logarithmic(axes: Axes, low: float, high: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_xticks([step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -48,7 +49,8 @@ def draw(
     masks = {who: flat(mask) for who, mask in masks.items()}
     high, wide = masks[raters[0]].shape
     names = {who: cut_name(who, LONGEST) for who in masks}
-    keys, columns = _vote_keys(len(raters)), max(1, LETTERS // (max(map(len, names.values())) + 6))
+    colours = [*colormaps["plasma"](np.linspace(0.9, 0.15, len(raters) - 1)), AGREED]  # of 1 to all raters
+    keys, columns = _vote_keys(colours), max(1, LETTERS // (max(map(len, names.values())) + 6))
     below = ROW * max(math.ceil(len(masks) / columns), math.ceil(len(keys) / KEYS)) + 0.15
     tall = SIDE * min(high * flat.aspect / wide, 1.0)
     figure = Figure(figsize=(2 * SIDE + 0.1, max(tall, SIDE / 4) + below), facecolor="white")
@@ -66,8 +68,7 @@ def draw(
         outline_mask(left, masks[model], "white", 1.5, "dashed")
     votes = np.ma.masked_equal(np.sum([masks[who] for who in raters], axis=0), 0)
     norm = BoundaryNorm(np.arange(0.5, len(raters) + 1), len(raters))
-    colours = ListedColormap(_colours(len(raters)))
-    right.imshow(votes, cmap=colours, norm=norm, aspect=flat.aspect, interpolation="nearest")
+    right.imshow(votes, cmap=ListedColormap(colours), norm=norm, aspect=flat.aspect, interpolation="nearest")
     outline_mask(right, flat(majority), "black", 1.2)
     lines = [
         Line2D([], [], linewidth=2, label=names[who], color=look["colour"], linestyle=look["style"])
@@ -117,12 +118,8 @@ def _show_scan(cell: Axes, scan: np.ndarray | None, shape: tuple[int, ...], aspe
     cell.imshow(scan, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect, interpolation="nearest")
 
 
-def _colours(raters: int) -> list:
-    """Of 1 to all raters."""
-    return [*colormaps["plasma"](np.linspace(0.9, 0.15, raters - 1)), AGREED]
-
-
-def _vote_keys(raters: int) -> list:
+def _vote_keys(colours: Sequence[Any]) -> list[Patch | Line2D]:
+    raters = len(colours)
     numbers = range(1, raters + 1) if raters <= 7 else sorted({1, raters // 4, raters // 2, 3 * raters // 4, raters})
-    keys = [Patch(color=_colours(raters)[n - 1], label=f"{n} of {raters}") for n in numbers if n]
+    keys = [Patch(color=colours[n - 1], label=f"{n} of {raters}") for n in numbers if n]
     return [*keys, Line2D([], [], color="black", linewidth=1.2, label="majority")]

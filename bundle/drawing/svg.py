@@ -92,8 +92,7 @@ def draw(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None 
 
 def _name_dots(root: ElementTree.Element, titles: Mapping[str, Sequence[str]]) -> None:
     for group in root.iter(f"{{{SVG}}}g"):
-        lines = titles.get(group.get("id", ""))
-        if lines:
+        if lines := titles.get(group.get("id", "")):
             for dot, line in zip(group.iter(f"{{{SVG}}}use"), lines, strict=True):
                 ElementTree.SubElement(dot, f"{{{SVG}}}title").text = line
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from bundle.analysis.agreement_summary import pairs_of, sizes_with_others
+from bundle.analysis.agreement_summary import pairs_of, sizes_with_others, with_raters
 from bundle.analysis.rater_masks import MODEL
 from bundle.analysis.statistics import quartiles
 from bundle.drawing.axes import cut_name, new_axes
@@ -49,10 +49,7 @@ def by_image(pairs: pd.DataFrame, raters: Sequence[str]) -> Drawing:
 def by_person(pairs: pd.DataFrame, summary: Mapping[str, Any]) -> Drawing:
     """The mean Dice with the (other) raters on every image, a line of dots for each rater and the model."""
     raters = summary["raters"]
-    values = {}
-    for who in _people(summary):
-        own = pd.concat([pairs_of(pairs, [who], raters), pairs_of(pairs, raters, [who])])
-        values[who] = own.groupby("image")["dice"].mean()
+    values = {who: with_raters(pairs, who, raters).groupby("image")["dice"].mean() for who in _people(summary)}
     figure, axes, titles = _lines(values, share3)
     axes.set(xlabel="mean Dice with the (other) raters", xlim=(None, 1.01))
     medians = ", ".join(f"{who} {share(own.median())}" for who, own in values.items() if len(own))
@@ -72,9 +69,7 @@ def sizes(summary: Mapping[str, Any]) -> Drawing | None:
     figure, axes, titles = _lines(values, lambda value: f"{signed(value)} %")
     axes.axvline(0, color=Ink.SOFT, linewidth=1)
     axes.set(xlabel="drawn more or less than the (other) raters, %")
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:+.0f}".replace("-", MINUS) if value else "0")
-    )
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0f}".replace("-", MINUS) if value else "0")
     medians = ", ".join(f"{who} {signed(own.median())} %" for who, own in values.items() if len(own))
     return draw(figure, f"Size of what was drawn, against the mean of the (other) raters. Medians: {medians}.", titles)
 

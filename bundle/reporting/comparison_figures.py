@@ -36,8 +36,7 @@ def against(matched: Matched, region: str, first: str, second: str) -> Drawing:
     draw_diagonal(axes, 1.0, f"better {_there(second)}", f"better {_there(first)}")
     draw_dots(axes, own[first], own[second])
     axes.set(xlabel=f"Dice {_there(first)}", ylabel=f"Dice {_there(second)}")
-    for axis in (axes.xaxis, axes.yaxis):
-        show_0_to_1(axis)
+    show_0_to_1(axes.xaxis, axes.yaxis)
     higher, lower = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
     patients = count(len(own), "patient")
     words = f"{region}: of {patients}, {higher} have a higher Dice {_there(second)} and {lower} a lower one."

@@ -99,8 +99,7 @@ def illustrate(evaluation: Evaluation, examples: Sequence[Example], scans: Scans
     entries = {entry["case"]: entry for entry in lists.select(scans.datalist, scans.dataset_dir, "labelled")}
     if unknown := [example.case for example in examples if example.case not in entries]:
         raise InputError(f"case {unknown[0]} is not in the data list: give the one that was judged.")
-    chosen = [entries[example.case] for example in examples]
-    found = find(images_in(scans.predictions), chosen)
+    found = find(images_in(scans.predictions), [entries[example.case] for example in examples])
     if gone := [example.case for example in examples if example.case not in found]:
         raise InputError(f"{scans.predictions} holds no prediction of case {gone[0]} any more: judge again.")
     return [
@@ -179,6 +178,7 @@ def _clearest(
     def contrast(channel: tuple[np.ndarray, str]) -> float:
         array = channel[0]
         spread = float(array[ring | region].std()) if region.any() else 0.0
-        return abs(float(array[region].mean() - array[ring].mean())) / spread if spread and ring.any() else 0.0
+        off = float(array[region].mean() - array[ring].mean()) if spread and ring.any() else 0.0
+        return float(np.nan_to_num(abs(off) / (spread or 1.0)))
 
     return max(((turn(array - air(array)[0]), name) for array, name in channels), key=contrast)

@@ -80,9 +80,8 @@ def _write_page(
 def _extent(example: Example, number: int, upright: bool) -> tuple[float, float]:
     """Width and height of an example's picture, in the unit of its spacing."""
     axial, *coronal = (turn_slice(picture, upright).shape for picture in example.pictures[None][number])
-    return axial[1] * example.spacing[0], axial[0] * example.spacing[1] + sum(
-        shape[0] * example.spacing[2] for shape in coronal
-    )
+    high = axial[0] * example.spacing[1] + sum(shape[0] * example.spacing[2] for shape in coronal)
+    return axial[1] * example.spacing[0], high
 
 
 def _stack(

@@ -92,8 +92,7 @@ def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
         if one["frequency_interval"]:
             axes.plot([x, x], one["frequency_interval"], color=Ink.ACCENT, linewidth=1)
     axes.set(xlabel="probability that it gives", ylabel="share that is found")
-    for axis in (axes.xaxis, axes.yaxis):
-        show_0_to_1(axis)
+    show_0_to_1(axes.xaxis, axes.yaxis)
     lines = [
         f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {share3(one['confidence'])}, {share3(one['frequency'])} are;"
         f" {count(one['voxels'], 'voxel')} of {count(one['patients'], 'patient')}"

@@ -62,10 +62,10 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         for region, own in regions.items()
         if own["absent"] and own["dice_without_absent"]
     ]
-    without = f"; without cases that are rightly empty {listed(others, len(others))}" if others else ""
+    without = f"; without cases that are rightly empty {listed(others, most=None)}" if others else ""
     said = [
-        f"The median Dice is {listed(medians, len(medians))}{without}.",
-        f"Cases with a Dice below {LOW[0]}: {listed(low, len(low)) if any(below) else 'none'}.",
+        f"The median Dice is {listed(medians, most=None)}{without}.",
+        f"Cases with a Dice below {LOW[0]}: {listed(low, most=None) if any(below) else 'none'}.",
     ]
     for note, text in (("missed", "Missed altogether"), ("hallucinated", "Drawn where there is none")):
         if numbers := _by_region(summary, note):
@@ -153,7 +153,7 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _by_region(summary: Mapping[str, Any], note: str) -> str:
     found = [f"{region} in {count(own[note], 'case')}" for region, own in summary["regions"].items() if own[note]]
-    return listed(found, len(found))
+    return listed(found, most=None)
 
 
 def _lost(summary: Mapping[str, Any]) -> int:
