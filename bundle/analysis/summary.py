@@ -145,11 +145,10 @@ def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
     for metric in CASE_METRICS:
         own = table.dropna(subset=[metric])
         if len(own):
-            spread_of_cases = spread(own[metric])
             found[metric] = {
                 "cases": len(own),
                 "mean": float(own[metric].mean()),
                 "mean_interval": mean_interval(own[metric], own["patient"]),
-                **{key: spread_of_cases[key] for key in ("median", "q1", "q3", "maximum")},
+                **{k: v for k, v in spread(own[metric]).items() if k in ("median", "q1", "q3", "maximum")},
             }
     return found

@@ -80,8 +80,7 @@ def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judge
         consensus.save(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
     majority = drawn.consensus["majority"]
     scan, note = (None, None) if image.scan is None else _read_scan(image.scan, majority.shape)
-    path = folder / "disagreement" / f"{image.name}.png"
-    draw(drawn.masks, majority, drawn.affine, path, scan=scan, model=MODEL)
+    draw(drawn.masks, majority, drawn.affine, folder / "disagreement" / f"{image.name}.png", scan, MODEL)
     return judged._replace(notes=[*judged.notes, note] if note else judged.notes)
 
 
