@@ -13,7 +13,7 @@ import pandas as pd
 
 from bundle.analysis.consensus import DEFINITIONS
 from bundle.analysis.rater_masks import CONSENSUS, MODEL
-from bundle.analysis.rater_pairs import COLUMNS, METRICS, Judged
+from bundle.analysis.rater_pairs import METRICS, Judged
 from bundle.analysis.statistics import describe_intervals, mean_interval, spread
 from bundle.analysis.strict_json import strict
 from scripts.scoring import metrics
@@ -23,24 +23,11 @@ VERDICTS = ("dice", "nsd_2mm")  # what is asked whether the model is like a rate
 HALF = 0.5  # of the image: a mask that covers more is likely to show what is around the object
 
 
-def table(judged: Sequence[Judged]) -> pd.DataFrame:
-    """The rows of `pairs.csv`."""
-    return pd.DataFrame([row for one in judged for row in one.rows], columns=COLUMNS)
-
-
 def summarise(
     judged: Sequence[Judged], pairs: pd.DataFrame, raters: Sequence[str], model: bool, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of raters.json.
-
-    Args:
-        judged: what each image gave.
-        pairs: their rows.
-        raters: the names of all raters.
-        model: whether a model was judged as well.
-        about: what else to write down (title, folders, foreground).
-    """
-    between = _between(pairs, raters)
+    """The content of raters.json; `about` is what else to write down (title, folders, foreground)."""
+    between = pairs_of(pairs, raters, raters)
     length, size = next((one.units for one in judged if one.units[0]), ("", ""))
     summary = {
         "schema": SCHEMA,
@@ -62,8 +49,8 @@ def summarise(
             {"first": first, "second": second, "images": len(own), "metrics": _spreads(own, interval=False)}
             for (first, second), own in between.groupby(["first", "second"], sort=False)
         ],
-        "by_rater": {rater: _person(rater, raters, pairs, between, judged) for rater in raters},
-        "model": _model(raters, pairs, between, judged) if model else None,
+        "by_rater": {rater: _person(rater, raters, pairs, judged) for rater in raters},
+        "model": _model(raters, pairs, judged) if model else None,
         "intervals": describe_intervals("image"),
         "definitions": {name: metrics.METRICS[name].meaning for name in METRICS} | DEFINITIONS,
         "versions": {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "nibabel")},
@@ -80,7 +67,7 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     each other, on the images that all of them drew: below the lowest, within, or above; None where there are two
     raters, whose means are the same number, or no such image.
     """
-    between, against = _between(pairs, raters), _of(pairs, [MODEL], raters)
+    between, against = pairs_of(pairs, raters, raters), pairs_of(pairs, [MODEL], raters)
     by_image = pd.DataFrame(
         {"raters": between.groupby("image")[metric].mean(), "model": against.groupby("image")[metric].mean()}
     ).dropna()
@@ -90,7 +77,7 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     place, own = None, {}
     if len(raters) > 2 and len(complete):
         same = between[between["image"].isin(complete)]
-        own = {rater: float(_with(same, rater)[metric].mean()) for rater in raters}
+        own = {rater: float(with_raters(same, rater, raters)[metric].mean()) for rater in raters}
         here = float(by_image.loc[complete, "model"].mean())
         place = "below" if here < min(own.values()) else "above" if here > max(own.values()) else "within"
     return {
@@ -105,10 +92,10 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     }
 
 
-def _model(raters: Sequence[str], pairs: pd.DataFrame, between: pd.DataFrame, judged: Sequence[Judged]) -> dict:
-    own = _of(pairs, [MODEL], raters)
+def _model(raters: Sequence[str], pairs: pd.DataFrame, judged: Sequence[Judged]) -> dict[str, Any]:
+    own = with_raters(pairs, MODEL, raters)
     return {
-        **_person(MODEL, raters, pairs, own, judged),
+        **_person(MODEL, raters, pairs, judged),
         "by_rater": {
             rater: {"images": len(rows), "metrics": _spreads(rows, interval=False)}
             for rater, rows in own.groupby("second", sort=False)
@@ -117,32 +104,25 @@ def _model(raters: Sequence[str], pairs: pd.DataFrame, between: pd.DataFrame, ju
     }
 
 
-def _person(
-    who: str, raters: Sequence[str], pairs: pd.DataFrame, rows: pd.DataFrame, judged: Sequence[Judged]
-) -> dict[str, Any]:
+def _person(who: str, raters: Sequence[str], pairs: pd.DataFrame, judged: Sequence[Judged]) -> dict[str, Any]:
     """How a rater or the model agrees with the (other) raters and the consensus, and draws more or less than they."""
-    own = _with(rows, who)
     return {
         "images": sum(who in one.sizes for one in judged),
-        "with_raters": _spreads(own),
-        **{f"with_{name}": _spreads(_of(pairs, [who], [name]), interval=False) for name in CONSENSUS},
+        "with_raters": _spreads(with_raters(pairs, who, raters)),
+        **{f"with_{name}": _spreads(pairs_of(pairs, [who], [name]), interval=False) for name in CONSENSUS},
         "size_bias": _size_bias(who, raters, judged),
     }
 
 
 def _size_bias(who: str, raters: Sequence[str], judged: Sequence[Judged]) -> dict[str, Any] | None:
     """What it drew minus the mean of what the other raters drew, over the images that both drew."""
-    bias = {}
-    for one in judged:
-        others = [one.sizes[rater] for rater in raters if rater != who and rater in one.sizes]
-        if who in one.sizes and others:
-            bias[one.image.name] = (one.sizes[who], float(np.mean(others)))
-    if not bias:
+    found = sizes_with_others(who, raters, {one.image.name: one.sizes for one in judged})
+    if not len(found):
         return None
-    found = pd.DataFrame.from_dict(bias, orient="index", columns=["own", "others"])
-    relative = ((found["own"] - found["others"]) / found["others"])[found["others"] > 0]
+    bias = found["own"] - found["others"]
+    relative = (bias / found["others"])[found["others"] > 0]
     return {
-        "absolute": _spread(found["own"] - found["others"], found.index),
+        "absolute": _spread(bias, found.index),
         "relative": _spread(relative, relative.index) if len(relative) else None,
     }
 
@@ -152,21 +132,30 @@ def _image(one: Judged, between: pd.DataFrame) -> dict[str, Any]:
     return {
         "sizes": one.sizes,
         "undecided": one.undecided,
-        "dice": _mean(own["dice"]) if len(own) else None,
-        "picture": f"disagreement/{one.image.name}.png" if one.picture else None,
+        "dice": _mean(own["dice"]),
+        "picture": f"disagreement/{one.image.name}.png" if one.undecided is not None else None,
     }
 
 
-def _between(pairs: pd.DataFrame, raters: Sequence[str]) -> pd.DataFrame:
-    return _of(pairs, raters, raters)
+def sizes_with_others(who: str, raters: Sequence[str], images: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Of each image that `who` and another rater drew: what it drew, `own`, and the mean of the `others`."""
+    found = {}
+    for image, sizes in images.items():
+        others = [sizes[rater] for rater in raters if rater != who and rater in sizes]
+        if who in sizes and others:
+            found[image] = (sizes[who], float(np.mean(others)))
+    return pd.DataFrame.from_dict(found, orient="index", columns=["own", "others"], dtype=float)
 
 
-def _of(pairs: pd.DataFrame, first: Sequence[str], second: Sequence[str]) -> pd.DataFrame:
+def pairs_of(pairs: pd.DataFrame, first: Sequence[str], second: Sequence[str]) -> pd.DataFrame:
+    """The rows of pairs whose first and second masks are of these."""
     return pairs[pairs["first"].isin(first) & pairs["second"].isin(second)]
 
 
-def _with(pairs: pd.DataFrame, who: str) -> pd.DataFrame:
-    return pairs[(pairs["first"] == who) | (pairs["second"] == who)]
+def with_raters(pairs: pd.DataFrame, who: str, raters: Sequence[str]) -> pd.DataFrame:
+    """The rows of pairs of a rater or the model with the (other) raters."""
+    first, second = pairs["first"], pairs["second"]
+    return pairs[(first == who) & second.isin(raters) | (second == who) & first.isin(raters)]
 
 
 def _spreads(rows: pd.DataFrame, interval: bool = True) -> dict[str, Any] | None:

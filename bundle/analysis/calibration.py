@@ -13,33 +13,22 @@ TELLING = 100  # voxels; the share of a tenth with fewer is an accident
 
 
 def pool(table: pd.DataFrame, regions: Sequence[str]) -> dict[str, Any] | None:
-    """The reliability curve of each region; None where there is none.
+    """The reliability curve of each region in the rows of reliability.csv; None where there is none.
 
     A voxel weighs one over the voxels of its patient: patients weigh the same, and a large tumour speaks no louder than
     a small one.
-
-    Args:
-        table: the rows of reliability.csv, one a case, region and tenth.
-        regions: which to pool, in this order.
     """
-    filled = table[table["voxels"] > 0]
-    curves = {
-        region: _curve(filled[filled["region"] == region]) for region in regions if region in set(filled["region"])
-    }
-    return curves or None
+    filled = dict(list(table[table["voxels"] > 0].groupby("region")))
+    return {region: _curve(filled[region]) for region in regions if region in filled} or None
 
 
 def _curve(own: pd.DataFrame) -> dict[str, Any]:
     tenths = (own["bin"] * BINS).round().astype(int)
-    voxels, said, found = (
-        own["voxels"]
-        .mul(share)
-        .groupby([own["patient"], tenths])
-        .sum()
-        .unstack(fill_value=0)
-        .reindex(columns=range(BINS))
+    sums = [
+        (own["voxels"] * share).groupby([own["patient"], tenths]).sum().unstack(fill_value=0)
         for share in (1.0, own["confidence"], own["frequency"])
-    )
+    ]
+    voxels, said, found = (table.reindex(columns=range(BINS)) for table in sums)
     each = [table.fillna(0).to_numpy() / voxels.sum(axis=1).to_numpy()[:, None] for table in (voxels, said, found)]
     bins = [_bin(k, voxels[k].sum(), *(weighted[:, k] for weighted in each)) for k in range(BINS)]
     shares = each[0].mean(axis=0)

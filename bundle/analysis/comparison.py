@@ -52,8 +52,7 @@ def score_quartiles(matched: Matched) -> list[dict[str, Any]]:
             "unit": matched.units[metric],
             "patients": len(own),
             "systems": {
-                system: dict(zip(("q1", "median", "q3"), quartiles(own[system]), strict=True))
-                for system in matched.names
+                name: dict(zip(("q1", "median", "q3"), quartiles(own[name]), strict=True)) for name in matched.names
             },
         }
         for (metric, region), own in matched.values.items()

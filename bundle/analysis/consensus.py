@@ -21,28 +21,25 @@ def majority(masks: np.ndarray) -> np.ndarray:
 
 
 def staple(masks: np.ndarray) -> np.ndarray:
-    """What is the object with a probability over 0.5 (STAPLE; Warfield et al., IEEE TMI 23:903, 2004).
+    """What of two masks or more [rater, ...] is the object with a probability over 0.5 by STAPLE.
 
-    Computed on the box of what anybody drew, grown by nothing: how much air is around it decides what the raters are
-    believed to be able to, and with much of it whoever draws too much is right.
-
-    Args:
-        masks: [rater, ...] boolean, two at least.
+    Follows Warfield et al. (IEEE TMI 23:903, 2004). Computed on the box of what anybody drew, grown by nothing: how
+    much air is around it decides what the raters are believed to be able to, and with much of it whoever draws too much
+    is right.
     """
-    here = (slice(None), *box(masks.any(axis=0), margin=[0] * (masks.ndim - 1)))
-    inside = masks[here]
+    here = box(masks.any(axis=0), margin=[0] * (masks.ndim - 1))
+    inside = masks[(slice(None), *here)]
     if (inside == inside[0]).all():  # STAPLE has no answer where there is nothing to weigh
         return masks[0].copy()
     found = sitk.STAPLEImageFilter()
     found.SetForegroundValue(1)
     images = [sitk.GetImageFromArray(np.ascontiguousarray(mask, dtype=np.uint8)) for mask in inside]
     together = np.zeros(masks.shape[1:], bool)
-    together[here[1:]] = sitk.GetArrayFromImage(found.Execute(images)) > 0.5
+    together[here] = sitk.GetArrayFromImage(found.Execute(images)) > 0.5
     return together
 
 
 def save(mask: np.ndarray, like: Path, levels: Sequence[int], path: Path) -> None:
     """Write a mask in the format, on the grid and with the values of the file `like`: (object, background)."""
-    inside, outside = levels
-    voxels = np.where(mask, inside, outside).astype(np.result_type(*map(np.min_scalar_type, levels)))
+    voxels = np.where(mask, *levels).astype(np.result_type(*map(np.min_scalar_type, levels)))
     write_like(path, voxels, like)

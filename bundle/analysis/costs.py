@@ -1,7 +1,7 @@
 """User-defined weights of regions and costs of errors per ml, and the scores that they make."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,10 @@ class Price(NamedTuple):
     fp: float
 
 
+Weights = Mapping[str, float] | None  # of the regions
+Prices = Mapping[str, Price] | None  # of a ml in each region
+
+
 def parse_weights(text: str, regions: Sequence[str]) -> dict[str, float]:
     """`"WT=1,ET=2"` as `{"WT": 1, "ET": 2}`: how much the Dice of each region counts; the others do not.
 
@@ -27,8 +31,7 @@ def parse_weights(text: str, regions: Sequence[str]) -> dict[str, float]:
         InputError: the text has another form, a region is not known, or nothing counts.
     """
     weights = _numbers(text, 'weights are "{}": expected a number a region, such as "WT=1,ET=2"')
-    for region in weights:
-        _known(region, regions)
+    _require_known(weights, regions)
     return _some(weights, "the weights of all regions are 0: give one that counts.")
 
 
@@ -47,17 +50,14 @@ def parse_prices(text: str, regions: Sequence[str]) -> dict[str, Price]:
         region, _, kind = key.rpartition(":")
         if kind not in Price._fields:
             raise InputError(form.format(text) + ".")
-        if region:
-            _known(region, regions)
+        _require_known([region] if region else [], regions)
         (own.setdefault(region, {}) if region else general)[kind] = number
     free = {"fn": 0.0, "fp": 0.0}
     prices = {region: Price(**{**free, **general, **own.get(region, {})}) for region in regions}
     return _some({r: p for r, p in prices.items() if any(p)}, "no error costs anything: give a price above 0.")
 
 
-def add_own(
-    scores: pd.DataFrame, weights: Mapping[str, float] | None = None, prices: Mapping[str, Price] | None = None
-) -> pd.DataFrame:
+def add_own(scores: pd.DataFrame, weights: Weights = None, prices: Prices = None) -> pd.DataFrame:
     """The scores of `Evaluation.scores` and, in rows of region `all`, `weighted_dice` and the sum of the `cost`.
 
     `cost` stands in the rows of the regions that have a price too. What a failed case costs is not known: it is inf.
@@ -97,9 +97,9 @@ def _numbers(text: str, form: str) -> dict[str, float]:
     return found
 
 
-def _known(region: str, regions: Sequence[str]) -> None:
-    if region not in regions:
-        raise InputError(f"there is no region '{region}' in cases.csv: expected one of {', '.join(regions)}.")
+def _require_known(given: Iterable[str], regions: Sequence[str]) -> None:
+    if unknown := [region for region in given if region not in regions]:
+        raise InputError(f"there is no region '{unknown[0]}' in cases.csv: expected one of {', '.join(regions)}.")
 
 
 def _some(values: dict, sentence: str) -> dict:

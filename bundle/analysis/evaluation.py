@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ FAILED_VALUES = {
 }
 ROLES = ("set_aside", "chose", "taught")  # what a judged patient had been used for
 KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
+REPAIR = "judge again, or delete it to report without it."
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,15 @@ class Evaluation:
     """One judged set of predictions.
 
     Attributes:
-        folder: where it was read from.
         scores: one row a case and region: case, patient, region, note (`absent`, `missed`, `hallucinated`, `failed` or
             "") and a column a metric, NaN where it was not measured. A failed case has a row in every region, with the
             scores of an empty prediction.
         calibration: one row a case with probabilities: case, patient and a column a metric of the whole case.
         failed: case to the reason why it could not be judged.
-        regions: in the order of the table.
         units: metric to unit, for those that are in the table; "" for a share or a count.
-        judged: what judged.json says; empty where there is none.
-        lesions: one row a true lesion (`LESION_COLUMNS`); None where there is no lesions.csv.
-        reliability: one row a case, region and tenth of probability (`RELIABILITY_COLUMNS`); None where there is no
-            reliability.csv.
+        judged: the content of judged.json; empty where there is none.
+        lesions, reliability: the tables of these names, one row a true lesion, or a case, region and tenth of
+            probability (`LESION_COLUMNS`, `RELIABILITY_COLUMNS`); None where there is no such file.
         volumes: where the cases are slices, the scores of all slices of a patient as one volume, the patient as case.
     """
 
@@ -57,8 +55,8 @@ class Evaluation:
     failed: Mapping[str, str]
     regions: tuple[str, ...]
     units: Mapping[str, str]
-    judged: Mapping[str, Any]
-    lesions: pd.DataFrame | None
+    judged: Mapping[str, Any] = field(default_factory=dict)
+    lesions: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
     volumes: Evaluation | None = None
 
@@ -71,9 +69,9 @@ class Evaluation:
     def roles(self) -> dict[str, list[str]] | None:
         """Which judged patients had been set aside, chose the checkpoint, or taught; None if nobody wrote it down."""
         written = self.judged.get("about", {}).get("patients")
-        return (
-            {role: list(written.get(role, [])) for role in ROLES} if isinstance(written, Mapping) and written else None
-        )
+        if not written or not isinstance(written, Mapping):
+            return None
+        return {role: list(written.get(role, [])) for role in ROLES}
 
     def of(self, region: str) -> pd.DataFrame:
         """The rows of one region, by case."""
@@ -108,7 +106,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
         )
     rows = read_cases(folder / "cases.csv")
     check_rows(rows, folder / "cases.csv")
-    whole, judged = _evaluation(folder, rows), _read_judged(folder / "judged.json")
+    judged = _read_judged(folder / "judged.json")
     found, told = rows["case"].nunique(), judged.get("cases")
     if isinstance(told, int) and told != found:
         raise InputError(
@@ -116,7 +114,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
             " them was cut or edited; judge anew."
         )
     return replace(
-        whole,
+        _evaluation(folder, rows),
         judged=judged,
         lesions=_read_table(folder / "lesions.csv", LESION_COLUMNS, {"volume": float, "detected": int, "dice": float}),
         reliability=_read_reliability(folder / "reliability.csv"),
@@ -147,17 +145,14 @@ def _read_volumes(folder: Path) -> Evaluation | None:
 def _evaluation(folder: Path, rows: pd.DataFrame) -> Evaluation:
     failed = rows[rows["metric"] == "failed"]
     scored = rows[rows["region"] != WHOLE_CASE]
-    whole = rows[rows["metric"].isin(list(CASE_METRICS))]
     regions = tuple(scored["region"].unique())
     return Evaluation(
         folder=folder,
         scores=_scores(scored, failed, regions),
-        calibration=_wide(whole, ["case", "patient"], list(CASE_METRICS)),
+        calibration=_wide(rows[rows["metric"].isin(CASE_METRICS)], ["case", "patient"], list(CASE_METRICS)),
         failed=dict(zip(failed["case"], failed["note"], strict=True)),
         regions=regions,
         units=dict(scored.drop_duplicates("metric")[["metric", "unit"]].itertuples(index=False)),
-        judged={},
-        lesions=None,
     )
 
 
@@ -166,9 +161,7 @@ def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]
     metrics = [*METRICS, *(name for name in scored["metric"].unique() if name not in METRICS)]
     wide = _wide(scored, ["case", "patient", "region"], metrics)
     wide["note"] = notes.reindex(pd.MultiIndex.from_frame(wide[["case", "region"]])).fillna("").to_numpy()
-    empty = {
-        name: FAILED_VALUES[name] for name in wide.columns.intersection(list(FAILED_VALUES)) if wide[name].notna().any()
-    }
+    empty = {name: value for name, value in FAILED_VALUES.items() if name in wide and wide[name].notna().any()}
     lost = pd.DataFrame(
         [
             {"case": case, "patient": patient, "region": region, "note": "failed", **empty}
@@ -178,9 +171,8 @@ def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]
         columns=wide.columns,
     )
     both = pd.concat([wide, lost], ignore_index=True) if len(lost) else wide
-    order = {region: number for number, region in enumerate(regions)}
-    return both.sort_values(["case", "region"], key=lambda c: c.map(order) if c.name == "region" else c).reset_index(
-        drop=True
+    return both.sort_values(
+        ["case", "region"], key=lambda c: c.map(regions.index) if c.name == "region" else c, ignore_index=True
     )
 
 
@@ -196,9 +188,9 @@ def _read_judged(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not JSON ({error}): judge again, or delete it to report without it.") from error
+        raise InputError(f"{path} is not JSON ({error}): {REPAIR}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no object: judge again, or delete it to report without it.")
+        raise InputError(f"{path} holds no object: {REPAIR}")
     parts = ("about", "versions", "definitions", "label_map")  # another program may have written something else there
     return {key: value for key, value in content.items() if key not in parts or isinstance(value, dict)}
 
@@ -227,10 +219,8 @@ def _read_table(path: Path, columns: list[str], kinds: dict[str, type]) -> pd.Da
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip")
         frame = frame.astype(kinds)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} cannot be read as a table ({error}): expected the columns {', '.join(columns)}; judge again, or"
-            " delete it to report without it."
-        ) from error
+        expected = f"expected the columns {', '.join(columns)}"
+        raise InputError(f"{path} cannot be read as a table ({error}): {expected}; {REPAIR}") from error
     if missing := [name for name in columns if name not in frame]:
-        raise InputError(f"{path} has no column {', '.join(missing)}: judge again, or delete it to report without it.")
+        raise InputError(f"{path} has no column {', '.join(missing)}: {REPAIR}")
     return frame

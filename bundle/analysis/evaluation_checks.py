@@ -16,11 +16,7 @@ ROUNDING = 1e-9  # by which other programs' numbers may lie beyond their range
 
 
 def check_rows(rows: pd.DataFrame, path: Path) -> None:
-    """Refuse a table of cases that cannot be what was measured.
-
-    Args:
-        rows: of cases.csv or patients.csv, as `scripts.scoring.cohort.read_cases` gives them.
-        path: where they were read from.
+    """Refuse rows of cases.csv or patients.csv (`scripts.scoring.cohort.read_cases`) that cannot have been measured.
 
     Raises:
         InputError: there is no Dice, a name is empty, a number is twice, missing or out of range, a case belongs to

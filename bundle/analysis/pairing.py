@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.analysis.costs import POINTS, Price, add_own
+from bundle.analysis.costs import POINTS, Prices, Weights, add_own
 from bundle.analysis.evaluation import FAILED_VALUES, Evaluation, by_patient
 from scripts.errors import InputError
 from scripts.scoring.case import WHOLE_CASE
@@ -28,14 +28,9 @@ class Matched:
     """Systems on the same patients.
 
     Attributes:
-        names: of the systems, in the order given.
-        evaluations: theirs.
         values: for each metric and region a table [patient, system] of those patients that have a value in every
             system. Region `all` holds what users define.
-        units: metric to unit.
-        regions: those compared.
-        cases: how many all systems have.
-        patients: those that all systems have.
+        cases: how many all systems have; `patients` are those that all have.
         unpaired: for each system its `cases` that another one lacks, and its `patients` without any common case.
         slices_together: were volumes compared, each made of a patient's slices?
     """
@@ -44,7 +39,6 @@ class Matched:
     evaluations: tuple[Evaluation, ...]
     values: Mapping[tuple[str, str], pd.DataFrame]
     units: Mapping[str, str]
-    regions: tuple[str, ...]
     cases: int
     patients: tuple[str, ...]
     unpaired: Mapping[str, Mapping[str, list[str]]]
@@ -66,18 +60,13 @@ def match(
     names: Sequence[str],
     regions: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
-    weights: Mapping[str, float] | None = None,
-    prices: Mapping[str, Price] | None = None,
+    weights: Weights = None,
+    prices: Prices = None,
 ) -> Matched:
-    """Pair systems by patient.
+    """Pair two systems or more by patient.
 
-    Args:
-        evaluations: two or more.
-        names: one a system.
-        regions: those to compare; by default those of the systems, which must be the same.
-        metrics: those to compare; by default those of `COMPARED` that every system has.
-        weights: of regions, to compare the weighted Dice too.
-        prices: of a ml, to compare the cost too.
+    Regions to compare are by default those of the systems, which must be the same; metrics those of `COMPARED` that
+    every system has. With weights of regions the weighted Dice is compared too, with prices of a ml the cost.
 
     Raises:
         InputError: they were not judged by one data list with one set of definitions, regions and units, share fewer
@@ -107,20 +96,21 @@ def match(
         (metric, region): pd.DataFrame({name: own.loc[region, metric] for name, own in averages.items()}).dropna()
         for metric, region in keys
     }
-
-    def alone(kind: str, shared: set[str]) -> dict[str, list[str]]:
-        return {name: sorted({*level.scores[kind]} - shared) for name, level in zip(names, levels, strict=True)}
-
-    cases, people = alone("case", common), alone("patient", patients)
+    unpaired = {
+        name: {
+            "cases": sorted({*level.scores["case"]} - common),
+            "patients": sorted({*level.scores["patient"]} - patients),
+        }
+        for name, level in zip(names, levels, strict=True)
+    }
     return Matched(
         names=tuple(names),
         evaluations=tuple(evaluations),
         values={key: own for key, own in values.items() if len(own)},
         units={**levels[0].units, "weighted_dice": "", "cost": POINTS},
-        regions=tuple(regions),
         cases=len(common),
         patients=tuple(sorted(patients)),
-        unpaired={name: {"cases": cases[name], "patients": people[name]} for name in names},
+        unpaired=unpaired,
         slices_together=together,
     )
 

@@ -10,7 +10,7 @@ The object is what equals `foreground`; without it everything but 0. Other value
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,12 +78,7 @@ def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
 def find(
     raters: Mapping[str, Path], model: str | os.PathLike | None = None, scans: str | os.PathLike | None = None
 ) -> list[Image]:
-    """Every image that a rater drew, sorted by name.
-
-    Args:
-        raters: name to folder, two at least.
-        model: the folder of the model's masks.
-        scans: the folder of the images themselves.
+    """Every image that a rater drew, sorted by name, from the folders of two raters or more, model and scans.
 
     Raises:
         InputError: a folder is missing or empty, has no name in common with the others, or has two files for an image;
@@ -115,7 +110,10 @@ def read(path: Path, foreground: int | None = None) -> Mask:
         Unreadable: the file is damaged.
         InputError: it is a picture in colours, or holds fractions or more values than a mask does.
     """
-    voxels, affine = _open(path)
+    try:
+        voxels, affine = (pages.grey(pages.read(path)), None) if pages.is_picture(path) else read_image(path)
+    except InputError as error:
+        raise Unreadable(str(error)) from error
     colours = voxels.dtype.kind not in "buif" or (affine is None and voxels.ndim != 2)
     if colours or voxels.ndim not in (2, 3):
         found = "is a picture in colours" if colours else f"has {voxels.ndim} axes"
@@ -157,25 +155,16 @@ def _odd(values: pd.Series, foreground: int | None) -> str:
     return f"holds {found}{more}: {'all but 0' if foreground is None else f'only {foreground}'} is the object"
 
 
-def _open(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    try:
-        if pages.is_picture(path):
-            array, affine = pages.grey(pages.read(path)), None
-        else:
-            array, affine = read_image(path)
-    except InputError as error:
-        raise Unreadable(str(error)) from error
-    return array, affine
-
-
 def _files(folder: str | os.PathLike) -> dict[str, Path]:
     """The file or page of each image in a folder, by its name in small letters."""
     found: dict[str, Path] = {}
-    for path in _pages(images_in(folder)):
-        key = _name(path, Path(folder)).lower()
-        if key in found:
-            raise InputError(f"{found[key]} and {path} have the same name but for words like _mask: keep one.")
-        found[key] = path
+    for file in images_in(folder):
+        number = pages.count(file)
+        for path in [file] if number == 1 else [pages.page_of(file, page) for page in range(number)]:
+            key = _name(path, Path(folder)).lower()
+            if key in found:
+                raise InputError(f"{found[key]} and {path} have the same name but for words like _mask: keep one.")
+            found[key] = path
     return found
 
 
@@ -189,12 +178,6 @@ def _files_of(folder: str | os.PathLike | None, known: Mapping[str, int]) -> dic
             " its files."
         )
     return found
-
-
-def _pages(files: Sequence[Path]) -> Iterator[Path]:
-    for file in files:
-        number = pages.count(file)
-        yield from [file] if number == 1 else [pages.page_of(file, page) for page in range(number)]
 
 
 def _name(path: Path, folder: Path) -> str:

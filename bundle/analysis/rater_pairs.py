@@ -23,15 +23,11 @@ class Judged(NamedTuple):
     """What one image gave.
 
     Attributes:
-        image: which it is.
         rows: of the table of pairs, `COLUMNS`.
-        sizes: ml, cm2 or pixels that each drew, and the consensus.
+        sizes: ml, cm2 or pixels that each drew, and the consensus; `units` are those of length and size.
         undecided: of the voxels that any rater drew, the share that not all of them drew; None for a single rater.
         covered: the share of the image that the raters' masks cover, on average.
-        units: of length and size.
-        failed: file to the reason why it could not be read.
-        notes: what was odd about files and how they were read.
-        picture: the file of the picture of disagreement, None where fewer than two drew.
+        failed: file to the reason why it could not be read; `notes` say what is odd about the others.
     """
 
     image: Image
@@ -42,18 +38,13 @@ class Judged(NamedTuple):
     units: tuple[str, str]
     failed: dict[str, str]
     notes: list[str]
-    picture: Path | None = None
 
 
 class Drawn(NamedTuple):
     """The masks of an image that two raters drew or more, to be saved and drawn.
 
-    Attributes:
-        masks: boolean [H, W, D] or [H, W] of each rater, and of the model, if there is one.
-        consensus: the same of `CONSENSUS`.
-        affine: of all of them, None for pictures.
-        like: the file of the first rater.
-        levels: the values of object and background in the files of the raters.
+    Boolean [H, W, D] or [H, W] of each rater and the model, and of `CONSENSUS`; the affine is None for pictures. `like`
+    is the file of the first rater, `levels` the values of object and background in the raters' files.
     """
 
     masks: dict[str, np.ndarray]
@@ -64,11 +55,9 @@ class Drawn(NamedTuple):
 
 
 def judge(image: Image, foreground: int | None) -> tuple[Judged, Drawn | None]:
-    """Compare all masks of an image.
+    """Compare all masks of an image: the numbers, and the masks, which are too large to keep for many images.
 
-    Returns:
-        the numbers, and the masks; these are None where fewer than two raters drew, and too large to keep for many
-        images.
+    The masks are None where fewer than two raters drew.
 
     Raises:
         InputError: a mask is none, or the masks lie on different grids.
@@ -86,7 +75,8 @@ def judge(image: Image, foreground: int | None) -> tuple[Judged, Drawn | None]:
         together = {name: getattr(consensus, name)(by_name) for name in CONSENSUS}
         votes = np.count_nonzero(by_name, axis=0)
         undecided = float(np.mean(votes[votes > 0] < len(raters))) if votes.any() else 0.0
-        drawn = Drawn(inside, together, affine, image.masks[first], levels(_count_values(masks), foreground))
+        values = pd.concat([mask.values for mask in masks.values()]).groupby(level=0).sum()
+        drawn = Drawn(inside, together, affine, image.masks[first], levels(values, foreground))
     rows, sizes, units = _measure(image.name, raters, inside | together, affine)
     covered = float(np.mean([inside[who].mean() for who in raters])) if raters else None
     return Judged(image, rows, sizes, undecided, covered, units, failed, notes), drawn
@@ -154,8 +144,3 @@ def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], di
                 " the grid of the image."
             )
     return masks, failed
-
-
-def _count_values(masks: dict[str, Mask]) -> pd.Series:
-    """How many voxels of all masks have each value."""
-    return pd.concat([mask.values for mask in masks.values()]).groupby(level=0).sum()

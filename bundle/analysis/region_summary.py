@@ -39,12 +39,6 @@ def spread_over_patients(
     }
 
 
-def size_thirds(own: pd.DataFrame) -> list[pd.DataFrame]:
-    """The cases of a region with a true volume, small to large, in three parts of equal number."""
-    ordered = own[own["volume_truth"] > 0].sort_values(["volume_truth", "case"])
-    return [ordered.iloc[part] for part in np.array_split(np.arange(len(ordered)), 3)]
-
-
 def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
     own = evaluation.of(region)
     dice = own["dice"]
@@ -61,7 +55,7 @@ def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
         "agreement": _agreement(own),
         "lesions": _lesions(own),
         "lesions_by_volume": _lesions_by_volume(evaluation, region),
-        "thirds": [_third(own) for own in size_thirds(own) if len(own)],
+        "thirds": _thirds(own),
     }
 
 
@@ -128,19 +122,24 @@ def _lesions_by_volume(evaluation: Evaluation, region: str) -> list[dict[str, An
     return rows
 
 
-def _third(own: pd.DataFrame) -> dict[str, Any]:
-    q1, median, q3 = quartiles(own["dice"])
-    return {
-        "cases": len(own),
-        "smallest": float(own["volume_truth"].min()),
-        "largest": float(own["volume_truth"].max()),
-        "dice_median": median,
-        "dice_interval": median_interval(own["dice"], own["patient"]),
-        "dice_q1": q1,
-        "dice_q3": q3,
-        "dice_minimum": float(own["dice"].min()),
-        "missed": int((own["note"] == "missed").sum()),
-    }
+def _thirds(own: pd.DataFrame) -> list[dict[str, Any]]:
+    """The cases with a true volume, small to large, in three parts of equal number."""
+    ordered = own[own["volume_truth"] > 0].sort_values(["volume_truth", "case"])
+    parts = [ordered.iloc[part] for part in np.array_split(np.arange(len(ordered)), 3) if len(part)]
+    return [
+        {
+            "cases": len(part),
+            "smallest": float(part["volume_truth"].min()),
+            "largest": float(part["volume_truth"].max()),
+            "dice_median": median,
+            "dice_interval": median_interval(part["dice"], part["patient"]),
+            "dice_q1": q1,
+            "dice_q3": q3,
+            "dice_minimum": float(part["dice"].min()),
+            "missed": int((part["note"] == "missed").sum()),
+        }
+        for part, (q1, median, q3) in ((part, quartiles(part["dice"])) for part in parts)
+    ]
 
 
 def _ratio(part: int, whole: int) -> float | None:

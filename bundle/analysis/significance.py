@@ -109,8 +109,7 @@ def can_show(patients: int, tests: int = 1) -> bool:
 def ranking(ranks: np.ndarray) -> Ranking:
     """Order systems by their mean rank, and draw patients anew to see how often that order comes out.
 
-    Args:
-        ranks: [patients, systems], 1 the best of a patient, equal ones sharing the mean of their ranks.
+    `ranks` is [patients, systems], 1 the best of a patient, equal ones sharing the mean of their ranks.
     """
     patients = len(ranks)
     mean_ranks = ranks.mean(axis=0)

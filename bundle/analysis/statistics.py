@@ -71,13 +71,9 @@ def quartiles(values: Sequence[float]) -> list[float]:
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Median, quartiles, 5th and 95th percentile, ends, and how many values are infinite."""
-    p5, q1, median, q3, p95 = quantiles(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+    at = {"median": 0.5, "q1": 0.25, "q3": 0.75, "p5": 0.05, "p95": 0.95}
     return {
-        "median": median,
-        "q1": q1,
-        "q3": q3,
-        "p5": p5,
-        "p95": p95,
+        **dict(zip(at, quantiles(values, list(at.values())), strict=True)),
         "minimum": float(np.min(values)),
         "maximum": float(np.max(values)),
         "infinite": int(np.isinf(values).sum()),

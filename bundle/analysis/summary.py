@@ -3,18 +3,17 @@
 Its form is in `bundle/reporting/summary.schema.json`, and it is strict JSON (`bundle.analysis.strict_json`).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from bundle.analysis.calibration import pool
 from bundle.analysis.comparison import compare
-from bundle.analysis.costs import POINTS, Price, add_own
+from bundle.analysis.costs import POINTS, Price, Prices, Weights, add_own
 from bundle.analysis.evaluation import Evaluation, by_patient
 from bundle.analysis.pairing import Matched, match
 from bundle.analysis.region_summary import spread_over_patients, summarise_regions
-from bundle.analysis.statistics import describe_intervals, mean_interval, quartiles
+from bundle.analysis.statistics import describe_intervals, mean_interval, spread
 from bundle.analysis.strict_json import strict
 from scripts.scoring.case import WHOLE_CASE
 from scripts.scoring.metrics import CASE_METRICS
@@ -24,20 +23,12 @@ WORST, TYPICAL = 5, 3
 
 
 def summarise(
-    evaluation: Evaluation,
-    title: str,
-    reference: Matched | None = None,
-    weights: Mapping[str, float] | None = None,
-    prices: Mapping[str, Price] | None = None,
+    evaluation: Evaluation, title: str, reference: Matched | None = None, weights: Weights = None, prices: Prices = None
 ) -> dict[str, Any]:
     """The content of summary.json.
 
-    Args:
-        evaluation: what is summarised.
-        title: of the page.
-        reference: what it is compared with (`match_reference`).
-        weights: of the regions (`bundle.analysis.costs.parse_weights`), for a weighted Dice.
-        prices: of a ml in each region (`bundle.analysis.costs.parse_prices`), for a cost.
+    With a reference (`match_reference`) there is a comparison, with weights of the regions a weighted Dice, and with
+    prices of a ml a cost (`bundle.analysis.costs`).
 
     Raises:
         InputError: cases.csv lacks what is to be weighed.
@@ -108,9 +99,7 @@ def _against(reference: Matched) -> dict[str, Any]:
     }
 
 
-def _own(
-    evaluation: Evaluation, weights: Mapping[str, float] | None, prices: Mapping[str, Price] | None
-) -> dict[str, Any]:
+def _own(evaluation: Evaluation, weights: Weights, prices: Prices) -> dict[str, Any]:
     """The weighted Dice and the cost of each patient, where users say what counts."""
     level = evaluation.volumes or evaluation  # slices of a patient together
     averages = by_patient(add_own(level.scores, weights, prices))
@@ -118,6 +107,9 @@ def _own(
     def own(metric: str, region: str, unit: str) -> dict[str, Any]:
         values = averages.loc[region, metric]
         return spread_over_patients(values.to_numpy(), values.index, unit)
+
+    def errors(region: str, patient: str) -> dict[str, float]:
+        return {kind: float(averages.loc[(region, patient), f"volume_{kind}"]) for kind in Price._fields}
 
     return {
         "weighted_dice": weights
@@ -132,7 +124,7 @@ def _own(
             "regions": {region: own("cost", region, POINTS) for region in prices},
             "total": own("cost", WHOLE_CASE, POINTS),
             "worst": [
-                row | {"regions": {r: _errors(averages.loc[(r, row["patient"])]) for r in prices}}
+                row | {"regions": {r: errors(r, row["patient"]) for r in prices}}
                 for row in _worst(-averages.loc[WHOLE_CASE, "cost"])
             ],
         },
@@ -145,10 +137,6 @@ def _worst(values: pd.Series) -> list[dict[str, Any]]:
     return [{"patient": patient, "value": abs(value)} for patient, value in lowest.items()]
 
 
-def _errors(averages: pd.Series) -> dict[str, float]:
-    return {kind: float(averages[f"volume_{kind}"]) for kind in Price._fields}
-
-
 def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
     table = evaluation.calibration
     if not len(table):
@@ -157,14 +145,10 @@ def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
     for metric in CASE_METRICS:
         own = table.dropna(subset=[metric])
         if len(own):
-            q1, median, q3 = quartiles(own[metric])
             found[metric] = {
                 "cases": len(own),
                 "mean": float(own[metric].mean()),
                 "mean_interval": mean_interval(own[metric], own["patient"]),
-                "median": median,
-                "q1": q1,
-                "q3": q3,
-                "maximum": float(own[metric].max()),
+                **{k: v for k, v in spread(own[metric]).items() if k in ("median", "q1", "q3", "maximum")},
             }
     return found

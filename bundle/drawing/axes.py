@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bundle.drawing.svg import Ink, new_figure
 
@@ -35,11 +37,8 @@ def move_aside(heights: np.ndarray) -> np.ndarray:
     span = np.ptp(heights) if len(heights) else 0
     classes = np.zeros(len(heights), int) if not span else ((heights - heights.min()) / span * CLASSES).astype(int)
     step = min(0.08, 2 * WIDEST / np.bincount(classes).max(initial=1))
-    aside = np.zeros(len(heights))
-    for number in np.unique(classes):
-        members = np.flatnonzero(classes == number)
-        aside[members] = (np.arange(len(members)) - (len(members) - 1) / 2) * step
-    return aside
+    same = pd.Series(classes).groupby(classes)
+    return ((same.cumcount() - (same.transform("size") - 1) / 2) * step).to_numpy()
 
 
 def draw_diagonal(axes: Axes, top: float, above: str, below: str, height: float = 0.12) -> None:
@@ -78,11 +77,12 @@ def outline_mask(
     cell.set(**limits)
 
 
-def show_0_to_1(axis: Any) -> None:
-    """Show the whole range of a share on one axis, with a grid."""
-    axis.axes.set(**{f"{axis.axis_name}lim": (-0.03, 1.03)})
-    axis.set_ticks(np.linspace(0, 1, 6))
-    axis.grid(True)
+def show_0_to_1(*several: Axis) -> None:
+    """Show the whole range of a share on one axis or both, with a grid."""
+    for axis in several:
+        axis.axes.set(**{f"{axis.axis_name}lim": (-0.03, 1.03)})
+        axis.set_ticks(np.linspace(0, 1, 6))
+        axis.grid(True)
 
 
 def show_few_ticks(axes: Axes) -> None:
@@ -98,7 +98,7 @@ def show_logarithmic(axes: Axes, low: float, high: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_xticks([step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 
 

@@ -1,6 +1,6 @@
 """Picture of the disagreement of raters on one image: all outlines, and how many drew each voxel."""
 
-import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +16,11 @@ from matplotlib.patches import Patch
 from PIL import Image as Picture
 
 from bundle.drawing.axes import cut_name, outline_mask
-from bundle.drawing.slices import OKABE_ITO, radiological, window
+from bundle.drawing.slices import OKABE_ITO, few_colours, radiological, window
 from scripts.data.images import GridImage, box, ras_spacing, to_ras
 from scripts.files import written_whole
 
 SIDE = 4.2  # inches of a panel's longer side
-DPI = 100
 ROW, KEYS = 0.21, 4  # inches of a line of the legends, and how many numbers stand in it
 LONGEST, LETTERS = 40, 60  # of a name, and in a line of names
 AROUND = 0.15  # of the size of what was drawn, shown around it
@@ -39,24 +38,19 @@ def draw(
     scan: np.ndarray | None = None,
     model: str = "model",
 ) -> None:
-    """Write the picture of an image.
+    """Write the picture of an image as PNG; of a volume, of the axial slice on which most voxels are disputed.
 
-    Of a volume it is the axial slice on which most voxels are disputed.
-
-    Args:
-        masks: boolean [H, W, D] or [H, W] of each rater, and of the model, if there is one.
-        majority: the mask of the consensus, whose outline is drawn on the right.
-        affine: of the masks, None for pictures.
-        path: the PNG to write.
-        scan: the image itself on the same grid, to draw beneath the outlines; grey, or the colours of a picture.
-        model: the name of the mask that has no vote and is drawn in dashes.
+    Masks are boolean [H, W, D] or [H, W], that of `model` without a vote and in dashes; `affine` is None for pictures.
+    The outline of the majority is drawn on the right, and the outlines over the scan, which is on the same grid, grey
+    or the colours of a picture.
     """
     raters = [who for who in masks if who != model]
     flat = _Slice(masks, raters, affine)
     masks = {who: flat(mask) for who, mask in masks.items()}
     high, wide = masks[raters[0]].shape
     names = {who: cut_name(who, LONGEST) for who in masks}
-    keys, columns = _vote_keys(len(raters)), max(1, LETTERS // (max(map(len, names.values())) + 6))
+    colours = [*colormaps["plasma"](np.linspace(0.9, 0.15, len(raters) - 1)), AGREED]  # of 1 to all raters
+    keys, columns = _vote_keys(colours), max(1, LETTERS // (max(map(len, names.values())) + 6))
     below = ROW * max(math.ceil(len(masks) / columns), math.ceil(len(keys) / KEYS)) + 0.15
     tall = SIDE * min(high * flat.aspect / wide, 1.0)
     figure = Figure(figsize=(2 * SIDE + 0.1, max(tall, SIDE / 4) + below), facecolor="white")
@@ -64,14 +58,17 @@ def draw(
     bottom = below / figure.get_figheight()
     figure.subplots_adjust(0.005, bottom, 0.995, 0.995, 0.01, 0)
     _show_scan(left, None if scan is None else flat(scan), masks[raters[0]].shape, flat.aspect)
-    looks = {who: _look(number) for number, who in enumerate(raters)}
+    several = itertools.product(STYLES, OKABE_ITO)  # colours first, then other dashes
+    looks = {who: {"colour": colour, "style": style} for who, (style, colour) in zip(raters, itertools.cycle(several))}
     for who in raters:
         outline_mask(left, masks[who], width=1.5, **looks[who])
     if model in masks:  # black between white dashes, so that it is seen on every grey
         looks[model] = {"colour": "black", "style": "dashed"}
         outline_mask(left, masks[model], "black", 1.5)
         outline_mask(left, masks[model], "white", 1.5, "dashed")
-    _show_votes(right, np.sum([masks[who] for who in raters], axis=0), len(raters), flat.aspect)
+    votes = np.ma.masked_equal(np.sum([masks[who] for who in raters], axis=0), 0)
+    norm = BoundaryNorm(np.arange(0.5, len(raters) + 1), len(raters))
+    right.imshow(votes, cmap=ListedColormap(colours), norm=norm, aspect=flat.aspect, interpolation="nearest")
     outline_mask(right, flat(majority), "black", 1.2)
     lines = [
         Line2D([], [], linewidth=2, label=names[who], color=look["colour"], linestyle=look["style"])
@@ -82,7 +79,8 @@ def draw(
     figure.legend(handles=keys, bbox_to_anchor=(0.75, bottom), ncols=KEYS, **legend)
     for cell in (left, right):
         cell.set(xticks=[], yticks=[])
-    _save(figure, path)
+    with written_whole(path) as temporary:
+        few_colours(figure, PALETTE, Picture.Quantize.FASTOCTREE).save(temporary, format="png", optimize=True)
 
 
 class _Slice:
@@ -120,33 +118,8 @@ def _show_scan(cell: Axes, scan: np.ndarray | None, shape: tuple[int, ...], aspe
     cell.imshow(scan, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect, interpolation="nearest")
 
 
-def _show_votes(cell: Axes, votes: np.ndarray, raters: int, aspect: float) -> None:
-    shown = np.ma.masked_equal(votes, 0)
-    norm = BoundaryNorm(np.arange(0.5, raters + 1), raters)
-    cell.imshow(shown, cmap=ListedColormap(_colours(raters)), norm=norm, aspect=aspect, interpolation="nearest")
-
-
-def _colours(raters: int) -> list:
-    """Of 1 to all raters."""
-    return [*colormaps["plasma"](np.linspace(0.9, 0.15, raters - 1)), AGREED]
-
-
-def _vote_keys(raters: int) -> list:
+def _vote_keys(colours: Sequence[Any]) -> list[Patch | Line2D]:
+    raters = len(colours)
     numbers = range(1, raters + 1) if raters <= 7 else sorted({1, raters // 4, raters // 2, 3 * raters // 4, raters})
-    keys = [Patch(color=_colours(raters)[n - 1], label=f"{n} of {raters}") for n in numbers if n]
+    keys = [Patch(color=colours[n - 1], label=f"{n} of {raters}") for n in numbers if n]
     return [*keys, Line2D([], [], color="black", linewidth=1.2, label="majority")]
-
-
-def _look(number: int) -> dict[str, Any]:
-    """The line of a rater: colours first, then other dashes."""
-    again, colour = divmod(number, len(OKABE_ITO))
-    return {"colour": OKABE_ITO[colour], "style": STYLES[again % len(STYLES)]}
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """As PNG with few colours, for a page that holds many."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI)
-    with written_whole(path) as temporary, Picture.open(stream) as picture:
-        few = picture.convert("RGB").quantize(PALETTE, Picture.Quantize.FASTOCTREE, dither=Picture.Dither.NONE)
-        few.save(temporary, format="png", optimize=True)

@@ -6,16 +6,15 @@ are radiological: front or top at the top, the patient's right, or front, at the
 
 import io
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from PIL import Image
 from scipy import ndimage
 
 from bundle.drawing.axes import outline_mask
-from bundle.drawing.slices import ROOM, radiological, window
+from bundle.drawing.slices import ROOM, few_colours, fill, radiological, window
 from scripts.data.images import box, components
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
@@ -28,11 +27,8 @@ COLOURS = 96  # of a tile's palette: grey steps and two colours
 class WorstError:
     """A case cut to the head, and the planes through its worst error.
 
-    Args:
-        scan: [H, W, D] in RAS, 0 outside the head.
-        truth: boolean, of the same shape.
-        prediction: the same.
-        spacing: of the voxels in mm, or 1 where it is unknown.
+    The scan is [H, W, D] in RAS, 0 outside the head; truth and prediction are boolean of the same shape; the spacing is
+    in mm, or 1 where it is unknown.
     """
 
     def __init__(self, scan: np.ndarray, truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]):
@@ -62,8 +58,7 @@ class WorstError:
         cell = figure.add_axes((0, 0, 1, 1))
         cell.imshow(scan, cmap="gray", vmin=self.grey[0], vmax=self.grey[1], extent=extent, interpolation="bilinear")
         if detail:
-            _fill(cell, truth & ~prediction, TRUTH, extent)
-            _fill(cell, prediction & ~truth, PREDICTION, extent)
+            fill(cell, truth + 2 * prediction, {1: TRUTH, 2: PREDICTION}, 0.6, extent=extent)  # 3 where they agree
         for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
             outline_mask(cell, mask, colour, 2.0 if detail else 1.4, extent=extent)
         side = self.side * (DETAIL if detail else 1)
@@ -72,7 +67,9 @@ class WorstError:
         cell.set_axis_off()
         if not detail:
             _corners(cell, x, y, self.side * DETAIL / 2)
-        return _png(figure)
+        stream = io.BytesIO()
+        few_colours(figure, COLOURS).save(stream, format="png", optimize=True)
+        return stream.getvalue()
 
 
 def _worst(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
@@ -95,30 +92,8 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     return numbered == 1 + sizes.argmax() if len(sizes) else mask
 
 
-def _fill(cell: Axes, mask: np.ndarray, colour: str, extent: tuple[float, ...]) -> None:
-    painted = np.zeros((*mask.shape, 4))
-    painted[mask] = to_rgba(colour, 0.6)
-    cell.imshow(painted, extent=extent, interpolation="nearest")
-
-
 def _corners(cell: Axes, x: float, y: float, half: float) -> None:
     """The corners of the part that the detail shows."""
-    for right in (-1, 1):
-        for down in (-1, 1):
-            corner = (x + right * half, y + down * half)
-            cell.plot(
-                [corner[0] - right * half / 4, corner[0], corner[0]],
-                [corner[1], corner[1], corner[1] - down * half / 4],
-                color="white",
-                linewidth=0.9,
-                alpha=0.8,
-            )
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=100)
-    small = io.BytesIO()
-    with Image.open(stream) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
-    return small.getvalue()
+    for right, down in product((-half, half), repeat=2):
+        across, up = [x + 0.75 * right, x + right, x + right], [y + down, y + down, y + 0.75 * down]
+        cell.plot(across, up, color="white", linewidth=0.9, alpha=0.8)

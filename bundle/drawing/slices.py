@@ -9,6 +9,7 @@ or the same without D. The spacing is None where there is none; "background" is 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color), which colour-blind readers can tell apart.
 """
 
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -20,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image as Picture
 from tqdm import tqdm
 
 from bundle.drawing.axes import outline_mask
@@ -82,18 +84,9 @@ def contact_sheet(
     """Write a PNG with one row a case and one column a channel, so that swapped channels or labels are seen at once.
 
     Each row is the slice with most tumour, the labels outlined, with the case's name and how much of it is labelled.
-
-    Args:
-        cases: a sequence, of which at most 24 spread evenly are drawn; or a generator, of which the first 24 are drawn,
-            one in memory at a time: `contact_sheet(map(load, evenly_spaced(entries)), ..., of=len(entries))`.
-        path: the PNG to write, whole or not at all.
-        channels: their names, in the order of the images.
-        labels: name to value.
-        of: how many cases the cohort has, for the title.
-        title: what stands before "24 of 1251 cases".
-
-    Raises:
-        InputError: the file cannot be written.
+    Of a sequence at most 24 cases spread evenly are drawn; of a generator the first 24, one in memory at a time:
+    `contact_sheet(map(load, evenly_spaced(entries)), ..., of=len(entries))`. The title ends in "24 of 1251 cases", of
+    which the second number is `of`. Raises InputError where the file cannot be written.
     """
     if isinstance(cases, Sequence):
         of = of or len(cases)
@@ -103,10 +96,9 @@ def contact_sheet(
         amount = "no label" if case.get("label") is None else _amount(case, "label")
         views.append(_View(case, f"{_wrap(case['case'])}\n{amount}", "label"))
     heading = f"{title}{': ' if title else ''}{len(views)} of {of or len(views)} cases"
-    figure, axes = _grid(views, channels, heading, labels)
+    figure, axes = _grid(views, channels, [], heading, labels)
     for cells, view in zip(axes, views, strict=True):
-        for cell, channel, grey in zip(cells, view.image, view.windows, strict=True):
-            _show(cell, channel, grey, view.aspect)
+        for cell in cells:
             outline(cell, view.masks["label"], colours(labels))
     save(figure, path)
 
@@ -118,17 +110,9 @@ def prediction_picture(
     labels: Mapping[str, int],
     title: str = "",
 ) -> None:
-    """Write a PNG with the channels, the label and the prediction of up to three cases, one row each.
+    """Write a PNG with the channels, the label and the prediction of the first three cases, one row each.
 
-    Args:
-        cases: dicts as above that hold a "prediction" as well, of the form of the label; the first three are drawn.
-        path: the PNG to write, whole or not at all.
-        channels: their names, in the order of the images.
-        labels: name to value, for label and prediction alike.
-        title: what stands above.
-
-    Raises:
-        InputError: the file cannot be written.
+    A case holds a "prediction" as well, of the form of the label. Raises InputError where the file cannot be written.
     """
     views = []
     for case in islice(cases, MOST_PREDICTIONS):
@@ -138,13 +122,14 @@ def prediction_picture(
             if case.get(key) is not None
         ]
         views.append(_View(case, "\n".join([_wrap(case["case"]), *amounts]), "label", "prediction"))
-    figure, axes = _grid(views, [*channels, "label", "prediction"], title, labels)
+    figure, axes = _grid(views, channels, ["label", "prediction"], title, labels)
     for cells, view in zip(axes, views, strict=True):
-        last = [view.image[-1]] * 2, [view.windows[-1]] * 2
-        for cell, channel, grey in zip(cells, view.image + last[0], view.windows + last[1], strict=True):
-            _show(cell, channel, grey, view.aspect)
         for cell, (name, mask) in zip(cells[-2:], view.masks.items(), strict=True):
-            _fill(cell, name, mask, colours(labels), view.aspect)
+            if mask is None:
+                place = {"ha": "center", "va": "center", "transform": cell.transAxes}
+                cell.text(0.5, 0.5, f"no {name}", color="white", backgroundcolor="black", fontsize=11, **place)
+            else:
+                fill(cell, mask, colours(labels), 0.75, aspect=view.aspect)
     save(figure, path)
 
 
@@ -184,11 +169,12 @@ def radiological(array: np.ndarray) -> np.ndarray:
 
 
 def _grid(
-    views: Sequence[_View], columns: Sequence[str], title: str, labels: Mapping[str, int]
+    views: Sequence[_View], channels: Sequence[str], masks: Sequence[str], title: str, labels: Mapping[str, int]
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a row for each view, and title, legend and column names above them."""
+    """A figure with the channels of a view in each row, the last one again for each mask; title and legend above."""
     if not views:
         raise InputError("there is no case to draw: give one at least.")
+    columns = [*channels, *masks]
     across = CELL * min(max(view.shape for view in views), 1.5)
     wide, high = TITLES + across * len(columns), MARGIN + CELL * len(views)
     figure = Figure(figsize=(wide, high), facecolor="white")
@@ -202,14 +188,13 @@ def _grid(
         cell.set(xticks=[], yticks=[], facecolor="black")
     for cell, name in zip(axes[0], columns, strict=True):
         cell.set_title(name, fontsize=12, pad=4)
-    for cell, view in zip(axes[:, 0], views, strict=True):
-        cell.set_ylabel(view.title, rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
+    for cells, view in zip(axes, views, strict=True):
+        cells[0].set_ylabel(view.title, rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
+        for cell, k in zip(cells, [*range(len(view.image)), *[-1] * len(masks)], strict=True):
+            channel, (low, high) = view.image[k], view.windows[k]
+            channel = np.where(channel == 0, low, channel)  # air is black in images with values below 0 too
+            cell.imshow(channel, cmap="gray", vmin=low, vmax=high, aspect=view.aspect, interpolation="nearest")
     return figure, axes
-
-
-def _show(cell: Axes, channel: np.ndarray, grey: tuple[float, float], aspect: float) -> None:
-    channel = np.where(channel == 0, grey[0], channel)  # air is black in images with values below 0 too
-    cell.imshow(channel, cmap="gray", vmin=grey[0], vmax=grey[1], aspect=aspect, interpolation="nearest")
 
 
 def outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -> None:
@@ -219,15 +204,20 @@ def outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) ->
         outline_mask(cell, mask, colour, 1.3, level=0.8, closed=False)
 
 
-def _fill(cell: Axes, name: str, label: np.ndarray | None, palette: Mapping[int, str], aspect: float) -> None:
-    if label is None:
-        place = {"ha": "center", "va": "center", "transform": cell.transAxes}
-        cell.text(0.5, 0.5, f"no {name}", color="white", backgroundcolor="black", fontsize=11, **place)
-        return
+def fill(cell: Axes, label: np.ndarray, palette: Mapping[int, str], alpha: float, **place: Any) -> None:
+    """Paint each value of a label [row, column] in its colour; `place` is the aspect or extent of `imshow`."""
     painted = np.zeros((*label.shape, 4))
     for value, colour in palette.items():
-        painted[label == value] = to_rgba(colour, 0.75)
-    cell.imshow(painted, aspect=aspect, interpolation="nearest")
+        painted[label == value] = to_rgba(colour, alpha)
+    cell.imshow(painted, interpolation="nearest", **place)
+
+
+def few_colours(figure: Figure, most: int, method: Picture.Quantize | None = None) -> Picture.Image:
+    """A figure as a picture with a palette of at most so many colours, for a page that holds many."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI)
+    with Picture.open(stream) as picture:
+        return picture.convert("RGB").quantize(most, method, dither=Picture.Dither.NONE)
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:

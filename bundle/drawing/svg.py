@@ -70,12 +70,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def draw(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None = None) -> Drawing:
-    """The figure as an svg element.
+    """A figure, drawn under `rc_context(STYLE)` in the colours of `Ink`, as an svg element.
 
-    Args:
-        figure: drawn under `rc_context(STYLE)`, in the colours of `Ink`.
-        words: what it shows, for those who do not see it.
-        titles: for each `gid` of a scatter, one line a dot, which a pointer shows.
+    `words` say what it shows to those who do not see it; `titles` are, for each `gid` of a scatter, one line per dot,
+    which a pointer shows.
     """
     stream = io.StringIO()
     with rc_context(STYLE):
@@ -94,8 +92,7 @@ def draw(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None 
 
 def _name_dots(root: ElementTree.Element, titles: Mapping[str, Sequence[str]]) -> None:
     for group in root.iter(f"{{{SVG}}}g"):
-        lines = titles.get(group.get("id", ""))
-        if lines:
+        if lines := titles.get(group.get("id", "")):
             for dot, line in zip(group.iter(f"{{{SVG}}}use"), lines, strict=True):
                 ElementTree.SubElement(dot, f"{{{SVG}}}title").text = line
 

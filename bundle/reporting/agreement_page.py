@@ -5,20 +5,29 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image as Picture
 
-from bundle.analysis.agreement_summary import summarise, table
+from bundle.analysis import consensus
+from bundle.analysis.agreement_summary import summarise
 from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image
-from bundle.analysis.rater_pairs import METRICS, require_pairs
-from bundle.reporting import agreement_figures, words
-from bundle.reporting.agreement_images import judge_images
+from bundle.analysis.rater_pairs import COLUMNS, METRICS, Judged, judge, require_pairs
+from bundle.drawing.disagreement import draw
+from bundle.reporting import words
+from bundle.reporting.agreement_figures import by_image, by_person, sizes
 from bundle.reporting.agreement_sentences import findings, limits, warnings
 from bundle.reporting.page import embed_png, template
+from scripts.data import pictures
+from scripts.data.images import open_nifti
 from scripts.errors import InputError
 from scripts.files import write_json, write_text, written_whole
+from scripts.parallel import map_in_processes
+from scripts.scoring.prediction_files import stem
 
 MOST_PICTURES = 24  # on the page; those with the least agreement
 SHOWN = ("dice", "hd95", "nsd_2mm")  # in the tables of pairs and persons
@@ -35,25 +44,18 @@ def write_agreement(
 ) -> dict[str, Any]:
     """Write raters.html, raters.json, pairs.csv, masks and disagreement into a new folder, all or nothing.
 
-    Args:
-        raters: name to folder.
-        images: those that they drew.
-        out: the folder, which must be new or empty.
-        foreground: the value of the object in the masks; None for all but 0.
-        workers: processes; None for one per core.
-        title: of the page.
-        model: the folder of the model's masks, if there is one.
-
-    Returns:
-        the content of raters.json.
+    `foreground` is the value of the object in the masks, None for all but 0; `workers` are processes, None for one per
+    core. Returns the content of raters.json.
 
     Raises:
-        InputError: `out` is not empty or cannot be written, a mask is none, or there is nothing to compare.
+        InputError: `out` is not empty or cannot be written, a mask is none, masks of an image lie on different grids,
+            there is nothing to compare, or a process was killed.
     """
     with _written_whole(out) as folder:
-        judged = judge_images(images, foreground, folder, workers)
+        one = partial(_judge_and_draw, foreground=foreground, folder=folder)  # the masks of one image at a time
+        judged = map_in_processes(one, images, workers, desc="comparing", unit="image")
         require_pairs(judged, foreground)
-        pairs = table(judged)
+        pairs = pd.DataFrame([row for one in judged for row in one.rows], columns=COLUMNS)
         about = {
             "title": str(title or f"How far {len(raters)} raters agree"),
             "folders": {rater: str(path.resolve()) for rater, path in raters.items()},
@@ -64,24 +66,52 @@ def write_agreement(
         with written_whole(folder / "pairs.csv") as temporary:
             pairs.to_csv(temporary, index=False)
         write_json(folder / "raters.json", summary)
-        write_text(folder / "raters.html", render(summary, pairs, folder))
+        write_text(folder / "raters.html", _render(summary, pairs, folder))
     return summary
 
 
-def render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
-    """The page as text.
+def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judged:
+    judged, drawn = judge(image, foreground)
+    if drawn is None:
+        return judged
+    file = pictures.file_of(drawn.like)
+    ending = file.name[len(stem(file) or "") :]
+    for name, mask in drawn.consensus.items():  # in the first rater's format and names, to be read as masks again
+        consensus.save(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
+    majority = drawn.consensus["majority"]
+    scan, note = (None, None) if image.scan is None else _read_scan(image.scan, majority.shape)
+    draw(drawn.masks, majority, drawn.affine, folder / "disagreement" / f"{image.name}.png", scan, MODEL)
+    return judged._replace(notes=[*judged.notes, note] if note else judged.notes)
 
-    Args:
-        summary: what `bundle.analysis.agreement_summary.summarise` gave.
-        pairs: the table that it was made of.
-        folder: where the pictures of disagreement lie.
+
+def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str | None]:
+    """The scan on the grid of the masks: grey [H, W, D] or [H, W], or a picture's colours [H, W, 3].
+
+    None, and the reason, where it cannot be shown: no number depends on it.
     """
-    raters = summary["raters"]
-    drawings = [
-        agreement_figures.by_image(pairs, raters),
-        agreement_figures.by_person(pairs, summary),
-        agreement_figures.sizes(summary),
-    ]
+    missing = f"{path} is not drawn beneath the outlines"
+    try:
+        scan = _read_picture(path) if pictures.is_picture(path) else np.asanyarray(open_nifti(path).dataobj)
+    except Exception as error:  # nibabel has its own set of errors for a damaged file
+        return None, f"{missing} ({str(error)[:200]})"
+    while not pictures.is_picture(path) and scan.ndim > len(shape):
+        scan = scan[..., 0]  # the first of several channels
+    if scan.shape[: len(shape)] != shape:
+        has, expected = (" x ".join(map(str, size)) for size in (scan.shape, shape))
+        return None, f"{missing} (it has {has} voxels, the masks {expected})"
+    return scan, None
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    """As it looks, [x, y] or [x, y, colour]: colours of a palette are no intensities, but can be shown."""
+    with Picture.open(path) as picture:
+        if picture.mode == "P":
+            return pictures.grey(np.swapaxes(np.asarray(picture.convert("RGB")), 0, 1))
+    return pictures.grey(pictures.read(path))
+
+
+def _render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
+    drawings = [by_image(pairs, summary["raters"]), by_person(pairs, summary), sizes(summary)]
     return template("raters.html").render(
         s=summary,
         what=words.size(summary["units"]["size"]),

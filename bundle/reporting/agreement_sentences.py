@@ -69,10 +69,8 @@ def _shown(found: Mapping[str, Any]) -> str:
         return f"There is no interval for {why}: nothing is shown either way."
     low, high = found["interval"]
     few = f" {found['images']} images are few, and the interval is too narrow." if found["images"] < ENOUGH else ""
-    if high < 0:
-        return f"That it agrees less is more than chance.{few}"
-    if low > 0:
-        return f"That it agrees more is more than chance.{few}"
+    if high < 0 or low > 0:
+        return f"That it agrees {'less' if high < 0 else 'more'} is more than chance.{few}"
     return (
         "No difference is shown, which is not the same as none: agreement that is worse by"
         f" {share3(-low)} would fit these images, too.{few}"
@@ -101,12 +99,12 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
         "STAPLE weighs voxels by what it takes the raters to be able to; where some draw generously it tends to follow"
         " them, the more so the more air is around. Of an even number of raters the majority leaves out ties."
     )
-    if summary["incomplete"]:
+    if names := list(summary["incomplete"]):
+        lack, counts = ("lacks", "counts") if len(names) == 1 else ("lack", "count")
         yield (
-            f"{count(len(summary['incomplete']), 'image')} {'lacks' if len(summary['incomplete']) == 1 else 'lack'} the"
-            f" mask of some rater ({listed(list(summary['incomplete']))}) and"
-            f" {'counts' if len(summary['incomplete']) == 1 else 'count'} for the pairs that there are. So the means of"
-            " raters are of different images; where a model is placed among them, only complete images count."
+            f"{count(len(names), 'image')} {lack} the mask of some rater ({listed(names)}) and {counts} for the pairs"
+            " that there are. So the means of raters are of different images; where a model is placed among them, only"
+            " complete images count."
         )
     yield explain_nsd(summary["units"]["length"])
     yield "Agreement is not truth: all raters can be wrong in the same way."

@@ -23,19 +23,10 @@ def cohort_page(
     patch: Sequence[float],
     unit: str,
 ) -> None:
-    """Write the cohort's intensities, spacing and size, and how rare labels and regions are.
+    """Write the cohort's intensities, spacing and size, and how rare labels and regions are, as PNG.
 
-    Args:
-        path: the PNG to write.
-        about: what stands above.
-        records: one a case.
-        channels: their names.
-        frequencies: of the labels, and of the regions.
-        patch: its size in `unit` by axis, to stand beside the images'.
-        unit: of the spacing.
-
-    Raises:
-        InputError: the file cannot be written.
+    Frequencies are of the labels, and of the regions; the size of the patch, which is shown next to the images', is in
+    the unit of the spacing. Raises InputError where the file cannot be written.
     """
     across = min(len(channels), 4)
     lines = -(-len(channels) // across)
@@ -60,12 +51,10 @@ def cohort_page(
     shapes = np.array([record.shape for record in records], dtype=float)
     spacings = np.array([record.spacing for record in records])
     panels = GridSpecFromSubplotSpec(1, 3, grid[lines], wspace=0.3)
-    if unit == "mm":
-        _spread_by_axis(figure.add_subplot(panels[0]), "spacing in mm", spacings)
-        _spread_by_axis(figure.add_subplot(panels[1]), "size in voxels", shapes)
-        _spread_by_axis(figure.add_subplot(panels[2]), "field of view in mm", shapes * spacings, patch)
-    else:
-        _spread_by_axis(figure.add_subplot(panels[0]), f"size in {unit}s", shapes, patch)
+    spreads = [("spacing in mm", spacings, ()), ("size in voxels", shapes, ())]
+    spreads.append(("field of view in mm", shapes * spacings, patch))
+    for panel, spread in enumerate(spreads if unit == "mm" else [(f"size in {unit}s", shapes, patch)]):
+        _spread_by_axis(figure.add_subplot(panels[panel]), *spread)
 
     panels = GridSpecFromSubplotSpec(1, 4, grid[lines + 1], width_ratios=[1, 0.3, 1, 0.3], wspace=0.25)
     for place, kind, several in zip((0, 2), ("label", "region"), frequencies, strict=True):
@@ -98,13 +87,12 @@ def _apart(percentiles: np.ndarray) -> str:
     return f"medians {(greatest - least) / max(width, 1e-9):.1f} middle halves apart"
 
 
-def _spread_by_axis(cell: Axes, title: str, values: np.ndarray, patch: Sequence[float] = ()) -> None:
+def _spread_by_axis(cell: Axes, title: str, values: np.ndarray, patch: Sequence[float]) -> None:
     """A circle a value, as large as it is frequent, for each axis."""
     for axis in range(values.shape[1]):
         found, counts = np.unique(values[:, axis].round(3), return_counts=True)
-        cell.scatter(
-            np.full(len(found), axis), found, s=12 + 160 * counts / len(values), alpha=0.6, color=DARK[0], lw=0
-        )
+        areas = 12 + 160 * counts / len(values)
+        cell.scatter(np.full(len(found), axis), found, s=areas, alpha=0.6, color=DARK[0], lw=0)
         median = np.median(values[:, axis])
         cell.annotate(f"{median:.4g}", (axis, median), (14, 0), textcoords="offset points", va="center", fontsize=8)
     if len(patch):

@@ -23,9 +23,8 @@ def cohort_tables(
         of_cases = np.array([record.percentiles[number] for record in records])
         medians = of_cases[:, 2]
         width = np.nanmedian(of_cases[:, 3] - of_cases[:, 1])
-        intensities.add_row(
-            name, f"{np.nanmedian(medians):.4g} ({np.nanmin(medians):.4g} to {np.nanmax(medians):.4g})", f"{width:.4g}"
-        )
+        ends = f"{np.nanmin(medians):.4g} to {np.nanmax(medians):.4g}"
+        intensities.add_row(name, f"{np.nanmedian(medians):.4g} ({ends})", f"{width:.4g}")
     sizes = Table("axis", "size in voxels", f"spacing in {unit}", box=box.SIMPLE_HEAD)
     for axis in range(len(records[0].shape)):
         of_cases = [[record.shape[axis] for record in records], [record.spacing[axis] for record in records]]
@@ -33,9 +32,8 @@ def cohort_tables(
     classes = Table("class", "share of the foreground", "imbalance", "cases with it", box=box.SIMPLE_HEAD)
     for kind, several in zip(("label", "region"), frequencies, strict=True):
         for one in several:
-            classes.add_row(
-                f"{kind} {one.name}", f"{100 * one.share:.2f} %", one.imbalance, f"{one.cases} of {len(records)}"
-            )
+            cases = f"{one.cases} of {len(records)}"
+            classes.add_row(f"{kind} {one.name}", f"{100 * one.share:.2f} %", one.imbalance, cases)
     return [intensities, sizes, classes]
 
 

@@ -36,8 +36,7 @@ def against(matched: Matched, region: str, first: str, second: str) -> Drawing:
     draw_diagonal(axes, 1.0, f"better {_there(second)}", f"better {_there(first)}")
     draw_dots(axes, own[first], own[second])
     axes.set(xlabel=f"Dice {_there(first)}", ylabel=f"Dice {_there(second)}")
-    for axis in (axes.xaxis, axes.yaxis):
-        show_0_to_1(axis)
+    show_0_to_1(axes.xaxis, axes.yaxis)
     higher, lower = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
     patients = count(len(own), "patient")
     words = f"{region}: of {patients}, {higher} have a higher Dice {_there(second)} and {lower} a lower one."
@@ -56,15 +55,22 @@ def differences(matched: Matched, first: str, second: str, rows: Sequence[Mappin
 @rc_context(STYLE)
 def overview(matched: Matched, pairs: Sequence[Mapping[str, Any]]) -> Figure:
     """All differences on one sheet: a line a pair of systems, a column a metric."""
-    metrics = list(dict.fromkeys(row["metric"] for row in pairs[0]["differences"]))
-    regions = max(sum(row["metric"] == metric for row in pairs[0]["differences"]) for metric in metrics)
+    metrics = by_metric(pairs[0])
+    regions = max(map(len, metrics.values()))
     figure = new_figure(WIDTH * len(metrics), (96 + 46 * regions) * len(pairs))
     figure.patch.set(facecolor="white", alpha=1)
     for line, pair in zip(figure.subplots(len(pairs), len(metrics), squeeze=False), pairs, strict=True):
-        for axes, metric in zip(line, metrics, strict=True):
-            rows = [row for row in pair["differences"] if row["metric"] == metric]
+        for axes, rows in zip(line, by_metric(pair).values(), strict=True):
             _differences(axes, matched, pair["first"], pair["second"], rows)
     return figure
+
+
+def by_metric(pair: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """The differences of a pair of systems by metric."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in pair["differences"]:
+        found.setdefault(row["metric"], []).append(row)
+    return found
 
 
 def _differences(
@@ -84,11 +90,8 @@ def _differences(
         gain = DIRECTIONS[metric] * change
         across = change.clip(-edge, edge)
         aside = pd.Series(move_aside(across.to_numpy()), index=change.index) - 0.1
-        for kind, these, colour in (
-            ("+", gain > 0, Ink.ACCENT),
-            ("0", gain == 0, Ink.SOFT),
-            ("-", gain < 0, Ink.SECOND),
-        ):
+        kinds = {"+": (gain > 0, Ink.ACCENT), "0": (gain == 0, Ink.SOFT), "-": (gain < 0, Ink.SECOND)}
+        for kind, (these, colour) in kinds.items():
             gid = f"{place}{kind}"
             draw_dots(axes, across[these], place + aside[these], colour, gid)
             titles[gid] = [f"{patient}: {gap(number, row)}" for patient, number in change[these].items()]

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from bundle.analysis.comparison import compare, score_quartiles
-from bundle.analysis.costs import Price
+from bundle.analysis.costs import Prices, Weights
 from bundle.analysis.pairing import Matched
 from bundle.analysis.statistics import describe_intervals
 from bundle.analysis.strict_json import strict
 from bundle.reporting import verdicts
-from bundle.reporting.comparison_figures import differences, draw_dices, overview
+from bundle.reporting.comparison_figures import by_metric, differences, draw_dices, overview
 from bundle.reporting.page import template
 from bundle.reporting.sentences import role_warnings
 from scripts.files import write_json, write_text, written_whole
@@ -20,42 +20,22 @@ DPI = 150  # of the plot
 
 
 def write_comparison(
-    matched: Matched,
-    folder: Path,
-    title: str | None = None,
-    weights: Mapping[str, float] | None = None,
-    prices: Mapping[str, Price] | None = None,
+    matched: Matched, folder: Path, title: str | None = None, weights: Weights = None, prices: Prices = None
 ) -> dict[str, Any]:
-    """Write compare.html, compare.json and compare.png.
+    """Write compare.html, compare.json, whose content is returned, and compare.png.
 
-    Args:
-        matched: the systems, paired by patient.
-        folder: where to write.
-        title: of the page; by default the names of the systems.
-        weights: of the regions, if the weighted Dice was matched too.
-        prices: of a ml in each region, if the cost was matched too.
-
-    Returns:
-        the content of compare.json.
-
-    Raises:
-        InputError: a file cannot be written.
+    Weights and prices are given if the weighted Dice or the cost was matched too. Raises InputError where a file cannot
+    be written.
     """
-    comparison = describe(matched, title, weights, prices)
-    write_text(folder / "compare.html", render(comparison, matched))
+    comparison = _describe(matched, title, weights, prices)
+    write_text(folder / "compare.html", _render(comparison, matched))
     with written_whole(folder / "compare.png") as temporary:
         overview(matched, comparison["pairs"]).savefig(temporary, dpi=DPI)
     write_json(folder / "compare.json", comparison)
     return comparison
 
 
-def describe(
-    matched: Matched,
-    title: str | None = None,
-    weights: Mapping[str, float] | None = None,
-    prices: Mapping[str, Price] | None = None,
-) -> dict[str, Any]:
-    """The content of compare.json."""
+def _describe(matched: Matched, title: str | None, weights: Weights, prices: Prices) -> dict[str, Any]:
     found = compare(matched)
     systems = [
         {
@@ -95,19 +75,10 @@ def describe(
     )
 
 
-def render(comparison: Mapping[str, Any], matched: Matched) -> str:
-    """The page as text.
-
-    Args:
-        comparison: the content of compare.json.
-        matched: what it was made of.
-    """
+def _render(comparison: Mapping[str, Any], matched: Matched) -> str:
     pairs = []
     for pair in comparison["pairs"]:
-        first, second, rows = pair["first"], pair["second"], pair["differences"]
-        metrics = dict.fromkeys(row["metric"] for row in rows)
-        drawn = [
-            differences(matched, first, second, [row for row in rows if row["metric"] == metric]) for metric in metrics
-        ]
+        first, second = pair["first"], pair["second"]
+        drawn = [differences(matched, first, second, rows) for rows in by_metric(pair).values()]
         pairs.append({**pair, "figures": drawn, "against": draw_dices(matched, first, second)})
     return template("compare.html").render(c=comparison, pairs=pairs, together=matched.slices_together)

@@ -3,8 +3,7 @@
 Planes are shown as radiologists see them (the patient's right on the left) where the file says how it lies.
 """
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from bundle.reporting.words import amount, share, sign
 from scripts.data import datalist as lists
 from scripts.data import pictures
 from scripts.data.case_checks import air
-from scripts.data.images import GridImage, grid_difference, onto_grid, ras_spacing, read_image, read_labels, to_ras
+from scripts.data.images import grid_difference, onto_grid, ras_spacing, read_image, read_labels, to_ras
 from scripts.errors import InputError
 from scripts.scoring.prediction_files import find, images_in
 
@@ -100,8 +99,7 @@ def illustrate(evaluation: Evaluation, examples: Sequence[Example], scans: Scans
     entries = {entry["case"]: entry for entry in lists.select(scans.datalist, scans.dataset_dir, "labelled")}
     if unknown := [example.case for example in examples if example.case not in entries]:
         raise InputError(f"case {unknown[0]} is not in the data list: give the one that was judged.")
-    chosen = [entries[example.case] for example in examples]
-    found = find(images_in(scans.predictions), chosen)
+    found = find(images_in(scans.predictions), [entries[example.case] for example in examples])
     if gone := [example.case for example in examples if example.case not in found]:
         raise InputError(f"{scans.predictions} holds no prediction of case {gone[0]} any more: judge again.")
     return [
@@ -133,12 +131,15 @@ def _illustrated(
     label, prediction = read_labels(entry["label"], known), read_labels(path, known, rename)
     if grid_difference(label, prediction):
         prediction = onto_grid(prediction, label)
-    turn = _Turn(label)
+
+    def turn(array: np.ndarray) -> np.ndarray:
+        """On the label's grid to RAS, with a third axis of length one where there are two."""
+        return to_ras(array if array.ndim == 3 else array[..., None], label.affine)
+
     truth, predicted = (turn(np.isin(image.voxels, values)) for image in (label, prediction))
-    scan, channel = _clearest(
-        _channels(entry["image"], label), datalist["channels"], turn, truth if truth.any() else predicted
-    )
-    view = WorstError(scan, truth, predicted, turn.spacing)
+    channels = zip(_channels(entry["image"], label.voxels.ndim), datalist["channels"], strict=True)
+    scan, channel = _clearest(channels, turn, truth if truth.any() else predicted)
+    view = WorstError(scan, truth, predicted, ras_spacing(label, 3))
     tiles = []
     for plane, axis in PLANES.items():
         if view.flat(axis):
@@ -158,41 +159,26 @@ def _region_to_show(evaluation: Evaluation, case: str) -> str:
     return own.assign(wrong=wrong).sort_values(["dice", "wrong"], kind="stable")["region"].iloc[0]
 
 
-class _Turn:
-    """Turns arrays on the label's grid to RAS, with a third axis of length one where there are two."""
-
-    def __init__(self, label: GridImage):
-        self.affine, self.spacing = label.affine, ras_spacing(label, 3)
-
-    def __call__(self, array: np.ndarray) -> np.ndarray:
-        return to_ras(array if array.ndim == 3 else array[..., None], self.affine)
-
-
-def _channels(files: str | Sequence[str], label: GridImage) -> list[np.ndarray]:
-    """The channels of a case, each on the label's grid."""
-    if not isinstance(files, str):
-        return [_read_scan(file) for file in files]
-    array = _read_scan(files)
-    return list(np.moveaxis(array, -1, 0)) if array.ndim > label.voxels.ndim else [array]
-
-
-def _read_scan(name: str | os.PathLike) -> np.ndarray:
-    """The voxels of a scan in the file's axis order; pictures as [column, row] or [column, row, colour]."""
-    voxels = pictures.read(name) if pictures.is_picture(name) else read_image(name).voxels
-    return voxels.astype(np.float32)
+def _channels(files: str | Sequence[str], axes: int) -> list[np.ndarray]:
+    """The channels of a case in the file's axis order; pictures as [column, row] or [column, row, colour]."""
+    several = not isinstance(files, str)
+    found = [
+        (pictures.read(file) if pictures.is_picture(file) else read_image(file).voxels).astype(np.float32)
+        for file in (files if several else [files])
+    ]
+    return found if several or found[0].ndim <= axes else list(np.moveaxis(found[0], -1, 0))
 
 
 def _clearest(
-    channels: Sequence[np.ndarray], names: Sequence[str], turn: _Turn, region: np.ndarray
+    channels: Iterable[tuple[np.ndarray, str]], turn: Callable[[np.ndarray], np.ndarray], region: np.ndarray
 ) -> tuple[np.ndarray, str]:
     """The channel in which the region stands out most from what is around it, air at 0, and its name."""
     ring = ndimage.binary_dilation(region, iterations=RING) & ~region
-    best, found = -1.0, None
-    for array, name in zip(channels, names, strict=True):
-        array = turn(array - air(array)[0])
+
+    def contrast(channel: tuple[np.ndarray, str]) -> float:
+        array = channel[0]
         spread = float(array[ring | region].std()) if region.any() else 0.0
-        contrast = abs(float(array[region].mean() - array[ring].mean())) / spread if spread and ring.any() else 0.0
-        if contrast > best:
-            best, found = contrast, (array, name)
-    assert found is not None
-    return found
+        off = float(array[region].mean() - array[ring].mean()) if spread and ring.any() else 0.0
+        return float(np.nan_to_num(abs(off) / (spread or 1.0)))
+
+    return max(((turn(array - air(array)[0]), name) for array, name in channels), key=contrast)

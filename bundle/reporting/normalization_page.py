@@ -1,7 +1,6 @@
 """Pages of cases under several normalisations, one per channel and scope."""
 
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,11 @@ BINS = 64
 def normalization_pages(
     folder: Path, channels: Sequence[str], examples: Sequence[Example], choices: Sequence[Choice], upright: bool = False
 ) -> list[Path]:
-    """Write `normalization_page` for each channel and scope; returns their paths."""
+    """Write a page for each channel and scope as PNG; returns their paths.
+
+    `upright`: the first axis runs to the right and the second down, as in a photograph, rather than in RAS. Raises
+    InputError where a file cannot be written.
+    """
     scopes = list(dict.fromkeys(scope for _, scope in choices))
     plan = {
         folder / f"normalization_{re.sub(r'[^0-9A-Za-z.-]+', '_', channel)}_{scope}.png": (number, scope)
@@ -34,35 +37,17 @@ def normalization_pages(
     }
     for path, (number, scope) in tqdm(plan.items(), desc="drawing", unit="page", leave=False):
         methods = [method for method, by in choices if by == scope]
-        normalization_page(path, channels[number], number, examples, scope, methods, upright)
+        _write_page(path, channels[number], number, examples, scope, methods, upright)
     return list(plan)
 
 
-def normalization_page(
-    path: str | os.PathLike,
-    channel: str,
-    number: int,
-    examples: Sequence[Example],
-    scope: str,
-    methods: Sequence[str],
-    upright: bool = False,
+def _write_page(
+    path: Path, channel: str, number: int, examples: Sequence[Example], scope: str, methods: list[str], upright: bool
 ) -> None:
-    """Write the page of one channel and scope: a row a case, a column a method, the cases' histograms beneath.
+    """A row a case, a column a method, beside the images as stored; the cases' histograms beneath.
 
     A column has one grey scale for all its cases, from the 1st to the 99th percentile of their brains together, so
     that cases look alike where the method makes them alike.
-
-    Args:
-        path: the PNG to write.
-        channel: its name.
-        number: which of the image's channels it is.
-        examples: the cases.
-        scope: what the methods look at.
-        methods: the columns, beside the images as stored.
-        upright: the first axis runs to the right and the second down, as in a photograph, rather than in RAS.
-
-    Raises:
-        InputError: the file cannot be written.
     """
     columns: list[Choice | None] = [None, *((method, scope) for method in methods)]
     rows = [CELL * min(max(high / wide, 0.5), 2.5) for wide, high in (_extent(e, number, upright) for e in examples)]
@@ -86,7 +71,8 @@ def normalization_page(
             if row == 0:
                 cell.set_title(choice[0] if choice else "as stored", fontsize=11, pad=4)
             if column == 0:
-                _name(cell, example.case, DARK[row % len(DARK)])
+                look = {"ha": "right", "va": "center", "fontsize": 8, "weight": "bold", "color": DARK[row % len(DARK)]}
+                cell.set_ylabel("\n".join(wrap(example.case, 22)), rotation=0, labelpad=6, **look)
         _histograms(figure.add_subplot(grid[-1, column]), voxels)
     save(figure, path)
 
@@ -94,9 +80,8 @@ def normalization_page(
 def _extent(example: Example, number: int, upright: bool) -> tuple[float, float]:
     """Width and height of an example's picture, in the unit of its spacing."""
     axial, *coronal = (turn_slice(picture, upright).shape for picture in example.pictures[None][number])
-    return axial[1] * example.spacing[0], axial[0] * example.spacing[1] + sum(
-        shape[0] * example.spacing[2] for shape in coronal
-    )
+    high = axial[0] * example.spacing[1] + sum(shape[0] * example.spacing[2] for shape in coronal)
+    return axial[1] * example.spacing[0], high
 
 
 def _stack(
@@ -107,16 +92,10 @@ def _stack(
     for picture, step in zip(reversed(pictures), reversed(spacing[1 : 1 + len(pictures)]), strict=True):
         turned = turn_slice(picture, upright)
         wide, high = turned.shape[1] * spacing[0], turned.shape[0] * step
-        cell.imshow(
-            turned, cmap="gray", vmin=grey[0], vmax=grey[1], extent=(0, wide, bottom, bottom + high), aspect="equal"
-        )
+        extent = (0, wide, bottom, bottom + high)
+        cell.imshow(turned, cmap="gray", vmin=grey[0], vmax=grey[1], extent=extent, aspect="equal")
         bottom += high
     cell.set(xlim=(0, wide), ylim=(0, bottom), xticks=[], yticks=[], facecolor="black")
-
-
-def _name(cell: Axes, name: str, colour: str) -> None:
-    text = "\n".join(wrap(name, 22))
-    cell.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8, labelpad=6, color=colour, weight="bold")
 
 
 def _histograms(cell: Axes, voxels: Sequence[np.ndarray]) -> None:
@@ -133,8 +112,6 @@ def _histograms(cell: Axes, voxels: Sequence[np.ndarray]) -> None:
     cell.tick_params(axis="x", labelsize=7, length=2, pad=1)
     cell.locator_params(axis="x", nbins=4, prune="both")
     cell.spines[["top", "left", "right"]].set_visible(False)
-    overlaps = [np.minimum(a, b).sum() for a, b in itertools.combinations(shares, 2)]
-    if overlaps:
-        cell.text(
-            0.98, 0.97, f"{100 * np.mean(overlaps):.0f} %", transform=cell.transAxes, ha="right", va="top", size=8
-        )
+    if overlaps := [np.minimum(a, b).sum() for a, b in itertools.combinations(shares, 2)]:
+        place = {"transform": cell.transAxes, "ha": "right", "va": "top"}
+        cell.text(0.98, 0.97, f"{100 * np.mean(overlaps):.0f} %", size=8, **place)

@@ -4,29 +4,14 @@ import base64
 
 import jinja2
 
-from bundle.reporting import verdicts, words
+from bundle.reporting.verdicts import ends, gap, percent, score, value
+from bundle.reporting.words import amount, between, change, count, listed, name, p_value, share, share3, sign, signed
 
-SAID = (  # how the template writes numbers and names
-    words.amount,
-    words.between,
-    words.change,
-    words.count,
-    words.listed,
-    words.name,
-    words.p_value,
-    words.share,
-    words.share3,
-    words.sign,
-    words.signed,
-    verdicts.ends,
-    verdicts.gap,
-    verdicts.percent,
-    verdicts.score,
-    verdicts.value,
-)
+NUMBERS = (amount, between, change, count, p_value, share, share3, signed, ends, gap, percent, value)
+NAMES = (listed, name, score, sign)
 
 
-def template(name: str) -> jinja2.Template:
+def template(file: str) -> jinja2.Template:
     """A page to be filled, which knows how numbers and names are written."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.reporting", "templates"),
@@ -35,8 +20,8 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals.update({said.__name__: said for said in SAID})
-    return environment.get_template(name)
+    environment.globals.update({write.__name__: write for write in (*NUMBERS, *NAMES)})
+    return environment.get_template(file)
 
 
 def embed_png(content: bytes) -> str:

@@ -26,18 +26,9 @@ def patch_page(
 ) -> None:
     """Write patches as the network sees them: a row a patch, a column a channel, regions outlined.
 
-    A channel has one grey scale on the whole page, since the network has no other either.
-
-    Args:
-        path: the PNG to write.
-        patches: each with its case, image [C, ...] and label [R, ...], after augmentation.
-        channels: their names.
-        regions: their names, in the order of the labels.
-        choice: the normalisation that the patches have.
-        upright: as in `normalization_page`.
-
-    Raises:
-        InputError: the file cannot be written.
+    A patch is a dict with its case, image [C, ...] and label [R, ...], after augmentation; `choice` is the
+    normalisation that it has, and `upright` as in `normalization_pages`. A channel has one grey scale on the whole
+    page, without air, since the network has no other either. Raises InputError where the file cannot be written.
     """
     beside = max(1, round(np.sqrt(1.5 * len(patches) / (len(channels) + 0.85))))  # a page somewhat wider than high
     rows = -(-len(patches) // beside)
@@ -61,7 +52,10 @@ def patch_page(
     figure.legend(handles=handles, ncols=len(handles), frameon=False, fontsize=9, **place)
     place = {"left": 0.1 / wide, "right": 1 - 0.1 / wide, "top": 1 - 1.15 / high, "bottom": 0.1 / high}
     grid = GridSpec(rows, len(ratios), figure, width_ratios=ratios, wspace=0.03, hspace=0.03, **place)
-    greys = [_window([patch["image"][number] for patch in patches]) for number in range(len(channels))]
+    greys = [
+        window(np.concatenate([np.ravel(patch["image"][number]) for patch in patches]))
+        for number in range(len(channels))
+    ]
     for count, patch in enumerate(patches):
         row, first = count % rows, count // rows * (len(channels) + 1)
         names = figure.add_subplot(grid[row, first])
@@ -80,8 +74,3 @@ def patch_page(
             if row == 0:
                 cell.set_title(channels[number], fontsize=10, pad=3)
     save(figure, path)
-
-
-def _window(pictures: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The 1st and 99th percentile of all pictures together, without what is exactly 0, which is air."""
-    return window(np.concatenate([picture[picture != 0] for picture in pictures]))

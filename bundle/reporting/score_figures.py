@@ -91,18 +91,17 @@ def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
     for x, one in zip(said, bins, strict=True):
         if one["frequency_interval"]:
             axes.plot([x, x], one["frequency_interval"], color=Ink.ACCENT, linewidth=1)
-    telling = np.array([one["voxels"] >= TELLING for one in bins])
-    for gid, these, colour in (("telling", telling, Ink.ACCENT), ("few", ~telling, Ink.SOFT)):
-        axes.scatter(said[these], found[these], s=44, linewidths=0, color=colour, gid=gid)
     axes.set(xlabel="probability that it gives", ylabel="share that is found")
-    for axis in (axes.xaxis, axes.yaxis):
-        show_0_to_1(axis)
+    show_0_to_1(axes.xaxis, axes.yaxis)
     lines = [
         f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {share3(one['confidence'])}, {share3(one['frequency'])} are;"
         f" {count(one['voxels'], 'voxel')} of {count(one['patients'], 'patient')}"
         for one in bins
     ]
-    titles = {gid: list(compress(lines, these)) for gid, these in (("telling", telling), ("few", ~telling))}
+    telling, titles = np.array([one["voxels"] >= TELLING for one in bins]), {}
+    for gid, these, colour in (("telling", telling, Ink.ACCENT), ("few", ~telling, Ink.SOFT)):
+        axes.scatter(said[these], found[these], s=44, linewidths=0, color=colour, gid=gid)
+        titles[gid] = list(compress(lines, these))
     return draw(figure, trust(region, curve), titles)
 
 
@@ -144,19 +143,12 @@ def _voxel_bars(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
     axes.set_zorder(behind.get_zorder() + 1)
     most = max(one["voxels"] for one in bins)
     lowest = 0.5  # so that one voxel can be seen
-    behind.bar(
-        [one["bin"] + 0.05 for one in bins],
-        [one["voxels"] - lowest for one in bins],
-        width=0.094,
-        bottom=lowest,
-        color=Ink.GRID,
-        alpha=0.6,
-    )
+    places, heights = zip(*((one["bin"] + 0.05, one["voxels"] - lowest) for one in bins), strict=True)
+    behind.bar(places, heights, width=0.094, bottom=lowest, color=Ink.GRID, alpha=0.6)
     behind.set_yscale("log")
     behind.set_ylim(lowest, lowest * (most / lowest) ** 3)  # the highest bar ends at a third of the height
     behind.yaxis.set_minor_locator(NullLocator())
-    ticks = [(1, "1"), (10**3, "1k"), (10**6, "1M"), (10**9, "1G")]
-    ticks = [(tick, text) for tick, text in ticks if tick <= most]
-    behind.set_yticks([tick for tick, _ in ticks], [text for _, text in ticks], fontsize=SMALL, color=Ink.SOFT)
+    ticks = {tick: text for tick, text in ((1, "1"), (10**3, "1k"), (10**6, "1M"), (10**9, "1G")) if tick <= most}
+    behind.set_yticks(list(ticks), list(ticks.values()), fontsize=SMALL, color=Ink.SOFT)
     behind.set_ylabel("voxels (bars)", fontsize=SMALL, color=Ink.SOFT, loc="bottom")
     behind.tick_params(length=0)

@@ -36,19 +36,9 @@ def meanings(judged: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
     if "lesion_found_iou" in told:
         said.append(("A lesion is found", f"where a predicted one has an IoU over {told['lesion_found_iou']} with it"))
     if rule := told.get("brats2023"):
-        said.append(
-            (
-                "Rule of BraTS 2023",
-                f"{rule['dilations']} dilations; true lesions up to {rule['smallest']} mm³ left out; {rule['penalty']}"
-                " mm for a missed or false one",
-            )
-        )
+        left_out = f"{rule['dilations']} dilations; true lesions up to {rule['smallest']} mm³ left out"
+        said.append(("Rule of BraTS 2023", f"{left_out}; {rule['penalty']} mm for a missed or false one"))
     return said
-
-
-def warnings(summary: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before the first number."""
-    return role_warnings(summary["roles"], summary["patients"])
 
 
 def role_warnings(roles: Mapping[str, Any] | None, patients: int) -> list[str]:
@@ -72,15 +62,14 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         for region, own in regions.items()
         if own["absent"] and own["dice_without_absent"]
     ]
-    without = f"; without cases that are rightly empty {listed(others, len(others))}" if others else ""
+    without = f"; without cases that are rightly empty {listed(others, most=None)}" if others else ""
     said = [
-        f"The median Dice is {listed(medians, len(medians))}{without}.",
-        f"Cases with a Dice below {LOW[0]}: {listed(low, len(low)) if any(below) else 'none'}.",
+        f"The median Dice is {listed(medians, most=None)}{without}.",
+        f"Cases with a Dice below {LOW[0]}: {listed(low, most=None) if any(below) else 'none'}.",
     ]
     for note, text in (("missed", "Missed altogether"), ("hallucinated", "Drawn where there is none")):
-        numbers = [f"{region} in {count(own[note], 'case')}" for region, own in regions.items() if own[note]]
-        if numbers:
-            said.append(f"{text}: {listed(numbers, len(numbers))}.")
+        if numbers := _by_region(summary, note):
+            said.append(f"{text}: {numbers}.")
     if lost := _lost(summary):
         said.append(f"{count(lost, 'case')} could not be judged and {'counts' if lost == 1 else 'count'} as Dice 0.")
     return said
@@ -142,12 +131,9 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
             " distance. Volumes and lesions are not known without a mask, so the parts about these leave"
             f" {'it' if lost == 1 else 'them'} out and look better than they should."
         )
-    absent = [
-        f"{region} in {count(own['absent'], 'case')}" for region, own in summary["regions"].items() if own["absent"]
-    ]
-    if absent:
+    if absent := _by_region(summary, "absent"):
         yield (
-            f"What is neither there nor drawn counts as Dice 1 and distance 0: {listed(absent, len(absent))}. A table"
+            f"What is neither there nor drawn counts as Dice 1 and distance 0: {absent}. A table"
             " above gives Dice without these cases; published numbers differ by how such cases count."
         )
     metrics = {metric for own in summary["regions"].values() for metric in own["metrics"]}
@@ -163,6 +149,11 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
             "The comparison is of two sets of masks on the same cases. Training either system once more would give"
             " other masks, and the test does not know by how much."
         )
+
+
+def _by_region(summary: Mapping[str, Any], note: str) -> str:
+    found = [f"{region} in {count(own[note], 'case')}" for region, own in summary["regions"].items() if own[note]]
+    return listed(found, most=None)
 
 
 def _lost(summary: Mapping[str, Any]) -> int:

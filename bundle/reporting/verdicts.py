@@ -45,7 +45,7 @@ def verdict(first: str, second: str, rows: Sequence[Row]) -> str:
     """`B is better on WT Dice (+0.021 [0.004, 0.039], n = 42); no difference shown on ET Dice.`"""
     found = {kind: [row for row in rows if row["finding"] == kind] for kind in KINDS}
     sizes = {
-        kind: _all([f"{score(row)} ({size_of(row)}{_patients(row, rows)})" for row in own])
+        kind: listed([f"{score(row)} ({size_of(row)}{_patients(row, rows)})" for row in own], most=None)
         for kind, own in found.items()
         if own
     }
@@ -87,11 +87,13 @@ def power(rows: Sequence[Row], tests: int) -> str | None:
             f" {count(tests, 'test')}: ask fewer questions (--regions, --metrics), chosen before looking, or judge more"
             " patients."
         )
-    if not any(row["detectable"] for row in undecided):
+    known = [row for row in undecided if row["detectable"]]
+    if not known:
         return people
+    needed = _grouped(known, lambda row: _with_unit(gap(row["detectable"], row).lstrip("+"), row))
     return (
         f"{people} If patients vary as here, a mean difference of about this size is shown in four of five comparisons:"
-        f" {_grouped([row for row in undecided if row['detectable']], _needed)}. Smaller ones may well be there."
+        f" {needed}. Smaller ones may well be there."
     )
 
 
@@ -99,7 +101,7 @@ def order(ranking: Mapping[str, Any]) -> str:
     """The systems by their mean rank, and how often patients drawn anew leave that order as it is."""
     overall = ranking["overall"]
     by_rank = sorted(overall["systems"], key=lambda system: system["mean_rank"])
-    said = listed([f"{system['name']} ({system['mean_rank']:.2f})" for system in by_rank], len(by_rank))
+    said = listed([f"{system['name']} ({system['mean_rank']:.2f})" for system in by_rank], most=None)
     over = f"{count(len(ranking['scores']), 'score')} and {count(overall['patients'], 'patient')}"
     text = f"By mean rank over {over}: {said}."
     if overall["holds"] is None:
@@ -156,16 +158,8 @@ def _grouped(rows: Sequence[Row], write: Callable[[Row], str] = lambda row: "") 
         metric = name(row["metric"]) if row["region"] != WHOLE_CASE else score(row)
         region = "" if row["region"] == WHOLE_CASE else row["region"]
         groups.setdefault(metric, []).append(f"{region} {write(row)}".strip())
-    return _all([f"{metric} ({', '.join(own)})" if any(own) else metric for metric, own in groups.items()])
-
-
-def _needed(row: Row) -> str:
-    return _with_unit(gap(row["detectable"], row).lstrip("+"), row)
+    return listed([f"{metric} ({', '.join(own)})" if any(own) else metric for metric, own in groups.items()], most=None)
 
 
 def _with_unit(text: str, row: Row) -> str:
     return f"{text} {sign(row['unit'])}" if row["unit"] else text
-
-
-def _all(items: Sequence[str]) -> str:
-    return listed(items, len(items))

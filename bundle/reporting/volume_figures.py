@@ -93,22 +93,18 @@ def lesions_by_volume(evaluation: Evaluation, region: str, classes: Sequence[Map
     unit = sign(evaluation.volume)
     shares = np.array([row["found"] / row["lesions"] for row in classes])
     low, high = np.array([row["share_interval"] for row in classes]).T
-    found = [f"{row['found']} of {row['lesions']}" for row in classes]
+    found = {_class(row): f"{row['found']} of {row['lesions']}" for row in classes}
     places = np.arange(len(classes))
     figure, axes = new_axes()
     axes.bar(places, shares, width=0.6, color=Ink.ACCENT, alpha=0.55)
-    axes.errorbar(
-        places, shares, np.clip([shares - low, high - shares], 0, None), fmt="none", ecolor=Ink.TEXT, elinewidth=1
-    )
+    reach = np.clip([shares - low, high - shares], 0, None)
+    axes.errorbar(places, shares, reach, fmt="none", ecolor=Ink.TEXT, elinewidth=1)
     show_0_to_1(axes.yaxis)
-    axes.set(
-        xlim=(-0.6, len(classes) - 0.4), ylabel="share found", xlabel=f"{size(evaluation.volume)} of the lesion, {unit}"
-    )
-    axes.set_xticks(
-        places, [f"{_class(row)}\n{text}" for row, text in zip(classes, found, strict=True)], fontsize=SMALL
-    )
+    axes.set(xlabel=f"{size(evaluation.volume)} of the lesion, {unit}", ylabel="share found")
+    axes.set_xlim(-0.6, len(classes) - 0.4)
+    axes.set_xticks(places, [f"{volumes}\n{numbers}" for volumes, numbers in found.items()], fontsize=SMALL)
     axes.tick_params(axis="x", length=0)
-    said = ", ".join(f"{text} of {_class(row)} {unit}" for row, text in zip(classes, found, strict=True))
+    said = ", ".join(f"{numbers} of {volumes} {unit}" for volumes, numbers in found.items())
     return draw(figure, f"{region}, lesions found: {said}.")
 
 

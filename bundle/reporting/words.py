@@ -127,10 +127,10 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def listed(items: Sequence[str], most: int = 8) -> str:
-    """`A, B and C`; the rest as a number where there are many."""
+def listed(items: Sequence[str], most: int | None = 8) -> str:
+    """`A, B and C`; the rest as a number where there are more than `most`."""
     items = list(items)
-    if len(items) > most:
+    if most and len(items) > most:
         items = [*items[: most - 1], f"{len(items) - most + 1} more"]
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
