@@ -21,44 +21,26 @@ Choice = tuple[str, str]  # method and scope
 
 @dataclass
 class Record:
-    """What the cohort's page shows of a case.
-
-    Attributes:
-        case: its name.
-        shape: voxels by axis, in RAS.
-        spacing: mm (or pixels) by axis.
-        percentiles: [C, 5], the intensities at `PERCENTILES` of what is not 0, with air at 0; NaN for an empty channel.
-        commonest: [C, 2], the most frequent intensity of what is not 0, and its share.
-        counts: voxels of each label value.
-        voxels: what is not 0 in some channel, or in some region.
-        has_label: some voxel is in a region.
-    """
+    """What the cohort's page shows of a case."""
 
     case: str
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    percentiles: np.ndarray
-    commonest: np.ndarray
-    counts: dict[int, int]
-    voxels: int
-    has_label: bool
+    shape: tuple[int, ...]  # voxels by axis, in RAS
+    spacing: tuple[float, ...]  # mm (or pixels) by axis
+    percentiles: np.ndarray  # [C, 5], at `PERCENTILES` of what is not 0, with air at 0; NaN for an empty channel
+    commonest: np.ndarray  # [C, 2], the most frequent intensity of what is not 0, and its share
+    counts: dict[int, int]  # voxels of each label value
+    voxels: int  # what is not 0 in some channel, or in some region
+    has_label: bool  # some voxel is in a region
 
 
 @dataclass
 class ClassFrequency:
-    """How rare a label or a region is among the voxels that are not 0.
-
-    Attributes:
-        name: of the label or region.
-        share: of these voxels.
-        to_one: how many others there are to one of its own.
-        cases: in how many it is.
-    """
+    """How rare a label or a region is among the voxels that are not 0."""
 
     name: str
-    share: float
-    to_one: float
-    cases: int
+    share: float  # of these voxels
+    to_one: float  # how many others there are to one of its own
+    cases: int  # in how many it is
 
     @property
     def imbalance(self) -> str:
@@ -70,21 +52,13 @@ class ClassFrequency:
 
 @dataclass
 class Example:
-    """A case as the normalisation pages show it.
-
-    Attributes:
-        case: its name.
-        spacing: mm (or pixels) by axis.
-        pictures: of each choice (None: as stored), for each channel the slices to show: axial, and coronal in 3D.
-        air: for each channel where these slices are 0 as stored.
-        voxels: of each choice, for each channel voxels that are not 0 as stored, [N].
-    """
+    """A case as the normalisation pages show it: by choice (None: as stored), then by channel."""
 
     case: str
-    spacing: tuple[float, ...]
-    pictures: dict[Choice | None, list[list[np.ndarray]]]
-    air: list[list[np.ndarray]]
-    voxels: dict[Choice | None, list[np.ndarray]]
+    spacing: tuple[float, ...]  # mm (or pixels) by axis
+    pictures: dict[Choice | None, list[list[np.ndarray]]]  # the slices to show: axial, and coronal in 3D
+    air: list[list[np.ndarray]]  # where these slices are 0 as stored
+    voxels: dict[Choice | None, list[np.ndarray]]  # [N], those that are not 0 as stored
 
 
 def record(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> Record:
@@ -127,13 +101,7 @@ def example(
 ) -> Example:
     """An image [C, ...] with metadata by each choice, in the slices with most of its label [1, ...].
 
-    Args:
-        case: its name.
-        image: before normalisation.
-        label: `fill` where no region is.
-        choices: methods and scopes.
-        statistics: by method, for scope `dataset`.
-        fill: the label's background.
+    The label is `fill` where no region is; `statistics` are by method, for scope `dataset`.
     """
     stored = image.as_tensor()
     marked = label[0].round() != fill

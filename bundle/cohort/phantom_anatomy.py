@@ -33,15 +33,9 @@ SIGNAL = {
 def make_patient(
     rng: Generator, size: int, spacing: float, dims: int, kind: str, visit: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One synthetic patient.
+    """One synthetic patient of `size` voxels a side, `spacing` mm apart; with `dims` 2, the slice with most tumour.
 
-    Args:
-        rng: everything random comes from it.
-        size: voxels a side.
-        spacing: mm between voxels.
-        dims: 3, or 2 for the axial slice with most tumour.
-        kind: one of `KINDS`.
-        visit: 0, or a later one: the same head, the tumour grown by a quarter of its radius each, another scan.
+    A later visit is the same head, the tumour grown by a quarter of its radius each, another scan.
 
     Returns:
         images float32 [4, X, Y, Z] in the order of `CHANNELS`, whole numbers from 1 to 32767 in the brain and 0 in the

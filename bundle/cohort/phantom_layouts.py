@@ -167,12 +167,8 @@ def _check(
         raise InputError(f"there is no layout '{layout}': choose one of {', '.join(LAYOUTS)}.")
     if dims not in (2, 3):
         raise InputError(f"--dims is {dims}: choose 3 for volumes or 2 for slices.")
-    for name, value, least in (
-        ("cases", cases, 1),
-        ("unlabelled", unlabelled, 0),
-        ("seed", seed, 0),
-        ("size", size, 16),
-    ):
+    whole = {"cases": (cases, 1), "unlabelled": (unlabelled, 0), "seed": (seed, 0), "size": (size, 16)}
+    for name, (value, least) in whole.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"--{name} is {value}: give a whole number of {least} or more.")
     if not isinstance(spacing, int | float) or not math.isfinite(spacing) or spacing <= 0:

@@ -17,15 +17,7 @@ TRAIN = "configs/train.yaml"
 
 
 def training_config(content: Mapping[str, Any], overlays: Sequence[str] | None) -> ConfigParser:
-    """train.yaml overridden by tasks, or, without any, by the channels, labels and regions of the data list.
-
-    Args:
-        content: the data list.
-        overlays: names of configs/tasks/ or YAML files.
-
-    Raises:
-        InputError: there is no train.yaml here, or no such task.
-    """
+    """train.yaml overridden by tasks, or, without any, by the channels, labels and regions of the data list."""
     if not Path(TRAIN).is_file():
         raise InputError(f"{Path.cwd()} has no {TRAIN}: run this from the repository's root.")
     config = ConfigParser()
@@ -58,13 +50,7 @@ def training_patches(
 ) -> list[dict[str, Any]]:
     """Patches as training would give them to the network: case, image [C, ...] and label [R, ...].
 
-    Args:
-        config: of training.
-        entries: the cases to cut from, with absolute paths.
-        choice: method and scope of the normalisation.
-        statistics: for scope `dataset`.
-        count: how many.
-        seed: of the run that would draw them.
+    `entries` are the cases to cut from, with absolute paths; `statistics` are for scope `dataset`.
     """
     method, scope = choice
     config.update({"normalize": method, "normalize_scope": scope, "intensity_statistics": statistics, "seed": seed})

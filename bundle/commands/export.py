@@ -59,17 +59,7 @@ def export(
         print("note: no evaluation is known, and metadata and model card will say so; --evaluation names one.")
     if sentence := runs.changed_since(trained, package.ROOT):
         print(f"note: {sentence}")
-    plan = package.Plan(
-        trained,
-        name,
-        version,
-        str(changelog),
-        summary,
-        formats,
-        datalist=datalist,
-        dataset_dir=dataset_dir,
-        cases=cases,
-    )
+    plan = package.Plan(trained, name, version, str(changelog), summary, formats, datalist, dataset_dir, cases)
     written = package.write_package(plan, Path(out), lambda line: print(line, flush=True))
 
     if written.unchanged:

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bundle.analysis import evaluation as evaluations
 from bundle.analysis.costs import POINTS, parse_prices, parse_weights
 from bundle.analysis.region_summary import LOW
 from bundle.analysis.summary import match_reference
+from bundle.commands.shared import print_lines, score_table
 from bundle.reporting.verdicts import reference as against_reference
 from bundle.reporting.words import amount, between, count, share
 from scripts.errors import InputError
@@ -68,9 +67,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     """Print what stands first on the page: a row a region, failed cases, the comparison, the warnings."""
     console = console or Console()
     people = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
-    table = Table(
-        title=Text(f"{summary['title']}: {people}"), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
-    )
+    table = score_table(f"{summary['title']}: {people}")
     table.add_column("region", overflow="fold")
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
     for heading in (*headings, f"HD95\n{summary['units']['length']}"):
@@ -93,8 +90,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     lines += _own_lines(summary)
     if against := summary["reference"]:
         lines.append(against_reference(against["differences"]))
-    for line in [*lines, *(f"WARNING: {text}" for text in summary["warnings"])]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, lines, summary["warnings"])
 
 
 def _own_lines(summary: Mapping[str, Any]) -> list[str]:
