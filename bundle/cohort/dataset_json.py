@@ -54,13 +54,13 @@ def _read_description(root: Path) -> dict[str, Any] | None:
 
 def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task], chosen: Task | None) -> Layout:
     own = _task_of(root, description)
-    if chosen and not _same(own, chosen):
+    if chosen and _plain(own) != _plain(chosen):
         raise InputError(
             f"{root / 'dataset.json'} has channels {', '.join(own.channels)} and labels {own.scheme()}; task"
             f" {chosen.name} has {', '.join(chosen.channels)} and {chosen.scheme()}: leave --task out, or give"
             " --channels, --label and --task."
         )
-    task = chosen or next((task for task in tasks if _same(own, task)), None)
+    task = chosen or next((task for task in tasks if _plain(own) == _plain(task)), None)
     note = f"no task of configs/tasks/ has these channels and labels: scheme {own.scheme()} is dataset.json's own."
     if task:
         note = f"channels and labels of dataset.json are those of task {task.name}."
@@ -102,11 +102,9 @@ def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
     return Task(scheme, scheme, {f"label {value}": value for value in values}, channels, regions, labels_out)
 
 
-def _same(one: Task, other: Task) -> bool:
-    def plain(task: Task) -> tuple:
-        return [name.lower() for name in task.channels], {name.lower(): value for name, value in task.labels.items()}
-
-    return plain(one) == plain(other)
+def _plain(task: Task) -> tuple[list[str], dict[str, int]]:
+    """Channels and labels with names in small letters, to compare."""
+    return [name.lower() for name in task.channels], {name.lower(): value for name, value in task.labels.items()}
 
 
 def _image_of(entry: Any) -> str:

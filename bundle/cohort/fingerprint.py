@@ -17,6 +17,7 @@ from scripts.data.normalization import Normalized
 PERCENTILES = (1, 25, 50, 75, 99)
 VOXELS = 50_000  # of a case, for percentiles and histograms
 Choice = tuple[str, str]  # method and scope
+Statistics = Mapping[str, list[dict[str, Any]]]  # by method, for scope `dataset`
 
 
 @dataclass
@@ -92,17 +93,9 @@ def class_frequencies(records: Sequence[Record], classes: Mapping[str, Sequence[
 
 
 def example(
-    case: str,
-    image: torch.Tensor,
-    label: torch.Tensor,
-    choices: Sequence[Choice],
-    statistics: Mapping[str, list[dict[str, Any]]],
-    fill: int = 0,
+    case: str, image: torch.Tensor, label: torch.Tensor, choices: list[Choice], statistics: Statistics, fill: int = 0
 ) -> Example:
-    """An image [C, ...] with metadata by each choice, in the slices with most of its label [1, ...].
-
-    The label is `fill` where no region is; `statistics` are by method, for scope `dataset`.
-    """
+    """An image [C, ...] by each choice, in the slices with most of its label [1, ...], which is else `fill`."""
     stored = image.as_tensor()
     marked = label[0].round() != fill
     places = [_fullest(marked, axis) for axis in ((2, 1) if marked.dim() == 3 else ())]
@@ -134,9 +127,7 @@ def read_records(before: Compose, entries: Sequence[dict[str, Any]], fill: int =
         return list(tqdm(work, total=len(entries), desc="reading the cohort", unit="case", leave=False))
 
 
-def read_statistics(
-    before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice]
-) -> dict[str, list[dict[str, Any]]]:
+def read_statistics(before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice]) -> Statistics:
     """The statistics of training cases, for each method with scope `dataset`."""
     methods = [method for method, scope in choices if scope == "dataset"]
     voxels = list(voxels_of_cases(before, entries)) if methods else []
@@ -144,11 +135,7 @@ def read_statistics(
 
 
 def read_examples(
-    before: Compose,
-    entries: Sequence[dict[str, Any]],
-    choices: Sequence[Choice],
-    statistics: Mapping[str, list[dict[str, Any]]],
-    fill: int = 0,
+    before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice], statistics: Statistics, fill: int = 0
 ) -> list[Example]:
     """The examples of cases; the arguments are those of `read_records` and `example`."""
     examples = []

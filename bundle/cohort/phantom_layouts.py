@@ -41,12 +41,9 @@ def write_phantoms(
     spacing: float = 3.0,
     unlabelled: int = 0,
 ) -> list[int]:
-    """Write synthetic patients to a new folder, whole or not at all.
+    """Write synthetic patients to a new folder, whole or not at all; arguments are those of the command `phantom`.
 
-    Options are those of the command `phantom`. Returns the number of each case's patient, labelled cases first.
-
-    Raises:
-        InputError: an argument is out of range, or `out` holds something or cannot be written.
+    Returns the number of each case's patient, labelled cases first.
     """
     target = Path(out).resolve()
     _check(target, cases, layout, dims, seed, size, spacing, unlabelled)

@@ -154,13 +154,9 @@ def cut(slices: Sequence[str], folds: int = 5, test: float = 0.0, gap: int = 1) 
 
 
 def _split_in_blocks(
-    cases: Sequence[Case],
-    patients: Mapping[str, str],
-    stacks: Sequence[str],
-    how: Splitting,
-    twins: Iterable[Sequence[str]],
+    cases: Sequence[Case], patients: dict[str, str], stacks: list[str], how: Splitting, twins: Iterable[Sequence[str]]
 ) -> Split:
-    split = Split(dict(patients), {})
+    split = Split(patients, {})
     places = [*range(how.folds), *(["test"] if how.test else [])]
     for stack in stacks:
         slices = [case.case for case in cases if case.volume == stack and (case.label or case.problems)]

@@ -1,7 +1,7 @@
 """Training as the network sees it: its settings for a data list, and patches cut and augmented."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def training_patches(
     augment = config.get_parsed_content("train#trainer#prepare_batch")
     dataset.cases.prepare()
     patches = []
-    for index in tqdm(islice(_endless(config), count), total=count, desc="cutting", unit="patch", leave=False):
+    for index in tqdm(itertools.islice(_endless(config), count), total=count, desc="cutting", unit="patch", leave=False):
         image, label = augment(list_data_collate([cut := dataset[index]]), "cpu")
         patches.append({"case": cut["case"], "image": image[0].numpy(), "label": label[0].numpy()})
     return patches
@@ -68,8 +68,6 @@ def training_patches(
 
 def _endless(config: ConfigParser) -> Iterator[tuple[int, int]]:
     sampler = config.get_parsed_content("train#sampler")
-    epoch = 0
-    while True:
+    for epoch in itertools.count():
         sampler.set_epoch(epoch)
         yield from sampler
-        epoch += 1

@@ -65,9 +65,8 @@ def export(
     if written.unchanged:
         print(f"{written.folder} is there already, the same to the last byte.")
     compared = written.metadata["compared"]
-    table = Table(title=f"compared with the training network, {compared['patches']} patches")
-    for title in ("file", "largest difference of a logit", "voxels with the same regions"):
-        table.add_column(title)
+    table = Table("file", "largest difference of a logit", "voxels with the same regions")
+    table.title = f"compared with the training network, {compared['patches']} patches"
     for file, far in compared["formats"].items():
         table.add_row(f"models/{file}", f"{far['largest_logit_difference']:.2g}", f"{far['label_agreement']:.4%}")
     Console().print(table)

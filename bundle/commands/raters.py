@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 from bundle.commands.shared import print_lines, score_table
@@ -67,11 +68,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     console = console or Console()
     length = summary["units"]["length"]
     images, whole = len(summary["images"]), len(summary["images"]) - len(summary["incomplete"])
-    grid = score_table(f"{summary['title']}: {count(images, 'image')}, {whole} of them drawn by all")
-    grid.add_column("with the\nothers", overflow="fold")
-    headings = ("n", "Dice:\nmean", "median\n(quartiles)", f"HD95\n{sign(length)}", name("nsd_2mm", length))
-    for text in (*headings, f"{size(summary['units']['size'])}\nbias, %"):
-        grid.add_column(text, justify="right")
+    title = f"{summary['title']}: {count(images, 'image')}, {whole} of them drawn by all"
+    headings = ["n", "Dice:\nmean", "median\n(quartiles)", f"HD95\n{sign(length)}", name("nsd_2mm", length)]
+    headings.append(f"{size(summary['units']['size'])}\nbias, %")
+    grid = score_table(title, Column("with the\nothers", overflow="fold"), *headings)
     people = {**summary["by_rater"], **({"model": summary["model"]} if summary["model"] else {})}
     for who, own in people.items():
         found, bias = own["with_raters"], (own["size_bias"] or {}).get("relative")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 from bundle.analysis import evaluation as evaluations
@@ -66,12 +67,9 @@ def report(
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what stands first on the page: a row a region, failed cases, the comparison, the warnings."""
     console = console or Console()
-    people = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
-    table = score_table(f"{summary['title']}: {people}")
-    table.add_column("region", overflow="fold")
+    title = f"{summary['title']}: {count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
-    for heading in (*headings, f"HD95\n{summary['units']['length']}"):
-        table.add_column(heading, justify="right")
+    table = score_table(title, Column("region", overflow="fold"), *headings, f"HD95\n{summary['units']['length']}")
     for region, own in summary["regions"].items():
         dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
         table.add_row(

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from scripts.errors import InputError
@@ -26,9 +26,10 @@ def require_whole(least: int, **options: Any) -> None:
             raise InputError(f"--{name} is {value!r}: give a whole number of {least} or more.")
 
 
-def score_table(title: str) -> Table:
-    """A table with a title and no columns yet."""
-    return Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+def score_table(title: str, *columns: Column | str) -> Table:
+    """A table with a title; a column that is given by its heading alone holds numbers, set to the right."""
+    aligned = [Column(column, justify="right") if isinstance(column, str) else column for column in columns]
+    return Table(*aligned, title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
 
 
 def print_lines(console: Console, lines: Iterable[str], warnings: Iterable[str] = ()) -> None:
