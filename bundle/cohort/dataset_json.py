@@ -60,11 +60,10 @@ def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task]
             f" {chosen.name} has {', '.join(chosen.channels)} and {chosen.scheme()}: leave --task out, or give"
             " --channels, --label and --task."
         )
-    task = chosen or next((task for task in tasks if _plain(own) == _plain(task)), None)
-    note = f"no task of configs/tasks/ has these channels and labels: scheme {own.scheme()} is dataset.json's own."
-    if task:
-        note = f"channels and labels of dataset.json are those of task {task.name}."
-    task = task or own
+    task = chosen or next((task for task in tasks if _plain(own) == _plain(task)), own)
+    note = f"channels and labels of dataset.json are those of task {task.name}."
+    if task is own:
+        note = f"no task of configs/tasks/ has these channels and labels: scheme {own.scheme()} is dataset.json's own."
     ending = str(description.get("file_ending", ".nii.gz"))
     listed = [*(description.get("training") or []), *(description.get("test") or [])]
     if any((root / _image_of(entry)).is_file() for entry in listed):

@@ -59,8 +59,8 @@ def training_patches(
     dataset = config.get_parsed_content("train#dataset")
     augment = config.get_parsed_content("train#trainer#prepare_batch")
     dataset.cases.prepare()
-    patches = []
-    for index in tqdm(itertools.islice(_endless(config), count), total=count, desc="cutting", unit="patch", leave=False):
+    patches, drawn = [], itertools.islice(_endless(config), count)
+    for index in tqdm(drawn, total=count, desc="cutting", unit="patch", leave=False):
         image, label = augment(list_data_collate([cut := dataset[index]]), "cpu")
         patches.append({"case": cut["case"], "image": image[0].numpy(), "label": label[0].numpy()})
     return patches
