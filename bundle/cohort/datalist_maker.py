@@ -35,23 +35,14 @@ class Part(NamedTuple):
 
 @dataclass
 class DataList:
-    """A data list and what it was made of.
+    """A data list and what it was made of."""
 
-    Attributes:
-        content: as it is written to the file.
-        cases: those in it.
-        split: their patients and folds.
-        volumes: each case's tumour volume, in `unit`.
-        unit: ml, cm² or pixels.
-        notes: what the user should know.
-    """
-
-    content: dict[str, Any]
+    content: dict[str, Any]  # as it is written to the file
     cases: list[Case]
     split: Split
-    volumes: dict[str, float]
-    unit: str
-    notes: list[str]
+    volumes: dict[str, float]  # each case's tumour volume, in `unit`
+    unit: str  # ml, cm² or pixels
+    notes: list[str]  # what the user should know
 
     def parts(self) -> list[Part]:
         """The folds in order, then the test set and the cases without a label where there are any."""
@@ -68,12 +59,9 @@ class DataList:
 
 
 def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: str) -> Layout:
-    """Recognise a folder, or read it by the patterns that the options give.
+    """Recognise a folder, or read it by the patterns that the options, those of `task_from_options`, give.
 
-    `options` are those of `task_from_options`; a case without a label among labelled ones is a problem of that case.
-
-    Raises:
-        InputError: an option is wrong, or nothing is recognised.
+    A case without a label among labelled ones is a problem of that case.
     """
     task = task_from_options(tasks, **options)
     if task and (options.get("channels") or options.get("label")):
@@ -127,7 +115,10 @@ def make_datalist(
         *([] if records[0].spacing else ["the files tell no spacing, so that sizes and distances are in pixels."]),
         *left_out,
         *split.notes,
-        *_twin_notes(twins),
+        *(
+            f"{' and '.join(same)} have the same voxels in {', '.join(channels)}: they count as one patient."
+            for same, channels in twins.items()
+        ),
         *_gathered(records),
         *cohort_notes(records),
         *_unseen_labels(records, task, tasks),
@@ -150,11 +141,7 @@ def _require_one_kind(records: Sequence[Record]) -> None:
 
 
 def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) -> list[str]:
-    """A note for each bad case.
-
-    Raises:
-        BadCases: cases are bad and `skip_bad` is not given, or all are.
-    """
+    """A note for each bad case; `BadCases` if they may not be left out, or are all."""
     bad = {r.case: [text.replace(f"{root}{os.sep}", "") for text in r.problems] for r in records if r.problems}
     if bad and (not skip_bad or len(bad) == len(records)):
         way = "mend them" if skip_bad else "mend them, or leave them out with --skip-bad"
@@ -173,13 +160,6 @@ def _twins(records: Sequence[Record]) -> dict[tuple[str, ...], list[str]]:
         if len(cases) > 1:
             twins[tuple(cases)].append(channel)
     return dict(twins)
-
-
-def _twin_notes(twins: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
-    return [
-        f"{' and '.join(cases)} have the same voxels in {', '.join(channels)}: they count as one patient."
-        for cases, channels in twins.items()
-    ]
 
 
 def _gathered(records: Sequence[Record]) -> list[str]:
@@ -218,8 +198,7 @@ def _header(
         "label_scheme": task.label_scheme,
         "labels": task.labels,
         "regions": task.regions,
-        **({"labels_out": task.labels_out} if task.labels_out else {}),
-        **({"boundaries": task.boundaries} if task.boundaries else {}),
+        **{key: getattr(task, key) for key in ("labels_out", "boundaries") if getattr(task, key)},
         "dimensions": len(records[0].shape),
         "unit": "mm" if records[0].spacing else "pixel",
         "seed": how.seed,

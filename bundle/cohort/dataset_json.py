@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ from scripts.errors import InputError
 
 def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None = None) -> Layout | None:
     """The layout that the folder's dataset.json describes; None where there is none, or one of something else.
-
-    `tasks` are those whose channels and labels may be the file's, `chosen` the one that the user has chosen.
 
     Raises:
         InputError: the file cannot be read, is incomplete, or does not go with `chosen` or the files of the folder.
@@ -56,34 +54,28 @@ def _read_description(root: Path) -> dict[str, Any] | None:
 
 def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task], chosen: Task | None) -> Layout:
     own = _task_of(root, description)
-    notes = []
-    if chosen and not _same(own, chosen):
+    if chosen and _plain(own) != _plain(chosen):
         raise InputError(
             f"{root / 'dataset.json'} has channels {', '.join(own.channels)} and labels {own.scheme()}; task"
             f" {chosen.name} has {', '.join(chosen.channels)} and {chosen.scheme()}: leave --task out, or give"
             " --channels, --label and --task."
         )
-    task = chosen or next((task for task in tasks if _same(own, task)), None)
-    if task is None:
-        task = own
-        notes.append(
-            f"no task of configs/tasks/ has these channels and labels: scheme {own.scheme()} is dataset.json's own."
-        )
-    else:
-        notes.append(f"channels and labels of dataset.json are those of task {task.name}.")
+    task = chosen or next((task for task in tasks if _plain(own) == _plain(task)), own)
+    note = f"channels and labels of dataset.json are those of task {task.name}."
+    if task is own:
+        note = f"no task of configs/tasks/ has these channels and labels: scheme {own.scheme()} is dataset.json's own."
     ending = str(description.get("file_ending", ".nii.gz"))
     listed = [*(description.get("training") or []), *(description.get("test") or [])]
     if any((root / _image_of(entry)).is_file() for entry in listed):
-        cases = _decathlon_cases(root, description, stacked=len(task.channels) > 1)
-        name = "Medical Segmentation Decathlon"
+        name, cases = "Medical Segmentation Decathlon", _decathlon_cases(root, description, len(task.channels) > 1)
     else:
-        cases = _nnunet_cases(root, task.channels, ending)
-        name = "nnU-Net raw"
+        name, cases = "nnU-Net raw", _nnunet_cases(root, task.channels, ending)
+    cases.sort(key=lambda case: case.case)
     if not cases:
         raise InputError(f"{root} has a dataset.json but no image in imagesTr or imagesTs ending in {ending}.")
     if twice := [name for name, count in Counter(case.case for case in cases).items() if count > 1]:
         raise InputError(f"{root} has two cases called {twice[0]} (imagesTr and imagesTs?): rename one of them.")
-    return Layout(name, replace(task, label_files=[], channel_files={}), cases, notes)
+    return Layout(name, replace(task, label_files=[], channel_files={}), cases, [note])
 
 
 def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
@@ -109,11 +101,9 @@ def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
     return Task(scheme, scheme, {f"label {value}": value for value in values}, channels, regions, labels_out)
 
 
-def _same(one: Task, other: Task) -> bool:
-    def plain(task: Task) -> tuple:
-        return [name.lower() for name in task.channels], {name.lower(): value for name, value in task.labels.items()}
-
-    return plain(one) == plain(other)
+def _plain(task: Task) -> tuple[list[str], dict[str, int]]:
+    """Channels and labels with names in small letters, to compare."""
+    return [name.lower() for name in task.channels], {name.lower(): value for name, value in task.labels.items()}
 
 
 def _image_of(entry: Any) -> str:
@@ -135,13 +125,17 @@ def _decathlon_cases(root: Path, description: Mapping[str, Any], stacked: bool) 
                         f"{path} is listed in dataset.json but not there: add it, or remove its entry."
                     )
             cases.append(case)
-    return sorted(cases, key=lambda case: case.case)
+    return cases
 
 
 def _nnunet_cases(root: Path, channels: Sequence[str], ending: str) -> list[Case]:
-    cases = []
+    cases, numbered = [], re.compile(rf"(?P<case>[^.].*)_(?P<channel>\d{{4}}){re.escape(ending)}")
     for folder, labels in (("imagesTr", "labelsTr"), ("imagesTs", None)):
-        for name, images in sorted(_numbered(sorted((root / folder).glob(f"*{ending}")), ending).items()):
+        found: dict[str, dict[int, Path]] = defaultdict(dict)
+        for path in sorted((root / folder).glob(f"*{ending}")):
+            if match := numbered.fullmatch(path.name):
+                found[match["case"]][int(match["channel"])] = path
+        for name, images in found.items():
             case = Case(name, [images[i] for i in range(len(channels)) if i in images])
             for i, channel in enumerate(channels):
                 if i not in images:
@@ -156,12 +150,4 @@ def _nnunet_cases(root: Path, channels: Sequence[str], ending: str) -> list[Case
                 if not case.label.is_file():
                     case.problems.append(f"{case.label} is not there: a case of {folder} needs its label; add it.")
             cases.append(case)
-    return sorted(cases, key=lambda case: case.case)
-
-
-def _numbered(paths: Iterable[Path], ending: str) -> dict[str, dict[int, Path]]:
-    found: dict[str, dict[int, Path]] = {}
-    for path in paths:
-        if match := re.fullmatch(rf"(?P<case>[^.].*)_(?P<channel>\d{{4}}){re.escape(ending)}", path.name):
-            found.setdefault(match["case"], {})[int(match["channel"])] = path
-    return found
+    return cases

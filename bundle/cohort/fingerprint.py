@@ -17,48 +17,31 @@ from scripts.data.normalization import Normalized
 PERCENTILES = (1, 25, 50, 75, 99)
 VOXELS = 50_000  # of a case, for percentiles and histograms
 Choice = tuple[str, str]  # method and scope
+Statistics = Mapping[str, list[dict[str, Any]]]  # by method, for scope `dataset`
 
 
 @dataclass
 class Record:
-    """What the cohort's page shows of a case.
-
-    Attributes:
-        case: its name.
-        shape: voxels by axis, in RAS.
-        spacing: mm (or pixels) by axis.
-        percentiles: [C, 5], the intensities at `PERCENTILES` of what is not 0, with air at 0; NaN for an empty channel.
-        commonest: [C, 2], the most frequent intensity of what is not 0, and its share.
-        counts: voxels of each label value.
-        voxels: what is not 0 in some channel, or in some region.
-        has_label: some voxel is in a region.
-    """
+    """What the cohort's page shows of a case."""
 
     case: str
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    percentiles: np.ndarray
-    commonest: np.ndarray
-    counts: dict[int, int]
-    voxels: int
-    has_label: bool
+    shape: tuple[int, ...]  # voxels by axis, in RAS
+    spacing: tuple[float, ...]  # mm (or pixels) by axis
+    percentiles: np.ndarray  # [C, 5], at `PERCENTILES` of what is not 0, with air at 0; NaN for an empty channel
+    commonest: np.ndarray  # [C, 2], the most frequent intensity of what is not 0, and its share
+    counts: dict[int, int]  # voxels of each label value
+    voxels: int  # what is not 0 in some channel, or in some region
+    has_label: bool  # some voxel is in a region
 
 
 @dataclass
 class ClassFrequency:
-    """How rare a label or a region is among the voxels that are not 0.
-
-    Attributes:
-        name: of the label or region.
-        share: of these voxels.
-        to_one: how many others there are to one of its own.
-        cases: in how many it is.
-    """
+    """How rare a label or a region is among the voxels that are not 0."""
 
     name: str
-    share: float
-    to_one: float
-    cases: int
+    share: float  # of these voxels
+    to_one: float  # how many others there are to one of its own
+    cases: int  # in how many it is
 
     @property
     def imbalance(self) -> str:
@@ -70,21 +53,13 @@ class ClassFrequency:
 
 @dataclass
 class Example:
-    """A case as the normalisation pages show it.
-
-    Attributes:
-        case: its name.
-        spacing: mm (or pixels) by axis.
-        pictures: of each choice (None: as stored), for each channel the slices to show: axial, and coronal in 3D.
-        air: for each channel where these slices are 0 as stored.
-        voxels: of each choice, for each channel voxels that are not 0 as stored, [N].
-    """
+    """A case as the normalisation pages show it: by choice (None: as stored), then by channel."""
 
     case: str
-    spacing: tuple[float, ...]
-    pictures: dict[Choice | None, list[list[np.ndarray]]]
-    air: list[list[np.ndarray]]
-    voxels: dict[Choice | None, list[np.ndarray]]
+    spacing: tuple[float, ...]  # mm (or pixels) by axis
+    pictures: dict[Choice | None, list[list[np.ndarray]]]  # the slices to show: axial, and coronal in 3D
+    air: list[list[np.ndarray]]  # where these slices are 0 as stored
+    voxels: dict[Choice | None, list[np.ndarray]]  # [N], those that are not 0 as stored
 
 
 def record(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> Record:
@@ -118,23 +93,9 @@ def class_frequencies(records: Sequence[Record], classes: Mapping[str, Sequence[
 
 
 def example(
-    case: str,
-    image: torch.Tensor,
-    label: torch.Tensor,
-    choices: Sequence[Choice],
-    statistics: Mapping[str, list[dict[str, Any]]],
-    fill: int = 0,
+    case: str, image: torch.Tensor, label: torch.Tensor, choices: list[Choice], statistics: Statistics, fill: int = 0
 ) -> Example:
-    """An image [C, ...] with metadata by each choice, in the slices with most of its label [1, ...].
-
-    Args:
-        case: its name.
-        image: before normalisation.
-        label: `fill` where no region is.
-        choices: methods and scopes.
-        statistics: by method, for scope `dataset`.
-        fill: the label's background.
-    """
+    """An image [C, ...] by each choice, in the slices with most of its label [1, ...], which is else `fill`."""
     stored = image.as_tensor()
     marked = label[0].round() != fill
     places = [_fullest(marked, axis) for axis in ((2, 1) if marked.dim() == 3 else ())]
@@ -166,9 +127,7 @@ def read_records(before: Compose, entries: Sequence[dict[str, Any]], fill: int =
         return list(tqdm(work, total=len(entries), desc="reading the cohort", unit="case", leave=False))
 
 
-def read_statistics(
-    before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice]
-) -> dict[str, list[dict[str, Any]]]:
+def read_statistics(before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice]) -> Statistics:
     """The statistics of training cases, for each method with scope `dataset`."""
     methods = [method for method, scope in choices if scope == "dataset"]
     voxels = list(voxels_of_cases(before, entries)) if methods else []
@@ -176,11 +135,7 @@ def read_statistics(
 
 
 def read_examples(
-    before: Compose,
-    entries: Sequence[dict[str, Any]],
-    choices: Sequence[Choice],
-    statistics: Mapping[str, list[dict[str, Any]]],
-    fill: int = 0,
+    before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice], statistics: Statistics, fill: int = 0
 ) -> list[Example]:
     """The examples of cases; the arguments are those of `read_records` and `example`."""
     examples = []

@@ -33,15 +33,9 @@ SIGNAL = {
 def make_patient(
     rng: Generator, size: int, spacing: float, dims: int, kind: str, visit: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One synthetic patient.
+    """One synthetic patient of `size` voxels a side, `spacing` mm apart; with `dims` 2, the slice with most tumour.
 
-    Args:
-        rng: everything random comes from it.
-        size: voxels a side.
-        spacing: mm between voxels.
-        dims: 3, or 2 for the axial slice with most tumour.
-        kind: one of `KINDS`.
-        visit: 0, or a later one: the same head, the tumour grown by a quarter of its radius each, another scan.
+    A later visit is the same head, the tumour grown by a quarter of its radius each, another scan.
 
     Returns:
         images float32 [4, X, Y, Z] in the order of `CHANNELS`, whole numbers from 1 to 32767 in the brain and 0 in the
@@ -54,7 +48,7 @@ def make_patient(
     brain, tissues = _draw_brain(anatomy, axis, place)
     label, tumour = _draw_tumour(anatomy, axis, place, kind, 1.0 + 0.25 * visit, tissues)
     label[~brain] = 0
-    images = _scan(scanner, axis, brain, [*tissues.items(), *tumour.items()], _signals(anatomy))
+    images = _scan(scanner, axis, brain, tissues | tumour, _signals(anatomy))
     if dims == 2:
         section = int(np.argmax((label > 0).sum((0, 1))))
         images, label = images[..., section], label[..., section]
@@ -162,18 +156,14 @@ def _signals(rng: Generator) -> dict[str, np.ndarray]:
 
 
 def _scan(
-    rng: Generator,
-    axis: np.ndarray,
-    brain: np.ndarray,
-    tissues: list[tuple[str, np.ndarray]],
-    signals: dict[str, np.ndarray],
+    rng: Generator, axis: np.ndarray, brain: np.ndarray, tissues: dict[str, np.ndarray], signals: dict[str, np.ndarray]
 ) -> np.ndarray:
     """The four images [4, X, Y, Z]: tissue, texture, coil shading, Rician noise and the scanner's own units."""
     images = np.empty((len(CHANNELS), *brain.shape), np.float32)
     texture = 0.05 * _smooth_noise(rng, axis, 9)
     for c in range(len(CHANNELS)):
         signal = np.full(brain.shape, signals["white"][c], np.float32)
-        for name, amount in tissues:
+        for name, amount in tissues.items():
             signal += amount * (signals[name][c] - signal)
         signal *= np.exp(texture + 0.03 * _smooth_noise(rng, axis, 9) + 0.1 * _smooth_noise(rng, axis, 90))
         noise = rng.uniform(0.03, 0.07)

@@ -41,12 +41,9 @@ def write_phantoms(
     spacing: float = 3.0,
     unlabelled: int = 0,
 ) -> list[int]:
-    """Write synthetic patients to a new folder, whole or not at all.
+    """Write synthetic patients to a new folder, whole or not at all; arguments are those of the command `phantom`.
 
-    Options are those of the command `phantom`. Returns the number of each case's patient, labelled cases first.
-
-    Raises:
-        InputError: an argument is out of range, or `out` holds something or cannot be written.
+    Returns the number of each case's patient, labelled cases first.
     """
     target = Path(out).resolve()
     _check(target, cases, layout, dims, seed, size, spacing, unlabelled)
@@ -167,12 +164,8 @@ def _check(
         raise InputError(f"there is no layout '{layout}': choose one of {', '.join(LAYOUTS)}.")
     if dims not in (2, 3):
         raise InputError(f"--dims is {dims}: choose 3 for volumes or 2 for slices.")
-    for name, value, least in (
-        ("cases", cases, 1),
-        ("unlabelled", unlabelled, 0),
-        ("seed", seed, 0),
-        ("size", size, 16),
-    ):
+    whole = {"cases": (cases, 1), "unlabelled": (unlabelled, 0), "seed": (seed, 0), "size": (size, 16)}
+    for name, (value, least) in whole.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"--{name} is {value}: give a whole number of {least} or more.")
     if not isinstance(spacing, int | float) or not math.isfinite(spacing) or spacing <= 0:

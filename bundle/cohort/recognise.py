@@ -20,10 +20,7 @@ from scripts.errors import InputError
 def recognise(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | None = None) -> Layout:
     """What `folder` holds: Decathlon or nnU-Net raw by its dataset.json, else files by the patterns of a task.
 
-    Args:
-        folder: of the data set.
-        tasks: those that may be recognised.
-        task: the one that the user has chosen; then nothing is guessed.
+    With a `task`, which the user has chosen, nothing is guessed.
 
     Raises:
         InputError: nothing fits, or more than one thing does; says what was found and what to do.
@@ -38,11 +35,7 @@ def recognise(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | Non
 
 
 def by_patterns(folder: str | os.PathLike, task: Task) -> Layout:
-    """The cases of `folder` by the file patterns of `task`, whatever else lies there.
-
-    Raises:
-        InputError: the task has no patterns, or no file fits them.
-    """
+    """The cases of `folder` by the file patterns of `task`, whatever else lies there."""
     if not task.channel_files:
         raise InputError(
             f"task {task.name} does not say how its files are called: leave --task out, or give --channels and --label."
@@ -142,9 +135,8 @@ def _case_of_files(found: CaseFiles, task: Task) -> Case:
     except InputError as error:
         there = [found.images[name] for name in task.channels if name in found.images]
         return Case(found.case, there, found.label, problems=[str(error)], **place)
-    if isinstance(images, str):
-        return Case(found.case, [Path(images)], found.label, stacked=True, **place)
-    return Case(found.case, [Path(name) for name in images], found.label, **place)
+    stacked = isinstance(images, str)
+    return Case(found.case, [Path(name) for name in ([images] if stacked else images)], found.label, stacked, **place)
 
 
 def _home(case: Case, root: Path) -> str:

@@ -9,50 +9,32 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeVar
 
 from bundle.cohort.outliers import some
 from bundle.cohort.tasks import Task
 from scripts.data.case_files import Case
 from scripts.errors import InputError
 
-Name = TypeVar("Name", bound=str)
-
 
 @dataclass(frozen=True)
 class Splitting:
-    """How cases are split.
-
-    Attributes:
-        folds: how many.
-        test: the share of the patients in the test set.
-        gap: slices left out between the blocks of one volume.
-        seed: of the draw.
-        group_by: a regular expression whose first group, in a case's name, is the patient; by default the task's.
-    """
+    """How cases are split."""
 
     folds: int = 5
-    test: float = 0.0
-    gap: int = 1
+    test: float = 0.0  # the share of the patients in the test set
+    gap: int = 1  # slices left out between the blocks of one volume
     seed: int = 0
-    group_by: str | None = None
+    group_by: str | None = None  # a pattern whose first group, in a case's name, is the patient; by default the task's
 
 
 @dataclass
 class Split:
-    """The patient of every case, and the fold (or "test") of every patient with a label.
+    """The patient of every case, and the fold (or "test") of every patient with a label."""
 
-    Attributes:
-        patients: by case.
-        places: by patient.
-        gap: cases that are in no part, since they lie between blocks of slices.
-        notes: what the user should know about it.
-    """
-
-    patients: dict[str, str]
-    places: dict[str, int | str]
-    gap: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    patients: dict[str, str]  # by case
+    places: dict[str, int | str]  # by patient
+    gap: list[str] = field(default_factory=list)  # cases in no part, since they lie between blocks of slices
+    notes: list[str] = field(default_factory=list)  # what the user should know about it
 
 
 def split_cases(
@@ -64,14 +46,8 @@ def split_cases(
 ) -> Split:
     """Split cases by patient; where slices name no patient and are of too few volumes, cut the volumes into blocks.
 
-    A bad case may have lost its label, and is counted until it is left out.
-
-    Args:
-        cases: of a layout.
-        task: says how patients are named.
-        how: to split.
-        twins: groups of cases with the same voxels, which are of one patient.
-        volumes: each case's tumour volume, in any one unit.
+    A bad case may have lost its label, and is counted until it is left out. `twins` are groups of cases with the same
+    voxels, which are of one patient; `volumes` are each case's tumour volume, in any one unit.
 
     Raises:
         InputError: there are too few patients or slices, or the pattern does not fit.
@@ -94,16 +70,7 @@ def split_cases(
 
 
 def patients_of(cases: Iterable[str], pattern: str | None, strict: bool = False) -> dict[str, str]:
-    """The patient of each case: the first group of `pattern` as found in the case's name, else the case itself.
-
-    Args:
-        cases: names.
-        pattern: a regular expression with a group, or None if every case is a patient of its own.
-        strict: every case must fit.
-
-    Raises:
-        InputError: the pattern is none, has no group, or does not fit a case and `strict`.
-    """
+    """The patient of each case: the first group of `pattern` in its name, else (unless `strict`) the case itself."""
     cases = list(cases)
     if pattern is None:
         return {case: case for case in cases}
@@ -123,12 +90,7 @@ def patients_of(cases: Iterable[str], pattern: str | None, strict: bool = False)
 
 
 def join(patients: Mapping[str, str], same: Iterable[Sequence[str]]) -> dict[str, str]:
-    """`patients` with those made one whose cases belong together; the first name in the alphabet stays.
-
-    Args:
-        patients: the patient of each case.
-        same: groups of cases that are of one patient.
-    """
+    """Patients by case, with those of each group of cases made one; the first name in the alphabet stays."""
     joined = dict(patients)
     for group in same:
         names = {joined[case] for case in group}
@@ -138,16 +100,10 @@ def join(patients: Mapping[str, str], same: Iterable[Sequence[str]]) -> dict[str
 
 
 def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed: int = 0) -> dict[str, int | str]:
-    """The fold of each patient, or "test".
+    """The fold of each patient, or "test"; folds differ by one patient at most, `test` is a share of the patients.
 
-    Patients are sorted by tumour volume and cut into blocks of neighbours; each fold gets one of a block, drawn by the
-    seed, so that each holds small and large tumours. The test set is drawn the same way before.
-
-    Args:
-        volumes: each patient's tumour volume, in any one unit.
-        folds: how many; they differ by one patient at most.
-        test: the share of the patients set aside.
-        seed: of the draw.
+    Patients are sorted by tumour volume, in any one unit, and cut into blocks of neighbours; each fold gets one of a
+    block, drawn by the seed, so that each holds small and large tumours. The test set is drawn the same way before.
 
     Raises:
         InputError: fewer patients than folds are left.
@@ -171,19 +127,11 @@ def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed
     return places
 
 
-def cut(slices: Sequence[Name], folds: int = 5, test: float = 0.0, gap: int = 1) -> tuple[list[list[Name]], list[Name]]:
+def cut(slices: Sequence[str], folds: int = 5, test: float = 0.0, gap: int = 1) -> tuple[list[list[str]], list[str]]:
     """Cut the slices of one volume into consecutive blocks, one a fold, with a gap between, so that no two touch.
 
-    Neighbouring slices are alike: drawn at random, most validation slices would have a neighbour in training.
-
-    Args:
-        slices: in their order.
-        folds: how many blocks; their lengths differ by one at most.
-        test: the share of the slices for one more block, the last.
-        gap: how many slices are left out between two blocks.
-
-    Returns:
-        the blocks in order, and what is left out.
+    Neighbouring slices are alike: drawn at random, most validation slices would have a neighbour in training. Blocks
+    differ by one slice at most; `test` is the share of one more, the last. Returns the blocks, and what is left out.
 
     Raises:
         InputError: there are too few slices for so many blocks and gaps.
@@ -206,13 +154,9 @@ def cut(slices: Sequence[Name], folds: int = 5, test: float = 0.0, gap: int = 1)
 
 
 def _split_in_blocks(
-    cases: Sequence[Case],
-    patients: Mapping[str, str],
-    stacks: Sequence[str],
-    how: Splitting,
-    twins: Iterable[Sequence[str]],
+    cases: Sequence[Case], patients: dict[str, str], stacks: list[str], how: Splitting, twins: Iterable[Sequence[str]]
 ) -> Split:
-    split = Split(dict(patients), {})
+    split = Split(patients, {})
     places = [*range(how.folds), *(["test"] if how.test else [])]
     for stack in stacks:
         slices = [case.case for case in cases if case.volume == stack and (case.label or case.problems)]
@@ -236,7 +180,7 @@ def _split_in_blocks(
     return split
 
 
-def _blocks(items: Sequence[Name], count: int) -> list[Sequence[Name]]:
+def _blocks(items: Sequence, count: int) -> list[Sequence]:
     """`items` cut into `count` runs of nearly equal length."""
     edges = [round(i * len(items) / count) for i in range(count + 1)] if count else []
     return [items[start:end] for start, end in pairwise(edges)]

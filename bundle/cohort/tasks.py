@@ -23,37 +23,21 @@ CUSTOM = "custom"  # the label scheme of data that no task file describes, unles
 
 @dataclass(frozen=True)
 class Task:
-    """What is segmented: a file of `configs/tasks/`, or the same from the command line or a dataset.json.
+    """What is segmented: a file of `configs/tasks/`, or the same from the command line or a dataset.json."""
 
-    Attributes:
-        name: of the task file, as `--task` takes it.
-        label_scheme: what the numbers in a label mean, by name.
-        labels: each label's name and value; the background is not listed if it is 0.
-        channels: in the order of the network's input.
-        regions: each region's name and the label values it is made of.
-        labels_out: in which order and as which value regions are painted into one label map.
-        channel_files: for each channel its file patterns (see `scripts.data.case_files`).
-        label_files: the label's file patterns.
-        labels_fill: the background, which is what is in no region.
-        empty_labels: labels that hold nothing but background are to be expected, as in slices.
-        boundaries: the regions that are outlines of cells, scored by whether they keep these apart.
-        case_names: a regular expression that a case's whole name fits, where the task shall be recognised by itself.
-        patient_names: a regular expression whose first group is the patient.
-    """
-
-    name: str
-    label_scheme: str
-    labels: dict[str, int]
-    channels: list[str]
-    regions: dict[str, list[int]]
-    labels_out: dict[str, int] | None = None
-    channel_files: dict[str, list[str]] = field(default_factory=dict)
+    name: str  # of the task file, as `--task` takes it
+    label_scheme: str  # what the numbers in a label mean, by name
+    labels: dict[str, int]  # values by name; the background is not listed if it is 0
+    channels: list[str]  # in the order of the network's input
+    regions: dict[str, list[int]]  # the label values that each is made of
+    labels_out: dict[str, int] | None = None  # in which order and as which value regions are painted into one map
+    channel_files: dict[str, list[str]] = field(default_factory=dict)  # patterns, see `scripts.data.case_files`
     label_files: list[str] = field(default_factory=list)
-    labels_fill: int = 0
-    empty_labels: bool = False
-    boundaries: list[str] = field(default_factory=list)
-    case_names: str | None = None
-    patient_names: str | None = None
+    labels_fill: int = 0  # the background, which is what is in no region
+    empty_labels: bool = False  # labels that hold nothing but background are to be expected, as in slices
+    boundaries: list[str] = field(default_factory=list)  # outlines of cells, scored by whether they keep these apart
+    case_names: str | None = None  # a pattern of whole names, where the task shall be recognised by itself
+    patient_names: str | None = None  # a pattern whose first group is the patient
 
     def fits(self, case: str) -> bool:
         """Whether a case of this task may have this name."""
@@ -88,11 +72,7 @@ def _tasks_that_know(task: Task, others: Sequence[Task], case: str, values: set[
 
 
 def read_task(path: str | os.PathLike) -> Task:
-    """The task of a YAML file.
-
-    Raises:
-        InputError: the file cannot be read, or lacks a part.
-    """
+    """The task of a YAML file; an `InputError` names what cannot be read or is missing."""
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -111,20 +91,15 @@ def known_tasks() -> list[Task]:
 
 
 def choose_task(name: str, tasks: Sequence[Task]) -> Task:
-    """The task called `name`, or that of the file `name`.
-
-    Raises:
-        InputError: there is neither; gives the nearest names.
-    """
-    for task in tasks:
-        if task.name == name:
-            return task
+    """The task called `name`, or that of the file `name`; an `InputError` gives the nearest names."""
+    known = {task.name: task for task in tasks}
+    if name in known:
+        return known[name]
     if Path(name).suffix in (".yaml", ".yml"):
         return read_task(name)
-    names = [task.name for task in tasks]
-    near = difflib.get_close_matches(name, names, n=2)
+    near = difflib.get_close_matches(name, known, n=2)
     guess = f" (did you mean {' or '.join(near)}?)" if near else ""
-    raise InputError(f"there is no task '{name}'{guess}: give a task file, or one of {', '.join(names)}.")
+    raise InputError(f"there is no task '{name}'{guess}: give a task file, or one of {', '.join(known)}.")
 
 
 def task_from_options(
@@ -136,12 +111,9 @@ def task_from_options(
     regions: str | None = None,
     label_scheme: str | None = None,
 ) -> Task | None:
-    """The task that command-line options give: one by name, perhaps with other files, or one made of them alone.
+    """The task that options of the command `prepare` give: by name, perhaps with other files, or made of them alone.
 
-    The options, all as text, are those of the command `prepare`; `name` is its `task`. None if none is given.
-
-    Raises:
-        InputError: options contradict each other, are incomplete or malformed, or there is no such task.
+    The options are all text, and `name` is its `task`. None if none is given.
     """
     patterns = _pairs("channels", channels)
     channel_files = {role: [pattern] for role, pattern in patterns.items()}

@@ -1,7 +1,7 @@
 """Training as the network sees it: its settings for a data list, and patches cut and augmented."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,7 @@ TRAIN = "configs/train.yaml"
 
 
 def training_config(content: Mapping[str, Any], overlays: Sequence[str] | None) -> ConfigParser:
-    """train.yaml overridden by tasks, or, without any, by the channels, labels and regions of the data list.
-
-    Args:
-        content: the data list.
-        overlays: names of configs/tasks/ or YAML files.
-
-    Raises:
-        InputError: there is no train.yaml here, or no such task.
-    """
+    """train.yaml overridden by tasks, or, without any, by the channels, labels and regions of the data list."""
     if not Path(TRAIN).is_file():
         raise InputError(f"{Path.cwd()} has no {TRAIN}: run this from the repository's root.")
     config = ConfigParser()
@@ -58,13 +50,7 @@ def training_patches(
 ) -> list[dict[str, Any]]:
     """Patches as training would give them to the network: case, image [C, ...] and label [R, ...].
 
-    Args:
-        config: of training.
-        entries: the cases to cut from, with absolute paths.
-        choice: method and scope of the normalisation.
-        statistics: for scope `dataset`.
-        count: how many.
-        seed: of the run that would draw them.
+    `entries` are the cases to cut from, with absolute paths; `statistics` are for scope `dataset`.
     """
     method, scope = choice
     config.update({"normalize": method, "normalize_scope": scope, "intensity_statistics": statistics, "seed": seed})
@@ -73,8 +59,8 @@ def training_patches(
     dataset = config.get_parsed_content("train#dataset")
     augment = config.get_parsed_content("train#trainer#prepare_batch")
     dataset.cases.prepare()
-    patches = []
-    for index in tqdm(islice(_endless(config), count), total=count, desc="cutting", unit="patch", leave=False):
+    patches, drawn = [], itertools.islice(_endless(config), count)
+    for index in tqdm(drawn, total=count, desc="cutting", unit="patch", leave=False):
         image, label = augment(list_data_collate([cut := dataset[index]]), "cpu")
         patches.append({"case": cut["case"], "image": image[0].numpy(), "label": label[0].numpy()})
     return patches
@@ -82,8 +68,6 @@ def training_patches(
 
 def _endless(config: ConfigParser) -> Iterator[tuple[int, int]]:
     sampler = config.get_parsed_content("train#sampler")
-    epoch = 0
-    while True:
+    for epoch in itertools.count():
         sampler.set_epoch(epoch)
         yield from sampler
-        epoch += 1

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +11,7 @@ from rich.text import Text
 from bundle.analysis import evaluation
 from bundle.analysis.costs import parse_prices, parse_weights
 from bundle.analysis.pairing import match
+from bundle.commands.shared import items, print_lines, score_table
 from bundle.reporting import verdicts
 from bundle.reporting.words import count, listed, p_value, sign
 from scripts.errors import InputError
@@ -56,14 +56,12 @@ def compare(
     shared = [region for region in systems[0].regions if all(region in system.regions for system in systems)]
     chosen = None if weights is None else parse_weights(weights, shared)
     prices = None if cost is None else parse_prices(cost, shared)
-    matched = match(
-        systems,
-        name_systems(paths) if names is None else _given_names(_items(names), len(paths)),
-        regions=None if regions is None else _items(regions),
-        metrics=None if metrics is None else _items(metrics),
-        weights=chosen,
-        prices=prices,
-    )
+    called = name_systems(paths) if names is None else items(names)
+    if names is not None and not len(called) == len({*called}) == len(paths):
+        raise InputError(
+            f"the names are {', '.join(called)}: expected {len(paths)} different ones, one for each folder."
+        )
+    matched = match(systems, called, items(regions), items(metrics), chosen, prices)
     from bundle.reporting.comparison_page import write_comparison
 
     folder = Path(str(out))
@@ -86,21 +84,18 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
     console = console or Console()
     for pair in comparison["pairs"]:
         console.print(_table(pair, comparison["patients"]))
-        for text in filter(None, (pair["verdict"], pair["power"])):
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_lines(console, filter(None, (pair["verdict"], pair["power"])))
         console.print()
     lines = [comparison["ranking"]["verdict"]] if comparison["ranking"] else []
     for system in comparison["systems"]:
         lines += [f"failed in {system['name']}: {case}: {reason}" for case, reason in system["failed"].items()]
         if alone := comparison["unpaired"][system["name"]]["cases"]:
             lines.append(f"left out, not in every system: {listed(alone, 12)} of {system['name']}")
-    for line in [*lines, *(f"WARNING: {text}" for text in comparison["warnings"])]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, lines, comparison["warnings"])
 
 
 def _table(pair: Mapping[str, Any], patients: int) -> Table:
-    title = Text(f"{pair['second']} against {pair['first']}: {count(patients, 'patient')}, medians")
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    table = score_table(f"{pair['second']} against {pair['first']}: {count(patients, 'patient')}, medians")
     table.add_column("score", no_wrap=True, vertical="bottom")
     for heading in (pair["first"], pair["second"]):
         table.add_column(Text(heading), justify="right", overflow="fold", min_width=6, vertical="bottom")
@@ -116,15 +111,3 @@ def _table(pair: Mapping[str, Any], patients: int) -> Table:
             p_value(row["p_holm"]),
         )
     return table
-
-
-def _items(text: Any) -> list[str]:
-    """`"a,b"` as a list; Fire makes a tuple of it, and numbers of names like 1."""
-    items = text if isinstance(text, (list, tuple)) else str(text).split(",")
-    return [str(item).strip() for item in items if str(item).strip()]
-
-
-def _given_names(names: list[str], folders: int) -> list[str]:
-    if len(names) != folders or len({*names}) != folders:
-        raise InputError(f"the names are {', '.join(names)}: expected {folders} different ones, one for each folder.")
-    return names

@@ -59,25 +59,14 @@ def export(
         print("note: no evaluation is known, and metadata and model card will say so; --evaluation names one.")
     if sentence := runs.changed_since(trained, package.ROOT):
         print(f"note: {sentence}")
-    plan = package.Plan(
-        trained,
-        name,
-        version,
-        str(changelog),
-        summary,
-        formats,
-        datalist=datalist,
-        dataset_dir=dataset_dir,
-        cases=cases,
-    )
+    plan = package.Plan(trained, name, version, str(changelog), summary, formats, datalist, dataset_dir, cases)
     written = package.write_package(plan, Path(out), lambda line: print(line, flush=True))
 
     if written.unchanged:
         print(f"{written.folder} is there already, the same to the last byte.")
     compared = written.metadata["compared"]
-    table = Table(title=f"compared with the training network, {compared['patches']} patches")
-    for title in ("file", "largest difference of a logit", "voxels with the same regions"):
-        table.add_column(title)
+    table = Table("file", "largest difference of a logit", "voxels with the same regions")
+    table.title = f"compared with the training network, {compared['patches']} patches"
     for file, far in compared["formats"].items():
         table.add_row(f"models/{file}", f"{far['largest_logit_difference']:.2g}", f"{far['label_agreement']:.4%}")
     Console().print(table)

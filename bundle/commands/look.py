@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bundle.cohort.fingerprint import Choice, class_frequencies, read_examples, read_records, read_statistics
 from bundle.cohort.training_view import training_config, training_patches
+from bundle.commands.shared import items, require_whole
 from bundle.drawing.slices import evenly_spaced
 from bundle.reporting.cohort_page import cohort_page
 from bundle.reporting.cohort_table import cohort_sentences, cohort_tables
@@ -59,13 +60,12 @@ def look(
     Raises:
         InputError: an option or the list is wrong, a file cannot be read, or `out` cannot be written.
     """
-    for name, value, least in (("cases", cases, 1), ("patches", patches, 1), ("cohort", cohort, 0), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"--{name} is {value!r}: give a whole number of {least} or more.")
-    choices = _choices(_listed(normalize), _listed(scope))
+    require_whole(1, cases=cases, patches=patches)
+    require_whole(0, cohort=cohort, seed=seed)
+    choices = _choices(items(normalize), items(scope))
     content = lists.read(str(datalist))
     root = Path(str(datalist)).parent if dataset_dir is None else Path(str(dataset_dir))
-    config = training_config(content, None if task is None else _listed(task))
+    config = training_config(content, items(task))
     ask = config.get_parsed_content
     lists.require_same(content, ask("channels"), ask("label_scheme"), ask("labels"))
     shown = content | {"training": [entry for entry in content["training"] if entry.get("split") != "test"]}
@@ -102,12 +102,6 @@ def look(
         console.print(sentence, markup=False, soft_wrap=True)
     for page in [*pages, folder / "cohort.png", folder / "patches.png"]:
         print(f"written: {page}")
-
-
-def _listed(option: str | Sequence[str]) -> list[str]:
-    """`a,b` as a list; Fire has made a tuple of it already where it could."""
-    parts = option.split(",") if isinstance(option, str) else option
-    return [str(part).strip() for part in parts if str(part).strip()]
 
 
 def _choices(methods: Sequence[str], scopes: Sequence[str]) -> list[Choice]:

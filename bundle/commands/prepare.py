@@ -13,6 +13,7 @@ from bundle.cohort.case_views import fullest_cases, view_case
 from bundle.cohort.datalist_maker import BadCases, DataList, make_datalist, read_layout
 from bundle.cohort.splits import Splitting
 from bundle.cohort.tasks import Layout, Task, known_tasks
+from bundle.commands.shared import require_whole
 from scripts.errors import InputError
 from scripts.files import write_json
 
@@ -74,7 +75,11 @@ def prepare(
     Raises:
         InputError: nothing is recognised, a case is bad, there are fewer patients than folds, or `out` exists.
     """
-    _check_options(folds, test, gap, seed, workers)
+    require_whole(2, folds=folds)
+    require_whole(0, gap=gap, seed=seed)
+    require_whole(1, workers=1 if workers is None else workers)
+    if isinstance(test, bool) or not isinstance(test, int | float) or not 0 <= test < 1:
+        raise InputError(f"--test is {test!r}: give the share of the patients to set aside, such as 0.2.")
     folder, target, tasks = str(folder), _check_target(str(out), overwrite), known_tasks()
     options = {"name": task, "channels": channels, "label": label, "labels": labels, "regions": regions}
     options["label_scheme"] = label_scheme
@@ -99,19 +104,6 @@ def prepare(
     if picture:
         _draw(made, layout.task, target.with_suffix(".png"))
         say(f"written: {target.with_suffix('.png')} (look whether channels and outlines are where they belong)")
-
-
-def _check_options(folds: int, test: float, gap: int, seed: int, workers: int | None) -> None:
-    for name, value, least in (
-        ("folds", folds, 2),
-        ("gap", gap, 0),
-        ("seed", seed, 0),
-        ("workers", 1 if workers is None else workers, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"--{name} is {value!r}: give a whole number of {least} or more.")
-    if isinstance(test, bool) or not isinstance(test, int | float) or not 0 <= test < 1:
-        raise InputError(f"--test is {test!r}: give the share of the patients to set aside, such as 0.2.")
 
 
 def _check_target(out: str, overwrite: bool) -> Path:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from scripts.errors import InputError
 
@@ -37,10 +37,8 @@ def publish(
     if to is not None and Path(to).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{to} lies in the package {folder}, which would be copied into itself: give another folder.")
     large = zoo.find_large_files(folder) if to is not None else []
-    table = Table(title=f"{to}/models/{name}" if to is not None else f"hub: {repo}")
-    table.add_column("file")
-    table.add_column("MB", justify="right")
-    table.add_column("")
+    title = f"{to}/models/{name}" if to is not None else f"hub: {repo}"
+    table = Table("file", Column("MB", justify="right"), "", title=title)
     for path in archive.files_of(folder):
         remark = "in large_files.yml" if path in large else ""
         table.add_row(path.relative_to(folder).as_posix(), f"{path.stat().st_size / 1e6:.2f}", remark)

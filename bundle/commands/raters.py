@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
+from bundle.commands.shared import print_lines, score_table
 from scripts.errors import InputError
 
 SOME_FAILED = 1  # exit code: the result is there, but not every file could be judged
@@ -68,12 +68,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     console = console or Console()
     length = summary["units"]["length"]
     images, whole = len(summary["images"]), len(summary["images"]) - len(summary["incomplete"])
-    heading = f"{summary['title']}: {count(images, 'image')}, {whole} of them drawn by all"
-    grid = Table(title=Text(heading), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    grid.add_column("with the\nothers", overflow="fold")
-    headings = ("n", "Dice:\nmean", "median\n(quartiles)", f"HD95\n{sign(length)}", name("nsd_2mm", length))
-    for text in (*headings, f"{size(summary['units']['size'])}\nbias, %"):
-        grid.add_column(text, justify="right")
+    title = f"{summary['title']}: {count(images, 'image')}, {whole} of them drawn by all"
+    headings = ["n", "Dice:\nmean", "median\n(quartiles)", f"HD95\n{sign(length)}", name("nsd_2mm", length)]
+    headings.append(f"{size(summary['units']['size'])}\nbias, %")
+    grid = score_table(title, Column("with the\nothers", overflow="fold"), *headings)
     people = {**summary["by_rater"], **({"model": summary["model"]} if summary["model"] else {})}
     for who, own in people.items():
         found, bias = own["with_raters"], (own["size_bias"] or {}).get("relative")
@@ -93,5 +91,4 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     lines += [f"not drawn by {', '.join(lacking)}: {image}" for image, lacking in summary["incomplete"].items()]
     lines += [f"no mask of the model: {image}" for image in summary["without_model"]]
     lines += [f"note: {note}" for note in summary["notes"]]
-    for line in [*lines, *(f"WARNING: {text}" for text in warnings(summary))]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, lines, warnings(summary))

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from bundle.analysis import evaluation as evaluations
 from bundle.analysis.costs import POINTS, parse_prices, parse_weights
 from bundle.analysis.region_summary import LOW
 from bundle.analysis.summary import match_reference
+from bundle.commands.shared import print_lines, score_table
 from bundle.reporting.verdicts import reference as against_reference
 from bundle.reporting.words import amount, between, count, share
 from scripts.errors import InputError
@@ -67,14 +67,9 @@ def report(
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what stands first on the page: a row a region, failed cases, the comparison, the warnings."""
     console = console or Console()
-    people = f"{count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
-    table = Table(
-        title=Text(f"{summary['title']}: {people}"), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
-    )
-    table.add_column("region", overflow="fold")
+    title = f"{summary['title']}: {count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
-    for heading in (*headings, f"HD95\n{summary['units']['length']}"):
-        table.add_column(heading, justify="right")
+    table = score_table(title, Column("region", overflow="fold"), *headings, f"HD95\n{summary['units']['length']}")
     for region, own in summary["regions"].items():
         dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
         table.add_row(
@@ -93,8 +88,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     lines += _own_lines(summary)
     if against := summary["reference"]:
         lines.append(against_reference(against["differences"]))
-    for line in [*lines, *(f"WARNING: {text}" for text in summary["warnings"])]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, lines, summary["warnings"])
 
 
 def _own_lines(summary: Mapping[str, Any]) -> list[str]:

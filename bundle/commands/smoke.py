@@ -1,7 +1,6 @@
 """The `smoke` command: the full pipeline on synthetic patients in about a minute, from data to a new scan segmented."""
 
 import datetime
-import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -46,32 +45,29 @@ def smoke(out: str | None = None, seed: int = 0) -> None:
     if not Path("configs/train.yaml").is_file():
         raise InputError(f"{Path.cwd()} has no configs/train.yaml: run this from the repository's root.")
     warnings.filterwarnings("ignore", message="parsing config_file")  # the configs are our own
-    patients, cases, results = folder / "patients", folder / "datalist.json", folder / "run"
-
-    _say(f"phantom {patients} --cases {PATIENTS} --unlabelled {SCANS} --seed {seed}")
-    phantom(str(patients), cases=PATIENTS, unlabelled=SCANS, seed=seed)
-
-    _say(f"prepare {patients} --out {cases} --folds 4 --test 0.25 --allow-unlabelled --seed {seed}")
-    prepare(str(patients), out=str(cases), folds=4, test=0.25, allow_unlabelled=True, seed=seed)
-
-    given = {"datalist": str(cases), "dataset_dir": str(patients)}
-    _workflow("training", ["configs/train.yaml", TASK, RECIPE], **given, run_dir=str(results), seed=seed)
-    knobs = str(results / "knobs.yaml")
-    _workflow("evaluating", ["configs/evaluate.yaml", knobs], **given, output_dir=str(folder / "evaluation"))
-    _workflow(
-        "inferring",
-        ["configs/inference.yaml", knobs],
-        input=str(cases),
-        dataset_dir=str(patients),
-        output_dir=str(folder / "predictions"),
+    patients, cases, results, evaluation, predictions = (
+        str(folder / name) for name in ("patients", "datalist.json", "run", "evaluation", "predictions")
     )
 
+    _say(f"phantom {patients} --cases {PATIENTS} --unlabelled {SCANS} --seed {seed}")
+    phantom(patients, cases=PATIENTS, unlabelled=SCANS, seed=seed)
+
+    _say(f"prepare {patients} --out {cases} --folds 4 --test 0.25 --allow-unlabelled --seed {seed}")
+    prepare(patients, out=cases, folds=4, test=0.25, allow_unlabelled=True, seed=seed)
+
+    given = {"datalist": cases, "dataset_dir": patients}
+    _workflow("training", ["configs/train.yaml", TASK, RECIPE], **given, run_dir=results, seed=seed)
+    knobs = f"{results}/knobs.yaml"
+    _workflow("evaluating", ["configs/evaluate.yaml", knobs], **given, output_dir=evaluation)
+    inference = ["configs/inference.yaml", knobs]
+    _workflow("inferring", inference, input=cases, dataset_dir=patients, output_dir=predictions)
+
     picture = folder / "predictions.png"
-    _draw(cases, patients, folder / "evaluation" / "masks", picture)
+    _draw(cases, patients, Path(evaluation, "masks"), picture)
     print("\nJudged on patients that took no part in training:")
-    print_summary(read_cases(folder / "evaluation" / "cases.csv"))
+    print_summary(read_cases(Path(evaluation, "cases.csv")))
     print(f"picture: {picture}")
-    print(f"new scan: {', '.join(map(str, sorted((folder / 'predictions').glob('*.nii.gz'))))}")
+    print(f"new scan: {', '.join(map(str, sorted(Path(predictions).glob('*.nii.gz'))))}")
     print(f"all of it in {time.monotonic() - began:.0f} s: {folder}")
 
 
@@ -86,7 +82,7 @@ def _workflow(run_id: str, files: Sequence[str], **knobs: Any) -> None:
     run(run_id=run_id, config_file=list(files), **knobs)
 
 
-def _draw(cases: str | os.PathLike, patients: Path, masks: Path, path: Path) -> None:
+def _draw(cases: str, patients: str, masks: Path, path: Path) -> None:
     """Up to three test cases: input, label, prediction."""
     content = datalist.read(cases)
     shown = []

@@ -13,14 +13,9 @@ UNKNOWN = "not known"
 def render(
     run: Run, metadata: Mapping[str, Any], summary: Mapping[str, Any] | None, parameters: int, folder: str
 ) -> str:
-    """The model card of a package.
+    """The model card of a package called `folder`, whose network has so many `parameters`.
 
-    Args:
-        run: the trained run.
-        metadata: of the package; the card says nothing that differs from it.
-        summary: the summary.json of the evaluation, or None.
-        parameters: how many weights the network has.
-        folder: the package's name.
+    The card says nothing that differs from the package's metadata; `summary` is the evaluation's, if there is one.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.packaging", "."),
@@ -75,9 +70,8 @@ def _training(run: Run) -> dict[str, str]:
 def _judged(summary: Mapping[str, Any]) -> str:
     patients, cases = _count_of(summary["patients"], "patient"), _count_of(summary["cases"], "case")
     roles = summary["roles"]
-    if roles is None:
-        part = "it is not known whether they took part in training"
-    else:
+    part = "it is not known whether they took part in training"
+    if roles is not None:
         part = f"{len(roles['set_aside'])} of them took no part in training"
     failed = len(summary["failed"]) + len(summary["missing"])
     unjudged = f" {_count_of(failed, 'case')} could not be judged and counted as Dice 0." if failed else ""

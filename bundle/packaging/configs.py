@@ -21,31 +21,14 @@ from scripts.workflow import TOLD, TRACKING
 MACRO = re.compile(r"^%configs/inference\.yaml::(\w+)$")
 PADDING = re.compile(r"(?<=\S) {2,}# ")  # a comment keeps its column when what stands before it grows shorter
 # where a run had its files and what machine it ran on: a package keeps the defaults
-OF_THE_MACHINE = (
-    "bundle_root",
-    "datalist",
-    "dataset_dir",
-    "run_dir",
-    "resume",
-    "init_from",
-    "device",
-    "preprocessing_device",
-    "cache",
-    "cache_dir",
-    "num_workers",
-    "checkpoint",
-    *TRACKING,
-)
+OF_THE_MACHINE = {"bundle_root", "datalist", "dataset_dir", "run_dir", "resume", "init_from", "checkpoint", *TRACKING}
+OF_THE_MACHINE |= {"device", "preprocessing_device", "cache", "cache_dir", "num_workers"}
 
 
 def self_contained(folder: Path, knobs: Mapping[str, Any], config: Mapping[str, Any], head: str) -> dict[str, str]:
-    """The text of inference.yaml, train.yaml and evaluate.yaml for a package.
+    """The text of inference.yaml, train.yaml and evaluate.yaml for a package, with `head` above each.
 
-    Args:
-        folder: the repository's configs/.
-        knobs: the run's knobs.yaml: what inference and evaluation have to know of it.
-        config: the run's config.yaml: the training as it was.
-        head: what stands above each file.
+    `folder` is the repository's configs/; `knobs` and `config` are the run's knobs.yaml and config.yaml.
     """
     inference, train, evaluate = (_read(folder / f"{name}.yaml") for name in ("inference", "train", "evaluate"))
     _lay_over(inference, knobs)

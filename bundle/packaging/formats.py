@@ -21,11 +21,7 @@ NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
 def require(formats: Sequence[str]) -> None:
-    """The formats are known, and what writes and reads them is installed.
-
-    Raises:
-        InputError: names the format or the package.
-    """
+    """The formats are known, and what writes and reads them is installed."""
     for name in formats:
         if name not in FORMATS:
             raise InputError(
@@ -41,14 +37,10 @@ def require(formats: Sequence[str]) -> None:
 def write(
     package: Path, network: nn.Module, example: torch.Tensor, formats: Sequence[str], multiple: Sequence[int]
 ) -> None:
-    """Write models/model.<format> for each of `formats`.
+    """Write models/model.<format> of the network at inference for each of `formats`, into a package's folder.
 
-    Args:
-        package: its folder, with configs/ and models/model.pt.
-        network: the network at inference, its weights loaded.
-        example: an input [B, C, ...] with B of 2, so that no size of one is taken for fixed.
-        formats: of `FORMATS`.
-        multiple: by axis, what a size has to be a multiple of; any multiple then runs. None: the example's size alone.
+    `example` is an input [B, C, ...] with B of 2, so that no size of one is taken for fixed; `multiple` is, by axis,
+    what a size has to be a multiple of. Any multiple then runs; if it is None, the example's size alone.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision, which is not needed, is not there
     with warnings.catch_warnings():

@@ -9,11 +9,7 @@ TOKEN = "HF_TOKEN"
 
 
 def require_repository_name(repo: str) -> None:
-    """A repository's name is OWNER/NAME.
-
-    Raises:
-        InputError: it is not.
-    """
+    """A repository's name is OWNER/NAME."""
     if repo.count("/") != 1:
         raise InputError(f"repo is '{repo}': expected OWNER/NAME.")
 

@@ -16,6 +16,8 @@ from bundle.packaging.runs import Run
 from scripts.errors import InputError
 
 QUOTED = ("dice", "hd95")  # the metrics that metadata and model card quote
+SPREAD = ("unit", "cases", "mean", "median", "q1", "q3", "p5", "minimum", "maximum")  # what they quote of each
+TAIL = ("dice_below_0.5", "dice_below_0.7", "missed", "hallucinated", "failed")
 MOST_SEGMENTS = 16  # up to this value gaps are named; a label of 255 is for pictures, which MONAI Label does not show
 VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 
@@ -25,32 +27,23 @@ def of_run(
 ) -> dict[str, Any]:
     """The metadata of a run's package.
 
-    Args:
-        base: the repository's metadata.json: versions, authors, intended use.
-        run: the trained run.
-        version: of the package.
-        changelog: version to what changed, this version included.
-        summary: the summary.json of its evaluation, or None.
+    `base` is the repository's metadata.json: versions, authors, intended use; `changelog` says of each version what
+    changed, this one included; `summary` is that of the run's evaluation, if there is one.
     """
     knobs, about = run.knobs, run.about
-    regions = ", ".join(knobs["regions"])
-    channels = ", ".join(knobs["channels"])
-    told = {
+    regions, channels = ", ".join(knobs["regions"]), ", ".join(knobs["channels"])
+    kind = "plain U-Net (MONAI's DynUNet) that" if _is_dynunet(knobs) else "network that"
+    return {
+        **base,
         "name": about.get("title", base["name"]),
         "task": f"Segmentation of {regions} on {channels}",
-        "description": f"A plain U-Net (MONAI's DynUNet) that outlines {regions} on {channels}, one output a region."
-        if knobs["network_def"].get("_target_") == "DynUNet"
-        else f"A network that outlines {regions} on {channels}, one output a region.",
+        "description": f"A {kind} outlines {regions} on {channels}, one output a region.",
         "data_source": about.get("data", "not stated"),
         "data_terms": about.get("terms", "not stated"),
         "data_type": "nifti" if len(knobs["patch_size"]) == 3 else "picture",
         "image_classes": f"{channels}; {_normalisation(knobs)}",
         "label_classes": ", ".join(f"{value} {name}" for name, value in knobs["labels"].items()),
         "references": [*about.get("references", []), base["references"][0]] if about else base["references"],
-    }
-    return {
-        **base,
-        **told,
         "version": version,
         "changelog": dict(changelog),
         "eval_metrics": scores(summary),
@@ -63,17 +56,11 @@ def scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a summary.json says of each region: n, mean, median, quartiles, tail. Nothing without one."""
     if summary is None:
         return {}
-    by_region = {
-        name: {
-            metric: {
-                key: spread[key] for key in ("unit", "cases", "mean", "median", "q1", "q3", "p5", "minimum", "maximum")
-            }
-            for metric in QUOTED
-            if (spread := region["metrics"].get(metric))
-        }
-        | {key: region[key] for key in ("dice_below_0.5", "dice_below_0.7", "missed", "hallucinated", "failed")}
-        for name, region in summary["regions"].items()
-    }
+    by_region = {}
+    for name, region in summary["regions"].items():
+        spreads = {metric: region["metrics"][metric] for metric in QUOTED if region["metrics"].get(metric)}
+        quoted = {metric: {key: spread[key] for key in SPREAD} for metric, spread in spreads.items()}
+        by_region[name] = quoted | {key: region[key] for key in TAIL}
     return {
         "patients": summary["patients"],
         "cases": summary["cases"],
@@ -127,7 +114,7 @@ def mask_values(knobs: Mapping[str, Any]) -> dict[str, str]:
 
 def multiple_of(knobs: Mapping[str, Any]) -> list[int] | None:
     """By axis, what the size of a window has to be a multiple of; None where only the network itself knows."""
-    if knobs["network_def"].get("_target_") != "DynUNet":
+    if not _is_dynunet(knobs):
         return None
     strides = ConfigParser(dict(knobs)).get_parsed_content("strides")
     axes = range(len(knobs["patch_size"]))
@@ -135,11 +122,7 @@ def multiple_of(knobs: Mapping[str, Any]) -> list[int] | None:
 
 
 def check(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a metadata.json that holds what MONAI's schema of bundles asks for.
-
-    Raises:
-        InputError: it is no JSON, or lacks something; names the first key.
-    """
+    """Read a metadata.json that holds what MONAI's schema of bundles asks for; an `InputError` names what it lacks."""
     try:
         metadata = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -154,6 +137,10 @@ def check(path: str | os.PathLike) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """The rules of MONAI's metadata schema 20240725, and what this project's packages hold beyond them."""
     return json.loads(files("bundle.packaging").joinpath("metadata.schema.json").read_text(encoding="utf-8"))
+
+
+def _is_dynunet(knobs: Mapping[str, Any]) -> bool:
+    return knobs["network_def"].get("_target_") == "DynUNet"
 
 
 def _normalisation(knobs: Mapping[str, Any]) -> str:

@@ -30,33 +30,19 @@ MANNERS = 15  # seconds that the server gets to end by itself
 
 
 class ServerFolder(NamedTuple):
-    """Where a server works.
-
-    Attributes:
-        path: the folder.
-        app: MONAI Label's app for bundles.
-        model: the copy of the package, into which training writes.
-        studies: links to the scans, flat as MONAI Label wants them, with the labels; one folder for each studies.
-        log: what the server writes while it runs.
-    """
+    """Where a server works."""
 
     path: Path
-    app: Path
-    model: Path
-    studies: Path
-    log: Path
+    app: Path  # MONAI Label's app for bundles
+    model: Path  # the copy of the package, into which training writes
+    studies: Path  # links to the scans, flat as MONAI Label wants them, with the labels; one folder for each studies
+    log: Path  # what the server writes while it runs
 
 
 def find_scans(
     studies: Path, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]], show: str | None
 ) -> dict[str, Path]:
-    """Case to the file that Slicer shows of it; the other channels are found next to that file.
-
-    Args:
-        studies: a folder of patients.
-        channels: of the network.
-        channel_files: how a channel's file is named.
-        show: the channel that is shown; None: the first one.
+    """Case to the file of the channel that Slicer is to `show`, by default the first; the others are found next to it.
 
     Raises:
         InputError: there is no such channel, or the folder holds no scans that can be served.
@@ -82,11 +68,7 @@ def find_scans(
 def find_python(given: str | None) -> tuple[Path, str]:
     """The python that has MONAI Label, and MONAI Label's version.
 
-    Args:
-        given: a python or a virtual environment; None: this python, or that of the `monailabel` on the PATH.
-
-    Raises:
-        InputError: none of them has it.
+    `given` is a python or a virtual environment; by default this python, or that of the `monailabel` on the PATH.
     """
     on_path = shutil.which("monailabel")
     if given is not None:
@@ -106,11 +88,7 @@ def find_python(given: str | None) -> tuple[Path, str]:
 
 
 def require_free_port(port: int) -> None:
-    """A server can listen on the port.
-
-    Raises:
-        InputError: it is no port, or another program has it.
-    """
+    """A server can listen on the port."""
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise InputError(f"--port is {port}: give a whole number from 1 to 65535.")
     with socket.socket() as probe:
@@ -123,13 +101,6 @@ def require_free_port(port: int) -> None:
 
 def prepare_folder(path: Path, package: Path, python: Path, studies: Path, shown: Mapping[str, Path]) -> ServerFolder:
     """Make the server's folder: MONAI Label's app with a copy of the package, once, and links to the scans, anew.
-
-    Args:
-        path: the folder.
-        package: to be served.
-        python: which has MONAI Label.
-        studies: the folder of the patients.
-        shown: case to the file that is shown.
 
     Raises:
         InputError: the folder serves another package of this name, or cannot be written.
@@ -155,7 +126,7 @@ def running_server(folder: ServerFolder, python: Path, port: int) -> Iterator[su
     # `scripts` must be the package's own
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     environment["MONAI_LABEL_SESSION_PATH"] = str(folder.path / "sessions")
-    before = signal.signal(signal.SIGTERM, _exit)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with folder.log.open("w", encoding="utf-8") as stream:
         server = subprocess.Popen(
             command, cwd=folder.path, env=environment, stdout=stream, stderr=stream, start_new_session=True
@@ -197,7 +168,9 @@ def last_lines(log: Path, lines: int = 30) -> str:
 
 
 def _make_app(folder: ServerFolder, package: Path, python: Path) -> None:
-    model, mark, content = folder.model, folder.path / "package.sha256", _fingerprint(package)
+    hashes = [(path.relative_to(package).as_posix(), file_hash(path)) for path in files_of(package)]
+    content = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+    model, mark = folder.model, folder.path / "package.sha256"
     if model.is_dir():
         if mark.read_text(encoding="utf-8") != content:
             raise InputError(
@@ -219,11 +192,6 @@ def _make_app(folder: ServerFolder, package: Path, python: Path) -> None:
     unfinished.rename(model)
 
 
-def _fingerprint(package: Path) -> str:
-    hashes = [(path.relative_to(package).as_posix(), file_hash(path)) for path in files_of(package)]
-    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
-
-
 def _link(shown: Mapping[str, Path], linked: Path) -> None:
     linked.mkdir(parents=True, exist_ok=True)
     for old in linked.iterdir():
@@ -232,7 +200,3 @@ def _link(shown: Mapping[str, Path], linked: Path) -> None:
     for case, file in shown.items():
         ending = ".nii.gz" if file.name.endswith(".nii.gz") else file.suffix
         (linked / f"{case}{ending}").symlink_to(file.resolve())
-
-
-def _exit(number: int, _: object) -> None:
-    raise SystemExit(128 + number)

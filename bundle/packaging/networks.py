@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from torch import nn
 
+from bundle.packaging.parity import read_config
 from bundle.packaging.runs import Run
 from scripts.data import datalist as lists
 from scripts.errors import InputError
@@ -15,15 +15,13 @@ from scripts.network.weights import load, read_weights
 
 def at_inference(package: Path) -> nn.Module:
     """The network as a package's inference.yaml makes it, its weights loaded, on the CPU."""
-    parser = ConfigParser()
-    parser.read_config(str(package / "configs" / "inference.yaml"))
-    parser["device"] = "cpu"
+    parser = read_config(package / "configs" / "inference.yaml")
     return load(parser.get_parsed_content("network_def"), package / "models" / "model.pt").eval()
 
 
 def training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
     """Logits [N, R, ...] of the network as training made it, coarse heads included, with the run's weights."""
-    network = _parser(run).get_parsed_content("network_def").eval()
+    network = read_config(dict(run.config)).get_parsed_content("network_def").eval()
     missing, unexpected = network.load_state_dict(read_weights(run.weights), strict=False)
     if unexpected or [name for name in missing if "head" not in name]:
         raise InputError(f"{run.weights} does not fit the network of {run.folder / 'config.yaml'}: train anew.")
@@ -32,9 +30,7 @@ def training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
 
 
 def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int) -> tuple[torch.Tensor, list[str]]:
-    """Patches [N, C, ...] of the run's validation cases, prepared as for training, and the names of these cases.
-
-    Two of each case, in the middle and where its label is.
+    """Patches [N, C, ...] of validation cases, in the middle and where the label is, and the names of these cases.
 
     Raises:
         InputError: the data list or its files are not where the run had them.
@@ -48,7 +44,7 @@ def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int)
         raise InputError(
             f"{error} Exports are compared on real cases: say where they are by --datalist and --dataset_dir."
         ) from error
-    parser = _parser(run)
+    parser = read_config(dict(run.config))
     prepare, size = parser.get_parsed_content("validate::preprocessing"), tuple(run.knobs["patch_size"])
     cut = []
     for entry in chosen:
@@ -59,13 +55,6 @@ def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int)
         centres = [middle, labelled[len(labelled) // 2].tolist() if len(labelled) else middle]
         cut += [_patch(torch.as_tensor(np.asarray(case["image"])), centre, size) for centre in centres]
     return torch.stack(cut).float(), [entry["case"] for entry in chosen]
-
-
-def _parser(run: Run) -> ConfigParser:
-    parser = ConfigParser()
-    parser.read_config(dict(run.config))
-    parser["device"] = "cpu"
-    return parser
 
 
 def _patch(image: torch.Tensor, centre: list[int], size: tuple[int, ...]) -> torch.Tensor:

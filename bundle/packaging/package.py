@@ -25,28 +25,16 @@ COPIED = ("LICENSE", "configs/multi_gpu_train.yaml", "configs/logging.conf")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a package is made of.
-
-    Attributes:
-        run: the trained run.
-        name: of the package, without its version.
-        version: MAJOR.MINOR.PATCH.
-        change: what is new in this version.
-        summary: the summary.json of the run's evaluation, or None.
-        formats: in addition to model.pt, of `bundle.packaging.formats.FORMATS`.
-        datalist: of the cases for the comparison, if the run's own has moved.
-        dataset_dir: where its paths start, if they have moved.
-        cases: how many of them.
-    """
+    """What a package is made of."""
 
     run: Run
-    name: str
-    version: str
-    change: str
-    summary: Mapping[str, Any] | None
-    formats: Sequence[str] = ()
-    datalist: str | None = None
-    dataset_dir: str | None = None
+    name: str  # without the version
+    version: str  # MAJOR.MINOR.PATCH
+    change: str  # what is new in this version
+    summary: Mapping[str, Any] | None  # the summary.json of the run's evaluation
+    formats: Sequence[str] = ()  # in addition to model.pt, of `bundle.packaging.formats.FORMATS`
+    datalist: str | None = None  # of the cases for the comparison, if the run's own has moved
+    dataset_dir: str | None = None  # where its paths start, if they have moved
     cases: int = 2
 
 
@@ -60,12 +48,7 @@ class Written(NamedTuple):
 
 
 def write_package(plan: Plan, out: Path, report: Callable[[str], None]) -> Written:
-    """Write OUT/NAME-VERSION and its zip, both whole or not at all.
-
-    Args:
-        plan: what the package is made of.
-        out: gets the folder and the zip.
-        report: called with a line before each step that takes long.
+    """Write OUT/NAME-VERSION and its zip, both whole or not at all; `report` gets a line before each long step.
 
     Raises:
         InputError: the version is too low or taken, the package differs from the run, or `out` cannot be written.
@@ -94,11 +77,7 @@ def write_package(plan: Plan, out: Path, report: Callable[[str], None]) -> Writt
 
 
 def package_name(run: Run, name: str | None, version: str) -> str:
-    """The name of a run's package; LABELSCHEME_segmentation if None is given.
-
-    Raises:
-        InputError: the name is not in snake_case or means another kind of model, or the version is none.
-    """
+    """The name of a run's package, by default LABELSCHEME_segmentation, if that and the version can be used."""
     name = name or f"{re.sub(r'[^a-z0-9]+', '_', str(run.knobs['label_scheme']).lower())}_segmentation"
     if not NAME.match(name):
         raise InputError(f"name is '{name}': expected snake_case, such as brats_mri_segmentation.")
@@ -114,9 +93,7 @@ def package_name(run: Run, name: str | None, version: str) -> str:
 def read_summary(run: Run, evaluation: str | None) -> dict[str, Any] | None:
     """The summary.json of an evaluation of a run's weights; None where there is no evaluation.
 
-    Args:
-        run: the trained run.
-        evaluation: the folder with the summary.json, or that file; None: RUN/evaluation, if there is one.
+    `evaluation` is the folder with the summary.json, or that file; by default RUN/evaluation, if there is one.
 
     Raises:
         InputError: the named one is missing, unreadable, or of other weights.
@@ -172,11 +149,8 @@ def _fill(package: Path, plan: Plan, changelog: Mapping[str, str], report: Calla
     report(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *plan.formats))} ...")
     formats.write(package, network, patches, plan.formats, metadata.multiple_of(knobs))
     report(f"comparing on {len(patches)} patches, in a process of its own ...")
-    content["compared"] = {
-        "cases": chosen,
-        "patches": len(patches),
-        "formats": parity.compare(package, patches.numpy(), logits.numpy()),
-    }
+    compared = parity.compare(package, patches.numpy(), logits.numpy())
+    content["compared"] = {"cases": chosen, "patches": len(patches), "formats": compared}
     content["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.files_of(package / "models")}
     write_text(package / "configs" / "metadata.json", json.dumps(content, indent=4, ensure_ascii=False) + "\n")
     parameters = sum(p.numel() for p in network.parameters())

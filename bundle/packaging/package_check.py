@@ -5,34 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.metadata import check as check_metadata
+from bundle.packaging.networks import at_inference
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
-from scripts.network import weights
 
-FILES = (
-    "LICENSE",
-    "configs/metadata.json",
-    "configs/inference.yaml",
-    "configs/train.yaml",
-    "configs/evaluate.yaml",
-    "configs/multi_gpu_train.yaml",
-    "configs/logging.conf",
-    "docs/README.md",
-    "models/model.pt",
-    "scripts/__init__.py",
-)
+WORKFLOWS = ("inference", "train", "evaluate", "multi_gpu_train")
+FILES = ["LICENSE", "configs/metadata.json", *(f"configs/{name}.yaml" for name in WORKFLOWS), "configs/logging.conf"]
+FILES += ["docs/README.md", "models/model.pt", "scripts/__init__.py"]
 
 
 def check(folder: str | os.PathLike) -> dict[str, Any]:
-    """Check a package's files, metadata, hashes and weights, and return its metadata.
-
-    Raises:
-        InputError: what is wrong, and where.
-    """
+    """Check a package's files, metadata, hashes and weights, and return its metadata."""
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file: unzip it and give its folder" if folder.is_file() else "does not exist"
@@ -49,27 +34,15 @@ def check(folder: str | os.PathLike) -> dict[str, Any]:
                 f"{folder / name} is not the file that was exported (its sha256 differs from configs/metadata.json):"
                 " copy the package again, or export it anew."
             )
-    _check_weights(folder)
+    at_inference(folder)  # MONAI Label would serve a network with random weights where the names differ
     return metadata
 
 
 def name_and_version(folder: Path, metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """The two parts of a package folder's name.
-
-    Raises:
-        InputError: the folder is not called NAME-VERSION, or its metadata has another version.
-    """
+    """The two parts of a package folder's name, which are checked."""
     name, _, version = folder.resolve().name.rpartition("-")
     if not name or not VERSION.match(version):
         raise InputError(f"{folder} is not called NAME-VERSION: give the folder that `python -m bundle export` wrote.")
     if version != metadata["version"]:
         raise InputError(f"{folder} says version {metadata['version']} in its metadata: export it anew.")
     return name, version
-
-
-def _check_weights(folder: Path) -> None:
-    """MONAI Label would serve a network with random weights where the names differ."""
-    parser = ConfigParser()
-    parser.read_config(str(folder / "configs" / "inference.yaml"))
-    parser["device"] = "cpu"
-    weights.load(parser.get_parsed_content("network_def"), folder / "models" / "model.pt")

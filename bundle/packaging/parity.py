@@ -25,15 +25,16 @@ from scripts.workflow import refuse_unresolved
 
 LARGEST = 1e-3  # of logits; further off, and it is another network
 SMALLEST_AGREEMENT = 0.9999  # of voxels with the same regions; a logit within rounding of 0 may fall on either side
+# of each workflow, the component that all others are part of, and where its cases go, as MONAI Label puts them
+WORKFLOWS = {
+    "train": ("train::trainer", ["train::dataset::data", "validate::dataset::data"]),
+    "evaluate": ("evaluator", ["dataset::data"]),
+    "inference": ("evaluator", ["dataset::data"]),
+}
 
 
 def compare(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str, dict[str, float]]:
-    """How far each file in models/ is from the training network.
-
-    Args:
-        package: its folder.
-        patches: [N, C, ...], float32, prepared as for training.
-        logits: [N, R, ...], of the training network.
+    """How far each file in models/ is from the training network's logits [N, R, ...] on patches [N, C, ...], float32.
 
     Returns:
         file name to `largest_logit_difference` and `label_agreement` (the share of voxels with the same regions).
@@ -64,6 +65,14 @@ def compare(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str,
     return found
 
 
+def read_config(source: Path | dict[str, Any]) -> ConfigParser:
+    """A workflow's config, from its file or as a run has kept it, on the CPU."""
+    parser = ConfigParser()
+    parser.read_config(source)
+    parser["device"] = "cpu"
+    return parser
+
+
 def _main(package: str, data: str) -> None:
     for name, (component, cases) in WORKFLOWS.items():
         _build(Path(package, "configs", f"{name}.yaml"), component, cases)
@@ -71,8 +80,9 @@ def _main(package: str, data: str) -> None:
         patches, logits = file["patches"], file["logits"]
     found = {}
     for path in sorted(Path(package, "models").iterdir()):
-        run = LOADERS[path.suffix](path)
-        own = np.concatenate([run(patch[None]) for patch in patches])
+        run = _load(path)
+        with torch.no_grad():
+            own = np.concatenate([run(patch[None]) for patch in patches])
         found[path.name] = {
             "largest_logit_difference": float(np.abs(own - logits).max()),
             "label_agreement": float(((own > 0) == (logits > 0)).all(axis=1).mean()),
@@ -82,9 +92,7 @@ def _main(package: str, data: str) -> None:
 
 def _build(config: Path, component: str, cases: Sequence[str]) -> None:
     """Build all that a workflow is made of, with the name of a case in place of the data, which nothing reads yet."""
-    parser = ConfigParser()
-    parser.read_config(str(config))
-    parser["device"] = "cpu"
+    parser = read_config(config)
     for dataset in cases:
         parser[dataset] = [{"image": "case.nii.gz", "label": "case_label.nii.gz"}]
     parser.parse()
@@ -93,44 +101,21 @@ def _build(config: Path, component: str, cases: Sequence[str]) -> None:
         parser.get_parsed_content(component)
 
 
-def _of_torch(network: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def run(patch: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return network(torch.from_numpy(patch)).numpy()
+def _load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What a file in models/ makes of a patch [1, C, ...]; weights go through the package's config, as in workflows."""
+    if path.suffix == ".onnx":
+        import onnxruntime
 
-    return run
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda patch: session.run(["pred"], {"image": patch})[0]
+    if path.suffix == ".pt2":
+        network = torch.export.load(path).module()
+    elif path.suffix == ".ts":
+        network = torch.jit.load(str(path), map_location="cpu").eval()
+    else:
+        network = read_config(path.parents[1] / "configs" / "inference.yaml").get_parsed_content("network").eval()
+    return lambda patch: network(torch.from_numpy(patch)).numpy()
 
-
-def _weights(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """By the package's own config, as the workflows load it."""
-    parser = ConfigParser()
-    parser.read_config(str(path.parents[1] / "configs" / "inference.yaml"))
-    parser["device"] = "cpu"
-    return _of_torch(parser.get_parsed_content("network").eval())
-
-
-def _torchscript(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    return _of_torch(torch.jit.load(str(path), map_location="cpu").eval())
-
-
-def _program(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    return _of_torch(torch.export.load(path).module())
-
-
-def _onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda patch: session.run(["pred"], {"image": patch})[0]
-
-
-# of each workflow, the component that all others are part of, and where its cases go, as MONAI Label puts them
-WORKFLOWS = {
-    "train": ("train::trainer", ["train::dataset::data", "validate::dataset::data"]),
-    "evaluate": ("evaluator", ["dataset::data"]),
-    "inference": ("evaluator", ["dataset::data"]),
-}
-LOADERS = {".pt": _weights, ".ts": _torchscript, ".pt2": _program, ".onnx": _onnx}
 
 if __name__ == "__main__":
     speak_plainly()

@@ -17,26 +17,15 @@ from scripts.workflow import refuse_moved_parts
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read.
-
-    Attributes:
-        folder: runs/X.
-        config: config.yaml, the training as it was.
-        knobs: knobs.yaml, what inference has to know.
-        environment: environment.json.
-        weights: model.pt.
-        sha256: of the weights.
-        effort: epochs, steps, minutes, the epoch that was kept and its score, and the peak memory in GiB; without
-            checkpoint.pt nothing of it is known.
-    """
+    """A run's folder, read."""
 
     folder: Path
-    config: dict[str, Any]
-    knobs: dict[str, Any]
-    environment: dict[str, Any]
-    weights: Path
-    sha256: str
-    effort: dict[str, Any]
+    config: dict[str, Any]  # config.yaml, the training as it was
+    knobs: dict[str, Any]  # knobs.yaml, what inference has to know
+    environment: dict[str, Any]  # environment.json
+    weights: Path  # model.pt
+    sha256: str  # of the weights
+    effort: dict[str, Any]  # epochs, steps, minutes, what was kept, peak memory in GiB; {} without checkpoint.pt
 
     @property
     def about(self) -> dict[str, Any]:

@@ -48,13 +48,7 @@ def plan_entry(zoo: Path, name: str, version: str) -> ZooEntry:
 def write_entry(entry: ZooEntry, package: Path, url: str | None) -> None:
     """Write a package into the zoo in place of an earlier version, its zip, and its entry in model_info.json.
 
-    Args:
-        entry: where it goes.
-        package: its folder.
-        url: where the large files can be fetched, without their names; None leaves a note in place of each address.
-
-    Raises:
-        InputError: the zoo's folder cannot be written.
+    `url` is where large files can be fetched, without their names; without it a note takes the place of each address.
     """
     large = find_large_files(package)
     try:
@@ -92,15 +86,10 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _large_files(package: Path, large: list[Path], url: str | None) -> str:
     """What the zoo's checks download first; sha256 of each file."""
-    listed = [
-        {
-            "path": path.relative_to(package).as_posix(),
-            "url": _address(path, url),
-            "hash_val": file_hash(path),
-            "hash_type": "sha256",
-        }
-        for path in large
-    ]
+    listed = []
+    for path in large:
+        own = {"path": path.relative_to(package).as_posix(), "url": _address(path, url)}
+        listed.append({**own, "hash_val": file_hash(path), "hash_type": "sha256"})
     return yaml.safe_dump({"large_files": listed}, sort_keys=False, width=200)
 
 
