@@ -1,4 +1,4 @@
-"""Which command did the user ask for? Imports that one alone, so that `--help` answers at once."""
+"""The command line, `python -m bundle COMMAND`: imports one command alone, so that `--help` answers at once."""
 
 import difflib
 import importlib
@@ -13,11 +13,11 @@ import fire
 from scripts.errors import EXIT_CODE, INTERRUPTED, InputError, sentence_of
 
 COMMANDS = {
-    "smoke": "the whole story on synthetic patients in about a minute: data, training, judging, segmenting",
+    "smoke": "the whole story on synthetic patients in about a minute: data, training, scoring, segmenting",
     "phantom": "write synthetic patients in a layout of the field (brats2021, brats2023, msd, nnunet)",
     "prepare": "recognise a folder of scans, check every file, split by patient, write the data list",
     "look": "draw normalisations, the cohort and augmented patches: to look at before any training",
-    "score": "judge the masks of any system against a data list: cases.csv",
+    "score": "score the masks of any system against a data list: cases.csv",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
     "compare": "say whether one system is better than another, patient by patient: compare.html, compare.json",
     "raters": "how far do several people's masks agree, and is a model like one of them? raters.html",

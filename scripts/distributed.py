@@ -1,4 +1,4 @@
-"""What do the processes that torchrun starts tell each other? Alone, a process tells itself."""
+"""Communication between the processes that torchrun starts; a process alone is its own group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a wrong input reach the user? As one sentence on stderr and exit code 2, never as a traceback."""
+"""Errors of user input: one sentence on stderr and exit code 2, never a traceback."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""How does a file get written so that a killed run or a full disk leaves the old one or none, never half of one?"""
+"""Atomic writing: a killed run or a full disk leaves the old file or none, never half of one."""
 
 import json
 import os

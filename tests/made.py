@@ -45,16 +45,16 @@ def rows_of(
 
 
 def failed(case: str, reason: str = "no prediction: no file is named after it", patient: str = "") -> list:
-    """The row of a case that could not be judged."""
+    """The row of a case that could not be scored."""
     return [[case, patient or case, "all", "failed", 1.0, "", reason]]
 
 
-def write(folder: Path, rows: list, **judged) -> Path:
-    """Write cases.csv and, if there is anything for it, judged.json; gives the folder."""
+def write(folder: Path, rows: list, **scored) -> Path:
+    """Write cases.csv and, if there is anything for it, evaluation.json; gives the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "cases.csv", index=False)
-    if judged:
-        (folder / "judged.json").write_text(json.dumps(judged), encoding="utf-8")
+    if scored:
+        (folder / "evaluation.json").write_text(json.dumps(scored), encoding="utf-8")
     return folder
 
 

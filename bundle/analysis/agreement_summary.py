@@ -13,7 +13,7 @@ import pandas as pd
 
 from bundle.analysis.consensus import DEFINITIONS
 from bundle.analysis.rater_masks import CONSENSUS, MODEL
-from bundle.analysis.rater_pairs import METRICS, Judged
+from bundle.analysis.rater_pairs import METRICS, ImageAgreement
 from bundle.analysis.statistics import describe_intervals, mean_interval, spread
 from bundle.analysis.strict_json import strict
 from scripts.scoring import metrics
@@ -24,33 +24,37 @@ HALF = 0.5  # of the image: a mask that covers more is likely to show what is ar
 
 
 def summarise(
-    judged: Sequence[Judged], pairs: pd.DataFrame, raters: Sequence[str], model: bool, about: Mapping[str, Any]
+    compared: Sequence[ImageAgreement],
+    pairs: pd.DataFrame,
+    raters: Sequence[str],
+    model: bool,
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of raters.json; `about` is what else to write down (title, folders, foreground)."""
     between = pairs_of(pairs, raters, raters)
-    length, size = next((one.units for one in judged if one.units[0]), ("", ""))
+    length, size = next((one.units for one in compared if one.units[0]), ("", ""))
     summary = {
         "schema": SCHEMA,
         **about,
         "raters": list(raters),
         "units": {"length": length, "size": size},
-        "images": {one.image.name: _image(one, between) for one in judged},
+        "images": {one.image.name: _image(one, between) for one in compared},
         "incomplete": {
             one.image.name: [rater for rater in raters if rater not in one.sizes]
-            for one in judged
+            for one in compared
             if not {*raters} <= one.sizes.keys()
         },
-        "without_model": [one.image.name for one in judged if model and MODEL not in one.sizes],
-        "failed": {file: reason for one in judged for file, reason in one.failed.items()},
-        "notes": [note for one in judged for note in one.notes],
-        "covered": _mean([one.covered for one in judged if one.covered is not None]),
+        "without_model": [one.image.name for one in compared if model and MODEL not in one.sizes],
+        "failed": {file: reason for one in compared for file, reason in one.failed.items()},
+        "notes": [note for one in compared for note in one.notes],
+        "covered": _mean([one.covered for one in compared if one.covered is not None]),
         "between_raters": _spreads(between),
         "pairs": [
             {"first": first, "second": second, "images": len(own), "metrics": _spreads(own, interval=False)}
             for (first, second), own in between.groupby(["first", "second"], sort=False)
         ],
-        "by_rater": {rater: _person(rater, raters, pairs, judged) for rater in raters},
-        "model": _model(raters, pairs, judged) if model else None,
+        "by_rater": {rater: _person(rater, raters, pairs, compared) for rater in raters},
+        "model": _model(raters, pairs, compared) if model else None,
         "intervals": describe_intervals("image"),
         "definitions": {name: metrics.METRICS[name].meaning for name in METRICS} | DEFINITIONS,
         "versions": {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "nibabel")},
@@ -92,10 +96,10 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     }
 
 
-def _model(raters: Sequence[str], pairs: pd.DataFrame, judged: Sequence[Judged]) -> dict[str, Any]:
+def _model(raters: Sequence[str], pairs: pd.DataFrame, compared: Sequence[ImageAgreement]) -> dict[str, Any]:
     own = with_raters(pairs, MODEL, raters)
     return {
-        **_person(MODEL, raters, pairs, judged),
+        **_person(MODEL, raters, pairs, compared),
         "by_rater": {
             rater: {"images": len(rows), "metrics": _spreads(rows, interval=False)}
             for rater, rows in own.groupby("second", sort=False)
@@ -104,19 +108,19 @@ def _model(raters: Sequence[str], pairs: pd.DataFrame, judged: Sequence[Judged])
     }
 
 
-def _person(who: str, raters: Sequence[str], pairs: pd.DataFrame, judged: Sequence[Judged]) -> dict[str, Any]:
+def _person(who: str, raters: Sequence[str], pairs: pd.DataFrame, compared: Sequence[ImageAgreement]) -> dict[str, Any]:
     """How a rater or the model agrees with the (other) raters and the consensus, and draws more or less than they."""
     return {
-        "images": sum(who in one.sizes for one in judged),
+        "images": sum(who in one.sizes for one in compared),
         "with_raters": _spreads(with_raters(pairs, who, raters)),
         **{f"with_{name}": _spreads(pairs_of(pairs, [who], [name]), interval=False) for name in CONSENSUS},
-        "size_bias": _size_bias(who, raters, judged),
+        "size_bias": _size_bias(who, raters, compared),
     }
 
 
-def _size_bias(who: str, raters: Sequence[str], judged: Sequence[Judged]) -> dict[str, Any] | None:
+def _size_bias(who: str, raters: Sequence[str], compared: Sequence[ImageAgreement]) -> dict[str, Any] | None:
     """What it drew minus the mean of what the other raters drew, over the images that both drew."""
-    found = sizes_with_others(who, raters, {one.image.name: one.sizes for one in judged})
+    found = sizes_with_others(who, raters, {one.image.name: one.sizes for one in compared})
     if not len(found):
         return None
     bias = found["own"] - found["others"]
@@ -127,7 +131,7 @@ def _size_bias(who: str, raters: Sequence[str], judged: Sequence[Judged]) -> dic
     }
 
 
-def _image(one: Judged, between: pd.DataFrame) -> dict[str, Any]:
+def _image(one: ImageAgreement, between: pd.DataFrame) -> dict[str, Any]:
     own = between[between["image"] == one.image.name]
     return {
         "sizes": one.sizes,

@@ -115,6 +115,6 @@ def _require(scores: pd.DataFrame, regions: Mapping[str, object], metrics: Seque
             lacking = table.index[table[region].isna()] if region in table else ["any case"]
             if len(lacking):
                 raise InputError(
-                    f"cases.csv has no {metric} of {region} of {lacking[0]}: judge the predictions again"
+                    f"cases.csv has no {metric} of {region} of {lacking[0]}: score the predictions again"
                     " (`python -m bundle score`)."
                 )

@@ -1,4 +1,4 @@
-"""An evaluation as it lies in a folder: `cases.csv`, `judged.json` and the other tables that `score` writes."""
+"""An evaluation as it lies in a folder: `cases.csv`, `evaluation.json` and the other tables that `score` writes."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ FAILED_VALUES = {
     "lesionwise_dice_brats2023": 0.0,
     "lesionwise_hd95_brats2023": BRATS_2023.penalty,
 }
-ROLES = ("set_aside", "chose", "taught")  # what a judged patient had been used for
+ROLES = ("set_aside", "chose", "taught")  # what a scored patient had been used for
 KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
-REPAIR = "judge again, or delete it to report without it."
+REPAIR = "score again, or delete it to report without it."
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One judged set of predictions.
+    """One scored set of predictions.
 
     Attributes:
         scores: one row a case and region: case, patient, region, note (`absent`, `missed`, `hallucinated`, `failed` or
             "") and a column a metric, NaN where it was not measured. A failed case has a row in every region, with the
             scores of an empty prediction.
         calibration: one row a case with probabilities: case, patient and a column a metric of the whole case.
-        failed: case to the reason why it could not be judged.
+        failed: case to the reason why it could not be scored.
         units: metric to unit, for those that are in the table; "" for a share or a count.
-        judged: the content of judged.json; empty where there is none.
+        record: the content of evaluation.json; empty where there is none.
         lesions, reliability: the tables of these names, one row a true lesion, or a case, region and tenth of
             probability (`LESION_COLUMNS`, `RELIABILITY_COLUMNS`); None where there is no such file.
         volumes: where the cases are slices, the scores of all slices of a patient as one volume, the patient as case.
@@ -55,7 +55,7 @@ class Evaluation:
     failed: Mapping[str, str]
     regions: tuple[str, ...]
     units: Mapping[str, str]
-    judged: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
     lesions: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
     volumes: Evaluation | None = None
@@ -67,8 +67,8 @@ class Evaluation:
 
     @property
     def roles(self) -> dict[str, list[str]] | None:
-        """Which judged patients had been set aside, chose the checkpoint, or taught; None if nobody wrote it down."""
-        written = self.judged.get("about", {}).get("patients")
+        """Which evaluated patients were test, validation or training patients; None if nobody wrote it down."""
+        written = self.record.get("about", {}).get("patients")
         if not written or not isinstance(written, Mapping):
             return None
         return {role: list(written.get(role, [])) for role in ROLES}
@@ -96,8 +96,8 @@ def read(folder: str | os.PathLike) -> Evaluation:
     """Read an evaluation.
 
     Raises:
-        InputError: there is no cases.csv, it holds no Dice, it lists a number twice or in two units, or judged.json or
-            another table is damaged.
+        InputError: there is no cases.csv, it holds no Dice, it lists a number twice or in two units, or another
+            file of the evaluation is damaged.
     """
     folder = Path(folder)
     if not (folder / "cases.csv").is_file():
@@ -106,16 +106,16 @@ def read(folder: str | os.PathLike) -> Evaluation:
         )
     rows = read_cases(folder / "cases.csv")
     check_rows(rows, folder / "cases.csv")
-    judged = _read_judged(folder / "judged.json")
-    found, told = rows["case"].nunique(), judged.get("cases")
+    record = _read_record(folder)
+    found, told = rows["case"].nunique(), record.get("cases")
     if isinstance(told, int) and told != found:
         raise InputError(
-            f"{folder / 'cases.csv'} holds {found} cases where judged.json beside it tells of {told}: one of"
-            " them was cut or edited; judge anew."
+            f"{folder / 'cases.csv'} holds {found} cases where evaluation.json beside it tells of {told}: one of"
+            " them was cut or edited; score anew."
         )
     return replace(
         _evaluation(folder, rows),
-        judged=judged,
+        record=record,
         lesions=_read_table(folder / "lesions.csv", LESION_COLUMNS, {"volume": float, "detected": int, "dice": float}),
         reliability=_read_reliability(folder / "reliability.csv"),
         volumes=_read_volumes(folder),
@@ -182,8 +182,10 @@ def _wide(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFra
     return wide.astype(float).rename_axis(columns=None).reset_index()
 
 
-def _read_judged(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def _read_record(folder: Path) -> dict[str, Any]:
+    names = ("evaluation.json", "judged.json")  # the latter is its former name
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -203,9 +205,9 @@ def _read_reliability(path: Path) -> pd.DataFrame | None:
     filled, tenths = frame[frame["voxels"] != 0], frame["bin"] * BINS
     shares = filled["confidence"].between(0, 1) & filled["frequency"].between(0, 1) & (filled["voxels"] > 0)
     if not (shares.all() and np.isclose(tenths, tenths.round()).all() and tenths.between(-0.5, BINS - 0.5).all()):
-        raise InputError(f"{path} holds other than shares in the tenths 0.0 to 0.9: judge again, or delete it.")
+        raise InputError(f"{path} holds other than shares in the tenths 0.0 to 0.9: score again, or delete it.")
     if frame.duplicated(["case", "region", "bin"]).any():
-        raise InputError(f"{path} lists a tenth of a case and region twice: judge again, or delete it.")
+        raise InputError(f"{path} lists a tenth of a case and region twice: score again, or delete it.")
     return frame
 
 

@@ -23,10 +23,10 @@ def check_rows(rows: pd.DataFrame, path: Path) -> None:
             two patients, or a metric has two units.
     """
     if not (rows["metric"] == "dice").any():
-        raise InputError(f"{path} holds no Dice of any case: there is nothing to report; judge the predictions first.")
+        raise InputError(f"{path} holds no Dice of any case: there is nothing to report; score the predictions first.")
     for column in ("case", "patient", "region", "metric"):
         if (rows[column] == "").any():
-            raise InputError(f"{path} has a row without a {column}: judge again, or fill it in.")
+            raise InputError(f"{path} has a row without a {column}: score again, or fill it in.")
     _check_values(rows, path)
     twice = rows[rows.duplicated(["case", "region", "metric"])]
     if len(twice):
@@ -36,7 +36,7 @@ def check_rows(rows: pd.DataFrame, path: Path) -> None:
         )
     scored, dice = (rows[own][["case", "region"]] for own in (rows["region"] != WHOLE_CASE, rows["metric"] == "dice"))
     if len(lost := pd.MultiIndex.from_frame(scored).unique().difference(pd.MultiIndex.from_frame(dice))):
-        raise InputError(f"{path} has other numbers but no Dice of {lost[0][1]} for case {lost[0][0]}: judge again.")
+        raise InputError(f"{path} has other numbers but no Dice of {lost[0][1]} for case {lost[0][0]}: score again.")
     several = rows.groupby("case")["patient"].nunique()
     if (several > 1).any():
         raise InputError(f"{path} gives case {several.idxmax()} to more than one patient: a case belongs to one.")
@@ -54,7 +54,7 @@ def _check_values(rows: pd.DataFrame, path: Path) -> None:
     if len(off):
         row = off.iloc[0]
         lowest = "" if row["metric"] in SIGNED else ", 0 or more"
-        expected = "0 to 1; write shares, not percent" if row["metric"] in SHARES else f"a number{lowest}; judge again"
+        expected = "0 to 1; write shares, not percent" if row["metric"] in SHARES else f"a number{lowest}; score again"
         raise InputError(
             f"{path} gives case {row['case']} a {row['metric']} of {row['value']:g} in {row['region']}: expected"
             f" {expected}."

@@ -69,12 +69,12 @@ def match(
     every system has. With weights of regions the weighted Dice is compared too, with prices of a ml the cost.
 
     Raises:
-        InputError: they were not judged by one data list with one set of definitions, regions and units, share fewer
+        InputError: they were not scored by one data list with one set of definitions, regions and units, share fewer
             than two patients, or a table has lost rows.
     """
     _different_folders(evaluations)
     for first, second in combinations(evaluations, 2):
-        _same_judge(first, second)
+        _require_same_definitions(first, second)
     regions = _choose_regions(evaluations, regions)
     together = all(evaluation.volumes is not None for evaluation in evaluations)
     levels = [evaluation.volumes if together else evaluation for evaluation in evaluations]
@@ -122,25 +122,25 @@ def _different_folders(evaluations: Sequence[Evaluation]) -> None:
             raise InputError(f"{evaluations[k].folder} is given twice: compare different evaluations.")
 
 
-def _same_judge(first: Evaluation, second: Evaluation) -> None:
-    """One data list, one set of definitions, one unit; what no judged.json tells passes."""
+def _require_same_definitions(first: Evaluation, second: Evaluation) -> None:
+    """One data list, one set of definitions, one unit; what no evaluation.json tells passes."""
     folders = f"{first.folder} and {second.folder}"
-    one, two = (str(evaluation.judged.get("datalist") or "") for evaluation in (first, second))
+    one, two = (str(evaluation.record.get("datalist") or "") for evaluation in (first, second))
     if one and two and one != two:
         raise InputError(
-            f"{folders} were judged with different data lists ({one[:8]} and {two[:8]} in judged.json): judge both with"
-            " one list (`python -m bundle score`)."
+            f"{folders} were scored with different data lists ({one[:8]} and {two[:8]} in evaluation.json): score both"
+            " with one list (`python -m bundle score`)."
         )
-    mine, others = (_rules(evaluation.judged.get("definitions", {})) for evaluation in (first, second))
+    mine, others = (_rules(evaluation.record.get("definitions", {})) for evaluation in (first, second))
     if differing := [key for key in mine if key in others and mine[key] != others[key]]:
         raise InputError(
-            f"{folders} were judged by different definitions of {', '.join(differing)} (see judged.json): judge both"
-            " with one version and the same options."
+            f"{folders} were scored by different definitions of {', '.join(differing)} (see evaluation.json): score"
+            " both with one version and the same options."
         )
     if (first.length, first.volume) != (second.length, second.volume):
         raise InputError(
             f"{first.folder} is measured in {first.length} and {first.volume}, {second.folder} in {second.length} and"
-            f" {second.volume}: judge both with the same data list."
+            f" {second.volume}: score both with the same data list."
         )
 
 
@@ -156,7 +156,7 @@ def _choose_regions(evaluations: Sequence[Evaluation], wanted: Sequence[str] | N
     for other in evaluations:
         if wanted is None and {*other.regions} != {*first.regions}:
             shared = ",".join(region for region in first.regions if region in other.regions)
-            advice = f"--regions {shared} compares what both have" if shared else "judge both with one data list"
+            advice = f"--regions {shared} compares what both have" if shared else "score both with one data list"
             raise InputError(
                 f"{first.folder} has regions {', '.join(first.regions)} and {other.folder} has"
                 f" {', '.join(other.regions)}: {advice}."
@@ -185,7 +185,7 @@ def _same_truth(first: Evaluation, second: Evaluation) -> None:
         row = moved.iloc[0]
         raise InputError(
             f"case {row['case']} is of patient {row['patient']} in {first.folder} and of {row['patient_other']} in"
-            f" {second.folder}: judge both with the same data list."
+            f" {second.folder}: score both with the same data list."
         )
     truth, other = both["volume_truth"], both["volume_truth_other"]
     off = both[(truth - other).abs() > AGREE * truth.abs().clip(lower=1)]
@@ -193,7 +193,7 @@ def _same_truth(first: Evaluation, second: Evaluation) -> None:
         row = off.iloc[0]
         raise InputError(
             f"case {row['case']} has {row['volume_truth']:g} {first.volume} of {row['region']} in {first.folder} and"
-            f" {row['volume_truth_other']:g} in {second.folder}: they were judged against different labels; judge both"
+            f" {row['volume_truth_other']:g} in {second.folder}: they were scored against different labels; score both"
             " with the same data list."
         )
 
@@ -204,7 +204,7 @@ def _enough(evaluations: Sequence[Evaluation], patients: set[str]) -> None:
         raise InputError(f"{folders} have no case in common: give evaluations of the same patients.")
     if len(patients) == 1:
         raise InputError(
-            f"{folders} have one patient in common, {min(patients)}, and one patient cannot tell systems apart: judge"
+            f"{folders} have one patient in common, {min(patients)}, and one patient cannot tell systems apart: score"
             " both on more patients."
         )
 
@@ -214,5 +214,5 @@ def _no_gaps(scores: pd.DataFrame, regions: Sequence[str], level: Evaluation) ->
     if table.isna().any():
         case, region = table.index[table.isna()][0]
         raise InputError(
-            f"{level.folder} has no Dice of {region} of case {case}: its table has lost rows; judge again."
+            f"{level.folder} has no Dice of {region} of case {case}: its table has lost rows; score again."
         )

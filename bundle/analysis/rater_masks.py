@@ -54,7 +54,7 @@ class Mask(NamedTuple):
 
 
 class Unreadable(InputError):
-    """A file that is damaged, so that the others can still be judged."""
+    """A file that is damaged, so that the others can still be compared."""
 
 
 def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:

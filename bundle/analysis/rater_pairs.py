@@ -19,7 +19,7 @@ COLUMNS = ["image", "first", "second", *METRICS, "size_first", "size_second", "l
 EMPTY = {"absent": "both empty", "missed": "second empty", "hallucinated": "first empty"}
 
 
-class Judged(NamedTuple):
+class ImageAgreement(NamedTuple):
     """What one image gave.
 
     Attributes:
@@ -54,7 +54,7 @@ class Drawn(NamedTuple):
     levels: tuple[int, int]
 
 
-def judge(image: Image, foreground: int | None) -> tuple[Judged, Drawn | None]:
+def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement, Drawn | None]:
     """Compare all masks of an image: the numbers, and the masks, which are too large to keep for many images.
 
     The masks are None where fewer than two raters drew.
@@ -66,7 +66,7 @@ def judge(image: Image, foreground: int | None) -> tuple[Judged, Drawn | None]:
     notes = [f"{image.masks[who]} {mask.note}" for who, mask in masks.items() if mask.note]
     raters = [who for who in masks if who != MODEL]
     if not masks:
-        return Judged(image, [], {}, None, None, ("", ""), failed, notes), None
+        return ImageAgreement(image, [], {}, None, None, ("", ""), failed, notes), None
     first = next(iter(masks))
     inside, affine = {who: mask.inside for who, mask in masks.items()}, masks[first].affine
     undecided, drawn, together = None, None, {}
@@ -79,21 +79,21 @@ def judge(image: Image, foreground: int | None) -> tuple[Judged, Drawn | None]:
         drawn = Drawn(inside, together, affine, image.masks[first], levels(values, foreground))
     rows, sizes, units = _measure(image.name, raters, inside | together, affine)
     covered = float(np.mean([inside[who].mean() for who in raters])) if raters else None
-    return Judged(image, rows, sizes, undecided, covered, units, failed, notes), drawn
+    return ImageAgreement(image, rows, sizes, undecided, covered, units, failed, notes), drawn
 
 
-def require_pairs(judged: Sequence[Judged], foreground: int | None) -> None:
+def require_pairs(compared: Sequence[ImageAgreement], foreground: int | None) -> None:
     """Refuse images without an object, without a pair of masks to compare, or of which some are flat.
 
     Raises:
         InputError: one of these.
     """
-    failed = [reason for one in judged for reason in one.failed.values()]
-    if not any(one.undecided is not None for one in judged):
+    failed = [reason for one in compared for reason in one.failed.values()]
+    if not any(one.undecided is not None for one in compared):
         raise InputError(f"no image has two masks that can be read; {failed[0]}")
-    if len({one.units for one in judged if one.rows}) > 1:
+    if len({one.units for one in compared if one.rows}) > 1:
         raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
-    if not any(size for one in judged for size in one.sizes.values()):
+    if not any(size for one in compared for size in one.sizes.values()):
         value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
         raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")
 

@@ -83,7 +83,7 @@ def _agreement(own: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _lesions(own: pd.DataFrame) -> dict[str, Any] | None:
-    """Counts over all judged cases first, then the ratios."""
+    """Counts over all scored cases first, then the ratios."""
     counts = own[["lesions_tp", "lesions_fp", "lesions_fn"]].dropna()
     if not len(counts):
         return None

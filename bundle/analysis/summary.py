@@ -43,14 +43,14 @@ def summarise(
         "patients": int(scores["patient"].nunique()),
         "missing": evaluation.missing,
         "failed": {case: reason for case, reason in evaluation.failed.items() if case not in evaluation.missing},
-        "resampled": list(evaluation.judged.get("resampled", [])),
-        "part": evaluation.judged.get("part"),
+        "resampled": list(evaluation.record.get("resampled", [])),
+        "part": evaluation.record.get("part"),
         "roles": evaluation.roles,
         "units": {"length": evaluation.length, "volume": evaluation.volume},
         "intervals": describe_intervals("patient"),
-        "versions": dict(evaluation.judged.get("versions", {})),
-        "datalist": evaluation.judged.get("datalist"),
-        "about": {k: v for k, v in evaluation.judged.get("about", {}).items() if k != "patients"},
+        "versions": dict(evaluation.record.get("versions", {})),
+        "datalist": evaluation.record.get("datalist"),
+        "about": {k: v for k, v in evaluation.record.get("about", {}).items() if k != "patients"},
         "regions": summarise_regions(evaluation),
         "volumes": volumes
         and {"patients": int(volumes.scores["case"].nunique()), "regions": summarise_regions(volumes)},
@@ -65,9 +65,9 @@ def summarise(
 
 
 def rank(evaluation: Evaluation) -> pd.DataFrame:
-    """One judged case a patient (the worst), worst first: case, patient and the mean Dice over the regions."""
-    judged = evaluation.scores[evaluation.scores["note"] != "failed"]
-    means = judged.groupby(["case", "patient"], as_index=False)["dice"].mean().sort_values(["dice", "case"])
+    """One scored case a patient (the worst), worst first: case, patient and the mean Dice over the regions."""
+    scored = evaluation.scores[evaluation.scores["note"] != "failed"]
+    means = scored.groupby(["case", "patient"], as_index=False)["dice"].mean().sort_values(["dice", "case"])
     return means.drop_duplicates("patient").reset_index(drop=True)
 
 

@@ -1,4 +1,4 @@
-"""What does a case cost from its files to its mask, beside the network itself and the plain sliding window?"""
+"""Time of one case from its files to its mask, by stages, next to the network alone and the plain sliding window."""
 
 import shutil
 import tempfile

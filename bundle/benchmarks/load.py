@@ -1,4 +1,4 @@
-"""What does a cohort cost in memory, and a patch in time, however many cases there are? Each measured in a process."""
+"""Memory of a cohort and time per patch, for several numbers of cases, each measured in a process of its own."""
 
 import multiprocessing
 import os

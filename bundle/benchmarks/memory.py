@@ -1,4 +1,4 @@
-"""How much memory do the tensors of a training step take at most? Counted without computing anything, for a GPU."""
+"""Peak memory of the tensors of a training step on a GPU, counted without computing anything."""
 
 from typing import Any
 

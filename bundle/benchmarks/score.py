@@ -1,4 +1,4 @@
-"""How fast is scoring? One case on one core, beside MONAI's public calls.
+"""Time of scoring one case on one core, next to MONAI's public calls.
 
 The case is a made-up glioma with satellites, 240 x 240 x 155 voxels of 1 mm, and a prediction with false positives.
 """
@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
 from scripts.scoring import metrics
-from scripts.scoring.case import Job, judge_case
+from scripts.scoring.case import Job, score_case
 from scripts.scoring.lesions import BRATS_2023
 
 SHAPE = (240, 240, 155)
@@ -107,7 +107,7 @@ def _write_case(folder: Path, scale: float = 1.0) -> tuple[Path, Path, Path]:
 
 def _anew(job: Job) -> None:
     Path(job.kept).unlink(missing_ok=True)
-    judge_case(job)
+    score_case(job)
 
 
 def _monai_calls(truth: np.ndarray, predicted: np.ndarray) -> None:

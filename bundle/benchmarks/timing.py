@@ -1,4 +1,4 @@
-"""How is something timed, shown and written? Medians over repeats that take turns, ratios within one run."""
+"""Timing, tables and files of a benchmark: medians over repeats that take turns, ratios within one run."""
 
 import datetime
 import os

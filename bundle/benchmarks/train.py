@@ -1,4 +1,4 @@
-"""What does a training step cost beside the network? The loader, the augmentation; MONAI's usual order; nnU-Net."""
+"""Time of a training step next to the network alone, to MONAI's usual order, and to nnU-Net."""
 
 import tempfile
 from collections.abc import Callable, Iterator

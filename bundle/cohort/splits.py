@@ -172,8 +172,8 @@ def _split_in_blocks(
             )
     split.notes.append(
         f"no patient is told and there are too few volumes to share out ({some(stacks)}), so each is cut into"
-        f" {len(places)} consecutive blocks: neighbouring slices are alike, and a split at random would judge on what"
-        " was learned."
+        f" {len(places)} consecutive blocks: neighbouring slices are alike, and a split at random would evaluate on"
+        " what was learned."
     )
     if split.gap:
         split.notes.append(f"left out, so that no two blocks touch (--gap {how.gap}): {some(split.gap, most=20)}.")

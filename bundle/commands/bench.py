@@ -1,4 +1,4 @@
-"""How fast is this machine with it? The table of ratios: our pipeline, MONAI's plain way, the network alone."""
+"""The `bench` command: time and memory on this machine, as ratios to the network alone."""
 
 import importlib
 import inspect

@@ -33,7 +33,7 @@ def compare(
     more are ranked too. docs/compare.md tells how, and what the words mean.
 
     Examples:
-        python -m bundle compare judged_old judged_new
+        python -m bundle compare scores_old scores_new
         python -m bundle compare baseline/evaluation mine/evaluation --names "baseline,mine" --out comparison
         python -m bundle compare a b c --metrics dice --regions "WT,ET" --cost "fn=2,fp=1"
 
@@ -49,7 +49,7 @@ def compare(
     """
     if len(folders) < 2:
         raise InputError(
-            "give two or more evaluations to compare, such as `python -m bundle compare judged_old judged_new`."
+            "give two or more evaluations to compare, such as `python -m bundle compare scores_old scores_new`."
         )
     paths = [Path(str(folder)) for folder in folders]
     systems = [evaluation.read(path) for path in paths]

@@ -62,7 +62,7 @@ def prepare(
         label_scheme: a name for these labels.
         group_by: a regular expression whose first group, in a case's name, is the patient.
         folds: how many.
-        test: the share of the patients to set aside for judging, such as 0.2.
+        test: the share of the patients to set aside for scoring, such as 0.2.
         gap: slices left out between the blocks, where the slices of one volume are cut into folds.
         seed: of the split.
         skip_bad: leave bad cases out and name them, instead of refusing.

@@ -12,7 +12,7 @@ from rich.text import Text
 from bundle.commands.shared import print_lines, score_table
 from scripts.errors import InputError
 
-SOME_FAILED = 1  # exit code: the result is there, but not every file could be judged
+SOME_FAILED = 1  # exit code: the result is there, but not every file could be compared
 
 
 def raters(

@@ -30,22 +30,22 @@ def report(
 ) -> None:
     """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
 
-    All numbers come from FOLDER/cases.csv, and judged.json beside it if it is there. Pictures of patients need the
+    All numbers come from FOLDER/cases.csv, and evaluation.json beside it if it is there. Pictures of patients need the
     images as well: give the data list. docs/report.md tells what stands where and why.
 
     Examples:
-        python -m bundle report judged
-        python -m bundle report judged --datalist datalist.json --dataset_dir /data/BraTS --title "Glioma, test set"
-        python -m bundle report judged_new --reference judged_old
-        python -m bundle report judged --weights "WT=1,ET=2" --cost "fn=2,fp=1"
+        python -m bundle report scored
+        python -m bundle report scored --datalist datalist.json --dataset_dir /data/BraTS --title "Glioma, test set"
+        python -m bundle report scores_new --reference scores_old
+        python -m bundle report scored --weights "WT=1,ET=2" --cost "fn=2,fp=1"
 
     Args:
         folder: the folder with cases.csv, from `python -m bundle score` or the evaluate workflow.
         title: what stands above the page; the name of the folder by default.
         reference: the folder of an earlier evaluation of the same cases, to compare with, patient by patient.
-        datalist: the data list that was judged; adds pictures of the worst and the most typical patients.
+        datalist: the data list that was scored; adds pictures of the worst and the most typical patients.
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
-        predictions: the folder of the judged label maps, if it has moved since.
+        predictions: the folder of the scored label maps, if it has moved since.
         weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2"; others do not.
         cost: what a ml costs that was missed (fn) or added (fp): "fn=2,fp=1", or "ET:fn=5,ET:fp=1" for one region.
     """

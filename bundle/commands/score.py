@@ -1,4 +1,4 @@
-"""How good are the masks of any system? The `score` command: a folder of label maps becomes `cases.csv`."""
+"""The `score` command: a folder of label maps of any system becomes `cases.csv`."""
 
 import os
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 from scripts import distributed
 from scripts.data import datalist as lists
 from scripts.errors import InputError
-from scripts.scoring.cohort import exit_if_some_failed, judge
+from scripts.scoring.cohort import exit_if_some_failed, score_predictions
 from scripts.scoring.lesions import BRATS_2023
 from scripts.scoring.summary import print_summary
 
@@ -26,21 +26,21 @@ def score(
     smallest: float = BRATS_2023.smallest,
     workers: int | None = None,
 ) -> None:
-    """Judge the label maps of any system against a data list: cases.csv, one row a case, region and metric.
+    """Score the label maps of any system against a data list: cases.csv, one row a case, region and metric.
 
     Beside it lesions.csv, one row a true lesion; where the cases are slices also patients.csv, each patient's slices as
     one volume; with probabilities also reliability.csv, how often what they say comes true.
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
-    image in a folder X. Interrupted, the same command goes on where it stopped. A case that cannot be judged is a row
+    image in a folder X. Interrupted, the same command goes on where it stopped. A case that cannot be scored is a row
     `failed` with the reason, and the exit code is 1. docs/evaluation.md defines each metric; docs/cluster.md says how
     several machines share the cases.
 
     Examples:
-        python -m bundle score predictions --datalist datalist.json --dataset_dir /data/BraTS --out judged
-        python -m bundle score predictions --datalist datalist.json --dataset_dir /data --out judged --labels "3=4"
-        python -m bundle score predictions --datalist datalist.json --out judged --part validation --fold 0
-        torchrun --standalone --nproc_per_node=2 -m bundle score predictions --datalist datalist.json --out judged
+        python -m bundle score predictions --datalist datalist.json --dataset_dir /data/BraTS --out scored
+        python -m bundle score predictions --datalist datalist.json --dataset_dir /data --out scored --labels "3=4"
+        python -m bundle score predictions --datalist datalist.json --out scored --part validation --fold 0
+        torchrun --standalone --nproc_per_node=2 -m bundle score predictions --datalist datalist.json --out scored
 
     Args:
         predictions: the folder of label maps.
@@ -67,8 +67,8 @@ def score(
         raise InputError(f"part is '{part}': expected test, validation (with --fold) or labelled.")
     dataset_dir = dataset_dir or Path(str(datalist)).parent
     if distributed.first():
-        print(f"judging {part} cases of {datalist}")
-    judgement = judge(
+        print(f"scoring {part} cases of {datalist}")
+    evaluation = score_predictions(
         content,
         dataset_dir,
         str(predictions),
@@ -83,11 +83,11 @@ def score(
         about={"command": "score"},
     )
     if distributed.first():
-        print_summary(judgement.cases, patients=judgement.patients)
+        print_summary(evaluation.cases, patients=evaluation.patients)
         print(f"wrote {Path(str(out)) / 'cases.csv'}")
         options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
         print("next: python -m bundle report", shlex.join([str(out), *options]))
-    exit_if_some_failed(judgement.cases)
+    exit_if_some_failed(evaluation.cases)
 
 
 def parse_labels(text: str) -> dict[int, int]:

@@ -26,7 +26,7 @@ PATIENTS, SCANS = 16, 1  # with a label, and without: the new scan that is segme
 
 
 def smoke(out: str | None = None, seed: int = 0) -> None:
-    """Make synthetic patients, train on some, judge on others, segment a new scan; about a minute on two CPU cores.
+    """Make synthetic patients, train on some, evaluate on others, segment a new scan; about a minute on two CPU cores.
 
     Each step is printed as the command that does it alone. Run it from the repository's root.
 
@@ -64,7 +64,7 @@ def smoke(out: str | None = None, seed: int = 0) -> None:
 
     picture = folder / "predictions.png"
     _draw(cases, patients, Path(evaluation, "masks"), picture)
-    print("\nJudged on patients that took no part in training:")
+    print("\nScored on patients that took no part in training:")
     print_summary(read_cases(Path(evaluation, "cases.csv")))
     print(f"picture: {picture}")
     print(f"new scan: {', '.join(map(str, sorted(Path(predictions).glob('*.nii.gz'))))}")

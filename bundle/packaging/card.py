@@ -36,7 +36,7 @@ def render(
         training=_training(run),
         taught=patients.get("taught"),
         chose=patients.get("chose"),
-        judged=_judged(summary) if summary else "",
+        record=_scored(summary) if summary else "",
         regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.knobs["regions"].items()],
         mask=[f"{value} {name}" for value, name in mask.items() if not name.startswith("unused_")],
         removed=[f"{name} {size:g} {unit}" for name, size in run.knobs.get("min_component_ml", {}).items() if size],
@@ -67,15 +67,15 @@ def _training(run: Run) -> dict[str, str]:
     }
 
 
-def _judged(summary: Mapping[str, Any]) -> str:
+def _scored(summary: Mapping[str, Any]) -> str:
     patients, cases = _count_of(summary["patients"], "patient"), _count_of(summary["cases"], "case")
     roles = summary["roles"]
     part = "it is not known whether they took part in training"
     if roles is not None:
         part = f"{len(roles['set_aside'])} of them took no part in training"
     failed = len(summary["failed"]) + len(summary["missing"])
-    unjudged = f" {_count_of(failed, 'case')} could not be judged and counted as Dice 0." if failed else ""
-    return f"{patients}, {cases}; {part}.{unjudged}"
+    unscored = f" {_count_of(failed, 'case')} could not be scored and counted as Dice 0." if failed else ""
+    return f"{patients}, {cases}; {part}.{unscored}"
 
 
 def _count_of(items: Sequence[Any] | int | None, noun: str) -> str:

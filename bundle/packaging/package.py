@@ -106,16 +106,16 @@ def read_summary(run: Run, evaluation: str | None) -> dict[str, Any] | None:
         return None
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        judged = summary["about"].get("sha256")
+        scored = summary["about"].get("sha256")
     except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is no summary of an evaluation: make it by `python -m bundle report`.") from error
-    if judged is None:
+    if scored is None:
         raise InputError(
-            f"{path} does not tell which weights were judged: judge {run.weights} by the evaluating workflow, then make"
+            f"{path} does not tell which weights were scored: score {run.weights} by the evaluating workflow, then make"
             " the report."
         )
-    if judged != run.sha256:
-        raise InputError(f"{path} is of other weights than {run.weights}: judge these, then make the report.")
+    if scored != run.sha256:
+        raise InputError(f"{path} is of other weights than {run.weights}: score these, then make the report.")
     return summary
 
 

@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from bundle.analysis import consensus
 from bundle.analysis.agreement_summary import summarise
 from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image
-from bundle.analysis.rater_pairs import COLUMNS, METRICS, Judged, judge, require_pairs
+from bundle.analysis.rater_pairs import COLUMNS, METRICS, ImageAgreement, compare_masks, require_pairs
 from bundle.drawing.disagreement import draw
 from bundle.reporting import words
 from bundle.reporting.agreement_figures import by_image, by_person, sizes
@@ -52,17 +52,17 @@ def write_agreement(
             there is nothing to compare, or a process was killed.
     """
     with _written_whole(out) as folder:
-        one = partial(_judge_and_draw, foreground=foreground, folder=folder)  # the masks of one image at a time
-        judged = map_in_processes(one, images, workers, desc="comparing", unit="image")
-        require_pairs(judged, foreground)
-        pairs = pd.DataFrame([row for one in judged for row in one.rows], columns=COLUMNS)
+        one = partial(_compare_and_draw, foreground=foreground, folder=folder)  # the masks of one image at a time
+        compared = map_in_processes(one, images, workers, desc="comparing", unit="image")
+        require_pairs(compared, foreground)
+        pairs = pd.DataFrame([row for one in compared for row in one.rows], columns=COLUMNS)
         about = {
             "title": str(title or f"How far {len(raters)} raters agree"),
             "folders": {rater: str(path.resolve()) for rater, path in raters.items()},
             "model_folder": None if model is None else str(Path(str(model)).resolve()),
             "foreground": foreground,
         }
-        summary = summarise(judged, pairs, list(raters), model is not None, about)
+        summary = summarise(compared, pairs, list(raters), model is not None, about)
         with written_whole(folder / "pairs.csv") as temporary:
             pairs.to_csv(temporary, index=False)
         write_json(folder / "raters.json", summary)
@@ -70,10 +70,10 @@ def write_agreement(
     return summary
 
 
-def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judged:
-    judged, drawn = judge(image, foreground)
+def _compare_and_draw(image: Image, foreground: int | None, folder: Path) -> ImageAgreement:
+    compared, drawn = compare_masks(image, foreground)
     if drawn is None:
-        return judged
+        return compared
     file = pictures.file_of(drawn.like)
     ending = file.name[len(stem(file) or "") :]
     for name, mask in drawn.consensus.items():  # in the first rater's format and names, to be read as masks again
@@ -81,7 +81,7 @@ def _judge_and_draw(image: Image, foreground: int | None, folder: Path) -> Judge
     majority = drawn.consensus["majority"]
     scan, note = (None, None) if image.scan is None else _read_scan(image.scan, majority.shape)
     draw(drawn.masks, majority, drawn.affine, folder / "disagreement" / f"{image.name}.png", scan, MODEL)
-    return judged._replace(notes=[*judged.notes, note] if note else judged.notes)
+    return compared._replace(notes=[*compared.notes, note] if note else compared.notes)
 
 
 def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str | None]:

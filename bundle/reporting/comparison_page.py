@@ -44,7 +44,7 @@ def _describe(matched: Matched, title: str | None, weights: Weights, prices: Pri
             "cases": int(own.scores["case"].nunique()),
             "patients": int(own.scores["patient"].nunique()),
             "failed": dict(own.failed),
-            "datalist": own.judged.get("datalist"),
+            "datalist": own.record.get("datalist"),
             "roles": own.roles,
         }
         for system, own in zip(matched.names, matched.evaluations, strict=True)

@@ -63,17 +63,17 @@ def open_scans(
     """Find the images behind an evaluation.
 
     Raises:
-        InputError: the data list is not the one that was judged, or the predictions are not there.
+        InputError: the data list is not the one that was scored, or the predictions are not there.
     """
     content = lists.read(datalist)
-    judged = evaluation.judged.get("datalist")
-    if judged and judged != lists.list_hash(content):
+    scored = evaluation.record.get("datalist")
+    if scored and scored != lists.list_hash(content):
         raise InputError(
-            f"{datalist} is not the data list that {evaluation.folder} was judged with: give that one, or judge again."
+            f"{datalist} is not the data list that {evaluation.folder} was scored with: give that one, or score again."
         )
     if unknown := [region for region in evaluation.regions if region not in content["regions"]]:
-        raise InputError(f"{datalist} has no region {unknown[0]}: give the data list that was judged.")
-    folder = predictions or evaluation.judged.get("predictions")
+        raise InputError(f"{datalist} has no region {unknown[0]}: give the data list that was scored.")
+    folder = predictions or evaluation.record.get("predictions")
     if not folder or not Path(folder).is_dir():
         raise InputError(
             f"the predictions {folder or ''} are not there: give their folder with --predictions, or leave out"
@@ -98,10 +98,10 @@ def illustrate(evaluation: Evaluation, examples: Sequence[Example], scans: Scans
     """
     entries = {entry["case"]: entry for entry in lists.select(scans.datalist, scans.dataset_dir, "labelled")}
     if unknown := [example.case for example in examples if example.case not in entries]:
-        raise InputError(f"case {unknown[0]} is not in the data list: give the one that was judged.")
+        raise InputError(f"case {unknown[0]} is not in the data list: give the one that was scored.")
     found = find(images_in(scans.predictions), [entries[example.case] for example in examples])
     if gone := [example.case for example in examples if example.case not in found]:
-        raise InputError(f"{scans.predictions} holds no prediction of case {gone[0]} any more: judge again.")
+        raise InputError(f"{scans.predictions} holds no prediction of case {gone[0]} any more: score again.")
     return [
         _illustrated(evaluation, example, entries[example.case], found[example.case], scans.datalist)
         for example in tqdm(examples, desc="drawing patients", unit="case", leave=False)
@@ -127,7 +127,7 @@ def _illustrated(
     region = _region_to_show(evaluation, example.case)
     values = datalist["regions"][region]
     known = {*datalist["labels"].values(), *(value for some in datalist["regions"].values() for value in some)}
-    rename = {int(old): int(new) for old, new in evaluation.judged.get("label_map", {}).items()}
+    rename = {int(old): int(new) for old, new in evaluation.record.get("label_map", {}).items()}
     label, prediction = read_labels(entry["label"], known), read_labels(path, known, rename)
     if grid_difference(label, prediction):
         prediction = onto_grid(prediction, label)

@@ -21,16 +21,16 @@ RULES = {"border": "Border", "empties": "Empty masks", "connectivity": "Voxels o
 
 
 def part(summary: Mapping[str, Any]) -> str:
-    """Which part of the data list was judged."""
+    """Which part of the data list was evaluated."""
     if not summary["part"]:
-        return "not known: there is no judged.json"
+        return "not known: there is no evaluation.json"
     kind, _, fold = summary["part"].partition(" ")
     return f"{PARTS.get(kind, kind)} {fold}".strip()
 
 
-def meanings(judged: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
-    """What each number means, as far as judged.json says."""
-    told = judged.get("definitions", {})
+def meanings(scored: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
+    """What each number means, as far as evaluation.json says."""
+    told = scored.get("definitions", {})
     said = [(name(metric, length), meaning) for metric, meaning in told.get("metrics", {}).items()]
     said += [(heading, told[key]) for key, heading in RULES.items() if key in told]
     if "lesion_found_iou" in told:
@@ -42,10 +42,10 @@ def meanings(judged: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
 
 
 def role_warnings(roles: Mapping[str, Any] | None, patients: int) -> list[str]:
-    """A sentence for each part that judged patients had in making the system that they judge."""
+    """A sentence for each part that evaluated patients had in making the system that they score."""
     used = roles or {}
     return [
-        f"{len(used[role])} of {count(patients, 'judged patient')} {text}"
+        f"{len(used[role])} of {count(patients, 'evaluated patient')} {text}"
         for role, text in ROLE_WARNINGS.items()
         if used.get(role)
     ]
@@ -71,7 +71,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         if numbers := _by_region(summary, note):
             said.append(f"{text}: {numbers}.")
     if lost := _lost(summary):
-        said.append(f"{count(lost, 'case')} could not be judged and {'counts' if lost == 1 else 'count'} as Dice 0.")
+        said.append(f"{count(lost, 'case')} could not be scored and {'counts' if lost == 1 else 'count'} as Dice 0.")
     return said
 
 
@@ -117,7 +117,7 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "The truth is what one reading drew, and experts differ too: for gliomas, Menze et al. (2015) found a Dice of"
         " 0.74 to 0.85 between human raters, by another protocol. Above such a number, a higher score means more of"
-        " this reading's habits. A second rater's masks can be judged as well, and given as the reference."
+        " this reading's habits. A second rater's masks can be scored as well, and given as the reference."
     )
     if cases > patients:
         yield (

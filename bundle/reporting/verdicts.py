@@ -84,7 +84,7 @@ def power(rows: Sequence[Row], tests: int) -> str | None:
     if not all(row["can_show"] for row in undecided):
         return (
             f"{people} Even if all of them changed to the same side, the test could not show it after a correction for"
-            f" {count(tests, 'test')}: ask fewer questions (--regions, --metrics), chosen before looking, or judge more"
+            f" {count(tests, 'test')}: ask fewer questions (--regions, --metrics), chosen before looking, or score more"
             " patients."
         )
     known = [row for row in undecided if row["detectable"]]
@@ -131,8 +131,8 @@ def remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients:
     unknown = [system["name"] for system in systems if not system["datalist"]]
     if unknown:
         yield (
-            f"For {listed(unknown)} no data list is written down in a judged.json, so that only true volumes, regions"
-            " and units tell that all were judged alike."
+            f"For {listed(unknown)} no data list is written down in an evaluation.json, so that only true volumes,"
+            " regions and units tell that all were scored alike."
         )
     if any(system["failed"] for system in systems):
         yield (

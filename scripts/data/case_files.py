@@ -1,4 +1,4 @@
-"""Which files make a case? File name patterns, with `{case}` for the case's name, turn a folder into cases.
+"""File name patterns that turn a folder into cases, with `{case}` for the name of the case.
 
 A pattern is matched against the end of a file's path: `{case}` is one part of a path (the same wherever it stands
 twice), `*` any characters and `?` one character within a part. `{case}/{case}_t1.nii*` finds `/data/HGG/X/X_t1.nii.gz`

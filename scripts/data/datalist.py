@@ -1,4 +1,4 @@
-"""Which cases teach, which choose the checkpoint, and which judge? Reads the data list and holds its rule.
+"""Data lists: reading them, selecting training, validation and test cases, and checking the split by patient.
 
 The data list is the Decathlon JSON: `training` and `testing` hold one entry a case,
 
@@ -131,8 +131,8 @@ def patients(datalist: Mapping[str, Any], part: str, fold: int | None = None) ->
     return sorted({entry["patient"] for entry in select(datalist, ".", part, fold)})
 
 
-def part_to_judge(datalist: Mapping[str, Any], part: str | None = None) -> str:
-    """The part that judging uses: the one asked for, else the patients set aside, else the validation fold.
+def part_to_evaluate(datalist: Mapping[str, Any], part: str | None = None) -> str:
+    """The part that scoring uses: the one asked for, else the patients set aside, else the validation fold.
 
     Raises:
         InputError: there is no such part.
@@ -179,7 +179,7 @@ def check_split(datalist: Mapping[str, Any]) -> None:
     for patient, places in where.items():
         if len(places) > 1:
             raise InputError(
-                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is judged would"
+                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is scored would"
                 " have been learned from; make the list anew with `python -m bundle prepare`."
             )
     for same in twins.values():

@@ -1,4 +1,4 @@
-"""How do intensities become numbers that a network can compare? Six methods, each by slice, by image or by data set.
+"""Intensity normalisation: six methods, each per slice, per image or per data set.
 
 MRI has no unit: the same tissue is 300 on one scanner and 3000 on another. What a method computes from (mean, range,
 histogram) comes from one slice, from one image, or from all cases that teach, and always from one channel alone.

@@ -1,4 +1,4 @@
-"""What does the loader hand over? Prepared cases, computed once, and patches cut from them.
+"""Data sets of prepared cases, computed once, and of patches cut from them.
 
 Deterministic preprocessing runs once a case and is kept in memory or on disk; a patch costs what the patch costs.
 Intensities are kept in half precision: eleven bits are more than a scanner delivers, and half of the memory. They are

@@ -1,4 +1,4 @@
-"""What lies in a picture file? PNG, TIFF and JPEG, read with care; `stack.tif#5` is page 5 of a TIFF that has several.
+"""Reading and writing of PNG, TIFF and JPEG; `stack.tif#5` is page 5 of a TIFF that has several.
 
 Pictures are arrays [x, y] or [x, y, colour] as MONAI has them: x runs to the right, y down. They know no spacing. Pages
 are counted from 0; each is a slice.

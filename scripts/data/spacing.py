@@ -1,4 +1,4 @@
-"""How is a scan resampled where other software has put its own entries beside the image?"""
+"""Resampling where other software has put its own entries next to the image."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any

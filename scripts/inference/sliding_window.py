@@ -1,4 +1,4 @@
-"""How does a whole scan become a mask on disk? The scans to segment, the windows over them, the files written."""
+"""Sliding windows over a scan, where there is something to see."""
 
 import itertools
 import math

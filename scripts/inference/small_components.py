@@ -1,4 +1,4 @@
-"""How small is too small? Removes small components of a region, by thresholds chosen on validation cases.
+"""Removal of small components of a region, by thresholds selected on validation cases.
 
 Predictions are full of specks, and lesion-wise scores count each of them.
 """

@@ -1,4 +1,4 @@
-"""How does a 2D network segment a volume? It sees each slice with its neighbours as further channels (2.5D)."""
+"""2.5D segmentation: a 2D network that sees each slice with its neighbours as further channels."""
 
 import torch
 from torch import nn

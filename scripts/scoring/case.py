@@ -1,4 +1,4 @@
-"""What are the rows of one case? Reads its label and its prediction, and measures every region and every lesion."""
+"""Scores of one case: its label and its prediction are read, every region and every lesion is measured."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ WHOLE_CASE = "all"  # the region of rows that concern the whole case
 
 
 class Job(NamedTuple):
-    """All that judging one case needs, small enough to send to a process."""
+    """All that scoring one case needs, small enough to send to a process."""
 
     case: str
     patient: str
@@ -65,28 +65,28 @@ def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
     }
 
 
-def judge_case(job: Job) -> Scores:
+def score_case(job: Job) -> Scores:
     """The rows of one case, taken from `job.kept` if they were made of the same files by the same rules."""
     if job.prediction is None:
         return failed(job.case, job.patient, no_prediction(job))
-    return remembered(job.kept, key(job), lambda: _judge(job))
+    return remembered(job.kept, key(job), lambda: _score(job))
 
 
-def remembered(kept: str, key: str, judge: Callable[[], Scores]) -> Scores:
-    """What was kept in a file under this key, else what `judge` gives, kept from now on."""
+def remembered(kept: str, key: str, score: Callable[[], Scores]) -> Scores:
+    """What was kept in a file under this key, else what `score` gives, kept from now on."""
     try:
         content = json.loads(Path(kept).read_text(encoding="utf-8"))
         if content["key"] == key:
             return Scores(*(content[table] for table in Scores._fields))
     except (OSError, ValueError, KeyError):
         pass
-    scores = judge()
+    scores = score()
     write_json(kept, {"key": key, **scores._asdict()})
     return scores
 
 
 def failed(case: str, patient: str, reason: str) -> Scores:
-    """The one row of a case that could not be judged."""
+    """The one row of a case that could not be scored."""
     return Scores([[case, patient, WHOLE_CASE, "failed", 1.0, "", reason]], [], [])
 
 
@@ -97,7 +97,7 @@ def no_prediction(job: Job) -> str:
 
 
 def key(job: Job) -> str:
-    """A hash of the files of a case and of the rules that it is judged by."""
+    """A hash of the files of a case and of the rules that it is scored by."""
     files = [file_hash(pictures.file_of(file)) for file in (job.label, job.prediction, job.probability) if file]
     rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
     return hashlib.sha256(json.dumps([files, rules, definitions(job.brats)]).encode()).hexdigest()
@@ -165,7 +165,7 @@ def region_mask(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
     return reduce(np.logical_or, (labels == value for value in values), np.zeros_like(labels, bool))
 
 
-def _judge(job: Job) -> Scores:
+def _score(job: Job) -> Scores:
     try:
         truth, prediction, difference = read_pair(job)
         axes = truth.voxels.ndim

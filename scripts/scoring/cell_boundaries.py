@@ -1,4 +1,4 @@
-"""Do predicted boundaries keep cells apart? The foreground-restricted Rand and information scores of ISBI 2012.
+"""Foreground-restricted Rand and information scores of ISBI 2012: whether predicted boundaries keep cells apart.
 
 Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for connectomics, Front Neuroanat
 9:142, 2015. A segment is what a boundary encloses: a connected component of its complement, across faces. Only pixels

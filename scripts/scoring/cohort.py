@@ -1,10 +1,10 @@
-"""How good is each prediction? Judges a folder of label maps against a data list: `cases.csv`, one row a number.
+"""Scores of a folder of label maps against a data list: `cases.csv`, one row per number.
 
 The rows are (case, patient, region, metric, value, unit, note), in the order of the list, its regions and
 `scripts.scoring.metrics.METRICS`; `BOUNDARY_METRICS` follow where a region is the outline of cells (`boundaries` in the
 list's header). `note` says `absent`, `missed` or `hallucinated` where a mask is empty. What concerns the whole case is
 under region `all`: `ece` and `brier`, `resampled` (1, with the reason), and `failed` (1, with the reason) for a case
-that could not be judged: it has no other row, and counts.
+that could not be scored: it has no other row, and counts.
 
 `lesions.csv` beside it has a row a true lesion. Where the cases are slices, `patients.csv` has the columns of
 `cases.csv` for all slices of a patient as one volume, and the patient as case. Where probabilities are given,
@@ -29,10 +29,10 @@ from scripts.data import pictures
 from scripts.errors import PARTLY, InputError
 from scripts.files import write_json, written_whole
 from scripts.parallel import map_in_processes
-from scripts.scoring.case import Job, Scores, definitions, judge_case
+from scripts.scoring.case import Job, Scores, definitions, score_case
 from scripts.scoring.lesions import BRATS_2023, BratsRule
 from scripts.scoring.prediction_files import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names
-from scripts.scoring.stack import Stack, judge_patient
+from scripts.scoring.stack import Stack, score_patient
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
 LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "unit", "detected", "dice"]
@@ -40,7 +40,7 @@ RELIABILITY_COLUMNS = ["case", "patient", "region", "bin", "voxels", "confidence
 Task = TypeVar("Task", Job, Stack)
 
 
-class Judgement(NamedTuple):
+class ScoreTables(NamedTuple):
     """The rows of the tables of these names.
 
     None: `patients` where cases are no slices, `reliability` where nobody gave probabilities, `lesions` where nobody
@@ -53,7 +53,7 @@ class Judgement(NamedTuple):
     reliability: pd.DataFrame | None = None
 
 
-def judge(
+def score_predictions(
     datalist: Mapping[str, Any],
     dataset_dir: str | os.PathLike,
     predictions: str | os.PathLike,
@@ -67,10 +67,10 @@ def judge(
     brats: BratsRule = BRATS_2023,
     workers: int | None = None,
     about: Mapping[str, Any] | None = None,
-) -> Judgement:
-    """Judge a folder of label maps: writes the tables and `judged.json` to `output_dir` and returns the rows.
+) -> ScoreTables:
+    """Score a folder of label maps: writes the tables and `evaluation.json` to `output_dir` and returns the rows.
 
-    Cases run in parallel processes, and under torchrun each of its processes judges its part of them; the first writes.
+    Cases run in parallel processes, and under torchrun each of its processes scores its part of them; the first writes.
     Interrupted, the same call goes on where it stopped.
 
     Args:
@@ -88,8 +88,8 @@ def judge(
         about: what else to write down about the predictions (checkpoint, command ...).
 
     Raises:
-        InputError: no case can be judged, a label is missing or has changed, or a folder is wrong. A single case that
-            cannot be judged is a row instead.
+        InputError: no case can be scored, a label is missing or has changed, or a folder is wrong. A single case that
+            cannot be scored is a row instead.
     """
     chosen = lists.select(datalist, dataset_dir, part, fold)
     names = {entry["case"] for entry in chosen}
@@ -117,9 +117,9 @@ def judge(
         for entry in chosen
     ]
     stacks = _stacks(chosen, jobs, kept / "patients")
-    scores = _judge_all(judge_case, jobs, workers, "case")
-    volumes = _judge_all(judge_patient, stacks, workers, "patient")
-    judgement = Judgement(
+    scores = _score_all(score_case, jobs, workers, "case")
+    volumes = _score_all(score_patient, stacks, workers, "patient")
+    evaluation = ScoreTables(
         pd.DataFrame([row for each in scores for row in each.rows], columns=COLUMNS),
         pd.DataFrame([row for each in volumes for row in each.rows], columns=COLUMNS) if stacks else None,
         pd.DataFrame([row for each in scores for row in each.lesions], columns=LESION_COLUMNS),
@@ -129,7 +129,7 @@ def judge(
     )
     if distributed.first():
         write(
-            judgement,
+            evaluation,
             output_dir,
             brats,
             part=part if fold is None else f"{part} (fold {fold})",
@@ -141,25 +141,25 @@ def judge(
         )
         shutil.rmtree(kept, ignore_errors=True)
     distributed.wait()  # torchrun ends all of them when one ends, and the first is writing
-    failed = judgement.cases[judgement.cases["metric"] == "failed"]
+    failed = evaluation.cases[evaluation.cases["metric"] == "failed"]
     if len(failed) == len(jobs):
         first = failed.iloc[0]
-        raise InputError(f"none of the {len(jobs)} cases could be judged; case {first['case']}: {first['note']}")
-    return judgement
+        raise InputError(f"none of the {len(jobs)} cases could be scored; case {first['case']}: {first['note']}")
+    return evaluation
 
 
-def write(judgement: Judgement, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **told: Any) -> None:
-    """Write the tables of a judgement, and judged.json: what it was made of and by which definitions.
+def write(evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **told: Any) -> None:
+    """Write the tables of an evaluation, and evaluation.json: what it was made of and by which definitions.
 
     Args:
-        judgement: the tables; those of an earlier judgement that this one lacks are removed.
+        evaluation: the tables; those of an earlier evaluation that this one lacks are removed.
         folder: gets them.
         brats: the parameters of the BraTS 2023 lesion-wise scores.
-        told: what else judged.json says: `part`, `predictions`, `datalist` (its hash), `label_map`, `about` ...
+        told: what else evaluation.json says: `part`, `predictions`, `datalist` (its hash), `label_map`, `about` ...
     """
-    folder, cases = Path(folder), judgement.cases
-    for name, frame in judgement._asdict().items():
-        if frame is None:  # what another judgement left there would be taken for this one's
+    folder, cases = Path(folder), evaluation.cases
+    for name, frame in evaluation._asdict().items():
+        if frame is None:  # what another evaluation left there would be taken for this one's
             (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
         with written_whole(folder / f"{name}.csv") as temporary:
@@ -174,15 +174,16 @@ def write(judgement: Judgement, folder: str | os.PathLike, brats: BratsRule = BR
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
     }
-    write_json(folder / "judged.json", content | told)
+    write_json(folder / "evaluation.json", content | told)
+    (folder / "judged.json").unlink(missing_ok=True)  # its former name
 
 
 def exit_if_some_failed(cases: pd.DataFrame) -> None:
-    """End the program with exit code 1 and a sentence on stderr if cases failed; those that could be judged are."""
+    """End the program with exit code 1 and a sentence on stderr if cases failed; those that could be scored are."""
     failed = cases.loc[cases["metric"] == "failed", "case"].nunique()
     if failed:
         if distributed.first():
-            print(f"{failed} of {cases['case'].nunique()} cases could not be judged; the others are.", file=sys.stderr)
+            print(f"{failed} of {cases['case'].nunique()} cases could not be scored; the others are.", file=sys.stderr)
         sys.stdout.flush()
         distributed.wait()  # until the first has said all: torchrun ends it as soon as another has ended
         sys.exit(PARTLY)
@@ -247,9 +248,9 @@ def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Pat
     return stacks
 
 
-def _judge_all(judge: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
+def _score_all(score: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
     own = distributed.part(tasks)
-    scores = map_in_processes(judge, own, workers, desc="scoring", unit=unit)
+    scores = map_in_processes(score, own, workers, desc="scoring", unit=unit)
     of_all = dict(distributed.gathered([(task.case, found) for task, found in zip(own, scores, strict=True)]))
     return [of_all[task.case] for task in tasks]
 

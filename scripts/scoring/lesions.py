@@ -1,4 +1,4 @@
-"""Which lesions were found? Counts, panoptic quality and the BraTS 2023 lesion-wise scores of one region of one case.
+"""Lesion metrics of one region of one case: counts, panoptic quality and the BraTS 2023 lesion-wise scores.
 
 A lesion is a connected component (voxels that touch by a face, an edge or a corner). Masks are expected cropped to what
 they hold, with room for the rule's dilation, as `scripts.scoring.metrics.measure` hands them over.

@@ -1,4 +1,4 @@
-"""What does each number of an evaluation mean? The only home of every metric's definition.
+"""Definitions of all metrics of an evaluation; each is defined here alone.
 
 Masks are boolean arrays of one shape, in two or three dimensions; `spacing` is the size of a voxel along each axis of
 the array, in mm. The definitions follow Metrics Reloaded (Maier-Hein et al., Nat Methods 21:195, 2024); how lesions are

@@ -1,4 +1,4 @@
-"""Which file is the prediction of a case, and does it lie on the label's grid? Finds and reads label maps, 3D and 2D.
+"""Matching of prediction files to cases, in 3D and 2D.
 
 A file belongs to case X when its name without the ending is X, or X followed by `_`, `-` or `.` and one of `SUFFIXES`
 (X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X.

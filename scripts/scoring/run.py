@@ -1,5 +1,4 @@
-"""How good is a run, and may the number be believed? Scores its masks, and says what the judged patients had been used
-for."""
+"""Evaluation of a run: its masks scored, and the role of each evaluated patient in training."""
 
 import json
 import os
@@ -20,7 +19,7 @@ ROLES = {
 }
 
 
-def judge_run(
+def evaluate_run(
     data: Mapping[str, Any],
     dataset_dir: str | os.PathLike,
     masks: str | os.PathLike,
@@ -30,9 +29,9 @@ def judge_run(
     checkpoint: str | os.PathLike,
     workers: int | None = None,
 ) -> None:
-    """Write the tables and judged.json, and print the summary and what the judged patients had been used for.
+    """Write the tables and evaluation.json, and print the summary and what the evaluated patients had been used for.
 
-    Under torchrun each process judges its part of the cases; the first one writes and prints. Ends the program with
+    Under torchrun each process scores its part of the cases; the first one writes and prints. Ends the program with
     exit code 1 where cases failed.
 
     Args:
@@ -49,7 +48,7 @@ def judge_run(
     roles = patient_roles(checkpoint, patients)
     about = {"checkpoint": str(checkpoint), "sha256": datalist.file_hash(checkpoint), "patients": roles}
     probabilities = Path(masks) / "probabilities"
-    judgement = cohort.judge(
+    evaluation = cohort.score_predictions(
         data,
         dataset_dir,
         masks,
@@ -61,15 +60,15 @@ def judge_run(
         about=about,
     )
     if distributed.first():
-        print_summary(judgement.cases, patients=judgement.patients)
+        print_summary(evaluation.cases, patients=evaluation.patients)
         if not roles:
             print("It is not known which patients taught this checkpoint: no environment.json beside it tells.")
         for role, names in roles.items():
             if names:
-                print(f"{len(names)} of {len(patients)} judged patients {ROLES[role]}.")
+                print(f"{len(names)} of {len(patients)} evaluated patients {ROLES[role]}.")
         print(f"every number: {Path(output_dir) / 'cases.csv'}")
         print(f"next: python -m bundle report {shlex.quote(str(output_dir))}")
-    cohort.exit_if_some_failed(judgement.cases)
+    cohort.exit_if_some_failed(evaluation.cases)
 
 
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:

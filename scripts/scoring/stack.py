@@ -1,4 +1,4 @@
-"""What are the rows of a patient whose cases are slices? Stacks the slices to one volume, and measures that.
+"""Scores of a patient whose cases are slices: the slices stacked to one volume.
 
 The mean over slices and the score of the volume are two numbers, far apart where many slices are empty.
 """
@@ -29,7 +29,7 @@ APART = {**metrics.DISTANCES, **metrics.LESIONWISE}  # what needs to know how fa
 
 
 class Stack(NamedTuple):
-    """All that judging one patient needs."""
+    """All that scoring one patient needs."""
 
     case: str  # the patient, or the volume if the patient has several
     slices: list[Job]
@@ -37,8 +37,8 @@ class Stack(NamedTuple):
     kept: str  # the file that holds the rows until all patients are done
 
 
-def judge_patient(stack: Stack) -> Scores:
-    """The rows of one patient as one case; a slice that cannot be judged fails the patient.
+def score_patient(stack: Stack) -> Scores:
+    """The rows of one patient as one case; a slice that cannot be scored fails the patient.
 
     Region `all` has a row `slices`: how many there are, and which are missing between them.
     """
@@ -46,7 +46,7 @@ def judge_patient(stack: Stack) -> Scores:
         if job.prediction is None:
             return _failed(stack, job, no_prediction(job))
     about = json.dumps([stack.places, [key(job) for job in stack.slices]])
-    return remembered(stack.kept, hashlib.sha256(about.encode()).hexdigest(), lambda: _judge(stack))
+    return remembered(stack.kept, hashlib.sha256(about.encode()).hexdigest(), lambda: _score(stack))
 
 
 def missing(places: Sequence[int]) -> str:
@@ -55,7 +55,7 @@ def missing(places: Sequence[int]) -> str:
     return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gaps)
 
 
-def _judge(stack: Stack) -> Scores:
+def _score(stack: Stack) -> Scores:
     pairs = []
     for job in stack.slices:
         try:

@@ -1,4 +1,4 @@
-"""How good are the predictions all together? A table a level: cases; where these are slices, also patients.
+"""Summary tables of scores: one per level, cases and, where these are slices, patients.
 
 Published 2D numbers differ by how slices without tumour count, so every figure says what it counts.
 """

@@ -1,4 +1,4 @@
-"""How far is a mask's surface from another's, weighted by area? The HD95 that BraTS 2023 takes.
+"""Distances between surfaces, weighted by area: the HD95 of BraTS 2023.
 
 A surface element lies where eight voxels meet that are not all alike, and weighs as much as the marching-cubes surface
 through the middles of the edges between them: the definition of DeepMind's surface-distance, with equal areas.

@@ -1,4 +1,4 @@
-"""Which epoch's weights are the run's result? A weighted score of regions, with a floor under the worst of them."""
+"""Selection of a run's weights: the best validated epoch."""
 
 import logging
 import time
@@ -52,10 +52,10 @@ class BestModel:
         self.best: dict[str, Any] = {"score": float("-inf"), "epoch": 0, "validated": 0, "without_better": 0}
 
     def attach(self, engine: Engine) -> None:
-        """Judge each validation; validate after the last epoch."""
+        """Look at each validation; validate after the last epoch."""
         self.trainer = engine
         self.evaluator.add_event_handler(Events.STARTED, self._start)
-        self.evaluator.add_event_handler(Events.COMPLETED, self._judge)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._score)
         engine.add_event_handler(
             Events.EPOCH_STARTED, self._end_if_patience_is_spent
         )  # a resumed run may have ended so
@@ -72,7 +72,7 @@ class BestModel:
     def _start(self) -> None:
         self.began = time.monotonic()
 
-    def _judge(self) -> None:
+    def _score(self) -> None:
         score, epoch = float(self.evaluator.state.metrics[self.score_name]), self.trainer.state.epoch
         self.best["validated"] = epoch
         if self.writes:

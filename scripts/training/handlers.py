@@ -1,4 +1,4 @@
-"""What happens around a training step? Small ignite handlers: seeds, clipping, the watch for NaN, progress and log."""
+"""Small ignite handlers around a training step: seeds, averaging, clipping, the check for NaN, progress and log."""
 
 import logging
 import time

@@ -1,6 +1,6 @@
 """Losses for overlapping regions, one sigmoid channel each.
 
-A loss that is linear in its target can judge coarse logits without upsampling them: voxels that share a logit cost
+A loss that is linear in its target can compare coarse logits without upsampling them: voxels that share a logit cost
 together what their mean label does. Such a loss has a method `at_resolution(logits, shares, voxels)`, where `shares`
 is the target averaged over the `voxels` that each logit stands for, which gives what it gives for logits repeated to
 the target's size.

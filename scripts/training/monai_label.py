@@ -1,4 +1,4 @@
-"""How does MONAI Label go on training this network? Its cases stand in for a data list, its server takes the weights.
+"""Fine-tuning through MONAI Label: its cases in place of a data list, and the new weights for its server.
 
 MONAI Label (0.8.5) runs train.yaml with `train::dataset::data` and `validate::dataset::data` replaced by what was
 labelled: {"image": file, "label": file} each, and nothing for validation while less than three are labelled.

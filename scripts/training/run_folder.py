@@ -1,10 +1,10 @@
-"""What does a run leave, and how does it not touch another run's? `runs/<name>/` and what stands in it.
+"""The folder of a run, `runs/<name>/`, and what is written to it.
 
 config.yaml        the whole config as it ran, macros resolved
 environment.json   versions, device, seed, git revision, the data list's hash
 knobs.yaml         what the weights need: lay it over evaluate.yaml or inference.yaml
 model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
-validation/        cases.csv and judged.json of the last validation; validation_best/ of the epoch that model.pt is of
+validation/        cases.csv and evaluation.json of the last validation; validation_best/ of the epoch of model.pt
 log/               TensorBoard
 """
 
@@ -28,7 +28,7 @@ from torch import distributed
 
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
-from scripts.scoring.cohort import Judgement, write
+from scripts.scoring.cohort import ScoreTables, write
 from scripts.scoring.run import patient_roles
 from scripts.workflow import TRACKING, refuse_moved_parts, running_config
 
@@ -122,11 +122,11 @@ class RunFolder:
             name: of the folder, inside this one.
             cases: rows of `scripts.scoring.cohort.COLUMNS`.
             epoch: after which it validated.
-            weights: the file in this folder that holds the judged weights.
+            weights: the file in this folder that holds the scored weights.
         """
         checkpoint = self.path / weights
         write(
-            Judgement(cases),
+            ScoreTables(cases),
             self.path / name,
             part=f"validation (fold {self.about.get('fold')}; on the prepared grid, not the original label files)",
             datalist=self.about.get("datalist", {}).get("sha256"),

@@ -11,7 +11,7 @@ from bundle.__main__ import main
         (["compare", "old", "new", "--out"], "--out has no value"),
         (["publish", "package", "--to", "--url", "https://example.org"], "--to has no value"),
         (["export", "run", "--formats", "ts", "pt2"], "'pt2' is one word too many for export"),
-        (["report", "judged", "--title", "Two", "words"], "'words' is one word too many for report"),
+        (["report", "scored", "--title", "Two", "words"], "'words' is one word too many for report"),
         (
             ["score", "masks", "other", "--datalist", "list.json", "--out", "x"],
             "'other' is one word too many for score",
@@ -19,7 +19,7 @@ from bundle.__main__ import main
         (["export", "run", "--cases", "two"], "--cases is two"),
         (["raters", "anna", "ben", "--workers", "many"], "--workers is many"),
         (["raters", "anna", "ben", "--workers", "0"], "--workers is 0"),
-        (["reprot", "judged"], "did you mean report"),
+        (["reprot", "scored"], "did you mean report"),
     ],
 )
 def test_a_slip_on_the_command_line_writes_nothing(arguments, said, tmp_path, monkeypatch, capsys):

@@ -50,8 +50,8 @@ def released(cohort, tmp_path_factory):
         task = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
         run("training", config_file=task, run_dir=str(folder / "run"), **given, **KNOBS, **SHORT)
         knobs = str(folder / "run" / "knobs.yaml")
-        judged = {"part": "validation", "device": "cpu", "output_dir": str(folder / "evaluation"), "score_workers": 1}
-        run("evaluating", config_file=["configs/evaluate.yaml", knobs], **given, **judged)
+        scored = {"part": "validation", "device": "cpu", "output_dir": str(folder / "evaluation"), "score_workers": 1}
+        run("evaluating", config_file=["configs/evaluate.yaml", knobs], **given, **scored)
         report(str(folder / "evaluation"))
         evaluation = str(folder / "evaluation")
         export(str(folder / "run"), out=str(folder / "dist"), evaluation=evaluation, formats=FORMATS)
@@ -218,12 +218,12 @@ def test_another_content_under_the_same_version_is_refused(released, tmp_path):
     assert not list(tmp_path.glob(".writing*"))
 
 
-def test_an_export_that_was_never_judged_says_so(released, tmp_path, capsys):
+def test_an_export_that_was_never_scored_says_so(released, tmp_path, capsys):
     export(str(released.run), out=str(tmp_path), version="1.0.0")
     assert "no evaluation is known" in capsys.readouterr().out
     package = tmp_path / "brats2021_segmentation-1.0.0"
     assert json.loads((package / "configs" / "metadata.json").read_text())["eval_metrics"] == {}
-    assert "**Not judged.**" in (package / "docs" / "README.md").read_text()
+    assert "**Not scored.**" in (package / "docs" / "README.md").read_text()
 
 
 def test_an_export_that_differs_from_the_training_network_is_not_written(released, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Several processes do what one does: they train one network, and share out the cases to segment and to judge."""
+"""Several processes do what one does: they train one network, and share out the cases to segment and to score."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOGETHER = ["configs/train.yaml", "configs/multi_gpu_train.yaml", "configs/tasks
 ALONE = [name for name in TOGETHER if "multi" not in name]
 SEGMENT = ["configs/inference.yaml", "configs/tasks/phantom.yaml"]
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-JUDGE = ["configs/evaluate.yaml", "configs/tasks/phantom.yaml"]
+EVALUATE = ["configs/evaluate.yaml", "configs/tasks/phantom.yaml"]
 
 
 def workflow(run_id: str, files: Sequence[str], **knobs: object) -> list[str]:
@@ -123,13 +123,13 @@ def test_two_processes_segment_as_one_and_go_on_when_one_of_them_has_failed(coho
 
 
 @pytest.mark.slow  # as above
-def test_two_processes_segment_and_judge_as_one(cohort, tmp_path, checkpoint):
+def test_two_processes_segment_and_score_as_one(cohort, tmp_path, checkpoint):
     given = {**SMALL, "checkpoint": checkpoint, "part": "labelled", "score_workers": 1, "device": "cpu"}
     given |= {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
-    two = in_two("evaluating", JUDGE, output_dir=tmp_path / "two", **given)
+    two = in_two("evaluating", EVALUATE, output_dir=tmp_path / "two", **given)
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("every number: ") == 1
-    run("evaluating", config_file=JUDGE, output_dir=str(tmp_path / "one"), **given)
+    run("evaluating", config_file=EVALUATE, output_dir=str(tmp_path / "one"), **given)
     assert (tmp_path / "two" / "cases.csv").read_bytes() == (tmp_path / "one" / "cases.csv").read_bytes()
 
 
@@ -149,7 +149,7 @@ def test_two_processes_score_each_its_part_of_the_cases_and_write_one_table(coho
     assert alone.returncode == 1, alone.stderr  # one of them has no mask
     assert two.returncode == 1
     assert two.stdout == alone.stdout.replace(str(tmp_path / "one"), str(tmp_path / "two"))
-    assert two.stderr.count("could not be judged") == 1
+    assert two.stderr.count("could not be scored") == 1
     for table in ("cases.csv", "lesions.csv"):
         assert (tmp_path / "two" / table).read_bytes() == (tmp_path / "one" / table).read_bytes()
 

@@ -60,7 +60,7 @@ def write_stack(folder: Path) -> Path:
     return folder
 
 
-def learn_and_judge(source: Path, task: str, tmp_path: Path, folds: int) -> tuple[Path, dict, Path]:
+def train_and_evaluate(source: Path, task: str, tmp_path: Path, folds: int) -> tuple[Path, dict, Path]:
     datalist, results = tmp_path / "datalist.json", tmp_path / "run"
     prepare(str(source), out=str(datalist), folds=folds, picture=False, workers=1)
     given = {"datalist": str(datalist), "dataset_dir": str(source)}
@@ -81,16 +81,16 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def test_slices_of_patients_are_learned_judged_in_pixels_and_segmented_as_tiff(tmp_path):
+def test_slices_of_patients_are_learned_scored_in_pixels_and_segmented_as_tiff(tmp_path):
     source = write_patients(tmp_path / "patients")
-    results, content, judged = learn_and_judge(source, "lgg", tmp_path, folds=5)
+    results, content, scored = train_and_evaluate(source, "lgg", tmp_path, folds=5)
     held_out = [entry for entry in content["training"] if entry["fold"] == 0]
-    frame = read_cases(judged / "cases.csv")
+    frame = read_cases(scored / "cases.csv")
     found = frame.query("metric == 'dice'").set_index("case")["value"]
     assert set(frame.query("metric == 'hd95'")["unit"]) == {"pixel"}
     assert set(found.index) == {entry["case"] for entry in held_out}
     for entry in held_out[1:]:
-        mask, truth = pictures.read(judged / "masks" / f"{entry['case']}.tif"), pictures.read(source / entry["label"])
+        mask, truth = pictures.read(scored / "masks" / f"{entry['case']}.tif"), pictures.read(source / entry["label"])
         assert set(np.unique(mask)) <= {0, 255}
         assert dice(mask > 0, truth > 0) == pytest.approx(found[entry["case"]])
         assert found[entry["case"]] > 0.7  # bright discs are easy to learn
@@ -99,9 +99,9 @@ def test_slices_of_patients_are_learned_judged_in_pixels_and_segmented_as_tiff(t
     names = segment(results, patient, tmp_path / "masks")
     assert names == [f"{patient.name}_{k}.tif" for k in (1, 2, 3)]
     for name in names:
-        assert np.array_equal(pictures.read(tmp_path / "masks" / name), pictures.read(judged / "masks" / name))
+        assert np.array_equal(pictures.read(tmp_path / "masks" / name), pictures.read(scored / "masks" / name))
 
-    report(str(judged))
+    report(str(scored))
     export(str(results), out=str(tmp_path / "dist"), formats="onnx")
     package = tmp_path / "dist" / "lgg_segmentation-0.1.0"
     command = [
@@ -123,10 +123,10 @@ def test_slices_of_patients_are_learned_judged_in_pixels_and_segmented_as_tiff(t
 
 def test_a_stack_is_learned_in_blocks_and_segmented_as_one_stack_of_its_own_values(tmp_path):
     source = write_stack(tmp_path / "sections")
-    results, content, judged = learn_and_judge(source, "isbi2012", tmp_path, folds=3)
+    results, content, scored = train_and_evaluate(source, "isbi2012", tmp_path, folds=3)
     chosen = [entry["slice"] for entry in content["training"] if entry["fold"] == 0]
     assert chosen == [0, 1, 2]
-    assert sorted(path.name for path in (judged / "masks").iterdir()) == [f"train_{k}.tif" for k in chosen]
+    assert sorted(path.name for path in (scored / "masks").iterdir()) == [f"train_{k}.tif" for k in chosen]
 
     assert segment(results, source / "train-volume.tif", tmp_path / "masks") == ["train-volume.tif"]
     stack = tmp_path / "masks" / "train-volume.tif"
@@ -134,5 +134,5 @@ def test_a_stack_is_learned_in_blocks_and_segmented_as_one_stack_of_its_own_valu
     for k in chosen:
         mask, truth = pictures.read(f"{stack}#{k}"), pictures.read(source / f"train-labels.tif#{k}")
         assert set(np.unique(mask)) == {0, 255}
-        assert np.array_equal(mask, pictures.read(judged / "masks" / f"train_{k}.tif"))
+        assert np.array_equal(mask, pictures.read(scored / "masks" / f"train_{k}.tif"))
         assert dice(mask == 0, truth == 0) > 0.7

@@ -16,7 +16,7 @@ from tests.made import ROOT
 
 # slow: the whole story takes about a minute on two cores
 @pytest.mark.slow
-def test_smoke_trains_judges_and_segments_in_one_command(tmp_path):
+def test_smoke_trains_scores_and_segments_in_one_command(tmp_path):
     out = tmp_path / "smoke"
     done = subprocess.run(
         [sys.executable, "-m", "bundle", "smoke", "--out", str(out)],

@@ -82,7 +82,7 @@ def test_a_validation_is_a_report_that_says_who_chose_and_on_which_grid(train, t
     folder = train(**three_validate)
     report(str(folder / "validation"))
     report(str(folder / "validation_best"))
-    assert "3 of 3 judged patients chose the checkpoint" in " ".join(capsys.readouterr().out.split())
+    assert "3 of 3 evaluated patients chose the checkpoint" in " ".join(capsys.readouterr().out.split())
     for name in ("validation", "validation_best"):
         page = (folder / name / "report.html").read_text()
         assert "on the prepared grid, not the original label files" in page
@@ -155,7 +155,7 @@ def test_a_run_starts_from_the_weights_of_another(train, capsys):
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
 
 
-def test_a_judged_run_has_numbers_in_the_space_of_the_original_labels(train, cohort):
+def test_a_scored_run_has_numbers_in_the_space_of_the_original_labels(train, cohort):
     folder = train()
     knobs = ["configs/evaluate.yaml", str(folder / "knobs.yaml")]
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
@@ -170,8 +170,8 @@ def test_a_judged_run_has_numbers_in_the_space_of_the_original_labels(train, coh
     voxel_ml = np.prod(label.header.get_zooms()) / 1000
     truth = frame.query("region == 'WT' and metric == 'volume_truth'")["value"].item()
     assert truth == pytest.approx((np.asarray(label.dataobj) > 0).sum() * voxel_ml)
-    told = json.loads((folder / "evaluation" / "judged.json").read_text())["about"]["patients"]
-    assert len(told["chose"]) == 1, "the judged patient chose the checkpoint, and the record does not say so"
+    told = json.loads((folder / "evaluation" / "evaluation.json").read_text())["about"]["patients"]
+    assert len(told["chose"]) == 1, "the scored patient chose the checkpoint, and the record does not say so"
 
 
 def test_mirror_averaging_and_probabilities_are_knobs(train, cohort, tmp_path):

@@ -1,4 +1,4 @@
-"""Where is nnU-Net, and how long does it take? Run beside us, in an environment of its own or in this one."""
+"""nnU-Net's own time on our case, run in an environment of its own or in this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long does nnU-Net take for the same? Run by the Python of its environment, which knows nothing of this project.
+"""Time of nnU-Net's training step and inference, run by the Python of its environment, without this project.
 
 Arguments: `train` or `infer`; a case (.npz of image [C, ...], to train also label [...]), features by level as JSON,
 patch, repeats, bf16 (0 or 1). Prints JSON, seconds of the processor: to train, of `data` and `network` for a batch of

@@ -1,4 +1,4 @@
-"""What does nnU-Net learn in so many minutes? Run by the Python of its environment, without this project.
+"""Training of nnU-Net in a given number of minutes, run by the Python of its environment, without this project.
 
     OMP_NUM_THREADS=1 nnunet/bin/python bundle/benchmarks/nnunet/training.py brats2015.json ../shared/data/brats2015 \
         runs/nnunet --fold 0 --minutes 3 --spacing 2 --patch 48 --filters 16 32 64 128
@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("datalist", type=Path, help="made by `python -m bundle prepare`")
     parser.add_argument("dataset_dir", type=Path, help="where its paths start")
     parser.add_argument("folder", type=Path, help="gets the prepared data, and masks/<fold>-<seed>")
-    parser.add_argument("--fold", type=int, default=0, help="judged; the others teach")
+    parser.add_argument("--fold", type=int, default=0, help="scored; the others teach")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=3.0, help="of the processor, all threads together")
     parser.add_argument("--spacing", type=float, default=2.0, help="mm")
@@ -171,9 +171,9 @@ def segment(asked: argparse.Namespace, trainer: Any, entries: list[dict], mirror
     target = asked.folder / ("mirrored" if mirror else "masks") / f"{asked.fold}-{asked.seed}"
     target.mkdir(parents=True, exist_ok=True)
     scans = asked.folder / "raw" / NAME / "imagesTr"
-    judged = [entry for entry in entries if entry["fold"] == asked.fold]
-    files = [[str(scans / f"{e['case']}_{k:04d}.nii.gz") for k in range(len(e["image"]))] for e in judged]
-    predictor.predict_from_files_sequential(files, [str(target / entry["case"]) for entry in judged])
+    scored = [entry for entry in entries if entry["fold"] == asked.fold]
+    files = [[str(scans / f"{e['case']}_{k:04d}.nii.gz") for k in range(len(e["image"]))] for e in scored]
+    predictor.predict_from_files_sequential(files, [str(target / entry["case"]) for entry in scored])
 
 
 def main() -> None:

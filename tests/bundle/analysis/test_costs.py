@@ -92,5 +92,5 @@ def test_cases_of_a_patient_are_averaged(tmp_path):
 )
 def test_a_region_that_a_case_lacks_is_an_error_and_not_left_out(tmp_path, given, metric):
     rows = cohort([0.9, 0.6], "WT") + cohort([0.3], "ET")
-    with pytest.raises(InputError, match=rf"has no \w*{metric} of ET of c01: judge the predictions again"):
+    with pytest.raises(InputError, match=rf"has no \w*{metric} of ET of c01: score the predictions again"):
         own_scores(tmp_path, rows, **given)

@@ -74,25 +74,25 @@ def test_names_like_numbers_stay_names(tmp_path):
     assert set(read(write(tmp_path, rows_of("007", "1", 0.9))).scores["case"]) == {"007"}
 
 
-def test_without_judged_json_nothing_is_made_up(tmp_path):
-    assert read(write(tmp_path, cohort([0.8]))).judged == {}
+def test_without_a_record_nothing_is_made_up(tmp_path):
+    assert read(write(tmp_path, cohort([0.8]))).record == {}
 
 
-def test_a_folder_that_was_never_judged_is_refused(tmp_path):
+def test_a_folder_that_was_never_scored_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds no cases\.csv"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize(("text", "said"), [("{half", "is not JSON"), ("[1]", "holds no object")])
-def test_a_damaged_judged_json_is_refused(tmp_path, text, said):
+def test_a_damaged_record_is_refused(tmp_path, text, said):
     write(tmp_path, cohort([0.8]))
-    (tmp_path / "judged.json").write_text(text)
+    (tmp_path / "evaluation.json").write_text(text)
     with pytest.raises(InputError, match=said):
         read(tmp_path)
 
 
 def test_a_table_that_lost_its_last_cases_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds 1 cases where judged\.json beside it tells of 4"):
+    with pytest.raises(InputError, match=r"holds 1 cases where evaluation\.json beside it tells of 4"):
         read(write(tmp_path, cohort([0.8]), cases=4))
 
 
@@ -159,6 +159,6 @@ def test_volumes_that_all_failed_leave_the_slices_readable(tmp_path):
     assert read(write(tmp_path, rows_of("a-1", "WT", 0.9, patient="a"))).volumes is None
 
 
-def test_what_judging_wrote_is_what_is_read(tmp_path):
-    judged = {"part": "test", "about": {"patients": {"taught": ["c00"]}}}
-    assert read(write(tmp_path, cohort([0.8]), **judged)).judged == json.loads(json.dumps(judged))
+def test_what_scoring_wrote_is_what_is_read(tmp_path):
+    scored = {"part": "test", "about": {"patients": {"taught": ["c00"]}}}
+    assert read(write(tmp_path, cohort([0.8]), **scored)).record == json.loads(json.dumps(scored))

@@ -23,7 +23,7 @@ def refusals():
     endless = rows_of("a", "WT", 0.9, volume_truth=INF)
     yield "an endless volume", endless, "a volume_truth of inf in WT: expected a number, 0 or more"
     endless = rows_of("a", "WT", 0.9, volume_error=-INF)
-    yield "an endless error", endless, "a volume_error of -inf in WT: expected a number; judge"
+    yield "an endless error", endless, "a volume_error of -inf in WT: expected a number; score"
     lost = [row for row in base if (row[0], row[3]) != ("c01", "dice")]
     yield "other numbers without a Dice", lost, "no Dice of WT for case c01"
     for column, name in enumerate(("case", "patient", "region", "metric")):

@@ -1,4 +1,4 @@
-"""Only systems that were judged alike are compared, and on the same patients."""
+"""Only systems that were scored alike are compared, and on the same patients."""
 
 import pytest
 
@@ -11,9 +11,9 @@ from tests.made import INF, cohort, failed, rows_of, write
 TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
-def matched(folder, first, second, judged=({}, {}), **options):
+def matched(folder, first, second, record=({}, {}), **options):
     tables = [
-        read(write(folder / name, rows, **own)) for name, rows, own in zip("AB", (first, second), judged, strict=True)
+        read(write(folder / name, rows, **own)) for name, rows, own in zip("AB", (first, second), record, strict=True)
     ]
     return match(tables, ["A", "B"], **options)
 
@@ -93,7 +93,7 @@ BOTH = cohort(TEN, "WT")
 REFUSED = {
     "two data lists": (
         (BOTH, BOTH, lists("a" * 64, "b" * 64)),
-        r"different data lists \(aaaaaaaa and bbbbbbbb in judged",
+        r"different data lists \(aaaaaaaa and bbbbbbbb in evaluation",
     ),
     "two meanings of a metric": (
         (BOTH, BOTH, rules({"metrics": {"hd95": "pooled"}}, {"metrics": {"hd95": "directed"}})),
@@ -104,11 +104,11 @@ REFUSED = {
         (BOTH, BOTH + cohort(TEN, "ET")),
         "has regions WT and .*B has WT, ET: --regions WT compares",
     ),
-    "no common region": ((BOTH, cohort(TEN, "ET")), "has regions WT and .*B has ET: judge both with one data list"),
+    "no common region": ((BOTH, cohort(TEN, "ET")), "has regions WT and .*B has ET: score both with one data list"),
     "two units": ((BOTH, pixels(BOTH)), "measured in mm and ml, .*B in pixel and ml"),
     "two truths": (
         (BOTH, cohort(TEN, truths=[99.0] * 10)),
-        r"c00 has 10 ml of WT in .*A and 99 in .*B: they were judged against different labels",
+        r"c00 has 10 ml of WT in .*A and 99 in .*B: they were scored against different labels",
     ),
     "two patients of one name": (
         (BOTH, [[row[0], "other" if row[0] == "c03" else row[1], *row[2:]] for row in BOTH]),
@@ -124,7 +124,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("given", "said"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_was_not_judged_alike_is_not_compared(tmp_path, given, said):
+def test_what_was_not_scored_alike_is_not_compared(tmp_path, given, said):
     with pytest.raises(InputError, match=said):
         matched(tmp_path, *given)
 
@@ -150,5 +150,5 @@ def test_the_same_folder_twice_is_refused_under_two_names_too(tmp_path):
 
 
 def test_a_later_version_that_measures_more_can_still_be_compared(tmp_path):
-    judged = rules({"metrics": {"dice": "overlap"}}, {"metrics": {"dice": "overlap", "new": "thing"}, "more": 1})
-    assert matched(tmp_path, BOTH, BOTH, judged).cases == 10
+    scored = rules({"metrics": {"dice": "overlap"}}, {"metrics": {"dice": "overlap", "new": "thing"}, "more": 1})
+    assert matched(tmp_path, BOTH, BOTH, scored).cases == 10

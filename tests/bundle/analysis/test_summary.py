@@ -21,8 +21,8 @@ def own_summary(folder: Path, rows: list, weights: dict | None = None, prices: d
     return summarise(evaluations.read(write(folder, rows)), "title", None, weights, prices)
 
 
-def summary_of(folder: Path, rows: list, reference: list | None = None, **judged) -> dict:
-    evaluation = evaluations.read(write(folder / "here", rows, **judged))
+def summary_of(folder: Path, rows: list, reference: list | None = None, **scored) -> dict:
+    evaluation = evaluations.read(write(folder / "here", rows, **scored))
     other = match_reference(evaluation, evaluations.read(write(folder / "there", reference))) if reference else None
     return summarise(evaluation, "title", other)
 

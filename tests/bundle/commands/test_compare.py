@@ -20,7 +20,7 @@ SCHEMAS = ROOT / "bundle/reporting"
 SCHEMA = json.loads((SCHEMAS / "compare.schema.json").read_text())
 RNG = np.random.default_rng(11)
 DICES = RNG.beta(8, 3, 16).clip(0.2, 0.8)
-JUDGED = {"datalist": "d" * 64, "definitions": {"metrics": {"dice": "an overlap"}}}
+SCORED = {"datalist": "d" * 64, "definitions": {"metrics": {"dice": "an overlap"}}}
 
 
 def system(shift: float, spread: float = 0.02, extra: tuple = ()) -> list:
@@ -33,13 +33,13 @@ def system(shift: float, spread: float = 0.02, extra: tuple = ()) -> list:
 def three(tmp_path_factory):
     """Three systems: plain, clearly better, and one with a failed and a missed tumour and a patient of its own."""
     folder = tmp_path_factory.mktemp("three")
-    write(folder / "plain", system(0.0), **JUDGED)
+    write(folder / "plain", system(0.0), **SCORED)
     taught = {"about": {"patients": {"taught": ["c00"]}}}
-    write(folder / "better", system(0.08), **JUDGED, **taught)
+    write(folder / "better", system(0.08), **SCORED, **taught)
     rows = [row for row in system(-0.02) if row[0] not in ("c03", "c04")]
     rows += rows_of("c03", "WT", 0, 40.0, note="missed") + rows_of("c03", "ET", 0, 40.0, note="missed")
     rows += failed("c04", "wrong grid") + rows_of("alone", "WT", 0.5) + rows_of("alone", "ET", 0.5)
-    write(folder / "worse", rows, **JUDGED)
+    write(folder / "worse", rows, **SCORED)
     where = [str(folder / name) for name in ("plain", "better", "worse")]
     compare(*where, out=str(folder / "out"), weights="WT=1,ET=2", cost="fn=2,fp=1")
     return folder
@@ -93,7 +93,7 @@ def test_nobody_is_left_out_in_silence(three):
 
 def test_patients_that_taught_a_system_are_warned_of_before_any_number(three):
     page = Page(three / "out/compare.html")
-    assert "better: 1 of 16 judged patients taught the network" in page.text
+    assert "better: 1 of 16 evaluated patients taught the network" in page.text
     assert page.source.index('class="warning"') < page.source.index("By mean rank")
 
 

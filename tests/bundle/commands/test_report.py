@@ -23,8 +23,8 @@ SCHEMA = ROOT / "bundle/reporting/summary.schema.json"
 TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
-def page_of(folder: Path, rows: list, judged: dict | None = None, **options) -> Page:
-    report(str(write(folder, rows, **(judged or {}))), **options)
+def page_of(folder: Path, rows: list, scored: dict | None = None, **options) -> Page:
+    report(str(write(folder, rows, **(scored or {}))), **options)
     return Page(folder / "report.html")
 
 
@@ -36,7 +36,7 @@ def plain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real_story(tmp_path_factory, cohort):
-    """Four phantoms, predicted shifted, empty, not at all and on a wrong grid, judged; with pictures in the page."""
+    """Four phantoms, predicted shifted, empty, not at all and on a wrong grid, scored; with pictures in the page."""
     folder = tmp_path_factory.mktemp("story")
     content = json.loads(cohort.datalist.read_text())
     for number, entry in enumerate(content["training"]):
@@ -48,16 +48,16 @@ def real_story(tmp_path_factory, cohort):
             (folder / "predictions").mkdir(exist_ok=True)
             nib.save(nib.Nifti1Image(mask, affine), folder / "predictions" / f"{entry['case']}.nii.gz")
     where = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
-    with pytest.raises(SystemExit):  # two cases cannot be judged
-        score(str(folder / "predictions"), out=str(folder / "judged"), workers=1, **where)
-    report(str(folder / "judged"), title="Phantoms", **where)
-    return folder / "judged", where, content["training"]
+    with pytest.raises(SystemExit):  # two cases cannot be scored
+        score(str(folder / "predictions"), out=str(folder / "scored"), workers=1, **where)
+    report(str(folder / "scored"), title="Phantoms", **where)
+    return folder / "scored", where, content["training"]
 
 
 def test_a_folder_of_masks_becomes_a_page_with_pictures(real_story):
     folder, _, entries = real_story
     page = Page(folder / "report.html")
-    assert len(page.all("img")) == 2 * 6  # two judged patients
+    assert len(page.all("img")) == 2 * 6  # two evaluated patients
     assert all(image["alt"] and image["src"].startswith("data:image/png") for image in page.all("img"))
     assert f"No file is named after case {entries[2]['case']}".lower() in page.text.lower()
     assert "has an affine that differs from the label's by up to 20 mm" in page.text
@@ -144,8 +144,8 @@ def test_every_patient_is_a_dot_with_a_name(plain):
 @pytest.mark.parametrize(
     ("used", "said"),
     [
-        ({"taught": ["c00", "c01"], "set_aside": []}, "2 of 10 judged patients taught the network"),
-        ({"chose": [f"c{k:02d}" for k in range(10)]}, "10 of 10 judged patients chose the checkpoint"),
+        ({"taught": ["c00", "c01"], "set_aside": []}, "2 of 10 evaluated patients taught the network"),
+        ({"chose": [f"c{k:02d}" for k in range(10)]}, "10 of 10 evaluated patients chose the checkpoint"),
     ],
 )
 def test_patients_that_were_learned_from_are_warned_of_before_any_number(tmp_path, used, said):
@@ -175,9 +175,9 @@ def test_several_scans_of_a_patient_are_said(tmp_path):
     assert "11 cases come from 10 patients" in page.text
 
 
-def test_without_judged_json_the_page_says_what_it_does_not_know(plain):
+def test_without_a_record_the_page_says_what_it_does_not_know(plain):
     text = plain.text
-    assert "not known: there is no judged.json" in text
+    assert "not known: there is no evaluation.json" in text
     assert "it is not known by which it was measured" in text
 
 
@@ -257,7 +257,7 @@ def test_what_users_say_about_errors_stands_on_the_page_and_in_the_terminal(tmp_
     rows = [*scores_of(TEN, "WT"), *scores_of(TEN, "ET"), *failed("lost", "wrong grid")]
     page = page_of(tmp_path, rows, weights="WT=1,ET=3", cost="fn=2,fp=1,ET:fn=5")
     own = page.text.split("By your own measure")[1].split("Boundaries")[0]
-    assert "1 case could not be judged: Dice 0, and a cost above every number" in own
+    assert "1 case could not be scored: Dice 0, and a cost above every number" in own
     assert "each with its weight: WT 1, ET 3" in own
     assert "The lowest: lost 0.000, c00 0.100" in own
     assert re.search(r"ET 5 1 11 [\d.]+", own)
@@ -306,8 +306,8 @@ def test_two_hundred_cases_stay_small(tmp_path):
 def test_the_terminal_shows_the_same_numbers(tmp_path, capsys):
     rows = [*scores_of(TEN), *failed("lost", "wrong grid"), *failed("[gone]")]
     write(tmp_path / "old", scores_of(TEN))
-    judged = {"about": {"patients": {"taught": ["c00"]}}}
-    report(str(write(tmp_path / "new", rows, **judged)), title="[bold]T", reference=str(tmp_path / "old"))
+    scored = {"about": {"patients": {"taught": ["c00"]}}}
+    report(str(write(tmp_path / "new", rows, **scored)), title="[bold]T", reference=str(tmp_path / "old"))
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
     console = Console(width=80, record=True, file=None, quiet=False)
     with console.capture() as captured:
@@ -319,7 +319,7 @@ def test_the_terminal_shows_the_same_numbers(tmp_path, capsys):
     assert f"{dice['mean']:.2f} ({dice['mean_interval'][0]:.2f}-{dice['mean_interval'][1]:.2f})" in said
     assert "lost: wrong grid" in said
     assert "[gone]" in said
-    assert "WARNING: 1 of 12 judged patients taught the network" in said
+    assert "WARNING: 1 of 12 evaluated patients taught the network" in said
     table = said[: said.index("no prediction")]
     assert max(len(line.rstrip()) for line in table.splitlines()) < 80
     assert "0.66 (0.36-0.81)" in table  # on one line, not folded
@@ -353,9 +353,9 @@ def test_real_scans_are_shown(shared_data, tmp_path):
         shifted = np.roll(np.asarray(image.dataobj), 3, 0)
         nib.save(nib.Nifti1Image(shifted, image.affine), tmp_path / "masks" / f"{entry['case']}.nii.gz")
     where = {"datalist": str(listed), "dataset_dir": str(scans / "test")}
-    score(str(tmp_path / "masks"), out=str(tmp_path / "judged"), workers=1, **where)
-    report(str(tmp_path / "judged"), **where)
-    page = Page(tmp_path / "judged" / "report.html")
+    score(str(tmp_path / "masks"), out=str(tmp_path / "scored"), workers=1, **where)
+    report(str(tmp_path / "scored"), **where)
+    page = Page(tmp_path / "scored" / "report.html")
     assert len(page.all("img")) == 12
     assert len({image["src"] for image in page.all("img")}) == 12
     assert max(len(image["src"]) for image in page.all("img")) < 100_000

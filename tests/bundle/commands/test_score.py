@@ -1,4 +1,4 @@
-"""Does `python -m bundle score` judge what it is given, and say in one sentence what is wrong with it?"""
+"""Does `python -m bundle score` score what it is given, and say in one sentence what is wrong with it?"""
 
 import json
 import math
@@ -52,7 +52,7 @@ def partly(*arguments) -> None:
 
 
 def harm(kind: str, file: Path) -> None:
-    """Make a prediction that cannot be judged."""
+    """Make a prediction that cannot be scored."""
     image = nib.load(file)
     voxels, affine = np.asanyarray(image.dataobj).copy(), image.affine
     if kind == "damaged":
@@ -87,7 +87,7 @@ def test_one_bad_prediction_among_many_is_named_and_the_rest_is_scored_with_exit
     printed = capsys.readouterr()
     assert bad in printed.out
     assert said in printed.out
-    assert printed.err.endswith("1 of 4 cases could not be judged; the others are.\n")
+    assert printed.err.endswith("1 of 4 cases could not be scored; the others are.\n")
     frame = read_cases(tmp_path / "out" / "cases.csv")
     assert frame.loc[frame["metric"] == "failed", "case"].tolist() == [bad]
     assert list(frame.query("metric == 'dice' and region == 'WT'")["value"]) == [0, 1, 1]
@@ -99,10 +99,10 @@ def test_an_empty_folder_is_refused_and_nothing_is_written(cohort, tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_without_test_patients_all_labelled_cases_are_judged_and_that_is_said(cohort, predicted, tmp_path, capsys):
+def test_without_test_patients_all_labelled_cases_are_scored_and_that_is_said(cohort, predicted, tmp_path, capsys):
     score(cohort, predicted, tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "judging labelled cases" in printed
+    assert "scoring labelled cases" in printed
     assert "4 cases of 4 patients" in printed
     frame = read_cases(tmp_path / "out" / "cases.csv")
     dice = frame[(frame["metric"] == "dice") & (frame["region"] == "WT")]["value"]
@@ -113,7 +113,7 @@ def test_without_test_patients_all_labelled_cases_are_judged_and_that_is_said(co
 def test_the_next_command_can_be_copied_and_draws_the_page_with_pictures(
     cohort, predicted, tmp_path, capsys, monkeypatch
 ):
-    out = tmp_path / "judged here"
+    out = tmp_path / "scored here"
     monkeypatch.chdir(predicted.parent)
     score(cohort, predicted.name, out)
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
@@ -123,25 +123,25 @@ def test_the_next_command_can_be_copied_and_draws_the_page_with_pictures(
     assert "data:image/png" in (out / "report.html").read_text()
 
 
-def test_test_patients_are_judged_where_the_list_has_them(cohort, predicted, tmp_path, capsys):
+def test_test_patients_are_scored_where_the_list_has_them(cohort, predicted, tmp_path, capsys):
     content = json.loads(cohort.datalist.read_text())
     del content["training"][2]["fold"]
     content["training"][2]["split"] = "test"
     listed = tmp_path / "list.json"
     listed.write_text(json.dumps(content))
     score(cohort._replace(datalist=listed), predicted, tmp_path / "out")
-    assert "judging test cases" in capsys.readouterr().out
+    assert "scoring test cases" in capsys.readouterr().out
     assert set(read_cases(tmp_path / "out" / "cases.csv")["case"]) == {content["training"][2]["case"]}
 
 
-def test_one_fold_is_judged_on_request(cohort, predicted, tmp_path):
+def test_one_fold_is_scored_on_request(cohort, predicted, tmp_path):
     score(cohort, predicted, tmp_path / "out", "--part", "validation", "--fold", "1")
     assert read_cases(tmp_path / "out" / "cases.csv")["case"].nunique() == 1
 
 
 def test_the_rules_for_metastases_can_be_asked_for(cohort, predicted, tmp_path):
     score(cohort, predicted, tmp_path / "out", "--dilations", "1", "--smallest", "2")
-    rule = json.loads((tmp_path / "out" / "judged.json").read_text())["definitions"]["brats2023"]
+    rule = json.loads((tmp_path / "out" / "evaluation.json").read_text())["definitions"]["brats2023"]
     assert (rule["dilations"], rule["smallest"]) == (1, 2)
 
 
@@ -172,7 +172,7 @@ def test_label_values_of_another_scheme_are_refused_and_then_renamed(cohort, pre
     frame = read_cases(tmp_path / "out" / "cases.csv")
     assert frame.query("metric == 'dice' and region == 'ET'")["value"].max() == 1
     capsys.readouterr()
-    partly(cohort, predicted, tmp_path / "plain")  # the empty prediction holds no wrong value, so one case is judged
+    partly(cohort, predicted, tmp_path / "plain")  # the empty prediction holds no wrong value, so one case is scored
     assert '--labels "3=4"' in capsys.readouterr().out
 
 
@@ -187,7 +187,7 @@ def test_label_pairs_of_another_form_are_refused(text):
         parse_labels(text)
 
 
-def test_sections_of_membranes_are_judged_from_folder_to_table(tmp_path, capsys):
+def test_sections_of_membranes_are_scored_from_folder_to_table(tmp_path, capsys):
     rng, folder = np.random.default_rng(0), tmp_path / "train"
     for part in ("image", "label", "predicted"):
         (folder / part).mkdir(parents=True)

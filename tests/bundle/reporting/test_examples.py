@@ -23,7 +23,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 class Patient:
     """A head of one patient in files: two channels, a truth, a prediction, a data list and an evaluation."""
 
-    def __init__(self, folder, truth, prediction, affine=LPS, picture=False, **judged):
+    def __init__(self, folder, truth, prediction, affine=LPS, picture=False, **scored):
         shape = truth.shape
         head = np.zeros(shape, np.float32)
         head[(slice(2, -2),) * len(shape)] = 100
@@ -52,8 +52,8 @@ class Patient:
             "training": [{**entry, "split": "test"}],
         }
         (folder / "list.json").write_text(json.dumps(self.list))
-        judged = {"predictions": str(folder / "pred"), "datalist": lists.list_hash(self.list)} | judged
-        self.evaluation = evaluation.read(write(folder / "judged", rows_of("one", "WT", 0.5, patient="p"), **judged))
+        scored = {"predictions": str(folder / "pred"), "datalist": lists.list_hash(self.list)} | scored
+        self.evaluation = evaluation.read(write(folder / "scored", rows_of("one", "WT", 0.5, patient="p"), **scored))
 
     def example(self):
         scans = open_scans(self.evaluation, str(self.folder / "list.json"))
@@ -146,7 +146,7 @@ def test_a_small_thick_speck_does_not_hide_a_large_error(tmp_path):
     assert len(coloured(axial, TRUTH)) > len(coloured(axial, PREDICTION))
 
 
-def test_predictions_in_another_scheme_are_read_as_they_were_judged(tmp_path):
+def test_predictions_in_another_scheme_are_read_as_they_were_scored(tmp_path):
     truth = box((40, 40, 40), (10, 20), (10, 20), (10, 20))
     renamed = Patient(tmp_path / "renamed", truth, 3 * truth, label_map={"3": 1}).example()
     plain = Patient(tmp_path / "plain", truth, truth).example()
@@ -178,7 +178,7 @@ def test_slices_of_a_stack_are_found_by_their_page(tmp_path):
     (tmp_path / "pred" / "one.tif").rename(tmp_path / "pred" / "p.tif")  # named after the patient
     content = patient.list | {"training": [entry]}
     (tmp_path / "list.json").write_text(json.dumps(content))
-    patient.evaluation.judged["datalist"] = lists.list_hash(content)
+    patient.evaluation.record["datalist"] = lists.list_hash(content)
     assert [tile.source for tile in patient.example().tiles] == expected
 
 
@@ -199,7 +199,7 @@ def test_words_alone_need_no_images(tmp_path):
     )
 
 
-def test_a_data_list_that_was_not_judged_is_refused(missed):
+def test_a_data_list_that_was_not_scored_is_refused(missed):
     (missed.folder / "list.json").write_text(json.dumps(missed.list | {"seed": 5}))
     with pytest.raises(InputError, match="is not the data list"):
         missed.example()

@@ -75,7 +75,7 @@ def test_patients_too_few_for_any_difference_are_told_so():
     assert "a correction for 9 tests" in said
 
 
-def test_what_was_shown_or_judged_on_many_patients_needs_no_remark_on_power():
+def test_what_was_shown_or_scored_on_many_patients_needs_no_remark_on_power():
     assert power([ROW], tests=1) is None
     assert power([ET | {"patients": 50}], tests=1) is None
 

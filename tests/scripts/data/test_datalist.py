@@ -121,13 +121,13 @@ def test_the_patients_of_a_part_are_each_named_once(small):
     assert datalist.patients(small, "labelled") == ["p", "q", "r"]
 
 
-def test_patients_set_aside_judge_before_the_fold_that_chose_the_checkpoint(small):
-    assert datalist.part_to_judge(small) == "test"
-    assert datalist.part_to_judge(small, "validation") == "validation"
+def test_patients_set_aside_score_before_the_fold_that_chose_the_checkpoint(small):
+    assert datalist.part_to_evaluate(small) == "test"
+    assert datalist.part_to_evaluate(small, "validation") == "validation"
     del small["training"][3]
-    assert datalist.part_to_judge(small) == "validation"
+    assert datalist.part_to_evaluate(small) == "validation"
     with pytest.raises(InputError, match="part is 'training': expected test, validation or labelled"):
-        datalist.part_to_judge(small, "training")
+        datalist.part_to_evaluate(small, "training")
 
 
 def test_a_patient_in_two_folds_is_refused_by_name(small):

@@ -142,7 +142,7 @@ def stack_of(path, number: int) -> dict[str, str]:
     return {f"a_{k}": f"{path}#{k}" for k in range(number)}
 
 
-def test_the_masks_that_are_judged_stay_a_file_a_case(tmp_path):
+def test_the_masks_that_are_scored_stay_a_file_a_case(tmp_path):
     images = stack_of(tmp_path / "a.tif", 2)
     save_picture_masks(tmp_path / "out", images, stacks=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}

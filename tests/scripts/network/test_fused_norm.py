@@ -71,7 +71,7 @@ def errors(shape: tuple[int, ...], kind: torch.dtype, device: str = "cpu") -> li
     return [(away(one, right), away(their, right)) for one, their, right in zip(found, theirs, exact, strict=True)]
 
 
-def judge(kinds: list[torch.dtype], device: str) -> None:
+def compare(kinds: list[torch.dtype], device: str) -> None:
     for shape in SHAPES:
         for kind in kinds:
             for own, theirs in errors(shape, kind, device):
@@ -83,7 +83,7 @@ def judge(kinds: list[torch.dtype], device: str) -> None:
 def test_the_kernels_are_as_exact_as_torch():
     # a process of its own: Triton decides when a kernel is defined. Its interpreter cuts bfloat16 rather than round it
     subprocess.run(
-        [sys.executable, "-c", "import test_fused_norm as t, torch; t.judge([torch.float32, torch.float16], 'cpu')"],
+        [sys.executable, "-c", "import test_fused_norm as t, torch; t.compare([torch.float32, torch.float16], 'cpu')"],
         env={
             **os.environ,
             "TRITON_INTERPRET": "1",
@@ -95,7 +95,7 @@ def test_the_kernels_are_as_exact_as_torch():
 
 @gpu
 def test_the_kernels_on_a_gpu_are_as_exact_as_torch():
-    judge([torch.float32, torch.float16, torch.bfloat16], "cuda")
+    compare([torch.float32, torch.float16, torch.bfloat16], "cuda")
 
 
 @gpu

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from scripts.data import datalist as lists
 from scripts.errors import InputError
-from scripts.scoring.cohort import COLUMNS, LESION_COLUMNS, judge, read_cases
+from scripts.scoring.cohort import COLUMNS, LESION_COLUMNS, read_cases, score_predictions
 from scripts.scoring.metrics import BOUNDARY_METRICS, METRICS
 from scripts.scoring.summary import print_summary, summary
 from tests.made import ROOT
@@ -47,7 +47,7 @@ class Cohort:
     """Labels on disk, their data list, and a folder of predictions that are right."""
 
     def __init__(self, root: Path, cases=("a", "b", "c"), labels=None, suffix=".nii.gz", **header):
-        self.root, self.predictions, self.out = root / "data", root / "predictions", root / "judged"
+        self.root, self.predictions, self.out = root / "data", root / "predictions", root / "scored"
         training = []
         for number, case in enumerate(cases):
             name = f"{case}_label{suffix}"
@@ -75,11 +75,11 @@ class Cohort:
     def predict(self, case, labels, **kind):
         save(self.predictions / f"{case}.nii.gz", labels, **kind)
 
-    def judge(self, **options):
-        return self.judgement(**options).cases
+    def score(self, **options):
+        return self.evaluation(**options).cases
 
-    def judgement(self, **options):
-        return judge(self.datalist, self.root, self.predictions, self.out, **{"workers": 1, **options})
+    def evaluation(self, **options):
+        return score_predictions(self.datalist, self.root, self.predictions, self.out, **{"workers": 1, **options})
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def failures(frame) -> dict:
 
 
 def test_every_case_region_and_metric_is_one_row_in_the_order_of_the_list(cohort):
-    frame = cohort.judge()
+    frame = cohort.score()
     assert list(frame.columns) == COLUMNS == ["case", "patient", "region", "metric", "value", "unit", "note"]
     expected = [(case, region, metric) for case in "abc" for region in ("WT", "TC", "ET") for metric in METRICS]
     assert list(zip(frame["case"], frame["region"], frame["metric"], strict=True)) == expected
@@ -108,7 +108,7 @@ def test_every_case_region_and_metric_is_one_row_in_the_order_of_the_list(cohort
 
 
 def test_lengths_are_in_mm_and_volumes_in_ml(cohort):
-    frame = cohort.judge()
+    frame = cohort.score()
     units = frame.drop_duplicates("metric").set_index("metric")["unit"]
     assert set(units[["hd95", "hd100", "assd", "lesionwise_hd95_brats2023"]]) == {"mm"}
     assert set(units[[name for name in METRICS if name.startswith("volume") and name[-8:] != "relative"]]) == {"ml"}
@@ -118,7 +118,7 @@ def test_lengths_are_in_mm_and_volumes_in_ml(cohort):
 
 def test_the_table_on_disk_is_the_table_returned_with_inf_as_inf(cohort):
     cohort.predict("b", np.zeros((20, 20, 20)))
-    frame = cohort.judge()
+    frame = cohort.score()
     assert value(frame, "b", "WT", "hd95") == math.inf
     again = read_cases(cohort.out / "cases.csv")
     assert again.equals(frame)
@@ -126,8 +126,8 @@ def test_the_table_on_disk_is_the_table_returned_with_inf_as_inf(cohort):
 
 
 def test_a_case_called_007_keeps_its_name(tmp_path):
-    Cohort(tmp_path, cases=("007", "1e3")).judge()
-    assert set(read_cases(tmp_path / "judged" / "cases.csv")["case"]) == {"007", "1e3"}
+    Cohort(tmp_path, cases=("007", "1e3")).score()
+    assert set(read_cases(tmp_path / "scored" / "cases.csv")["case"]) == {"007", "1e3"}
 
 
 def test_empty_masks_are_noted_for_what_they_are(cohort):
@@ -135,35 +135,35 @@ def test_empty_masks_are_noted_for_what_they_are(cohort):
     save(cohort.root / "a_label.nii.gz", without_core)
     cohort.datalist["hashes"]["a_label.nii.gz"] = lists.file_hash(cohort.root / "a_label.nii.gz")
     cohort.predict("b", without_core)
-    frame = cohort.judge()
+    frame = cohort.score()
     notes = frame.groupby(["case", "region"])["note"].unique().map(list)
     assert notes["a", "WT"] == [""]
     assert notes["a", "ET"] == ["hallucinated"]
     assert notes["b", "ET"] == ["missed"]
     cohort.predict("a", without_core)
-    assert set(cohort.judge().query("case == 'a' and region == 'ET'")["note"]) == {"absent"}
+    assert set(cohort.score().query("case == 'a' and region == 'ET'")["note"]) == {"absent"}
 
 
 def test_a_case_without_a_prediction_is_a_failed_row_that_names_what_is_near(cohort):
     (cohort.predictions / "b.nii.gz").rename(cohort.predictions / "bb.nii.gz")
-    frame = cohort.judge()
+    frame = cohort.score()
     assert failures(frame) == {"b": "no prediction: no file is named after case b; there are bb.nii.gz"}
     assert set(frame.loc[frame["case"] == "b", "metric"]) == {"failed"}
-    assert json.loads((cohort.out / "judged.json").read_text())["failed"] == failures(frame)
+    assert json.loads((cohort.out / "evaluation.json").read_text())["failed"] == failures(frame)
 
 
 def test_a_prediction_on_another_grid_fails_unless_resampling_is_allowed(cohort):
     cohort.predict("b", tumour()[:, :, ::2], spacing=(1, 1, 4))
-    assert "shape 20 x 20 x 10 where the label has 20 x 20 x 20" in failures(cohort.judge())["b"]
+    assert "shape 20 x 20 x 10 where the label has 20 x 20 x 20" in failures(cohort.score())["b"]
     cohort.predict("c", tumour(), spacing=(1, 1, 2.1))
-    assert "voxels of 1 x 1 x 2.1 mm where the label has 1 x 1 x 2 mm" in failures(cohort.judge())["c"]
-    frame = cohort.judge(resample=True)
+    assert "voxels of 1 x 1 x 2.1 mm where the label has 1 x 1 x 2 mm" in failures(cohort.score())["c"]
+    frame = cohort.score(resample=True)
     assert failures(frame) == {}
     noted = frame[frame["metric"] == "resampled"]
     assert list(noted["case"]) == ["b", "c"]
     assert "nearest neighbour" in noted["note"].iloc[0]
     assert 0.8 < value(frame, "b", "WT", "dice") < 1
-    assert json.loads((cohort.out / "judged.json").read_text())["resampled"] == ["b", "c"]
+    assert json.loads((cohort.out / "evaluation.json").read_text())["resampled"] == ["b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -176,44 +176,44 @@ def test_a_prediction_on_another_grid_fails_unless_resampling_is_allowed(cohort)
 )
 def test_a_prediction_that_makes_no_sense_fails_alone_with_its_reason(cohort, harm, said):
     harm(cohort.predictions / "b.nii.gz")
-    frame = cohort.judge()
+    frame = cohort.score()
     assert value(frame, "c", "WT", "dice") == 1
     assert list(failures(frame)) == ["b"]
     assert re.search(said, failures(frame)["b"])
 
 
-def test_when_no_case_can_be_judged_the_run_ends_with_the_reason_and_the_table_says_so(cohort):
+def test_when_no_case_can_be_scored_the_run_ends_with_the_reason_and_the_table_says_so(cohort):
     for case in "abc":
         cohort.predict(case, np.where(tumour() == 4, 3, tumour()))
-    with pytest.raises(InputError, match=r'none of the 3 cases could be judged; case a: .*--labels "3=4"'):
-        cohort.judge()
+    with pytest.raises(InputError, match=r'none of the 3 cases could be scored; case a: .*--labels "3=4"'):
+        cohort.score()
     assert list(failures(read_cases(cohort.out / "cases.csv"))) == ["a", "b", "c"]
 
 
-def test_another_label_scheme_is_judged_after_renaming(cohort):
+def test_another_label_scheme_is_scored_after_renaming(cohort):
     for case in "abc":
         cohort.predict(case, np.where(tumour() == 4, 3, tumour()))
-    frame = cohort.judge(label_map={3: 4})
+    frame = cohort.score(label_map={3: 4})
     assert value(frame, "a", "ET", "dice") == 1
-    assert json.loads((cohort.out / "judged.json").read_text())["label_map"] == {"3": 4}
+    assert json.loads((cohort.out / "evaluation.json").read_text())["label_map"] == {"3": 4}
 
 
-def test_pictures_are_judged_in_pixels(tmp_path):
+def test_pictures_are_scored_in_pixels(tmp_path):
     truth = np.zeros((30, 40), np.uint8)
     truth[5:15, 5:25] = 1
     pictures = Cohort(tmp_path, labels=truth, suffix=".png", unit="pixel", regions={"lesion": [1]})
     shifted = np.roll(truth, 3, axis=1)
     pictures.write(pictures.predictions / "a.png", shifted)
-    frame = pictures.judge()
+    frame = pictures.score()
     assert value(frame, "a", "lesion", "hd100") == 3
     assert value(frame, "a", "lesion", "volume_truth") == 200
     assert set(frame["unit"]) == {"", "pixel"}
 
 
-def test_a_slice_with_spacing_is_judged_in_mm_and_square_cm(tmp_path):
+def test_a_slice_with_spacing_is_scored_in_mm_and_square_cm(tmp_path):
     truth = np.zeros((30, 40, 1), np.uint8)
     truth[5:15, 5:25] = 1
-    frame = Cohort(tmp_path, labels=truth, regions={"lesion": [1]}).judge()
+    frame = Cohort(tmp_path, labels=truth, regions={"lesion": [1]}).score()
     assert value(frame, "a", "lesion", "volume_truth") == 2
     assert set(frame["unit"]) == {"", "mm", "cm2"}
 
@@ -223,7 +223,7 @@ def test_probabilities_add_calibration_of_the_whole_case(cohort):
     for case in "abc":
         masks = np.stack([np.isin(tumour(), values) for values in cohort.datalist["regions"].values()], axis=-1)
         save(soft / f"{case}_prob.nii.gz", masks * 0.8, dtype=np.float32)
-    frame = cohort.judge(probabilities=soft)
+    frame = cohort.score(probabilities=soft)
     tail = frame[frame["case"] == "a"].tail(2)
     assert list(zip(tail["region"], tail["metric"], strict=True)) == [("all", "ece"), ("all", "brier")]
     near = tumour()[:, :, :19]  # 10 mm around the tumour leave out the last slice
@@ -232,7 +232,7 @@ def test_probabilities_add_calibration_of_the_whole_case(cohort):
     assert value(frame, "a", "all", "brier") == pytest.approx(0.04 * np.mean(inside), abs=1e-6)
     (soft / "b_prob.nii.gz").unlink()
     with pytest.raises(InputError, match="holds no probabilities for case b"):
-        cohort.judge(probabilities=soft)
+        cohort.score(probabilities=soft)
 
 
 def soft_masks(cohort, probability=0.8) -> Path:
@@ -246,7 +246,7 @@ def soft_masks(cohort, probability=0.8) -> Path:
 
 
 def test_the_reliability_curve_of_every_case_is_a_table_in_the_box_of_the_calibration_error(cohort):
-    found = cohort.judgement(probabilities=soft_masks(cohort))
+    found = cohort.evaluation(probabilities=soft_masks(cohort))
     frame = pd.read_csv(cohort.out / "reliability.csv")
     assert list(frame.columns) == ["case", "patient", "region", "bin", "voxels", "confidence", "frequency"]
     assert len(frame) == 3 * 3 * 10  # cases, regions, tenths
@@ -261,10 +261,10 @@ def test_the_reliability_curve_of_every_case_is_a_table_in_the_box_of_the_calibr
         assert gaps[case] == pytest.approx(value(found.cases, case, "all", "ece"))
 
 
-def test_a_reliability_curve_of_another_judgement_is_not_left_behind(cohort):
-    cohort.judge(probabilities=soft_masks(cohort))
+def test_a_reliability_curve_of_another_evaluation_is_not_left_behind(cohort):
+    cohort.score(probabilities=soft_masks(cohort))
     assert (cohort.out / "reliability.csv").exists()
-    assert cohort.judgement().reliability is None
+    assert cohort.evaluation().reliability is None
     assert not (cohort.out / "reliability.csv").exists()
 
 
@@ -275,7 +275,7 @@ def test_a_resumed_run_keeps_the_reliability_curves_it_had(cohort):
     assert content["reliability"][8][:5] == ["b", "p1", "WT", 0.8, 1000]
     content["reliability"][8][6] = 0.123
     kept.write_text(json.dumps(content))
-    frame = cohort.judgement(probabilities=soft).reliability
+    frame = cohort.evaluation(probabilities=soft).reliability
     assert list(frame.query("case == 'b' and region == 'WT' and bin == 0.8")["frequency"]) == [0.123]
     assert len(frame) == 3 * 3 * 10
 
@@ -284,7 +284,7 @@ def test_probabilities_of_another_shape_or_scale_fail_their_case(cohort):
     soft = cohort.predictions.parent / "soft"
     for case, regions, probability in (("a", 2, 1), ("b", 3, 7), ("c", 3, 1)):
         save(soft / f"{case}.nii.gz", np.full((20, 20, 20, regions), probability), dtype=np.float32)
-    failed = failures(cohort.judge(probabilities=soft))
+    failed = failures(cohort.score(probabilities=soft))
     assert "expected (20, 20, 20, 3)" in failed["a"]
     assert "probabilities lie in 0 to 1" in failed["b"]
     assert list(failed) == ["a", "b"]
@@ -293,31 +293,31 @@ def test_probabilities_of_another_shape_or_scale_fail_their_case(cohort):
 def test_the_folder_of_the_predictions_is_written_down_so_that_any_other_folder_can_read_it(cohort, monkeypatch):
     monkeypatch.chdir(cohort.predictions.parent)
     cohort.predictions = Path("data/../predictions")
-    cohort.judge()
-    told = json.loads((cohort.out / "judged.json").read_text())["predictions"]
+    cohort.score()
+    told = json.loads((cohort.out / "evaluation.json").read_text())["predictions"]
     assert told == str((cohort.out.parent / "predictions").resolve())
 
 
-def test_a_label_that_changed_since_the_list_was_made_is_not_judged_against(cohort):
+def test_a_label_that_changed_since_the_list_was_made_is_not_scored_against(cohort):
     save(cohort.root / "b_label.nii.gz", np.roll(tumour(), 1))
     with pytest.raises(InputError, match=r"b_label\.nii\.gz has changed"):
-        cohort.judge()
+        cohort.score()
     assert not cohort.out.exists()
 
 
-def test_parts_are_judged_apart(cohort):
+def test_parts_are_scored_apart(cohort):
     for fold, entry in enumerate(cohort.datalist["training"][:2]):
         del entry["split"]
         entry["fold"] = fold
-    assert set(cohort.judge()["case"]) == {"c"}
-    assert set(cohort.judge(part="validation", fold=1)["case"]) == {"b"}
-    assert json.loads((cohort.out / "judged.json").read_text())["part"] == "validation (fold 1)"
-    assert set(cohort.judge(part="labelled")["case"]) == {"a", "b", "c"}
+    assert set(cohort.score()["case"]) == {"c"}
+    assert set(cohort.score(part="validation", fold=1)["case"]) == {"b"}
+    assert json.loads((cohort.out / "evaluation.json").read_text())["part"] == "validation (fold 1)"
+    assert set(cohort.score(part="labelled")["case"]) == {"a", "b", "c"}
 
 
-def test_what_was_judged_and_how_stands_beside_the_table(cohort):
-    cohort.judge(about={"checkpoint": "best.pt"})
-    about = json.loads((cohort.out / "judged.json").read_text())
+def test_what_was_scored_and_how_stands_beside_the_table(cohort):
+    cohort.score(about={"checkpoint": "best.pt"})
+    about = json.loads((cohort.out / "evaluation.json").read_text())
     assert (about["cases"], about["patients"], about["part"]) == (3, 3, "test")
     assert about["definitions"]["metrics"]["hd95"].startswith("the larger of the two directed 95th percentiles")
     assert about["definitions"]["tolerances"] == [1, 2, 3]
@@ -330,16 +330,16 @@ def test_what_was_judged_and_how_stands_beside_the_table(cohort):
 
 def test_the_table_is_the_same_from_one_process_and_from_two_and_in_any_order_of_the_list(cohort):
     cohort.predict("b", np.roll(tumour(), 2, axis=0))
-    alone = cohort.judge()
-    assert cohort.judge(workers=2).equals(alone)
+    alone = cohort.score()
+    assert cohort.score(workers=2).equals(alone)
     cohort.datalist["training"].reverse()
-    turned = cohort.judge()
+    turned = cohort.score()
     assert turned.sort_values(["case"], kind="stable", ignore_index=True).equals(alone)
 
 
 def test_a_number_of_workers_that_is_none_is_refused(cohort):
     with pytest.raises(InputError, match="workers is 0: give a whole number"):
-        cohort.judge(workers=0)
+        cohort.score(workers=0)
 
 
 def interrupted(cohort, case, **options) -> Path:
@@ -347,7 +347,7 @@ def interrupted(cohort, case, **options) -> Path:
     (cohort.out / "cases.csv").unlink(missing_ok=True)
     (cohort.out / "cases.csv").mkdir(parents=True)
     with pytest.raises(InputError, match=r"cases\.csv cannot be written"):
-        cohort.judge(**options)
+        cohort.score(**options)
     (cohort.out / "cases.csv").rmdir()
     return cohort.out / ".scoring" / f"{case}.json"
 
@@ -360,18 +360,18 @@ def kept_rows(cohort, case, dice):
     path.write_text(json.dumps(kept))
 
 
-def test_what_an_interrupted_run_had_judged_is_not_judged_again(cohort):
+def test_what_an_interrupted_run_had_scored_is_not_scored_again(cohort):
     kept_rows(cohort, "b", 0.123)
-    assert value(cohort.judge(), "b", "WT", "dice") == 0.123
-    assert value(cohort.judge(), "b", "WT", "dice") == 1  # what was kept is gone once the table is written
+    assert value(cohort.score(), "b", "WT", "dice") == 0.123
+    assert value(cohort.score(), "b", "WT", "dice") == 1  # what was kept is gone once the table is written
 
 
-def test_what_was_judged_of_another_prediction_or_by_other_rules_is_judged_again(cohort):
+def test_what_was_scored_of_another_prediction_or_by_other_rules_is_scored_again(cohort):
     kept_rows(cohort, "b", 0.123)
     cohort.predict("b", np.roll(tumour(), 1, axis=0))
-    assert 0.8 < value(cohort.judge(), "b", "WT", "dice") < 1
+    assert 0.8 < value(cohort.score(), "b", "WT", "dice") < 1
     kept_rows(cohort, "b", 0.123)
-    assert 0.8 < value(cohort.judge(resample=True), "b", "WT", "dice") < 1
+    assert 0.8 < value(cohort.score(resample=True), "b", "WT", "dice") < 1
 
 
 def test_a_run_that_is_interrupted_says_so_and_goes_on_where_it_stopped(tmp_path):
@@ -401,7 +401,7 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on_where_it_stopped(tmp_path
     assert not (cohort.out / "cases.csv").exists()
     done = {path.name: path.stat().st_mtime_ns for path in kept.glob("case*.json")}
     assert 0 < len(done) < 12
-    frame = cohort.judge(workers=2)
+    frame = cohort.score(workers=2)
     assert set(frame.loc[frame["metric"] == "dice", "value"]) == {1.0}
     assert frame["case"].nunique() == 12
 
@@ -409,7 +409,7 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on_where_it_stopped(tmp_path
 def test_a_failed_case_counts_as_dice_0_in_the_summary(cohort):
     cohort.predict("b", np.zeros((20, 20, 20)))
     (cohort.predictions / "c.nii.gz").unlink()
-    table = summary(cohort.judge())
+    table = summary(cohort.score())
     assert list(table.index) == ["WT", "TC", "ET"]
     row = table.loc["WT"]
     assert (row["n"], row["failed"], row["low"], row["hd95_inf"]) == (3, 1, 2, 2)
@@ -419,7 +419,7 @@ def test_a_failed_case_counts_as_dice_0_in_the_summary(cohort):
 
 def test_the_printed_summary_names_each_failed_case_and_how_it_counts(cohort, capsys):
     (cohort.predictions / "c.nii.gz").unlink()
-    frame = cohort.judge()
+    frame = cohort.score()
     print_summary(frame, Console(width=100))
     printed = capsys.readouterr().out
     assert "3 cases of 3 patients" in printed
@@ -435,7 +435,7 @@ def test_a_table_of_another_kind_is_refused(tmp_path):
         read_cases(tmp_path / "other.csv")
 
 
-def test_real_grids_are_judged_as_monai_judges_them_and_within_a_second_or_so(shared_data, tmp_path):
+def test_real_grids_are_scored_as_monai_scores_them_and_within_a_second_or_so(shared_data, tmp_path):
     """240 x 240 x 155 voxels with float labels; predictions are shifted truths with a false positive."""
     import torch
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
@@ -458,7 +458,7 @@ def test_real_grids_are_judged_as_monai_judges_them_and_within_a_second_or_so(sh
         "training": training,
     }
     start = time.process_time()
-    frame = judge(datalist, root, tmp_path / "predictions", tmp_path / "judged", workers=1).cases
+    frame = score_predictions(datalist, root, tmp_path / "predictions", tmp_path / "scored", workers=1).cases
     assert (time.process_time() - start) / len(training) < 3  # s; 0.6 on an idle core, with room for a busy one
     case, region = training[0], "TC"
     truth = np.isin(np.asanyarray(nib.load(root / case["label"]).dataobj), datalist["regions"][region])
@@ -482,7 +482,7 @@ def test_every_true_lesion_is_a_row_of_its_own_table(cohort):
     two[16:19, 16:19, 16:18] = 2
     save(cohort.root / "b_label.nii.gz", two)
     cohort.datalist["hashes"]["b_label.nii.gz"] = lists.file_hash(cohort.root / "b_label.nii.gz")
-    found = cohort.judgement()
+    found = cohort.evaluation()
     assert list(found.lesions.columns) == LESION_COLUMNS
     rows = found.lesions[(found.lesions["case"] == "b") & (found.lesions["region"] == "WT")]
     assert rows[["lesion", "unit", "detected", "dice"]].to_numpy().tolist() == [[1, "ml", 1, 1.0], [2, "ml", 0, 0.0]]
@@ -494,8 +494,8 @@ def test_every_true_lesion_is_a_row_of_its_own_table(cohort):
 
 def test_volumes_have_no_table_of_patients(cohort):
     cohort.out.mkdir()
-    (cohort.out / "patients.csv").write_text("of slices that were judged before")
-    assert cohort.judgement().patients is None
+    (cohort.out / "patients.csv").write_text("of slices that were scored before")
+    assert cohort.evaluation().patients is None
     assert not (cohort.out / "patients.csv").exists()
 
 
@@ -519,7 +519,7 @@ class Sections(Cohort):
 def test_outlines_of_cells_have_their_scores_and_no_lesions(tmp_path):
     sections = Sections(tmp_path, boundaries="membrane")
     sections.write(sections.predictions / "b.png", cells(hole=True))
-    found = sections.judgement()
+    found = sections.evaluation()
     metrics = set(found.cases["metric"])
     assert set(BOUNDARY_METRICS) < metrics
     assert not {name for name in metrics if "lesion" in name}
@@ -530,20 +530,20 @@ def test_outlines_of_cells_have_their_scores_and_no_lesions(tmp_path):
     assert value(found.cases, "b", "membrane", "dice") == pytest.approx(2 * 19 / 39)
 
 
-def test_a_region_of_label_0_is_judged_to_the_end_of_the_image(tmp_path):
-    frame = Sections(tmp_path).judge()
+def test_a_region_of_label_0_is_scored_to_the_end_of_the_image(tmp_path):
+    frame = Sections(tmp_path).score()
     assert value(frame, "a", "membrane", "volume_truth") == 20
     assert set(frame["metric"]).isdisjoint(BOUNDARY_METRICS)  # the list does not say that it is an outline
 
 
 def test_a_boundary_that_is_no_region_is_refused(tmp_path):
     with pytest.raises(InputError, match="says that cell is a boundary: expected a region, membrane"):
-        Sections(tmp_path, boundaries=["cell"]).judge()
+        Sections(tmp_path, boundaries=["cell"]).score()
 
 
 def test_the_lesionwise_rule_of_volumes_is_not_applied_to_slices(tmp_path):
     truth = np.zeros((30, 40), np.uint8)
     truth[5:15, 5:25] = 1
-    frame = Cohort(tmp_path, labels=truth, suffix=".png", unit="pixel", regions={"lesion": [1]}).judge()
+    frame = Cohort(tmp_path, labels=truth, suffix=".png", unit="pixel", regions={"lesion": [1]}).score()
     assert "lesions_tp" in set(frame["metric"])
     assert not {name for name in frame["metric"] if "brats2023" in name}

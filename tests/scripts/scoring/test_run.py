@@ -1,4 +1,4 @@
-"""Does a judgement say whether its patients had been learned from?"""
+"""Does an evaluation say whether its patients had been learned from?"""
 
 import json
 
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scripts.data import datalist
-from scripts.scoring.run import judge_run, patient_roles
+from scripts.scoring.run import evaluate_run, patient_roles
 
 
 @pytest.fixture
@@ -26,57 +26,57 @@ def run(cohort, tmp_path):
     return folder
 
 
-def judged(cohort, run, **others) -> pd.DataFrame:
+def scored(cohort, run, **others) -> pd.DataFrame:
     data = datalist.read(cohort.datalist)
     arguments = {"part": "validation", "fold": 0, "checkpoint": run / "model.pt", "workers": 1, **others}
-    judge_run(data, cohort.dataset_dir, run / "masks", run / "evaluation", **arguments)
+    evaluate_run(data, cohort.dataset_dir, run / "masks", run / "evaluation", **arguments)
     return pd.read_csv(run / "evaluation" / "cases.csv")
 
 
-def test_a_run_is_judged_on_the_patients_that_chose_its_checkpoint_and_says_so(cohort, run, capsys):
-    rows = judged(cohort, run)
+def test_a_run_is_scored_on_the_patients_that_chose_its_checkpoint_and_says_so(cohort, run, capsys):
+    rows = scored(cohort, run)
     dice = rows[rows["metric"] == "dice"]
     assert len(dice) == 3  # regions
     assert np.allclose(dice["value"].astype(float), 1)
     printed = capsys.readouterr().out
-    assert "1 of 1 judged patients chose the checkpoint" in printed
+    assert "1 of 1 evaluated patients chose the checkpoint" in printed
     assert "so their scores are too high" in printed
     assert "cases.csv" in printed
     assert printed.endswith(f"next: python -m bundle report {run / 'evaluation'}\n")
 
 
 def test_patients_that_taught_the_network_are_counted_and_warned_of(cohort, run, capsys):
-    judged(cohort, run, part="labelled")
+    scored(cohort, run, part="labelled")
     printed = " ".join(capsys.readouterr().out.split())
-    assert "3 of 4 judged patients taught the network, so their scores say nothing about new patients" in printed
-    assert "1 of 4 judged patients chose the checkpoint" in printed
+    assert "3 of 4 evaluated patients taught the network, so their scores say nothing about new patients" in printed
+    assert "1 of 4 evaluated patients chose the checkpoint" in printed
 
 
-def test_a_mask_that_was_damaged_is_named_and_the_rest_is_judged_with_exit_code_1(cohort, run, capsys):
+def test_a_mask_that_was_damaged_is_named_and_the_rest_is_scored_with_exit_code_1(cohort, run, capsys):
     damaged = sorted((run / "masks").glob("*.nii.gz"))[1]
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(SystemExit) as ended:
-        judged(cohort, run, part="labelled")
+        scored(cohort, run, part="labelled")
     assert ended.value.code == 1
     printed = capsys.readouterr()
     assert f"{damaged.name} cannot be read as an image" in printed.out
-    assert printed.err.endswith("1 of 4 cases could not be judged; the others are.\n")
+    assert printed.err.endswith("1 of 4 cases could not be scored; the others are.\n")
     rows = pd.read_csv(run / "evaluation" / "cases.csv")
     assert rows.loc[rows["metric"] == "failed", "case"].tolist() == [damaged.name.removesuffix(".nii.gz")]
     assert rows.loc[rows["metric"] == "dice", "case"].nunique() == 3
 
 
 def test_the_record_beside_the_numbers_tells_whose_they_are(cohort, run):
-    judged(cohort, run)
-    text = (run / "evaluation" / "judged.json").read_text()
+    scored(cohort, run)
+    text = (run / "evaluation" / "evaluation.json").read_text()
     assert datalist.file_hash(run / "model.pt") in text
     assert str(run / "model.pt") in text
     assert '"chose"' in text
 
 
-def test_a_checkpoint_without_a_record_is_judged_and_that_is_said(cohort, run, capsys):
+def test_a_checkpoint_without_a_record_is_scored_and_that_is_said(cohort, run, capsys):
     (run / "environment.json").unlink()
-    judged(cohort, run)
+    scored(cohort, run)
     assert "It is not known which patients taught this checkpoint" in capsys.readouterr().out
 
 
@@ -92,7 +92,7 @@ def test_a_record_of_something_else_is_no_record_of_patients(tmp_path):
     assert patient_roles(tmp_path / "model.pt", ["a"]) == {}
 
 
-def test_probabilities_that_the_run_saved_are_judged_too(cohort, run):
+def test_probabilities_that_the_run_saved_are_scored_too(cohort, run):
     data = datalist.read(cohort.datalist)
     (run / "masks" / "probabilities").mkdir()
     for entry in data["training"]:
@@ -100,12 +100,12 @@ def test_probabilities_that_the_run_saved_are_judged_too(cohort, run):
         masks = [np.isin(np.asanyarray(label.dataobj), values) for values in data["regions"].values()]
         soft = nib.Nifti1Image(0.9 * np.stack(masks, axis=-1).astype(np.float32), label.affine)
         nib.save(soft, run / "masks" / "probabilities" / f"{entry['case']}.nii.gz")
-    rows = judged(cohort, run)
+    rows = scored(cohort, run)
     assert set(rows["metric"]) >= {"ece", "brier"}
     assert (rows[rows["metric"] == "brier"]["value"].astype(float) < 0.01).all()
 
 
-def test_a_run_on_slices_is_judged_by_slice_and_by_patient(cohort, run, capsys):
+def test_a_run_on_slices_is_scored_by_slice_and_by_patient(cohort, run, capsys):
     data = datalist.read(cohort.datalist)
     for number, entry in enumerate(data["training"]):
         entry |= {"patient": "one", "slice": number, "fold": 0}
@@ -115,6 +115,6 @@ def test_a_run_on_slices_is_judged_by_slice_and_by_patient(cohort, run, capsys):
             nib.save(voxels.slicer[:, :, 15:16], path)
         entry_file = run / "slices" / entry["label"]
         data["hashes"][entry["label"]] = datalist.file_hash(entry_file)
-    judge_run(data, run / "slices", run / "masks", run / "out", "validation", 0, run / "model.pt", workers=1)
+    evaluate_run(data, run / "slices", run / "masks", run / "out", "validation", 0, run / "model.pt", workers=1)
     assert set(pd.read_csv(run / "out" / "patients.csv")["case"]) == {"one"}
     assert "by patient (1): all slices as one volume" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from PIL import Image
 
 from scripts.data import datalist as lists
 from scripts.errors import InputError
-from scripts.scoring.cohort import judge, read_cases
+from scripts.scoring.cohort import read_cases, score_predictions
 from scripts.scoring.metrics import BOUNDARY_METRICS, METRICS, measure
 from scripts.scoring.stack import APART, missing
 
@@ -43,8 +43,8 @@ class Sliced:
         else:
             nib.save(nib.Nifti1Image(labels[..., None], np.diag([0.5, 2.0, 5.0, 1.0])), path)
 
-    def judge(self, **options):
-        return judge(self.datalist, self.root, self.predictions, self.out, **{"workers": 1, **options})
+    def score(self, **options):
+        return score_predictions(self.datalist, self.root, self.predictions, self.out, **{"workers": 1, **options})
 
 
 def square(size=0, at=2) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_the_mean_over_slices_and_the_volume_are_the_two_numbers_worked_by_hand(
     slices.add("P", 1, square(4), half)  # 8 of 16 pixels
     slices.add("P", 2, square(), square())
     slices.add("P", 3, square(2), square())  # 4 pixels missed
-    found = slices.judge()
+    found = slices.score()
     assert [value(found.cases, f"P_{k}", "dice") for k in (1, 2, 3)] == pytest.approx([2 / 3, 1, 0])
     assert value(found.patients, "P", "dice") == pytest.approx(2 * 8 / (8 + 20))
     assert value(found.patients, "P", "slices") == 3
@@ -83,7 +83,7 @@ def test_a_patient_scores_as_the_same_voxels_in_one_file_do(tmp_path):
     slices = Sliced(tmp_path)
     for index in (4, 0, 5, 2, 1, 3):  # the list need not be in order
         slices.add("P", index, truth[..., index], prediction[..., index])
-    rows = slices.judge().patients
+    rows = slices.score().patients
     expected = measure(truth, prediction, (1.0, 1.0, 1.0), wanted=METRICS.keys() - APART.keys())
     assert len(expected) > 10
     assert {name: value(rows, "P", name) for name in expected} == pytest.approx(expected)
@@ -93,14 +93,14 @@ def test_slice_10_comes_after_slice_9(tmp_path):
     slices = Sliced(tmp_path)
     for index in range(8, 12):
         slices.add("P", index, square(3 * (index in (9, 10))), square())
-    assert value(slices.judge().patients, "P", "lesions_fn") == 1
+    assert value(slices.score().patients, "P", "lesions_fn") == 1
 
 
 def test_slices_of_unknown_thickness_have_no_distances_and_that_is_said(tmp_path):
     slices = Sliced(tmp_path)
     slices.add("P", 1, square(4), square(3))
     slices.add("P", 2, square(4), square(3))
-    rows = slices.judge().patients
+    rows = slices.score().patients
     assert set(rows["metric"]) == {"slices", *METRICS} - set(APART)
     assert set(rows["unit"]) == {"", "pixel"}
     assert "no distances" in note(rows, "P")
@@ -110,7 +110,7 @@ def test_slices_that_know_their_spacing_have_the_distances_of_the_volume(tmp_pat
     slices = Sliced(tmp_path, suffix=".nii.gz", unit="mm")
     for index in range(5):
         slices.add("P", index, square(4 * (index in (1, 2))), square(4 * (index in (2, 3))))
-    rows = slices.judge().patients
+    rows = slices.score().patients
     assert value(rows, "P", "hd100") == 5  # mm: the prediction lies one slice too far
     assert value(rows, "P", "volume_truth") == pytest.approx(2 * 16 * 5 / 1000)  # ml
     assert note(rows, "P") == ""
@@ -120,7 +120,7 @@ def test_a_slice_that_is_not_in_the_list_is_named_and_not_invented(tmp_path):
     slices = Sliced(tmp_path, suffix=".nii.gz", unit="mm")
     for index in (1, 2, 4, 8):
         slices.add("P", index, square(4), square(3))
-    rows = slices.judge().patients
+    rows = slices.score().patients
     assert note(rows, "P").startswith("not in the list: 3, 5 to 7; no distances")
     assert value(rows, "P", "slices") == 4
     assert "hd95" not in set(rows["metric"])
@@ -139,7 +139,7 @@ def test_a_patient_with_a_slice_that_was_not_predicted_fails_and_the_others_do_n
     slices.add("P", 1, square(4), square(4))
     slices.add("P", 2, square(4))
     slices.add("Q", 1, square(4), square(4))
-    rows = slices.judge().patients
+    rows = slices.score().patients
     failed = rows[rows["metric"] == "failed"]
     assert list(failed["case"]) == ["P"]
     assert failed["note"].iloc[0].startswith("slice P_2: no prediction")
@@ -150,7 +150,7 @@ def test_a_patient_with_a_damaged_slice_fails_with_its_reason(tmp_path):
     slices = Sliced(tmp_path)
     slices.add("P", 1, square(4), square(4))
     slices.add("P", 2, square(4), square(4) * 3)
-    found = slices.judge()
+    found = slices.score()
     assert value(found.cases, "P_1", "dice") == 1
     assert list(found.patients["metric"]) == ["failed"]
     assert "slice P_2" in found.patients["note"].iloc[0]
@@ -161,7 +161,7 @@ def test_slices_of_two_sizes_are_no_volume(tmp_path):
     slices = Sliced(tmp_path)
     slices.add("P", 1, square(4), square(4))
     slices.add("P", 2, square(4)[:20], square(4)[:20])
-    found = slices.judge()
+    found = slices.score()
     assert len(found.cases[found.cases["metric"] == "dice"]) == 2
     assert list(found.patients["note"]) == [
         "the slices have 20 x 24 and 24 x 24 pixels: expected flat slices of one size."
@@ -174,7 +174,7 @@ def test_two_time_points_of_a_patient_are_two_volumes(tmp_path):
         for index in (1, 2):
             slices.add(visit, index, square(4), square(4 * (visit == "first")))
             slices.datalist["training"][-1] |= {"patient": "P", "volume": visit}
-    rows = slices.judge().patients
+    rows = slices.score().patients
     assert (value(rows, "first", "dice"), value(rows, "second", "dice")) == (1, 0)
     assert set(rows["patient"]) == {"P"}
 
@@ -185,7 +185,7 @@ def test_one_index_for_two_slices_is_refused(tmp_path):
     slices.add("P", 2, square(4), square(4))
     slices.datalist["training"][1]["slice"] = 1
     with pytest.raises(InputError, match="slice 1 of P stands twice"):
-        slices.judge()
+        slices.score()
     assert not slices.out.exists()
 
 
@@ -194,18 +194,18 @@ def test_an_interrupted_run_keeps_the_patients_that_it_had_and_two_processes_giv
     for patient in "PQR":
         for index in (1, 2):
             slices.add(patient, index, square(4), square(3))
-    alone = slices.judge()
+    alone = slices.score()
     (slices.out / "patients.csv").unlink()
     (slices.out / "patients.csv").mkdir()
     with pytest.raises(InputError, match=r"patients\.csv cannot be written"):
-        slices.judge()
+        slices.score()
     (slices.out / "patients.csv").rmdir()
     kept = slices.out / ".scoring" / "patients" / "Q.json"
     content = json.loads(kept.read_text())
     content["rows"][1][4] = 0.123
     kept.write_text(json.dumps(content))
-    assert value(slices.judge(workers=2).patients, "Q", "dice") == 0.123
-    assert slices.judge(workers=2).patients.equals(alone.patients)
+    assert value(slices.score(workers=2).patients, "Q", "dice") == 0.123
+    assert slices.score(workers=2).patients.equals(alone.patients)
 
 
 def test_outlines_are_scored_slice_by_slice_also_in_a_volume(tmp_path):
@@ -214,7 +214,7 @@ def test_outlines_are_scored_slice_by_slice_also_in_a_volume(tmp_path):
     cells[12] = False
     for index, right in ((1, True), (2, False)):
         slices.add("P", index, cells, cells if right else np.ones_like(cells))
-    found = slices.judge()
+    found = slices.score()
     of_slices = [value(found.cases, f"P_{k}", "rand_f") for k in (1, 2)]
     assert of_slices[0] == 1
     assert of_slices[1] < 0.7
@@ -235,7 +235,7 @@ def test_the_slices_of_real_patients_give_two_figures_that_differ(shared_data, t
         true = np.stack([masks[index] for index in sorted(masks)]) > 0
         moved = np.roll(true, 3, axis=1)
         dice[patient.name] = 2 * (true & moved).sum() / (true.sum() + moved.sum())
-    found = slices.judge()
+    found = slices.score()
     for name, expected in dice.items():
         assert value(found.patients, name, "dice") == pytest.approx(expected)
     of_slices = found.cases[found.cases["metric"] == "dice"]

@@ -227,7 +227,7 @@ def test_what_was_chosen_stands_beside_the_weights(tmp_path):
 def test_the_scores_of_the_last_and_of_the_best_validation_are_left(tmp_path):
     run = Run(tmp_path, {1: 0.2, 2: 0.6, 3: 0.4, 4: 0.5}).go()
     for name, epoch, weights in (("validation", 4, "checkpoint.pt"), ("validation_best", 2, "model.pt")):
-        told = json.loads((run.path / name / "judged.json").read_text())
+        told = json.loads((run.path / name / "evaluation.json").read_text())
         assert (told["about"]["epoch"], told["about"]["checkpoint"]) == (epoch, str(run.path / weights))
         assert read_cases(run.path / name / "cases.csv").query("metric == 'dice'")["value"].item() == 6 / 7
 

@@ -238,7 +238,7 @@ def test_a_nan_on_a_gpu_ends_before_anything_is_kept(tmp_path, step):
 
 
 def test_a_nan_of_one_process_ends_the_epoch_of_all(in_two_processes):
-    def judged(rank: int) -> str:
+    def scored(rank: int) -> str:
         watch = StopOnNan("c")
         watch.waiting = (torch.tensor(float("nan") if rank else 1.0), None, f"step 4, of process {rank}")
         try:
@@ -247,7 +247,7 @@ def test_a_nan_of_one_process_ends_the_epoch_of_all(in_two_processes):
             return str(error)
         return "went on"
 
-    assert all("became nan in step 4, of process 1" in said for said in in_two_processes(judged))
+    assert all("became nan in step 4, of process 1" in said for said in in_two_processes(scored))
 
 
 def test_a_step_gives_each_patch_a_dictionary_with_the_loss():

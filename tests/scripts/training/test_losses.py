@@ -182,7 +182,7 @@ def test_without_annealing_progress_changes_nothing():
     assert float(loss(HEADS, NOTHING)) == pytest.approx(3)
 
 
-def test_a_network_without_heads_is_judged_by_its_output_alone():
+def test_a_network_without_heads_is_scored_by_its_output_alone():
     assert float(DeepSupervisionLoss(torch.nn.MSELoss())(HEADS[:, 1], NOTHING)) == pytest.approx(4)
 
 
