@@ -47,10 +47,10 @@ PATIENCE = timedelta(hours=6)  # of a process that waits for another; one that h
 
 
 def begin(workflow: str) -> None:
-    """Start a workflow: from here on wrong input ends in one sentence, and every knob and name is one that exists.
+    """Start a workflow: from here on wrong input ends in one sentence, and every setting and name is one that exists.
 
     Args:
-        workflow: the workflow's own file, whose knobs exist even where a recipe has replaced what refers to them.
+        workflow: the workflow's own file, whose settings exist even where a recipe has replaced what refers to them.
 
     Raises:
         InputError: a top-level key is used by nothing, which is what a mistyped override looks like; or the config
@@ -80,14 +80,14 @@ def running_config() -> dict[str, Any]:
 
 
 def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
-    """MONAI accepts any override and ignores what nothing refers to; a mistyped knob is such a key.
+    """MONAI accepts any override and ignores what nothing refers to; a mistyped setting is such a key.
 
     Args:
         config: the whole config as it runs.
         own: the top-level keys of the workflow's own file.
 
     Raises:
-        InputError: names the key and the nearest knobs.
+        InputError: names the key and the nearest settings.
     """
     sections = {p["id"].split("::")[0] for p in (*TrainProperties.values(), *InferProperties.values())}
     used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | sections
@@ -96,7 +96,7 @@ def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
         if key not in used:
             near = difflib.get_close_matches(key, [k for k in config if k in used], n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
-            raise InputError(f"there is no knob '{key}' in this workflow: nothing refers to it{hint}")
+            raise InputError(f"there is no setting '{key}' in this workflow: nothing refers to it{hint}")
 
 
 def refuse_unresolved(config: Mapping[str, Any]) -> None:
@@ -261,24 +261,24 @@ def join_processes(device: str, alone: bool = False) -> None:
         )
 
 
-def require_all(**knobs: Any) -> None:
-    """Knobs without a default were given.
+def require_all(**settings: Any) -> None:
+    """Settings without a default were given.
 
     Raises:
         InputError: names the first that is missing.
     """
-    for name, value in knobs.items():
+    for name, value in settings.items():
         if value is None:
             raise InputError(f"{name} is not given: add --{name} ... to the command.")
 
 
-def require_numbers(**knobs: Any) -> None:
-    """Knobs are numbers, 0 or more. YAML takes 1e-4, which has no dot, for a text.
+def require_numbers(**settings: Any) -> None:
+    """Settings are numbers, 0 or more. YAML takes 1e-4, which has no dot, for a text.
 
     Raises:
         InputError: names the first that is none.
     """
-    for name, value in knobs.items():
+    for name, value in settings.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
             raise InputError(
                 f"{name} is {value!r}: expected a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)."

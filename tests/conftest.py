@@ -44,7 +44,7 @@ def package(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export of a network that was trained for seconds, on scans resampled from 6 mm to 5."""
     folder = tmp_path_factory.mktemp("package")
     files = "['configs/train.yaml','configs/tasks/phantom.yaml']"
-    knobs = {
+    settings = {
         "datalist": cohort.datalist,
         "dataset_dir": cohort.dataset_dir,
         "run_dir": folder / "run",
@@ -57,7 +57,7 @@ def package(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "learning_rate": 0.01,
         "ema_decay": 0.5,
     }
-    options = [word for name, value in knobs.items() for word in (f"--{name}", value)]
+    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
     for command in (
         ["monai.bundle", "run", "training", "--config_file", files, *options],
         ["bundle", "export", folder / "run", "--out", folder / "dist"],
@@ -79,13 +79,13 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def read_config(at_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ConfigParser]:
-    """Reads config files and knobs as `python -m monai.bundle run --config_file FILES --knob VALUE` does."""
+    """Reads config files and settings as `python -m monai.bundle run --config_file FILES --setting VALUE` does."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a workflow's begin() replaces it
 
-    def read(*files: str, **knobs: Any) -> ConfigParser:
+    def read(*files: str, **settings: Any) -> ConfigParser:
         parser = ConfigParser()
         parser.read_config(list(files))
-        parser.update(knobs)
+        parser.update(settings)
         parser.parse()
         return parser
 
@@ -98,7 +98,7 @@ def small_train(
 ) -> Callable[..., ConfigParser]:
     """train.yaml on the cohort, with a network and patches that a CPU does in seconds."""
 
-    def read(*overlays: str, **knobs: Any) -> ConfigParser:
+    def read(*overlays: str, **settings: Any) -> ConfigParser:
         small = {
             "datalist": str(cohort.datalist),
             "dataset_dir": str(cohort.dataset_dir),
@@ -109,7 +109,7 @@ def small_train(
             "max_epochs": 2,
             "steps_per_epoch": 2,
         }
-        return read_config("configs/train.yaml", "configs/tasks/phantom.yaml", *overlays, **{**small, **knobs})
+        return read_config("configs/train.yaml", "configs/tasks/phantom.yaml", *overlays, **{**small, **settings})
 
     return read
 

@@ -60,9 +60,9 @@ def measure(
 
             return call
 
-        def one(**knobs: Any) -> Callable[[], Any]:
+        def one(**settings: Any) -> Callable[[], Any]:
             given = {"overlap": 0.5, "mode": "gaussian", "sw_batch_size": 1, "regions": 3, "divisor": inferer.divisor}
-            return slide(type(inferer)(**{**given, "roi_size": window, "half": inferer.half, **knobs}), prepared)
+            return slide(type(inferer)(**{**given, "roi_size": window, "half": inferer.half, **settings}), prepared)
 
         plain = SlidingWindowInferer(window, 1, 0.5, "gaussian")
         calls = {

@@ -10,17 +10,17 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from scripts.network import precision
 
 
-def of_a_step(recipe: str | None = None, **knobs: Any) -> float:
+def of_a_step(recipe: str | None = None, **settings: Any) -> float:
     """GiB of all tensors of two optimiser steps in half precision: weights, their average, gradients, AdamW's moments,
     activations, losses. Not in it: what CUDA and its kernels need for themselves, and gaps between tensors.
 
     Args:
         recipe: a name of configs/recipes/.
-        knobs: of configs/train.yaml.
+        settings: of configs/train.yaml.
     """
     config = ConfigParser()
     config.read_config(["configs/train.yaml", *([f"configs/recipes/{recipe}.yaml"] if recipe else [])])
-    config.update({**knobs, "device": "cpu"})  # there alone nothing is asked of a driver
+    config.update({**settings, "device": "cpu"})  # there alone nothing is asked of a driver
     config.parse()
     patch, channels, regions, batch_size, recompute = (
         config.get_parsed_content(name) for name in ("patch_size", "channels", "regions", "batch_size", "recompute")

@@ -83,13 +83,13 @@ def _sum(network: list[float], data: list[float]) -> list[float]:
     return [one + other for one, other in zip(network, data, strict=True)]
 
 
-def _config(folder: Path, size: int, knobs: dict[str, Any]) -> ConfigParser:
+def _config(folder: Path, size: int, settings: dict[str, Any]) -> ConfigParser:
     drawn(folder / "patients", cases=2, size=size, spacing=192 / size)
     listed(folder / "patients", folder / "list.json")
     config = ConfigParser()
     config.read_config("configs/train.yaml")
     places = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder / "patients"), "run_dir": str(folder)}
-    config.update({**places, **knobs})
+    config.update({**places, **settings})
     config.parse()
     config.get_parsed_content("train#dataset").cases.prepare()
     return config
@@ -124,14 +124,14 @@ def _ours(config: ConfigParser, device: str) -> tuple[Callable, Callable]:
 
 def _usual(config: ConfigParser) -> Callable:
     """As tutorials have it: prepared volumes are augmented whole, with metadata, and a patch is cut last."""
-    knobs = [dict(knob) for knob in config["train"]["augmentation"]["transforms"]]
+    settings = [dict(setting) for setting in config["train"]["augmentation"]["transforms"]]
     size = config.get_parsed_content("patch_size")
     random = []
-    for knob in knobs:
-        name = knob.pop("_target_").rpartition(".")[2]
+    for setting in settings:
+        name = setting.pop("_target_").rpartition(".")[2]
         values = {
             k: config.get_parsed_content(f"train#augmentation#transforms#{len(random)}#{k}")
-            for k in knob
+            for k in setting
             if k != "_disabled_"
         }
         random.append(getattr(transforms, name)(**values))

@@ -40,8 +40,8 @@ def serve(
     source = Path(str(package))
     package_check.check(source)
     source = source.resolve()
-    knobs = yaml.safe_load((source / "configs" / "inference.yaml").read_text(encoding="utf-8"))
-    shown = servers.find_scans(Path(str(studies)), knobs["channels"], knobs["channel_files"], show)
+    settings = yaml.safe_load((source / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+    shown = servers.find_scans(Path(str(studies)), settings["channels"], settings["channel_files"], show)
     python, version = servers.find_python(None if monailabel is None else str(monailabel))
     if version != servers.TESTED:
         print(f"note: {python} has MONAI Label {version}; this was tried with {servers.TESTED}.")

@@ -57,9 +57,9 @@ def smoke(out: str | None = None, seed: int = 0) -> None:
 
     given = {"datalist": cases, "dataset_dir": patients}
     _workflow("training", ["configs/train.yaml", TASK, RECIPE], **given, run_dir=results, seed=seed)
-    knobs = f"{results}/knobs.yaml"
-    _workflow("evaluating", ["configs/evaluate.yaml", knobs], **given, output_dir=evaluation)
-    inference = ["configs/inference.yaml", knobs]
+    settings = f"{results}/settings.yaml"
+    _workflow("evaluating", ["configs/evaluate.yaml", settings], **given, output_dir=evaluation)
+    inference = ["configs/inference.yaml", settings]
     _workflow("inferring", inference, input=cases, dataset_dir=patients, output_dir=predictions)
 
     picture = folder / "predictions.png"
@@ -75,11 +75,11 @@ def _say(command: str, program: str = "bundle") -> None:
     Console(soft_wrap=True, highlight=False).print(f"\n$ python -m {program} {command}", style="bold", markup=False)
 
 
-def _workflow(run_id: str, files: Sequence[str], **knobs: Any) -> None:
+def _workflow(run_id: str, files: Sequence[str], **settings: Any) -> None:
     quoted = "[" + ",".join(f"'{name}'" for name in files) + "]"
-    options = "".join(f" --{name} {value}" for name, value in knobs.items())
+    options = "".join(f" --{name} {value}" for name, value in settings.items())
     _say(f'run {run_id} --config_file "{quoted}"{options}', "monai.bundle")
-    run(run_id=run_id, config_file=list(files), **knobs)
+    run(run_id=run_id, config_file=list(files), **settings)
 
 
 def _draw(cases: str, patients: str, masks: Path, path: Path) -> None:

@@ -24,22 +24,22 @@ def render(
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": _number, "interval": _interval, "count_of": _count_of}
-    axes, patients = len(run.knobs["patch_size"]), run.environment.get("patients", {})
+    axes, patients = len(run.settings["patch_size"]), run.environment.get("patients", {})
     unit = "ml" if axes == 3 else "thousand pixels"
     mask = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     return environment.get_template("card.md.j2").render(
         metadata=metadata,
-        knobs=run.knobs,
+        settings=run.settings,
         summary=summary,
-        network=run.knobs["network_def"]["_target_"],
+        network=run.settings["network_def"]["_target_"],
         parameters=parameters,
         training=_training(run),
         taught=patients.get("taught"),
         chose=patients.get("chose"),
         record=_scored(summary) if summary else "",
-        regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.knobs["regions"].items()],
+        regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.settings["regions"].items()],
         mask=[f"{value} {name}" for value, name in mask.items() if not name.startswith("unused_")],
-        removed=[f"{name} {size:g} {unit}" for name, size in run.knobs.get("min_component_ml", {}).items() if size],
+        removed=[f"{name} {size:g} {unit}" for name, size in run.settings.get("min_component_ml", {}).items() if size],
         axes=axes,
         voxels="voxels" if axes == 3 else "pixels",
         folder=folder,

@@ -25,18 +25,18 @@ OF_THE_MACHINE = {"bundle_root", "datalist", "dataset_dir", "run_dir", "resume",
 OF_THE_MACHINE |= {"device", "preprocessing_device", "cache", "cache_dir", "num_workers"}
 
 
-def self_contained(folder: Path, knobs: Mapping[str, Any], config: Mapping[str, Any], head: str) -> dict[str, str]:
+def self_contained(folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any], head: str) -> dict[str, str]:
     """The text of inference.yaml, train.yaml and evaluate.yaml for a package, with `head` above each.
 
-    `folder` is the repository's configs/; `knobs` and `config` are the run's knobs.yaml and config.yaml.
+    `folder` is the repository's configs/; `settings` and `config` are the run's settings.yaml and config.yaml.
     """
     inference, train, evaluate = (_read(folder / f"{name}.yaml") for name in ("inference", "train", "evaluate"))
-    _lay_over(inference, knobs)
+    _lay_over(inference, settings)
     for document in (train, evaluate):
         _inline(document, inference)
     config = _of_one_process(config, _read(folder / "multi_gpu_train.yaml"), train)
     _lay_over(train, config)
-    _lay_over(evaluate, knobs)
+    _lay_over(evaluate, settings)
     documents = {"inference.yaml": inference, "train.yaml": train, "evaluate.yaml": evaluate}
     return {name: _text(document, head) for name, document in documents.items()}
 

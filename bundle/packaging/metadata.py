@@ -30,9 +30,9 @@ def of_run(
     `base` is the repository's metadata.json: versions, authors, intended use; `changelog` says of each version what
     changed, this one included; `summary` is that of the run's evaluation, if there is one.
     """
-    knobs, about = run.knobs, run.about
-    regions, channels = ", ".join(knobs["regions"]), ", ".join(knobs["channels"])
-    kind = "plain U-Net (MONAI's DynUNet) that" if _is_dynunet(knobs) else "network that"
+    settings, about = run.settings, run.about
+    regions, channels = ", ".join(settings["regions"]), ", ".join(settings["channels"])
+    kind = "plain U-Net (MONAI's DynUNet) that" if _is_dynunet(settings) else "network that"
     return {
         **base,
         "name": about.get("title", base["name"]),
@@ -40,15 +40,15 @@ def of_run(
         "description": f"A {kind} outlines {regions} on {channels}, one output a region.",
         "data_source": about.get("data", "not stated"),
         "data_terms": about.get("terms", "not stated"),
-        "data_type": "nifti" if len(knobs["patch_size"]) == 3 else "picture",
-        "image_classes": f"{channels}; {_normalisation(knobs)}",
-        "label_classes": ", ".join(f"{value} {name}" for name, value in knobs["labels"].items()),
+        "data_type": "nifti" if len(settings["patch_size"]) == 3 else "picture",
+        "image_classes": f"{channels}; {_normalisation(settings)}",
+        "label_classes": ", ".join(f"{value} {name}" for name, value in settings["labels"].items()),
         "references": [*about.get("references", []), base["references"][0]] if about else base["references"],
         "version": version,
         "changelog": dict(changelog),
         "eval_metrics": scores(summary),
         "training": {"seed": run.environment.get("seed"), "revision": run.environment.get("git"), **run.effort},
-        "network_data_format": network_data_format(knobs, about.get("modality", "MR")),
+        "network_data_format": network_data_format(settings, about.get("modality", "MR")),
     }
 
 
@@ -71,53 +71,53 @@ def scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def network_data_format(knobs: Mapping[str, Any], modality: str) -> dict[str, Any]:
+def network_data_format(settings: Mapping[str, Any], modality: str) -> dict[str, Any]:
     """What goes into the network, and what MONAI Label shows of what comes out: a name for each value of the mask."""
-    multiple = multiple_of(knobs)
+    multiple = multiple_of(settings)
     # twice the product of the strides, since one voxel alone cannot be normalised
-    shape = list(knobs["patch_size"]) if multiple is None else [f"{2 * product}*n" for product in multiple]
+    shape = list(settings["patch_size"]) if multiple is None else [f"{2 * product}*n" for product in multiple]
     common = {"spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
     image = {
         "type": "magnitude",
         "format": "normalized",
         "modality": modality,
-        "num_channels": len(knobs["channels"]),
+        "num_channels": len(settings["channels"]),
         **common,
         "value_range": [-10, 10],
-        "channel_def": {str(place): name for place, name in enumerate(knobs["channels"])},
+        "channel_def": {str(place): name for place, name in enumerate(settings["channels"])},
     }
     pred = {
         "type": "probabilities",
         "format": "segmentation",
-        "num_channels": len(knobs["regions"]),
+        "num_channels": len(settings["regions"]),
         **common,
         "value_range": [0, 1],
-        "channel_def": mask_values(knobs),
+        "channel_def": mask_values(settings),
     }
     return {"inputs": {"image": image}, "outputs": {"pred": pred}}
 
 
-def mask_values(knobs: Mapping[str, Any]) -> dict[str, str]:
+def mask_values(settings: Mapping[str, Any]) -> dict[str, str]:
     """The name of each value that a saved mask can hold, in order of the values; of gaps between small ones too.
 
     3D Slicer, through MONAI Label, takes the n-th name for the value n, so a gap would shift all names after it.
     """
-    fill = knobs.get("labels_fill", 0)
-    names: dict[int, list[str]] = {value: [] for value in (fill, *knobs["labels_out"].values())}
-    for name, label in knobs["labels"].items():
-        painted = [value for region, value in knobs["labels_out"].items() if label in knobs["regions"][region]]
+    fill = settings.get("labels_fill", 0)
+    names: dict[int, list[str]] = {value: [] for value in (fill, *settings["labels_out"].values())}
+    for name, label in settings["labels"].items():
+        painted = [value for region, value in settings["labels_out"].items() if label in settings["regions"][region]]
         names[painted[-1] if painted else fill].append(name)  # later regions lie on top
     values = range(max(names) + 1) if max(names) <= MOST_SEGMENTS else sorted(names)
     told = {value: " or ".join(names[value]) if value in names else f"unused_{value}" for value in values}
     return {str(value): name for value, name in {**told, fill: "background"}.items()}
 
 
-def multiple_of(knobs: Mapping[str, Any]) -> list[int] | None:
+def multiple_of(settings: Mapping[str, Any]) -> list[int] | None:
     """By axis, what the size of a window has to be a multiple of; None where only the network itself knows."""
-    if not _is_dynunet(knobs):
+    if not _is_dynunet(settings):
         return None
-    strides = ConfigParser(dict(knobs)).get_parsed_content("strides")
-    axes = range(len(knobs["patch_size"]))
+    strides = ConfigParser(dict(settings)).get_parsed_content("strides")
+    axes = range(len(settings["patch_size"]))
     return [math.prod(stride if isinstance(stride, int) else stride[axis] for stride in strides) for axis in axes]
 
 
@@ -139,11 +139,11 @@ def schema() -> dict[str, Any]:
     return json.loads(files("bundle.packaging").joinpath("metadata.schema.json").read_text(encoding="utf-8"))
 
 
-def _is_dynunet(knobs: Mapping[str, Any]) -> bool:
-    return knobs["network_def"].get("_target_") == "DynUNet"
+def _is_dynunet(settings: Mapping[str, Any]) -> bool:
+    return settings["network_def"].get("_target_") == "DynUNet"
 
 
-def _normalisation(knobs: Mapping[str, Any]) -> str:
-    if (knobs["normalize"], knobs["normalize_scope"]) == ("zscore_nonzero", "volume"):
+def _normalisation(settings: Mapping[str, Any]) -> str:
+    if (settings["normalize"], settings["normalize_scope"]) == ("zscore_nonzero", "volume"):
         return "z-score of the voxels that are not 0, by scan and channel"
-    return f"normalised by {knobs['normalize']}, scope {knobs['normalize_scope']}"
+    return f"normalised by {settings['normalize']}, scope {settings['normalize_scope']}"

@@ -45,7 +45,7 @@ def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int)
             f"{error} Exports are compared on real cases: say where they are by --datalist and --dataset_dir."
         ) from error
     parser = read_config(dict(run.config))
-    prepare, size = parser.get_parsed_content("validate::preprocessing"), tuple(run.knobs["patch_size"])
+    prepare, size = parser.get_parsed_content("validate::preprocessing"), tuple(run.settings["patch_size"])
     cut = []
     for entry in chosen:
         case = prepare(dict(entry))

@@ -78,7 +78,7 @@ def write_package(plan: Plan, out: Path, report: Callable[[str], None]) -> Writt
 
 def package_name(run: Run, name: str | None, version: str) -> str:
     """The name of a run's package, by default LABELSCHEME_segmentation, if that and the version can be used."""
-    name = name or f"{re.sub(r'[^a-z0-9]+', '_', str(run.knobs['label_scheme']).lower())}_segmentation"
+    name = name or f"{re.sub(r'[^a-z0-9]+', '_', str(run.settings['label_scheme']).lower())}_segmentation"
     if not NAME.match(name):
         raise InputError(f"name is '{name}': expected snake_case, such as brats_mri_segmentation.")
     if taken := [word for word in TAKEN if word in name]:
@@ -126,17 +126,17 @@ def travelling_scripts() -> list[str]:
 
 def _fill(package: Path, plan: Plan, changelog: Mapping[str, str], report: Callable[[str], None]) -> None:
     """Write the package's files, and compare its network with the run's."""
-    run, knobs = plan.run, plan.run.knobs
+    run, settings = plan.run, plan.run.settings
     for file in (*COPIED, *travelling_scripts()):
         (package / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, package / file)
     head = (
         f"Made by `python -m bundle export`: the workflow's own file, with the values of a training on"
-        f" {run.about.get('title', knobs['label_scheme'])}\n"
+        f" {run.about.get('title', settings['label_scheme'])}\n"
         f"(revision {run.environment.get('git') or 'unknown'}, seed {run.environment.get('seed')}) in place of tasks,"
         " recipes and what was borrowed from inference.yaml."
     )
-    for file, text in configs.self_contained(ROOT / "configs", knobs, run.config, head).items():
+    for file, text in configs.self_contained(ROOT / "configs", settings, run.config, head).items():
         write_text(package / "configs" / file, text)
     save(package / "models" / "model.pt", read_weights(run.weights))
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def _fill(package: Path, plan: Plan, changelog: Mapping[str, str], report: Calla
     patches, chosen = networks.patches(run, plan.datalist, plan.dataset_dir, plan.cases)
     logits = networks.training_logits(run, patches)
     report(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *plan.formats))} ...")
-    formats.write(package, network, patches, plan.formats, metadata.multiple_of(knobs))
+    formats.write(package, network, patches, plan.formats, metadata.multiple_of(settings))
     report(f"comparing on {len(patches)} patches, in a process of its own ...")
     compared = parity.compare(package, patches.numpy(), logits.numpy())
     content["compared"] = {"cases": chosen, "patches": len(patches), "formats": compared}

@@ -11,7 +11,7 @@ import yaml
 
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
-from scripts.network.weights import read_state
+from scripts.network.weights import read_state, settings_file
 from scripts.workflow import refuse_moved_parts
 
 
@@ -21,7 +21,7 @@ class Run:
 
     folder: Path
     config: dict[str, Any]  # config.yaml, the training as it was
-    knobs: dict[str, Any]  # knobs.yaml, what inference has to know
+    settings: dict[str, Any]  # settings.yaml, what inference has to know
     environment: dict[str, Any]  # environment.json
     weights: Path  # model.pt
     sha256: str  # of the weights
@@ -30,7 +30,7 @@ class Run:
     @property
     def about(self) -> dict[str, Any]:
         """Title, modality, data, terms and references, as the task tells them."""
-        return self.knobs.get("about") or {}
+        return self.settings.get("about") or {}
 
 
 def read(folder: str | os.PathLike) -> Run:
@@ -42,9 +42,10 @@ def read(folder: str | os.PathLike) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no run {folder}: give the folder that training wrote (its --run_dir).")
-    for name in ("config.yaml", "knobs.yaml", "environment.json"):
+    settings = settings_file(folder)
+    for name in ("config.yaml", settings.name, "environment.json"):
         if not (folder / name).is_file():
-            raise InputError(f"{folder} is no run: it lacks {name}; give the folder that training wrote.")
+            raise InputError(f"{folder} is not a run: it lacks {name}; give the folder that training wrote.")
     weights = folder / "model.pt"
     if not weights.is_file():
         raise InputError(
@@ -55,7 +56,7 @@ def read(folder: str | os.PathLike) -> Run:
     return Run(
         folder=folder,
         config=config,
-        knobs=_yaml(folder / "knobs.yaml"),
+        settings=_yaml(settings),
         environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
         weights=weights,
         sha256=file_hash(weights),
@@ -82,7 +83,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML ({str(error).splitlines()[0]}): take what training wrote.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no knobs: take the file that training wrote.")
+        raise InputError(f"{path} holds no settings: take the file that training wrote.")
     return content
 
 

@@ -33,12 +33,12 @@ def learn_statistics(
 ) -> None:
     """Measure what scope `dataset` needs, once a run: from the cases that teach alone, before they are prepared.
 
-    A run that goes on takes what its knobs.yaml has. Nothing happens for other scopes, or if the knob is given.
+    A run that goes on takes what its settings.yaml has. Nothing happens for other scopes, or if the setting is given.
 
     Args:
         preprocessing: of which `Normalized` is a step; it gets the statistics.
         cases: the cases that teach, with absolute paths.
-        once: of the run, `RunFolder.measured_once`, whose knobs.yaml gets the statistics.
+        once: of the run, `RunFolder.measured_once`, whose settings.yaml gets the statistics.
         show: a progress bar.
 
     Raises:

@@ -65,7 +65,7 @@ class Normalized(MapTransform):
         if self.statistics is not None and {s.get("method") for s in self.statistics} != {method}:
             raise InputError(
                 f"intensity_statistics are of {self.statistics[0].get('method')}, but normalize is {method}: lay the"
-                " knobs.yaml of the run over the workflow, or set intensity_statistics to null to measure anew."
+                " settings.yaml of the run over the workflow, or set intensity_statistics to null to measure anew."
             )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -84,13 +84,13 @@ class Normalized(MapTransform):
             return
         if self.statistics is None:
             raise InputError(
-                "normalize_scope is dataset, but intensity_statistics are not given: lay the knobs.yaml of the run over"
-                " the workflow, which has those of its training cases."
+                "normalize_scope is dataset, but intensity_statistics are not given: lay the settings.yaml of the run"
+                " over the workflow, which has those of its training cases."
             )
         if len(self.statistics) != channels:
             raise InputError(
                 f"intensity_statistics are of {len(self.statistics)} channels, but the image has {channels}: lay the"
-                " knobs.yaml of the run over the workflow that it belongs to."
+                " settings.yaml of the run over the workflow that it belongs to."
             )
 
     def _channel(self, channel: torch.Tensor, number: int) -> torch.Tensor:
@@ -107,11 +107,11 @@ def require_possible(method: str, scope: str) -> None:
     Raises:
         InputError: says what there is.
     """
-    for knob, value, known in (("normalize", method, METHODS), ("normalize_scope", scope, SCOPES)):
+    for setting, value, known in (("normalize", method, METHODS), ("normalize_scope", scope, SCOPES)):
         if value not in known:
             near = difflib.get_close_matches(str(value), known, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise InputError(f"{knob} is '{value}'{hint}: expected {', '.join(known)}.")
+            raise InputError(f"{setting} is '{value}'{hint}: expected {', '.join(known)}.")
     if (method, scope) == ("clahe", "dataset"):
         raise InputError(
             "normalize clahe looks at neighbourhoods within an image, so normalize_scope cannot be dataset: take slice"

@@ -79,15 +79,21 @@ def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
         )
         raise InputError(
             f"{path} is a checkpoint of another network ({different}: {shapes} in the config): lay the run's"
-            " knobs.yaml over the workflow, --config_file \"['configs/inference.yaml','runs/X/knobs.yaml']\"."
+            " settings.yaml over the workflow, --config_file \"['configs/inference.yaml','runs/X/settings.yaml']\"."
         ) from error
     return network
 
 
 def smallest_components(path: str | os.PathLike) -> dict[str, float]:
-    """What the run of a checkpoint chose on its validation cases: region to ml, from the knobs.yaml beside it."""
-    knobs = Path(path).parent / "knobs.yaml"
-    return yaml.safe_load(knobs.read_text(encoding="utf-8")).get("min_component_ml", {}) if knobs.is_file() else {}
+    """What the run of a checkpoint chose on its validation cases: region to ml, from the settings.yaml beside it."""
+    file = settings_file(Path(path).parent)
+    return yaml.safe_load(file.read_text(encoding="utf-8")).get("min_component_ml", {}) if file.is_file() else {}
+
+
+def settings_file(folder: Path) -> Path:
+    """The settings.yaml of a run's folder, or knobs.yaml, its former name, where there is only that."""
+    new, old = folder / "settings.yaml", folder / "knobs.yaml"
+    return old if old.is_file() and not new.is_file() else new
 
 
 def start_from(network: nn.Module, path: str | os.PathLike | None) -> nn.Module:

@@ -24,7 +24,7 @@ class BestModel:
         evaluator: the validation engine; its metrics hold `score_name`.
         scores: of the cases of the same validation pass.
         network: whose weights are kept (the averaged ones).
-        folder: the run's folder; gets model.pt, knobs.yaml, and the scores of the last and of the best validation.
+        folder: the run's folder; gets model.pt, settings.yaml, and the scores of the last and of the best validation.
         components: statistics of the same validation pass, from which the smallest components are chosen.
         budget: told how long a validation takes.
         score_name: the metric to maximise; negative means that a region is under the floor.

@@ -2,7 +2,7 @@
 
 config.yaml        the whole config as it ran, macros resolved
 environment.json   versions, device, seed, git revision, the data list's hash
-knobs.yaml         what the weights need: lay it over evaluate.yaml or inference.yaml
+settings.yaml         what the weights need: lay it over evaluate.yaml or inference.yaml
 model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
 validation/        cases.csv and evaluation.json of the last validation; validation_best/ of the epoch of model.pt
 log/               TensorBoard
@@ -54,7 +54,7 @@ class RunFolder:
     Args:
         path: the folder.
         resume: whether an interrupted run in it goes on.
-        knobs: what inference and evaluation have to know of this run, written to knobs.yaml.
+        settings: what inference and evaluation have to know of this run, written to settings.yaml.
         about: what environment.json tells beside versions (seed, device, the data list).
         writes: whether this process writes (rank 0 does).
     """
@@ -63,12 +63,12 @@ class RunFolder:
         self,
         path: str | os.PathLike,
         resume: bool,
-        knobs: Mapping[str, Any],
+        settings: Mapping[str, Any],
         about: Mapping[str, Any],
         writes: bool = True,
     ) -> None:
         self.path, self.resume, self.writes = Path(path), resume, writes
-        self.knobs, self.about = dict(knobs), dict(about)
+        self.settings, self.about = dict(settings), dict(about)
 
     def open(self) -> None:
         """Make the folder and write down what runs; called before anything costly.
@@ -97,23 +97,21 @@ class RunFolder:
             )
         write_text(config, "# The whole config of this run.\n" + _as_yaml(running_config()))
         write_json(self.path / "environment.json", {**environment(), **_plain(self.about)})
-        if not (self.path / "knobs.yaml").is_file():
+        if not (self.path / "settings.yaml").is_file():
             self.keep_choice(min_component_ml={}, chosen=None)
 
     def keep_choice(self, min_component_ml: Mapping[str, float], chosen: Mapping[str, Any] | None) -> None:
-        """Write knobs.yaml: the run's knobs, its checkpoint, and what was chosen on the validation cases."""
+        """Write settings.yaml: the run's settings, its checkpoint, and what was chosen on the validation cases."""
         head = (
             "# What this run's weights need; lay it over a workflow:\n"
-            f"#   --config_file \"['configs/evaluate.yaml','{(self.path / 'knobs.yaml').as_posix()}']\"\n"
+            f"#   --config_file \"['configs/evaluate.yaml','{(self.path / 'settings.yaml').as_posix()}']\"\n"
         )
         if chosen is not None:
             head += f"# Chosen on the validation cases: {json.dumps(_plain(chosen))}\n"
         if min_component_ml:
             head += "# min_component_ml is in ml; of pictures, in thousands of pixels.\n"
-        knobs = {**_plain(self.knobs), "min_component_ml": dict(min_component_ml)}
-        write_text(
-            self.path / "knobs.yaml", head + _as_yaml({**knobs, "checkpoint": (self.path / "model.pt").as_posix()})
-        )
+        chosen_too = {"min_component_ml": dict(min_component_ml), "checkpoint": (self.path / "model.pt").as_posix()}
+        write_text(self.path / "settings.yaml", head + _as_yaml({**_plain(self.settings), **chosen_too}))
 
     def keep_scores(self, name: str, cases: pd.DataFrame, epoch: int, weights: str) -> None:
         """Write the scores of a validation into a folder that `python -m bundle report` reads.
@@ -137,19 +135,19 @@ class RunFolder:
             },
         )
 
-    def measured_once(self, knob: str, measure: Callable[[], Any]) -> Any:
-        """A knob that the data decide before the first step: measured and written down, and read again by a resumption.
+    def measured_once(self, setting: str, measure: Callable[[], Any]) -> Any:
+        """A setting that the data decide before the first step: measured, written, and read again when the run resumes.
 
         Args:
-            knob: its name in knobs.yaml.
+            setting: its name in settings.yaml.
             measure: gives its value, of plain lists, dictionaries, numbers and strings.
         """
-        old = self.path / "knobs.yaml"
-        known = yaml.safe_load(old.read_text(encoding="utf-8")).get(knob) if self.resume and old.is_file() else None
-        self.knobs[knob] = measure() if known is None else known
+        old = self.path / "settings.yaml"
+        known = yaml.safe_load(old.read_text(encoding="utf-8")).get(setting) if self.resume and old.is_file() else None
+        self.settings[setting] = measure() if known is None else known
         if known is None and self.writes:
             self.keep_choice(min_component_ml={}, chosen=None)
-        return self.knobs[knob]
+        return self.settings[setting]
 
     def _require_same_config(self, old: Mapping[str, Any]) -> None:
         new = _plain(running_config())

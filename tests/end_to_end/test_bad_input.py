@@ -34,10 +34,10 @@ def plainly(at_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
-def refused(run_id: str, files: list[str], **knobs: Any) -> str:
+def refused(run_id: str, files: list[str], **settings: Any) -> str:
     """The one sentence in which a workflow ends."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - MONAI wraps ours in its own, whatever that is
-        run(run_id=run_id, config_file=files, **knobs)
+        run(run_id=run_id, config_file=files, **settings)
     sentence = sentence_of(caught.value)
     assert sentence is not None, f"a traceback would have been shown: {caught.value!r}"
     assert "\n" not in sentence
@@ -213,7 +213,7 @@ def test_a_file_changed_since_the_list_was_made_is_refused(scans, tmp_path):
 
 @pytest.mark.usefixtures("plainly")
 @pytest.mark.parametrize(
-    ("knobs", "says"),
+    ("settings", "says"),
     [
         ({"epocs": 9}, "did you mean max_epochs"),
         ({"loss::aneal": True}, "DeepSupervisionLoss has no argument 'aneal'"),
@@ -228,9 +228,9 @@ def test_a_file_changed_since_the_list_was_made_is_refused(scans, tmp_path):
         ({"region_weights": {"WT": 1}}, "a weight for each of"),
     ],
 )
-def test_a_wrong_knob_is_refused_before_anything_is_written(cohort, tmp_path, knobs, says):
+def test_a_wrong_setting_is_refused_before_anything_is_written(cohort, tmp_path, settings, says):
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "run_dir": str(tmp_path / "run")}
-    sentence = refused("training", TRAIN, **{**given, **SMALL, **knobs})
+    sentence = refused("training", TRAIN, **{**given, **SMALL, **settings})
     assert says in sentence
     assert not (tmp_path / "run").exists()
 
@@ -266,7 +266,7 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_no_half_checkpoint(cohort, tm
 
 @pytest.mark.usefixtures("plainly")
 @pytest.mark.parametrize(
-    ("knobs", "says"),
+    ("settings", "says"),
     [
         ({"filters": [8, 16, 16]}, "a checkpoint of another network"),
         ({"checkpoint": "nowhere/model.pt"}, "there is no checkpoint"),
@@ -275,13 +275,13 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_no_half_checkpoint(cohort, tm
         ({"input": "."}, "holds no scan"),
     ],
 )
-def test_inference_with_a_wrong_knob_is_refused(cohort, checkpoint, tmp_path, knobs, says):
+def test_inference_with_a_wrong_setting_is_refused(cohort, checkpoint, tmp_path, settings, says):
     empty = tmp_path / "empty"
     empty.mkdir()
-    if knobs.get("input") == ".":
-        knobs = {"input": str(empty)}
+    if settings.get("input") == ".":
+        settings = {"input": str(empty)}
     given = {"input": str(cohort.dataset_dir), "checkpoint": str(checkpoint), "output_dir": str(tmp_path / "out")}
-    assert says in refused("inferring", INFER, **{**given, **SMALL, **knobs})
+    assert says in refused("inferring", INFER, **{**given, **SMALL, **settings})
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Are the guides true? Every knob is explained, every default, file and flag is as they say, and the examples build."""
+"""The guides are true: settings, defaults, files, flags and examples are as they say."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def workflow(name: str) -> str:
     return f"configs/{name}.yaml"
 
 
-def knob_rows() -> list[list[str]]:
-    """The cells of each row of the tables of knobs: knob, workflows, default, unit, effect."""
-    tables = CONFIGS.read_text(encoding="utf-8").partition("## Every knob")[2].partition("### Sections")[0]
+def setting_rows() -> list[list[str]]:
+    """The cells of each row of the tables of settings: setting, workflows, default, unit, effect."""
+    tables = CONFIGS.read_text(encoding="utf-8").partition("## Every setting")[2].partition("### Sections")[0]
     rows = [line.strip("|").split(" | ") for line in tables.splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in row] for row in rows]
 
@@ -65,14 +65,14 @@ def flags_of(program: str, name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS.values())
-def test_every_knob_and_section_of_a_workflow_is_explained(name):
-    text = CONFIGS.read_text(encoding="utf-8").partition("## Every knob")[2].partition("## Three examples")[0]
+def test_every_setting_and_section_of_a_workflow_is_explained(name):
+    text = CONFIGS.read_text(encoding="utf-8").partition("## Every setting")[2].partition("## Three examples")[0]
     missing = [key for key in sorted(keys_of(workflow(name)) - {*RUN_IDS}) if f"`{key}`" not in text]
     assert not missing, f"docs/configs.md says nothing about {missing}"
 
 
-def test_no_knob_is_explained_that_is_not_there():
-    for names, where, *_ in knob_rows():
+def test_no_setting_is_explained_that_is_not_there():
+    for names, where, *_ in setting_rows():
         for name in re.findall(r"`(\w+)`", names):
             for letter, file in WORKFLOWS.items():
                 there = name in keys_of(workflow(file))
@@ -86,7 +86,7 @@ def test_the_defaults_in_the_tables_are_those_of_the_files():
         configs[letter].read_config(workflow(name))
         configs[letter].resolve_macro_and_relative_ids()
     compared = 0
-    for names, where, default, *_ in knob_rows():
+    for names, where, default, *_ in setting_rows():
         for letters, cell in (part_of(part, where) for part in default.split("; ")):
             values = re.findall(r"`([^`]+)`", cell)
             if ", ".join(f"`{value}`" for value in values) != cell:
@@ -106,7 +106,7 @@ def part_of(default: str, where: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
-def test_every_task_and_recipe_is_listed_with_its_own_knobs(path):
+def test_every_task_and_recipe_is_listed_with_its_own_settings(path):
     text = CONFIGS.read_text(encoding="utf-8")
     assert f"| `{path.stem}` |" in text
     workflows = keys_of(*(workflow(name) for name in WORKFLOWS.values()))

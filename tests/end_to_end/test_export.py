@@ -26,7 +26,7 @@ from scripts.errors import InputError
 from tests.made import ROOT
 
 # sizes as of a real training, since TorchScript, ONNX and the package must cope with them
-KNOBS = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "overlap": 0.0}
+SETTINGS = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "overlap": 0.0}
 SHORT = {"max_epochs": 2, "steps_per_epoch": 2, "val_interval": 1}
 FORMATS = "ts,pt2,onnx"
 
@@ -48,10 +48,10 @@ def released(cohort, tmp_path_factory):
     os.chdir(ROOT)
     try:
         task = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
-        run("training", config_file=task, run_dir=str(folder / "run"), **given, **KNOBS, **SHORT)
-        knobs = str(folder / "run" / "knobs.yaml")
+        run("training", config_file=task, run_dir=str(folder / "run"), **given, **SETTINGS, **SHORT)
+        settings = str(folder / "run" / "settings.yaml")
         scored = {"part": "validation", "device": "cpu", "output_dir": str(folder / "evaluation"), "score_workers": 1}
-        run("evaluating", config_file=["configs/evaluate.yaml", knobs], **given, **scored)
+        run("evaluating", config_file=["configs/evaluate.yaml", settings], **given, **scored)
         report(str(folder / "evaluation"))
         evaluation = str(folder / "evaluation")
         export(str(folder / "run"), out=str(folder / "dist"), evaluation=evaluation, formats=FORMATS)
@@ -82,7 +82,7 @@ def test_a_package_segments_voxel_for_voxel_as_the_repository_does(released, ins
     patients = released.given["dataset_dir"]
     run(
         "inferring",
-        config_file=["configs/inference.yaml", str(released.run / "knobs.yaml")],
+        config_file=["configs/inference.yaml", str(released.run / "settings.yaml")],
         input=patients,
         output_dir=str(tmp_path / "here"),
         device="cpu",

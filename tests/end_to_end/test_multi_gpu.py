@@ -33,9 +33,9 @@ LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 EVALUATE = ["configs/evaluate.yaml", "configs/tasks/phantom.yaml"]
 
 
-def workflow(run_id: str, files: Sequence[str], **knobs: object) -> list[str]:
+def workflow(run_id: str, files: Sequence[str], **settings: object) -> list[str]:
     words = ["-m", "monai.bundle", "run", run_id, "--config_file", str(list(files))]
-    return [*words, *(part for name, value in knobs.items() for part in (f"--{name}", str(value)))]
+    return [*words, *(part for name, value in settings.items() for part in (f"--{name}", str(value)))]
 
 
 def done(command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,8 +46,8 @@ def done(command: Sequence[str | Path], **environment: str) -> subprocess.Comple
     )
 
 
-def in_two(run_id: str, files: Sequence[str], **knobs: object) -> subprocess.CompletedProcess[str]:
-    return done([*LAUNCHER, *workflow(run_id, files, **knobs)])
+def in_two(run_id: str, files: Sequence[str], **settings: object) -> subprocess.CompletedProcess[str]:
+    return done([*LAUNCHER, *workflow(run_id, files, **settings)])
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(cohort, tmp_path
     learned, expected = (read_weights(tmp_path / name / "model.pt") for name in ("two", "one"))
     for name, value in expected.items():
         assert learned[name] == pytest.approx(value, abs=1e-5), name
-    chosen, alone = (yaml.safe_load((tmp_path / name / "knobs.yaml").read_text()) for name in ("two", "one"))
+    chosen, alone = (yaml.safe_load((tmp_path / name / "settings.yaml").read_text()) for name in ("two", "one"))
     assert chosen["min_component_ml"] == alone["min_component_ml"]
     table, own = (read_cases(tmp_path / name / "validation" / "cases.csv") for name in ("two", "one"))
     assert len({*table["case"]}) == 3

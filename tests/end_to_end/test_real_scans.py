@@ -22,7 +22,7 @@ def median_dice(folder: Path, region: str) -> float:
 
 
 def learned(
-    datalist: Path, source: Path, task: str, tmp_path: Path, region: str, **knobs: object
+    datalist: Path, source: Path, task: str, tmp_path: Path, region: str, **settings: object
 ) -> tuple[float, float]:
     """Median Dice on the patient held out, of a network that learned nothing and of one that learned for a while."""
     given = {"datalist": str(datalist), "dataset_dir": str(source)}
@@ -30,8 +30,8 @@ def learned(
     scores = []
     for name, steps, rate in (("random", 1, 0.0), ("trained", 300, 3.0e-3)):
         amount = {"steps_per_epoch": steps, "learning_rate": rate}
-        run("training", config_file=training, run_dir=str(tmp_path / name), **given, **SHORT, **amount, **knobs)
-        evaluate = ["configs/evaluate.yaml", str(tmp_path / name / "knobs.yaml")]
+        run("training", config_file=training, run_dir=str(tmp_path / name), **given, **SHORT, **amount, **settings)
+        evaluate = ["configs/evaluate.yaml", str(tmp_path / name / "settings.yaml")]
         run("evaluating", config_file=evaluate, device="cpu", overlap=0.0, score_workers=1, **given)
         scores.append(median_dice(tmp_path / name / "evaluation", region))
     return scores[0], scores[1]

@@ -13,7 +13,7 @@ import torch
 
 from tests.made import ROOT
 
-KNOBS = (
+SETTINGS = (
     "--max_epochs 12 --steps_per_epoch 3 --val_interval 2 --patch_size [16,16,16] --filters [4,8,8]"
     " --patience 50 --overlap 0.0 --device cpu --seed 3"
 )
@@ -23,7 +23,7 @@ def training(cohort, *more: str) -> subprocess.Popen:
     """The command of the README, in a process of its own."""
     command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file"]
     command += ["['configs/train.yaml','configs/tasks/phantom.yaml']"]
-    command += ["--datalist", str(cohort.datalist), "--dataset_dir", str(cohort.dataset_dir), *KNOBS.split(), *more]
+    command += ["--datalist", str(cohort.datalist), "--dataset_dir", str(cohort.dataset_dir), *SETTINGS.split(), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -66,13 +66,13 @@ def train_and_evaluate(source: Path, task: str, tmp_path: Path, folds: int) -> t
     given = {"datalist": str(datalist), "dataset_dir": str(source)}
     training = ["configs/train.yaml", f"configs/tasks/{task}.yaml"]
     run("training", config_file=training, run_dir=str(results), **given, **SMALL, **SHORT)
-    evaluate = ["configs/evaluate.yaml", str(results / "knobs.yaml")]
+    evaluate = ["configs/evaluate.yaml", str(results / "settings.yaml")]
     run("evaluating", config_file=evaluate, device="cpu", score_workers=1, **given)
     return results, json.loads(datalist.read_text()), results / "evaluation"
 
 
 def segment(results: Path, scans: Path, folder: Path) -> list[str]:
-    files = ["configs/inference.yaml", str(results / "knobs.yaml")]
+    files = ["configs/inference.yaml", str(results / "settings.yaml")]
     run("inferring", config_file=files, device="cpu", input=str(scans), output_dir=str(folder))
     return sorted(path.name for path in folder.iterdir())
 

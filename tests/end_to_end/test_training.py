@@ -1,4 +1,4 @@
-"""What a training run leaves behind, and what its knobs change."""
+"""What a training run leaves behind, and what its settings change."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def train(at_root, cohort, tmp_path, monkeypatch):
     """Trains for two epochs of two steps; gives the run's folder."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
-    def training(name="run", **knobs):
+    def training(name="run", **settings):
         given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
-        run("training", config_file=TRAIN, run_dir=str(tmp_path / name), **{**given, **SMALL, **SHORT, **knobs})
+        run("training", config_file=TRAIN, run_dir=str(tmp_path / name), **{**given, **SMALL, **SHORT, **settings})
         return tmp_path / name
 
     return training
@@ -87,7 +87,7 @@ def test_a_validation_is_a_report_that_says_who_chose_and_on_which_grid(train, t
         page = (folder / name / "report.html").read_text()
         assert "on the prepared grid, not the original label files" in page
         assert "3 chose the checkpoint" in page
-    chosen = json.loads((folder / "knobs.yaml").read_text().splitlines()[2].partition(": ")[2])
+    chosen = json.loads((folder / "settings.yaml").read_text().splitlines()[2].partition(": ")[2])
     best = read_cases(folder / "validation_best" / "cases.csv").query("metric == 'dice' and region == 'WT'")["value"]
     # one median comes through text, the other does not: they may differ in the last bit
     assert chosen["dice_median_WT"] == pytest.approx(best.median(), rel=1e-12)
@@ -133,9 +133,9 @@ def test_no_step_waits_for_the_gpu(small_train):
     assert trainer.state.iteration == 24
 
 
-@pytest.mark.parametrize("knobs", [{"num_workers": 2}, {"cache": "disk"}, {"cache": "none"}], ids=str)
-def test_neither_workers_nor_the_cache_change_what_is_learned(train, tmp_path, knobs):
-    folders = [train("plain"), train("other", **knobs, cache_dir=str(tmp_path / "cache"))]
+@pytest.mark.parametrize("settings", [{"num_workers": 2}, {"cache": "disk"}, {"cache": "none"}], ids=str)
+def test_neither_workers_nor_the_cache_change_what_is_learned(train, tmp_path, settings):
+    folders = [train("plain"), train("other", **settings, cache_dir=str(tmp_path / "cache"))]
     plain, other = (torch.load(folder / "model.pt", weights_only=True) for folder in folders)
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
@@ -157,9 +157,9 @@ def test_a_run_starts_from_the_weights_of_another(train, capsys):
 
 def test_a_scored_run_has_numbers_in_the_space_of_the_original_labels(train, cohort):
     folder = train()
-    knobs = ["configs/evaluate.yaml", str(folder / "knobs.yaml")]
+    settings = ["configs/evaluate.yaml", str(folder / "settings.yaml")]
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
-    run("evaluating", config_file=knobs, device="cpu", overlap=0.0, score_workers=1, **given)
+    run("evaluating", config_file=settings, device="cpu", overlap=0.0, score_workers=1, **given)
     frame = read_cases(folder / "evaluation" / "cases.csv")
     case = frame["case"].iloc[0]
     label = nib.load(cohort.dataset_dir / case / f"{case}_seg.nii.gz")
@@ -174,9 +174,9 @@ def test_a_scored_run_has_numbers_in_the_space_of_the_original_labels(train, coh
     assert len(told["chose"]) == 1, "the scored patient chose the checkpoint, and the record does not say so"
 
 
-def test_mirror_averaging_and_probabilities_are_knobs(train, cohort, tmp_path):
+def test_mirror_averaging_and_probabilities_are_settings(train, cohort, tmp_path):
     folder = train()
-    files = ["configs/inference.yaml", str(folder / "knobs.yaml")]
+    files = ["configs/inference.yaml", str(folder / "settings.yaml")]
     given = {"input": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "device": "cpu", "overlap": 0.0}
     for name, tta in (("plain", False), ("mirrored", True)):
         run("inferring", config_file=files, output_dir=str(tmp_path / name), save_probabilities=True, tta=tta, **given)
@@ -196,14 +196,14 @@ def test_patients_that_older_weights_had_seen_count_as_taught(train):
     assert after["taught"] == sorted(before["taught"] + before["chose"])
 
 
-@pytest.mark.parametrize("knob", ["run_dir", "checkpoint"])
-def test_the_components_that_a_run_chose_are_removed_also_without_laying_its_knobs_over(train, read_config, knob):
+@pytest.mark.parametrize("setting", ["run_dir", "checkpoint"])
+def test_the_components_that_a_run_chose_are_removed_also_without_laying_its_settings_over(train, read_config, setting):
     folder = train()
-    knobs = yaml.safe_load((folder / "knobs.yaml").read_text())
-    knobs["min_component_ml"] = {"WT": 0.2, "TC": 0.1, "ET": 0.0}
-    (folder / "knobs.yaml").write_text(yaml.safe_dump(knobs))
-    given = {knob: str(folder if knob == "run_dir" else folder / "model.pt")}
-    workflows = ["evaluate", "inference"] if knob == "checkpoint" else ["evaluate"]
+    settings = yaml.safe_load((folder / "settings.yaml").read_text())
+    settings["min_component_ml"] = {"WT": 0.2, "TC": 0.1, "ET": 0.0}
+    (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
+    given = {setting: str(folder if setting == "run_dir" else folder / "model.pt")}
+    workflows = ["evaluate", "inference"] if setting == "checkpoint" else ["evaluate"]
     for workflow in workflows:
         parser = read_config(f"configs/{workflow}.yaml", "configs/tasks/phantom.yaml", **given)
-        assert parser.get_parsed_content("min_component_ml") == knobs["min_component_ml"]
+        assert parser.get_parsed_content("min_component_ml") == settings["min_component_ml"]

@@ -138,7 +138,7 @@ def test_supervision_heads_change_training_alone(small_train):
 
 
 @pytest.mark.usefixtures("at_root")
-def test_a_network_that_a_recipe_brings_is_handed_on_to_inference(cohort, tmp_path):
+def test_a_network_that_a_recipe_brings_is_run_settings_to_inference(cohort, tmp_path):
     recipe = {
         "deep_supervision": False,
         "width": 4,
@@ -155,6 +155,6 @@ def test_a_network_that_a_recipe_brings_is_handed_on_to_inference(cohort, tmp_pa
     short = {"max_epochs": 1, "steps_per_epoch": 1, "patch_size": [32, 32, 32], "verify_hashes": False}
     files = ["configs/train.yaml", "configs/tasks/phantom.yaml", str(tmp_path / "recipe.yaml")]
     run("training", config_file=files, datalist=str(cohort.datalist), run_dir=str(tmp_path / "run"), **given, **short)
-    files = ["configs/inference.yaml", str(tmp_path / "run" / "knobs.yaml")]
+    files = ["configs/inference.yaml", str(tmp_path / "run" / "settings.yaml")]
     run("inferring", config_file=files, input=str(cohort.datalist), output_dir=str(tmp_path / "masks"), **given)
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 1

@@ -1,4 +1,4 @@
-"""Is a mistyped knob refused with the right one, and no real one mistaken for it, before a workflow starts?"""
+"""Is a mistyped setting refused with the right one, and no real one mistaken for it, before a workflow starts?"""
 
 import subprocess
 import sys
@@ -15,18 +15,18 @@ WORKFLOWS = ("train", "evaluate", "inference")
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_no_knob_of_a_workflow_is_unused_with_any_task(read_config, at_root, name):
+def test_no_setting_of_a_workflow_is_unused_with_any_task(read_config, at_root, name):
     tasks = sorted(path.name for path in (at_root / "configs" / "tasks").glob("*.yaml"))
     assert len(tasks) >= 8
     config = read_config(f"configs/{name}.yaml").config
     workflow.refuse_unused(config)
-    for task in tasks:  # a task only sets knobs of the top level
-        knobs = yaml.safe_load((at_root / "configs" / "tasks" / task).read_text(encoding="utf-8"))
-        assert not any("::" in key or key.startswith("+") for key in knobs), task
-        workflow.refuse_unused({**config, **knobs})
+    for task in tasks:  # a task only sets settings of the top level
+        settings = yaml.safe_load((at_root / "configs" / "tasks" / task).read_text(encoding="utf-8"))
+        assert not any("::" in key or key.startswith("+") for key in settings), task
+        workflow.refuse_unused({**config, **settings})
 
 
-def test_no_knob_is_unused_with_any_recipe_or_with_several_processes(read_config, at_root):
+def test_no_setting_is_unused_with_any_recipe_or_with_several_processes(read_config, at_root):
     overlays = sorted(path.relative_to(at_root) for path in (at_root / "configs" / "recipes").glob("*.yaml"))
     assert len(overlays) >= 3
     for overlay in [*overlays, "configs/multi_gpu_train.yaml"]:
@@ -37,7 +37,7 @@ def test_what_a_run_leaves_for_inference_is_used_by_evaluation_and_inference(sma
     folder = small_train().get_parsed_content("folder")
     folder.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
     for name in ("evaluate", "inference"):
-        config = read_config(f"configs/{name}.yaml", str(folder.path / "knobs.yaml"))
+        config = read_config(f"configs/{name}.yaml", str(folder.path / "settings.yaml"))
         workflow.refuse_unused(config.config)
         assert config["min_component_ml"] == {"WT": 0.1}
         assert config["filters"] == [4, 8, 8]
@@ -54,28 +54,28 @@ def test_what_a_run_leaves_for_inference_is_used_by_evaluation_and_inference(sma
         ("inference", "outputdir", "output_dir"),
     ],
 )
-def test_a_mistyped_knob_is_refused_with_the_nearest_one(read_config, name, typo, meant):
+def test_a_mistyped_setting_is_refused_with_the_nearest_one(read_config, name, typo, meant):
     config = read_config(f"configs/{name}.yaml", **{typo: 1})
-    with pytest.raises(InputError, match=rf"no knob '{typo}' in this workflow: .*did you mean {meant}\b"):
+    with pytest.raises(InputError, match=rf"no setting '{typo}' in this workflow: .*did you mean {meant}\b"):
         workflow.refuse_unused(config.config)
 
 
-def test_a_knob_that_is_near_to_none_is_refused_all_the_same(read_config):
+def test_a_setting_that_is_near_to_none_is_refused_all_the_same(read_config):
     config = read_config("configs/inference.yaml", qqqqqq=1)
-    with pytest.raises(InputError, match=r"no knob 'qqqqqq' in this workflow: nothing refers to it\.$"):
+    with pytest.raises(InputError, match=r"no setting 'qqqqqq' in this workflow: nothing refers to it\.$"):
         workflow.refuse_unused(config.config)
 
 
-def test_a_knob_of_training_is_refused_by_inference(read_config):
-    with pytest.raises(InputError, match="no knob 'learning_rate'"):
+def test_a_setting_of_training_is_refused_by_inference(read_config):
+    with pytest.raises(InputError, match="no setting 'learning_rate'"):
         workflow.refuse_unused(read_config("configs/inference.yaml", learning_rate=1.0).config)
 
 
-def test_beginning_refuses_a_mistyped_knob_and_makes_errors_plain(read_config):
+def test_beginning_refuses_a_mistyped_setting_and_makes_errors_plain(read_config):
     config = read_config("configs/inference.yaml", input="somewhere", learning_rate=1.0)
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
         config.get_parsed_content("initialize")
-    assert "no knob 'learning_rate'" in sentence_of(caught.value)
+    assert "no setting 'learning_rate'" in sentence_of(caught.value)
     assert sys.excepthook is report_and_exit
 
 
@@ -90,8 +90,8 @@ def test_the_running_config_has_the_overrides_and_the_resolved_macros(read_confi
 
 
 def test_the_running_config_is_there_for_components_too():
-    config = ConfigParser({"knob": 7, "config": {"_target_": "scripts.workflow.running_config"}, "_meta_": {"a": 1}})
-    assert config.get_parsed_content("config")["knob"] == 7
+    config = ConfigParser({"setting": 7, "config": {"_target_": "scripts.workflow.running_config"}, "_meta_": {"a": 1}})
+    assert config.get_parsed_content("config")["setting"] == 7
 
 
 def test_there_is_no_running_config_outside_of_a_config():
@@ -163,14 +163,14 @@ def test_a_process_that_torchrun_started_joins_the_group(monkeypatch):
         torch.distributed.destroy_process_group()
 
 
-def test_a_knob_without_a_default_must_be_given():
+def test_a_setting_without_a_default_must_be_given():
     workflow.require_all(datalist="list.json", fold=0)
     with pytest.raises(InputError, match="input is not given: add --input"):
         workflow.require_all(datalist="list.json", input=None)
 
 
 @pytest.mark.parametrize("value", ["1e-4", "strong", None, True, -1, float("nan")])
-def test_a_knob_that_is_no_number_is_named_with_how_to_write_one(value):
+def test_a_setting_that_is_no_number_is_named_with_how_to_write_one(value):
     workflow.require_numbers(learning_rate=1e-3, batch_size=0)
     with pytest.raises(InputError, match=r"^learning_rate is .*: expected a number, 0 or more, such as .*1\.0e-4"):
         workflow.require_numbers(batch_size=2, learning_rate=value)

@@ -170,7 +170,7 @@ MONAIS = {
     "RandSimulateLowResolutiond": {"zoom_range": (0.5, 1.0)},
     "RandAdjustContrastd": {"gamma": (0.7, 1.5), "retain_stats": True},
 }
-OTHER_KNOBS = {
+OTHER_SETTINGS = {
     "RandFlipd": {"keys": ["image", "label"]},
     "RandGaussianSmoothd": {"approx": "sampled"},
     "RandScaleIntensityd": {"factors": (0.1, 0.5)},
@@ -180,11 +180,11 @@ OTHER_KNOBS = {
 }
 
 
-@pytest.mark.parametrize("knobs", [MONAIS, OTHER_KNOBS], ids=["as in train.yaml", "other knobs"])
+@pytest.mark.parametrize("settings", [MONAIS, OTHER_SETTINGS], ids=["as in train.yaml", "other settings"])
 @pytest.mark.parametrize("name", MONAIS)
 @pytest.mark.parametrize("shape", [(16, 12, 8), (16, 12)])
-def test_each_transform_draws_and_computes_what_monais_does(name, knobs, shape):
-    options = {"keys": "image", "prob": 0.7, **knobs[name]}
+def test_each_transform_draws_and_computes_what_monais_does(name, settings, shape):
+    options = {"keys": "image", "prob": 0.7, **settings[name]}
     if name == "RandSimulateLowResolutiond" and len(shape) == 2:
         options["upsample_mode"] = "bilinear"
     mine, monais = (AugmentedBatch(getattr(library, name)(**options)) for library in (ours, theirs))

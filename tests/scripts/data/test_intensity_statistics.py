@@ -82,8 +82,8 @@ def test_a_channel_that_is_empty_in_all_training_cases_is_refused(head):
         measured([head, head], "percentile")
 
 
-def knobs_of(config) -> dict:
-    return yaml.safe_load((config.get_parsed_content("folder").path / "knobs.yaml").read_text())
+def settings_of(config) -> dict:
+    return yaml.safe_load((config.get_parsed_content("folder").path / "settings.yaml").read_text())
 
 
 def started(config):
@@ -94,7 +94,7 @@ def started(config):
     return config
 
 
-def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_knobs(small_train, cohort):
+def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_settings(small_train, cohort):
     config = started(small_train(normalize="percentile", normalize_scope="dataset"))
     before = intensity_statistics.before_normalization(config.get_parsed_content("preprocessing"))
     assert "Normalized" not in [type(step).__name__ for step in before.transforms]
@@ -103,13 +103,13 @@ def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_knobs
         statistics_of([draw(before(entry)["image"], 10**9, 0) for entry in entries], "percentile")
         for entries in (datalist.select(content, cohort.dataset_dir, part, 0) for part in ("training", "validation"))
     )
-    stored = knobs_of(config)
+    stored = settings_of(config)
     assert (stored["normalize"], stored["normalize_scope"]) == ("percentile", "dataset")
     assert stored["intensity_statistics"] == teaching  # all voxels, since these cases are small
     assert teaching != choosing
 
 
 def test_other_scopes_measure_nothing(small_train):
-    assert knobs_of(started(small_train()))["intensity_statistics"] is None
+    assert settings_of(started(small_train()))["intensity_statistics"] is None
     config = small_train(normalize="clahe", normalize_scope="slice", run_dir="unused")
     assert intensity_statistics.learn_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None

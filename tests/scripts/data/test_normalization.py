@@ -184,7 +184,7 @@ def test_an_image_of_two_axes_is_one_slice(head, method):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "sentence"),
+    ("settings", "sentence"),
     [
         ({"method": "z-score"}, "normalize is 'z-score' .did you mean zscore.*: expected zscore_nonzero, zscore"),
         ({"method": None}, "normalize is 'None': expected"),
@@ -196,18 +196,18 @@ def test_an_image_of_two_axes_is_one_slice(head, method):
         ),
     ],
 )
-def test_a_choice_that_is_none_is_refused(knobs, sentence):
+def test_a_choice_that_is_none_is_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
-        Normalized("image", **knobs)
+        Normalized("image", **settings)
 
 
 def test_by_data_set_without_statistics_is_refused(head):
-    with pytest.raises(InputError, match=r"intensity_statistics are not given: lay the knobs\.yaml of the run over"):
+    with pytest.raises(InputError, match=r"intensity_statistics are not given: lay the settings\.yaml of the run over"):
         normalized(head, "zscore", "dataset")
 
 
 @pytest.mark.usefixtures("at_root")
-def test_inference_by_data_set_ends_in_one_sentence_where_the_run_s_knobs_are_missing(cohort, small_train, tmp_path):
+def test_inference_by_data_set_ends_in_one_sentence_where_the_run_s_settings_are_missing(cohort, small_train, tmp_path):
     network = small_train(deep_supervision=False).get_parsed_content("network_def")
     torch.save(network.state_dict(), tmp_path / "model.pt")
     given = {"input": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "device": "cpu"}
@@ -228,8 +228,8 @@ def test_inference_by_data_set_ends_in_one_sentence_where_the_run_s_knobs_are_mi
 # ---- a run ---------------------------------------------------------------------------------------------------------
 
 
-def knobs_of(config) -> dict:
-    return yaml.safe_load((config.get_parsed_content("folder").path / "knobs.yaml").read_text())
+def settings_of(config) -> dict:
+    return yaml.safe_load((config.get_parsed_content("folder").path / "settings.yaml").read_text())
 
 
 def started(config):
@@ -243,7 +243,7 @@ def started(config):
 def test_training_and_inference_see_the_same_numbers_by_data_set(small_train, read_config):
     training = started(small_train(normalize="zscore", normalize_scope="dataset"))
     case = training.get_parsed_content("train#dataset").data[0]
-    inferring = read_config("configs/inference.yaml", **knobs_of(training))
+    inferring = read_config("configs/inference.yaml", **settings_of(training))
     seen = [
         config.get_parsed_content("preprocessing")({key: case[key] for key in keys})["image"]
         for config, keys in ((training, ("image", "label")), (inferring, ("image",)))
@@ -253,24 +253,24 @@ def test_training_and_inference_see_the_same_numbers_by_data_set(small_train, re
 
 
 def test_a_run_that_goes_on_keeps_its_statistics_and_what_was_chosen(small_train):
-    knobs = {"normalize": "minmax", "normalize_scope": "dataset"}
-    config = started(small_train(**knobs))
+    settings = {"normalize": "minmax", "normalize_scope": "dataset"}
+    config = started(small_train(**settings))
     folder = config.get_parsed_content("folder")
     folder.keep_choice(min_component_ml={"WT": 0.5}, chosen=None)
-    stored = knobs_of(config)
+    stored = settings_of(config)
     stored["intensity_statistics"][0]["high"] = 1234.0
-    (folder.path / "knobs.yaml").write_text(yaml.safe_dump(stored))
-    again = started(small_train(**knobs, resume=str(folder.path)))
-    assert knobs_of(again) == stored
+    (folder.path / "settings.yaml").write_text(yaml.safe_dump(stored))
+    again = started(small_train(**settings, resume=str(folder.path)))
+    assert settings_of(again) == stored
     assert again.get_parsed_content("preprocessing").transforms[-1].statistics[0]["high"] == 1234.0
     again.get_parsed_content("folder").keep_choice(min_component_ml={}, chosen=None)
-    assert knobs_of(again)["intensity_statistics"] == stored["intensity_statistics"]
+    assert settings_of(again)["intensity_statistics"] == stored["intensity_statistics"]
 
 
-def test_statistics_that_are_given_are_taken_and_handed_on(small_train):
+def test_statistics_that_are_given_are_taken_and_run_settings(small_train):
     given = [{"method": "zscore", "mean": 100.0 * number, "std": 7.0} for number in range(4)]
     config = started(small_train(normalize="zscore", normalize_scope="dataset", intensity_statistics=given))
-    assert knobs_of(config)["intensity_statistics"] == given
+    assert settings_of(config)["intensity_statistics"] == given
     assert config.get_parsed_content("preprocessing").transforms[-1].statistics == given
 
 
@@ -302,7 +302,7 @@ def test_a_run_with_another_choice_trains_and_segments(cohort, tmp_path, choice)
         **given,
         **short,
     )
-    files = ["configs/inference.yaml", str(tmp_path / "run" / "knobs.yaml")]
+    files = ["configs/inference.yaml", str(tmp_path / "run" / "settings.yaml")]
     run("inferring", config_file=files, input=str(cohort.datalist), output_dir=str(tmp_path / "masks"), **given)
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 1
 

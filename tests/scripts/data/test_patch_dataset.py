@@ -70,9 +70,9 @@ def test_the_seed_of_the_run_decides_the_patches(small_train):
 @pytest.mark.parametrize("overlay", [[], ["configs/recipes/class_ratios.yaml"]], ids=["tumour share", "class ratios"])
 def test_the_cache_changes_no_pixel(small_train, tmp_path, overlay):
     in_memory = patches(small_train(*overlay, cache="memory"))
-    knobs = {"cache": "disk", "cache_dir": str(tmp_path / "cache")}
-    assert same(in_memory, patches(small_train(*overlay, **knobs)))
-    assert same(in_memory, patches(small_train(*overlay, **knobs), workers=1))  # found on disk
+    settings = {"cache": "disk", "cache_dir": str(tmp_path / "cache")}
+    assert same(in_memory, patches(small_train(*overlay, **settings)))
+    assert same(in_memory, patches(small_train(*overlay, **settings), workers=1))  # found on disk
     assert same(in_memory, patches(small_train(*overlay, cache="none")))
 
 

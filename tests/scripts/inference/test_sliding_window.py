@@ -306,11 +306,11 @@ def write_case(folder, shape=(40, 32, 16), speck: tuple[slice, ...] | None = Non
     return label
 
 
-def segment(read_config, folder, **knobs) -> nib.Nifti1Image:
+def segment(read_config, folder, **settings) -> nib.Nifti1Image:
     """Run `inferring` with the ideal network; the saved mask."""
     config = read_config(
         "configs/inference.yaml", "configs/tasks/phantom.yaml",
-        input=str(folder), output_dir=str(folder.parent / "masks"), network=Ideal(), **{"device": "cpu", **knobs},
+        input=str(folder), output_dir=str(folder.parent / "masks"), network=Ideal(), **{"device": "cpu", **settings},
     )  # fmt: skip
     config.get_parsed_content("initialize")
     config.get_parsed_content("evaluator").run()
@@ -357,8 +357,8 @@ def test_a_gpu_writes_the_probabilities_of_a_cpu(read_config, tmp_path, preparin
     found = {}
     for device in ("cpu", "cuda"):
         write_case(tmp_path / device / "in")
-        knobs = {"save_probabilities": True, "spacing": [2.0, 2.0, 2.0], "preprocessing_device": preparing}
-        segment(read_config, tmp_path / device / "in", device=device, **knobs)
+        settings = {"save_probabilities": True, "spacing": [2.0, 2.0, 2.0], "preprocessing_device": preparing}
+        segment(read_config, tmp_path / device / "in", device=device, **settings)
         found[device] = np.asarray(nib.load(tmp_path / device / "masks" / "probabilities" / "X.nii.gz").dataobj)
     assert np.allclose(found["cpu"], found["cuda"], atol=0.02)
     assert np.mean((found["cpu"] > 0.5) != (found["cuda"] > 0.5)) < 1e-3

@@ -12,11 +12,11 @@ from scripts.network.coarse_heads import CoarseHeadsDynUNet, with_coarse_heads
 IMAGE = torch.randn(2, 2, 16, 32, 16)
 
 
-def network(kind: type[DynUNet], heads: int = 2, **knobs) -> DynUNet:
+def network(kind: type[DynUNet], heads: int = 2, **settings) -> DynUNet:
     torch.manual_seed(0)
     strides = [1, 2, (2, 2, 1), 2]
-    knobs = {"deep_supervision": heads > 0, "deep_supr_num": max(heads, 1), **knobs}
-    return kind(3, 2, 3, [3] * 4, strides, strides[1:], filters=[4, 6, 8, 8], **knobs)
+    settings = {"deep_supervision": heads > 0, "deep_supr_num": max(heads, 1), **settings}
+    return kind(3, 2, 3, [3] * 4, strides, strides[1:], filters=[4, 6, 8, 8], **settings)
 
 
 def test_the_state_is_that_of_monais_network():

@@ -26,9 +26,9 @@ interpreter = pytest.mark.skipif(not find_spec("triton"), reason="needs Triton, 
 SHAPES = [(2, 32, 16, 16, 16), (1, 320, 4, 4, 4), (2, 4, 5, 7, 9), (3, 8, 5, 7, 33), (1, 1, 3, 3, 3), (2, 66, 9, 9, 9)]
 
 
-def network(dims: int = 3, **knobs) -> DynUNet:
+def network(dims: int = 3, **settings) -> DynUNet:
     torch.manual_seed(0)
-    one = DynUNet(dims, 2, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8], **knobs)
+    one = DynUNet(dims, 2, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8], **settings)
     for name, parameter in one.named_parameters():
         if "norm" in name:
             nn.init.normal_(parameter, mean=0.5)
@@ -143,7 +143,7 @@ def test_a_copy_has_its_own_weights(how):
 
 
 @pytest.mark.parametrize(
-    ("dims", "knobs"),
+    ("dims", "settings"),
     [
         (2, {}),
         (3, {"norm_name": "batch"}),
@@ -153,10 +153,10 @@ def test_a_copy_has_its_own_weights(how):
     ],
     ids=["two dimensions", "batch norm", "no parameters", "residual", "another activation"],
 )
-def test_what_the_kernel_cannot_do_is_left_alone(dims, knobs):
-    one = fuse_norms(network(dims, **knobs))
+def test_what_the_kernel_cannot_do_is_left_alone(dims, settings):
+    one = fuse_norms(network(dims, **settings))
     kinds = {type(module) for block in one.modules() if hasattr(block, "norm1") for module in block.modules()}
-    if knobs.get("res_block"):  # the way up is of plain blocks in any DynUNet
+    if settings.get("res_block"):  # the way up is of plain blocks in any DynUNet
         kinds = {type(module) for name, module in one.named_modules() if "norm" in name and "downsamples" in name}
     assert InstanceNormLeakyReLU not in kinds
     one(torch.randn(1, 2, *[16] * dims))

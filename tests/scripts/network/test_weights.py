@@ -68,7 +68,7 @@ def test_the_checkpoint_of_a_wider_network_is_refused_with_the_first_weight_that
     message = refused(load, network(filters=(6, 8, 8, 8)), model[0])
     assert "model.pt is a checkpoint of another network" in message
     assert "input_block.conv1.conv.weight: (4, 4, 3, 3, 3) against (6, 4, 3, 3, 3) in the config" in message
-    assert "knobs.yaml" in message
+    assert "settings.yaml" in message
 
 
 def test_a_weight_too_few_or_too_many_is_called_absent(model, tmp_path):

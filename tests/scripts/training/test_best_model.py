@@ -167,7 +167,7 @@ class Run:
         components, measured = ComponentStatistics(["WT"]), RegionScore(["WT"], {"c": "p"})
         components.attach(self.evaluator)
         measured.attach(self.evaluator, "measured")
-        self.folder = RunFolder(self.path, resume=False, knobs={"channels": ["T1"]}, about={})
+        self.folder = RunFolder(self.path, resume=False, settings={"channels": ["T1"]}, about={})
         self.best = BestModel(self.evaluator, measured, self.network, self.folder, components, self.budget, **others)
         ValidationHandler(interval, self.evaluator).attach(self.trainer)
         self.best.attach(self.trainer)
@@ -215,13 +215,13 @@ def test_an_epoch_that_lost_a_region_is_kept_until_one_is_accepted(tmp_path):
 
 def test_what_was_chosen_stands_beside_the_weights(tmp_path):
     run = Run(tmp_path, {1: -0.25}, epochs=1).go()
-    text = (run.path / "knobs.yaml").read_text()
+    text = (run.path / "settings.yaml").read_text()
     assert '"epoch": 1, "score": 0.75, "above_floor": false, "dice_WT": 0.75' in text
     assert "# min_component_ml is in ml; of pictures, in thousands of pixels.\n" in text
-    knobs = yaml.safe_load(text)
-    assert knobs["min_component_ml"] == {"WT": 0.02}  # the speck of 0.015 ml goes
-    assert knobs["checkpoint"] == str(run.path / "model.pt")
-    assert knobs["channels"] == ["T1"]
+    settings = yaml.safe_load(text)
+    assert settings["min_component_ml"] == {"WT": 0.02}  # the speck of 0.015 ml goes
+    assert settings["checkpoint"] == str(run.path / "model.pt")
+    assert settings["channels"] == ["T1"]
 
 
 def test_the_scores_of_the_last_and_of_the_best_validation_are_left(tmp_path):

@@ -11,19 +11,19 @@ from scripts.errors import sentence_of
 from scripts.training.run_folder import MAY_DIFFER, RunFolder, environment
 
 
-def open_folder(path, resume: bool = False, writes: bool = True, **knobs) -> None:
+def open_folder(path, resume: bool = False, writes: bool = True, **settings) -> None:
     """Open the folder from a config, as the workflow does."""
     ConfigParser(
         {
             "learning_rate": 0.1,
             "borrowed": "%learning_rate",
             "resume": resume,
-            **knobs,
+            **settings,
             "folder": {
                 "_target_": "scripts.training.run_folder.RunFolder",
                 "path": str(path),
                 "resume": "@resume",
-                "knobs": {"channels": ["T1", "Ödem"], "spacing": None},
+                "settings": {"channels": ["T1", "Ödem"], "spacing": None},
                 "about": {"seed": 7, "device": "$__import__('torch').device('cpu')"},
                 "writes": writes,
             },
@@ -44,7 +44,7 @@ def test_a_run_leaves_its_config_resolved(tmp_path):
     open_folder(tmp_path / "run")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert config["borrowed"] == 0.1
-    assert config["folder"]["knobs"]["channels"] == ["T1", "Ödem"]
+    assert config["folder"]["settings"]["channels"] == ["T1", "Ödem"]
 
 
 def test_a_run_leaves_versions_machine_seed_and_code(tmp_path, at_root):
@@ -73,7 +73,7 @@ def test_a_machine_without_git_can_train_too(monkeypatch):
 def test_what_the_weights_need_is_there_before_the_first_validation(tmp_path):
     open_folder(tmp_path / "run")
     config = ConfigParser()
-    config.read_config(str(tmp_path / "run" / "knobs.yaml"))
+    config.read_config(str(tmp_path / "run" / "settings.yaml"))
     assert config["channels"] == ["T1", "Ödem"]
     assert config["spacing"] is None
     assert config["min_component_ml"] == {}
@@ -113,9 +113,9 @@ def test_there_is_nothing_to_resume_where_no_run_is(tmp_path):
 
 def test_a_run_is_resumed_with_its_own_config_and_keeps_what_was_chosen(tmp_path):
     open_folder(tmp_path / "run", max_epochs=5)
-    (tmp_path / "run" / "knobs.yaml").write_text("chosen: before\n")
+    (tmp_path / "run" / "settings.yaml").write_text("chosen: before\n")
     open_folder(tmp_path / "run", resume=True, max_epochs=9)
-    assert (tmp_path / "run" / "knobs.yaml").read_text() == "chosen: before\n"
+    assert (tmp_path / "run" / "settings.yaml").read_text() == "chosen: before\n"
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 0.2}, {"batch_size": 4}])
@@ -136,15 +136,15 @@ def test_a_run_whose_parts_have_moved_is_not_resumed_but_names_its_revision(tmp_
     assert f"was made at {revision} by an earlier version whose parts have moved: check out that" in message
 
 
-@pytest.mark.parametrize("knob", [knob for knob in MAY_DIFFER if knob != "resume"])  # which differs by itself
-def test_a_run_may_be_resumed_elsewhere_or_for_longer(tmp_path, knob):
-    open_folder(tmp_path / "run", **{knob: 1})
-    open_folder(tmp_path / "run", resume=True, **{knob: 2})
+@pytest.mark.parametrize("setting", [name for name in MAY_DIFFER if name != "resume"])  # which differs by itself
+def test_a_run_may_be_resumed_elsewhere_or_for_longer(tmp_path, setting):
+    open_folder(tmp_path / "run", **{setting: 1})
+    open_folder(tmp_path / "run", resume=True, **{setting: 2})
 
 
 def test_the_workflows_own_run_can_be_resumed_for_longer_but_not_with_another_network(small_train, tmp_path):
-    def begin(**knobs) -> None:
-        small_train(opened="$@folder.open()", **knobs).get_parsed_content("opened")
+    def begin(**settings) -> None:
+        small_train(opened="$@folder.open()", **settings).get_parsed_content("opened")
 
     begin()
     begin(resume=str(tmp_path / "run"), max_epochs=5, num_workers=1, cache="disk")
@@ -169,7 +169,7 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path):
 def test_what_was_chosen_is_told_to_people_and_to_the_config(tmp_path, small_train):
     folder = small_train().get_parsed_content("folder")
     folder.keep_choice(min_component_ml={"ET": 0.05}, chosen={"epoch": 12, "score": 0.8})
-    text = (folder.path / "knobs.yaml").read_text(encoding="utf-8")
+    text = (folder.path / "settings.yaml").read_text(encoding="utf-8")
     assert '# Chosen on the validation cases: {"epoch": 12, "score": 0.8}' in text
     assert "configs/evaluate.yaml" in text
     assert yaml.safe_load(text)["min_component_ml"] == {"ET": 0.05}
@@ -182,16 +182,16 @@ def test_opening_outside_of_a_config_is_a_bug_and_says_so(small_train):
 
 
 def folder(path, resume: bool = False, writes: bool = True) -> RunFolder:
-    return RunFolder(path, resume=resume, knobs={"statistics": None}, about={}, writes=writes)
+    return RunFolder(path, resume=resume, settings={"statistics": None}, about={}, writes=writes)
 
 
 def test_what_the_data_decide_is_measured_once_and_handed_to_inference(tmp_path):
     first = folder(tmp_path)
     assert first.measured_once("statistics", lambda: {"T1": [0.5, 2.0]}) == {"T1": [0.5, 2.0]}
     first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)  # a later validation
-    knobs = yaml.safe_load((tmp_path / "knobs.yaml").read_text())
-    assert knobs["statistics"] == {"T1": [0.5, 2.0]}
-    assert knobs["min_component_ml"] == {"WT": 0.1}
+    settings = yaml.safe_load((tmp_path / "settings.yaml").read_text())
+    assert settings["statistics"] == {"T1": [0.5, 2.0]}
+    assert settings["min_component_ml"] == {"WT": 0.1}
 
 
 def test_a_resumed_run_takes_what_was_measured_at_its_start_and_keeps_what_was_chosen_since(tmp_path):
@@ -199,7 +199,7 @@ def test_a_resumed_run_takes_what_was_measured_at_its_start_and_keeps_what_was_c
     first.measured_once("statistics", lambda: 1.0)
     first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
     assert folder(tmp_path, resume=True).measured_once("statistics", lambda: pytest.fail("measured again")) == 1.0
-    assert yaml.safe_load((tmp_path / "knobs.yaml").read_text())["min_component_ml"] == {"WT": 0.1}
+    assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["min_component_ml"] == {"WT": 0.1}
 
 
 def test_a_process_that_does_not_write_measures_for_itself(tmp_path):
