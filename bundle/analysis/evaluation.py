@@ -18,6 +18,7 @@ from scripts.scoring.case import WHOLE_CASE
 from scripts.scoring.cohort import LESION_COLUMNS, RELIABILITY_COLUMNS, read_cases
 from scripts.scoring.lesions import BRATS_2023
 from scripts.scoring.metrics import BINS, BOUNDARY_METRICS, CASE_METRICS, METRICS
+from scripts.scoring.run import ROLES, by_present_names
 
 MISSING = "no prediction"  # how the reason of a failed case begins where there was no file at all
 # What a case without a usable prediction counts as: the score of an empty one. Volumes and lesions are not known.
@@ -27,7 +28,6 @@ FAILED_VALUES = {
     "lesionwise_dice_brats2023": 0.0,
     "lesionwise_hd95_brats2023": BRATS_2023.penalty,
 }
-ROLES = ("set_aside", "chose", "taught")  # what a scored patient had been used for
 KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
 REPAIR = "score again, or delete it to report without it."
 
@@ -71,6 +71,7 @@ class Evaluation:
         written = self.record.get("about", {}).get("patients")
         if not written or not isinstance(written, Mapping):
             return None
+        written = by_present_names(written)
         return {role: list(written.get(role, [])) for role in ROLES}
 
     def of(self, region: str) -> pd.DataFrame:

@@ -34,8 +34,8 @@ def render(
         network=run.settings["network_def"]["_target_"],
         parameters=parameters,
         training=_training(run),
-        taught=patients.get("taught"),
-        chose=patients.get("chose"),
+        training_patients=patients.get("training"),
+        validation_patients=patients.get("validation"),
         record=_scored(summary) if summary else "",
         regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.settings["regions"].items()],
         mask=[f"{value} {name}" for value, name in mask.items() if not name.startswith("unused_")],
@@ -72,7 +72,7 @@ def _scored(summary: Mapping[str, Any]) -> str:
     roles = summary["roles"]
     part = "it is not known whether they took part in training"
     if roles is not None:
-        part = f"{len(roles['set_aside'])} of them took no part in training"
+        part = f"{len(roles['test'])} of them took no part in training"
     failed = len(summary["failed"]) + len(summary["missing"])
     unscored = f" {_count_of(failed, 'case')} could not be scored and counted as Dice 0." if failed else ""
     return f"{patients}, {cases}; {part}.{unscored}"

@@ -65,7 +65,7 @@ def scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
         "patients": summary["patients"],
         "cases": summary["cases"],
         "part": summary["part"],
-        "patients_that_took_no_part_in_training": len(summary["roles"]["set_aside"]) if summary["roles"] else None,
+        "patients_that_took_no_part_in_training": len(summary["roles"]["test"]) if summary["roles"] else None,
         "datalist_sha256": summary["datalist"],
         "regions": by_region,
     }

@@ -8,8 +8,9 @@ from bundle.analysis.statistics import ENOUGH
 from bundle.reporting.words import count, explain_nsd, listed, name, share
 
 ROLE_WARNINGS = {
-    "taught": "taught the network: their scores say how well it remembers, and nothing about new patients.",
-    "chose": "chose the checkpoint or the settings: their scores are higher than those of new patients will be.",
+    "training": "were used for training: their scores say how well it remembers, and nothing about new patients.",
+    "validation": "were used to select the checkpoint or the settings: their scores are higher than those of new"
+    " patients will be.",
 }
 PARTS = {
     "test": "test: the patients set aside",
@@ -107,8 +108,8 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
         )
     if summary["roles"] is None:
         yield (
-            "It is not written down whether these patients took part in training or in choosing the checkpoint. If they"
-            " did, the scores are too high."
+            "It is not written down whether these patients took part in training or in selecting the checkpoint."
+            " If they did, the scores are too high."
         )
     yield (
         "Other scanners, hospitals, treatments or kinds of tumour can give quite different scores, and nothing here"

@@ -31,13 +31,13 @@ def learn_statistics(
     once: Callable[[str, Callable[[], Any]], Any],
     show: bool = True,
 ) -> None:
-    """Measure what scope `dataset` needs, once a run: from the cases that teach alone, before they are prepared.
+    """Measure what scope `dataset` needs, once a run: from the training cases alone, before they are prepared.
 
     A run that goes on takes what its settings.yaml has. Nothing happens for other scopes, or if the setting is given.
 
     Args:
         preprocessing: of which `Normalized` is a step; it gets the statistics.
-        cases: the cases that teach, with absolute paths.
+        cases: the training cases, with absolute paths.
         once: of the run, `RunFolder.measured_once`, whose settings.yaml gets the statistics.
         show: a progress bar.
 

@@ -1,7 +1,7 @@
 """Intensity normalisation: six methods, each per slice, per image or per data set.
 
 MRI has no unit: the same tissue is 300 on one scanner and 3000 on another. What a method computes from (mean, range,
-histogram) comes from one slice, from one image, or from all cases that teach, and always from one channel alone.
+histogram) comes from one slice, from one image, or from all training cases, and always from one channel alone.
 
 zscore_nonzero  mean 0 and standard deviation 1 over what is not 0 (MONAI's NormalizeIntensity); air stays 0
 zscore          the same over all voxels, air included

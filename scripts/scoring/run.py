@@ -13,10 +13,11 @@ from scripts.scoring import cohort
 from scripts.scoring.summary import print_summary
 
 ROLES = {
-    "set_aside": "took no part in training",
-    "chose": "chose the checkpoint and the smallest components, so their scores are too high",
-    "taught": "taught the network, so their scores say nothing about new patients",
+    "test": "took no part in training",
+    "validation": "were used to select the checkpoint and the smallest components, so their scores are too high",
+    "training": "were used for training, so their scores say nothing about new patients",
 }
+FORMER_ROLES = {"set_aside": "test", "chose": "validation", "taught": "training"}
 
 
 def evaluate_run(
@@ -62,7 +63,7 @@ def evaluate_run(
     if distributed.first():
         print_summary(evaluation.cases, patients=evaluation.patients)
         if not roles:
-            print("It is not known which patients taught this checkpoint: no environment.json beside it tells.")
+            print("It is not known which patients this checkpoint was trained on: no environment.json beside it tells.")
         for role, names in roles.items():
             if names:
                 print(f"{len(names)} of {len(patients)} evaluated patients {ROLES[role]}.")
@@ -72,23 +73,29 @@ def evaluate_run(
 
 
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:
-    """What each patient had been used for (`set_aside`, `chose`, `taught`); empty if the run's record is not there."""
+    """The patients in each role (`test`, `validation`, `training`); empty if the run's record is not there."""
     used = _record(checkpoint)
     if used is None:
         return {}
     roles: dict[str, list[str]] = {role: [] for role in ROLES}
     for patient in patients:
-        role = next((role for role in ("taught", "chose") if patient in used[role]), "set_aside")
+        role = next((role for role in ("training", "validation") if patient in used[role]), "test")
         roles[role].append(patient)
     return roles
 
 
 def patients_seen(checkpoint: str | os.PathLike | None) -> list[str]:
-    """The patients that taught or chose a checkpoint, as far as the record beside it tells; none without one."""
+    """The training and validation patients of a checkpoint, as far as the record beside it tells; none without one."""
     used = _record(checkpoint) if checkpoint is not None else None
-    return sorted({*used["taught"], *used["chose"]}) if used else []
+    return sorted({*used["training"], *used["validation"]}) if used else []
 
 
 def _record(checkpoint: str | os.PathLike) -> dict[str, list[str]] | None:
     record = Path(checkpoint).parent / "environment.json"
-    return json.loads(record.read_text(encoding="utf-8")).get("patients") if record.is_file() else None
+    written = json.loads(record.read_text(encoding="utf-8")).get("patients") if record.is_file() else None
+    return None if written is None else by_present_names(written)
+
+
+def by_present_names(roles: Mapping[str, Any]) -> dict[str, Any]:
+    """Roles of patients under their present names, whatever the version that wrote them."""
+    return {FORMER_ROLES.get(role, role): names for role, names in roles.items()}

@@ -21,17 +21,17 @@ def datalist(fold: int, **header: Any) -> dict[str, Any]:
     """A data list of the labelled cases that MONAI Label handed over.
 
     Args:
-        fold: the fold of the cases that choose the checkpoint.
+        fold: the fold of the cases that select the checkpoint.
         header: of the list: channels, label_scheme, labels, regions.
 
     Raises:
         InputError: nothing was handed over, so a data list is needed.
     """
     config = running_config()
-    taught, chose = (config[part]["dataset"]["data"] for part in ("train", "validate"))
-    if isinstance(taught, str):
+    training, validation = (config[part]["dataset"]["data"] for part in ("train", "validate"))
+    if isinstance(training, str):
         raise InputError("datalist is not given: add --datalist ... to the command.")
-    in_folds = [(fold + 1, taught), (fold, chose or taught)]
+    in_folds = [(fold + 1, training), (fold, validation or training)]
     entries = [{**named(entry), "fold": k} for k, part in in_folds for entry in part]
     return {**header, "hashes": {}, "training": entries}
 

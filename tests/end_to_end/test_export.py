@@ -191,7 +191,7 @@ def test_the_metadata_take_their_numbers_from_the_evaluation(released):
     assert {f"models/model.{ending}" for ending in ("pt", "ts", "pt2", "onnx")} == set(told["weights"])
     card = (released.package / "docs" / "README.md").read_text()
     assert f"{summary['regions']['WT']['metrics']['dice']['median']:.3f}" in card
-    assert "chose the checkpoint" in card, "a score of the validation patients must say so"
+    assert "were used to select the checkpoint" in card, "a score of the validation patients must say so"
 
 
 def test_every_format_says_the_same_as_the_network_that_was_trained(released):

@@ -43,9 +43,9 @@ def test_a_run_tells_what_it_was(train, cohort):
     assert environment["seed"] == 5
     assert len(environment["datalist"]["sha256"]) == 64
     patients = environment["patients"]
-    assert len(patients["taught"]) == 3
-    assert len(patients["chose"]) == 1
-    assert not set(patients["taught"]) & set(patients["chose"])
+    assert len(patients["training"]) == 3
+    assert len(patients["validation"]) == 1
+    assert not set(patients["training"]) & set(patients["validation"])
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["patch_size"] == [16, 16, 16]
     assert config["datalist"] == str(cohort.datalist)
@@ -82,11 +82,11 @@ def test_a_validation_is_a_report_that_says_who_chose_and_on_which_grid(train, t
     folder = train(**three_validate)
     report(str(folder / "validation"))
     report(str(folder / "validation_best"))
-    assert "3 of 3 evaluated patients chose the checkpoint" in " ".join(capsys.readouterr().out.split())
+    assert "3 of 3 evaluated patients were used to select the checkpoint" in " ".join(capsys.readouterr().out.split())
     for name in ("validation", "validation_best"):
         page = (folder / name / "report.html").read_text()
         assert "on the prepared grid, not the original label files" in page
-        assert "3 chose the checkpoint" in page
+        assert "3 were used to select the checkpoint" in page
     chosen = json.loads((folder / "settings.yaml").read_text().splitlines()[2].partition(": ")[2])
     best = read_cases(folder / "validation_best" / "cases.csv").query("metric == 'dice' and region == 'WT'")["value"]
     # one median comes through text, the other does not: they may differ in the last bit
@@ -171,7 +171,7 @@ def test_a_scored_run_has_numbers_in_the_space_of_the_original_labels(train, coh
     truth = frame.query("region == 'WT' and metric == 'volume_truth'")["value"].item()
     assert truth == pytest.approx((np.asarray(label.dataobj) > 0).sum() * voxel_ml)
     told = json.loads((folder / "evaluation" / "evaluation.json").read_text())["about"]["patients"]
-    assert len(told["chose"]) == 1, "the scored patient chose the checkpoint, and the record does not say so"
+    assert len(told["validation"]) == 1, "the scored patient is a validation patient, and the record does not say so"
 
 
 def test_mirror_averaging_and_probabilities_are_settings(train, cohort, tmp_path):
@@ -193,7 +193,7 @@ def test_patients_that_older_weights_had_seen_count_as_taught(train):
     first = train("first")  # every patient taught it or chose it
     second = train("second", init_from=str(first / "model.pt"))
     before, after = (json.loads((run / "environment.json").read_text())["patients"] for run in (first, second))
-    assert after["taught"] == sorted(before["taught"] + before["chose"])
+    assert after["training"] == sorted(before["training"] + before["validation"])
 
 
 @pytest.mark.parametrize("setting", ["run_dir", "checkpoint"])

@@ -160,5 +160,5 @@ def test_volumes_that_all_failed_leave_the_slices_readable(tmp_path):
 
 
 def test_what_scoring_wrote_is_what_is_read(tmp_path):
-    scored = {"part": "test", "about": {"patients": {"taught": ["c00"]}}}
+    scored = {"part": "test", "about": {"patients": {"training": ["c00"]}}}
     assert read(write(tmp_path, cohort([0.8]), **scored)).record == json.loads(json.dumps(scored))

@@ -75,8 +75,8 @@ def test_the_ranking_takes_the_mean_over_the_regions_and_leaves_failed_cases_out
 def test_roles_are_null_when_nobody_wrote_them_down(tmp_path):
     assert summary_of(tmp_path, cohort([0.8]))["roles"] is None
     assert summary_of(tmp_path, cohort([0.8]), about={"command": "score"})["roles"] is None
-    known = summary_of(tmp_path, cohort([0.8]), about={"patients": {"taught": ["c00"]}})["roles"]
-    assert known == {"set_aside": [], "chose": [], "taught": ["c00"]}
+    known = summary_of(tmp_path, cohort([0.8]), about={"patients": {"training": ["c00"]}})["roles"]
+    assert known == {"test": [], "validation": [], "training": ["c00"]}
 
 
 @pytest.mark.parametrize("about", [None, "a model", {"patients": 12}, {"patients": ["c00"]}])

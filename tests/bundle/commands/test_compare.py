@@ -34,7 +34,7 @@ def three(tmp_path_factory):
     """Three systems: plain, clearly better, and one with a failed and a missed tumour and a patient of its own."""
     folder = tmp_path_factory.mktemp("three")
     write(folder / "plain", system(0.0), **SCORED)
-    taught = {"about": {"patients": {"taught": ["c00"]}}}
+    taught = {"about": {"patients": {"training": ["c00"]}}}
     write(folder / "better", system(0.08), **SCORED, **taught)
     rows = [row for row in system(-0.02) if row[0] not in ("c03", "c04")]
     rows += rows_of("c03", "WT", 0, 40.0, note="missed") + rows_of("c03", "ET", 0, 40.0, note="missed")
@@ -93,7 +93,7 @@ def test_nobody_is_left_out_in_silence(three):
 
 def test_patients_that_taught_a_system_are_warned_of_before_any_number(three):
     page = Page(three / "out/compare.html")
-    assert "better: 1 of 16 evaluated patients taught the network" in page.text
+    assert "better: 1 of 16 evaluated patients were used for training" in page.text
     assert page.source.index('class="warning"') < page.source.index("By mean rank")
 
 

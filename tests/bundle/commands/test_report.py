@@ -144,8 +144,11 @@ def test_every_patient_is_a_dot_with_a_name(plain):
 @pytest.mark.parametrize(
     ("used", "said"),
     [
-        ({"taught": ["c00", "c01"], "set_aside": []}, "2 of 10 evaluated patients taught the network"),
-        ({"chose": [f"c{k:02d}" for k in range(10)]}, "10 of 10 evaluated patients chose the checkpoint"),
+        ({"training": ["c00", "c01"], "test": []}, "2 of 10 evaluated patients were used for training"),
+        (
+            {"validation": [f"c{k:02d}" for k in range(10)]},
+            "10 of 10 evaluated patients were used to select the checkpoint",
+        ),
     ],
 )
 def test_patients_that_were_learned_from_are_warned_of_before_any_number(tmp_path, used, said):
@@ -156,7 +159,7 @@ def test_patients_that_were_learned_from_are_warned_of_before_any_number(tmp_pat
 
 
 def test_patients_set_aside_need_no_warning(tmp_path):
-    used = {"set_aside": [f"c{k:02d}" for k in range(10)], "chose": [], "taught": []}
+    used = {"test": [f"c{k:02d}" for k in range(10)], "validation": [], "training": []}
     page = page_of(tmp_path, scores_of(TEN), {"about": {"patients": used}})
     assert 'class="warning"' not in page.source
     assert "10 patients took no part in training" in page.text
@@ -306,7 +309,7 @@ def test_two_hundred_cases_stay_small(tmp_path):
 def test_the_terminal_shows_the_same_numbers(tmp_path, capsys):
     rows = [*scores_of(TEN), *failed("lost", "wrong grid"), *failed("[gone]")]
     write(tmp_path / "old", scores_of(TEN))
-    scored = {"about": {"patients": {"taught": ["c00"]}}}
+    scored = {"about": {"patients": {"training": ["c00"]}}}
     report(str(write(tmp_path / "new", rows, **scored)), title="[bold]T", reference=str(tmp_path / "old"))
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
     console = Console(width=80, record=True, file=None, quiet=False)
@@ -319,7 +322,7 @@ def test_the_terminal_shows_the_same_numbers(tmp_path, capsys):
     assert f"{dice['mean']:.2f} ({dice['mean_interval'][0]:.2f}-{dice['mean_interval'][1]:.2f})" in said
     assert "lost: wrong grid" in said
     assert "[gone]" in said
-    assert "WARNING: 1 of 12 evaluated patients taught the network" in said
+    assert "WARNING: 1 of 12 evaluated patients were used for training" in said
     table = said[: said.index("no prediction")]
     assert max(len(line.rstrip()) for line in table.splitlines()) < 80
     assert "0.66 (0.36-0.81)" in table  # on one line, not folded

@@ -21,7 +21,10 @@ def run(cohort, tmp_path):
     for entry in data["training"]:
         label = cohort.dataset_dir / entry["label"]
         (folder / "masks" / f"{entry['case']}.nii.gz").write_bytes(label.read_bytes())
-    used = {part: datalist.patients(data, name, 0) for part, name in (("taught", "training"), ("chose", "validation"))}
+    used = {
+        part: datalist.patients(data, name, 0)
+        for part, name in (("training", "training"), ("validation", "validation"))
+    }
     (folder / "environment.json").write_text(json.dumps({"patients": used}))
     return folder
 
@@ -39,7 +42,7 @@ def test_a_run_is_scored_on_the_patients_that_chose_its_checkpoint_and_says_so(c
     assert len(dice) == 3  # regions
     assert np.allclose(dice["value"].astype(float), 1)
     printed = capsys.readouterr().out
-    assert "1 of 1 evaluated patients chose the checkpoint" in printed
+    assert "1 of 1 evaluated patients were used to select the checkpoint" in printed
     assert "so their scores are too high" in printed
     assert "cases.csv" in printed
     assert printed.endswith(f"next: python -m bundle report {run / 'evaluation'}\n")
@@ -48,8 +51,8 @@ def test_a_run_is_scored_on_the_patients_that_chose_its_checkpoint_and_says_so(c
 def test_patients_that_taught_the_network_are_counted_and_warned_of(cohort, run, capsys):
     scored(cohort, run, part="labelled")
     printed = " ".join(capsys.readouterr().out.split())
-    assert "3 of 4 evaluated patients taught the network, so their scores say nothing about new patients" in printed
-    assert "1 of 4 evaluated patients chose the checkpoint" in printed
+    assert "3 of 4 evaluated patients were used for training, so their scores say nothing about new patients" in printed
+    assert "1 of 4 evaluated patients were used to select the checkpoint" in printed
 
 
 def test_a_mask_that_was_damaged_is_named_and_the_rest_is_scored_with_exit_code_1(cohort, run, capsys):
@@ -71,20 +74,20 @@ def test_the_record_beside_the_numbers_tells_whose_they_are(cohort, run):
     text = (run / "evaluation" / "evaluation.json").read_text()
     assert datalist.file_hash(run / "model.pt") in text
     assert str(run / "model.pt") in text
-    assert '"chose"' in text
+    assert '"validation"' in text
 
 
 def test_a_checkpoint_without_a_record_is_scored_and_that_is_said(cohort, run, capsys):
     (run / "environment.json").unlink()
     scored(cohort, run)
-    assert "It is not known which patients taught this checkpoint" in capsys.readouterr().out
+    assert "It is not known which patients this checkpoint was trained on" in capsys.readouterr().out
 
 
 def test_each_patient_has_the_role_that_weighs_most(tmp_path):
-    record = {"patients": {"taught": ["a", "b"], "chose": ["b", "c"]}}
+    record = {"patients": {"training": ["a", "b"], "validation": ["b", "c"]}}
     (tmp_path / "environment.json").write_text(json.dumps(record))
     roles = patient_roles(tmp_path / "model.pt", ["a", "b", "c", "d"])
-    assert roles == {"taught": ["a", "b"], "chose": ["c"], "set_aside": ["d"]}
+    assert roles == {"training": ["a", "b"], "validation": ["c"], "test": ["d"]}
 
 
 def test_a_record_of_something_else_is_no_record_of_patients(tmp_path):
