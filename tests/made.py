@@ -1,18 +1,40 @@
-"""Evaluations as `python -m bundle score` leaves them, made of a few numbers, for the tests of the report."""
+"""What several test files share: images, refusals, pages, and evaluations as `python -m bundle score` leaves them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
+import pytest
 
+from scripts.errors import InputError
 from scripts.scoring.cohort import COLUMNS, RELIABILITY_COLUMNS
 from scripts.scoring.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 INF = float("inf")
+
+
+def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:
+    """Write an array as a NIfTI file, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.asarray(array), affine), path)
+    return path
+
+
+def refused(function: Callable, *arguments: Any, **options: Any) -> str:
+    """The one line that a wrong input ends in."""
+    with pytest.raises(InputError) as caught:
+        function(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def rows_of(

@@ -9,6 +9,8 @@ with any number of loader processes, and goes on after a stop as if it had not b
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,8 @@ from scripts.errors import InputError
 
 CACHES = ("memory", "disk", "none")
 FORMAT = "half precision, 32-bit indices"  # of what is kept: another one is another case on disk
+KEPT = "2"  # the folder of cases in the cache; those that lie beside it were made by an earlier version
+EARLIER = re.compile("[0-9a-f]{32}")
 EMPTY = 128  # bytes of an .npy file without elements, which cannot be mapped
 
 
@@ -77,6 +81,8 @@ class PreparedCases(Dataset):
         """Prepare and keep every case; what is not called so is done when the first case is asked for."""
         if self.cache == "none" or self.held:
             return
+        if self.cache == "disk":
+            self._remove_earlier()
         with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
             work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
             shown = tqdm(work, total=len(self.data), desc=self.title, unit="case", leave=False, disable=not first())
@@ -104,12 +110,12 @@ class PreparedCases(Dataset):
         return {"case": entry["case"], "voxel_ml": torch.tensor([voxel_ml(prepared["image"])]), **tensors}
 
     def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        folder = self.cache_dir / self._name(entry)
+        folder = self.cache_dir / KEPT / self._name(entry)
         if not folder.is_dir():
             case = self._prepare(entry)
             try:
-                self.cache_dir.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=self.cache_dir, prefix=".writing-") as unfinished:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as unfinished:
                     inner = Path(unfinished, folder.name)
                     inner.mkdir()
                     _write(inner, case)
@@ -121,6 +127,12 @@ class PreparedCases(Dataset):
                         " or choose another cache_dir."
                     ) from error
         return {"folder": folder}
+
+    def _remove_earlier(self) -> None:
+        """Remove what an earlier version kept, which no run reads any more."""
+        for folder in self.cache_dir.glob("*"):
+            if EARLIER.fullmatch(folder.name) and (folder / "image.npy").is_file():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _name(self, entry: Mapping[str, Any]) -> str:
         files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files_of(entry)]

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from bundle.cohort.tasks import Task, choose_task, known_tasks
 from scripts.data import pictures
 from scripts.data.case_checks import Record
 from scripts.data.case_files import Case
+from tests.made import save_nifti
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
 TASK = Task("three", "three", {"NCR": 1, "ED": 2, "ET": 3}, CHANNELS, {"ET": [3]}, channel_files={"T1": ["{case}"]})
@@ -21,8 +21,7 @@ IMAGES, LABEL = make_patient(np.random.default_rng(0), 64, 3.0, 3, "typical")
 
 
 def save(path, array, affine=AFFINE):
-    nib.save(nib.Nifti1Image(array, affine), path)
-    return path
+    return save_nifti(path, array, affine)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from scripts.data.case_checks import Record, _read_channels, check_case, overlap
 from scripts.data.case_files import Case
 from scripts.data.images import read_stored
 from scripts.errors import InputError
+from tests.made import save_nifti
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
 TASK = Task("three", "three", {"NCR": 1, "ED": 2, "ET": 3}, CHANNELS, {"ET": [3]}, channel_files={"T1": ["{case}"]})
@@ -24,8 +25,7 @@ IMAGES, LABEL = make_patient(np.random.default_rng(0), 64, 3.0, 3, "typical")
 
 
 def save(path, array, affine=AFFINE):
-    nib.save(nib.Nifti1Image(array, affine), path)
-    return path
+    return save_nifti(path, array, affine)
 
 
 @pytest.fixture

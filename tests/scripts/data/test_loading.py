@@ -10,14 +10,15 @@ from scripts.data import pictures
 from scripts.data.images import read_stored
 from scripts.data.loading import LoadImageChannelsd
 from scripts.errors import InputError
+from tests import made
+from tests.made import save_nifti
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, -2, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
 
 
 def save(path, array, affine=AFFINE) -> str:
-    nib.save(nib.Nifti1Image(np.asarray(array), affine), path)
-    return str(path)
+    return str(save_nifti(path, array, affine))
 
 
 @pytest.fixture
@@ -32,9 +33,7 @@ def load(entry: dict) -> dict:
 
 
 def refused(entry: dict) -> str:
-    with pytest.raises(InputError) as caught:
-        load(entry)
-    return str(caught.value)
+    return made.refused(load, entry)
 
 
 def test_channels_come_in_the_order_of_the_files_with_the_affine(files, tmp_path):

@@ -15,7 +15,7 @@ from monai.transforms import Compose, FgBgToIndicesd, Lambdad, RandCropByPosNegL
 from scripts.data import pictures
 from scripts.data.datalist import read, select
 from scripts.data.loading import LoadImageChannelsd
-from scripts.data.patch_dataset import PatchDataset, PreparedCases
+from scripts.data.patch_dataset import KEPT, PatchDataset, PreparedCases
 from scripts.errors import InputError, sentence_of
 
 # ---- the sequence of patches ---------------------------------------------------------------------------------------
@@ -202,6 +202,16 @@ def test_what_is_on_disk_is_found_by_the_next_run(entries, tmp_path):
     assert len(Counting.asked) == 2
 
 
+def test_cases_that_an_earlier_version_kept_are_removed(entries, tmp_path):
+    earlier, others = tmp_path / "cache" / ("0" * 32), tmp_path / "cache" / "mine"
+    for folder in (earlier, others):
+        folder.mkdir(parents=True)
+        (folder / "image.npy").write_bytes(b"")
+    on_disk(entries, tmp_path)
+    assert not earlier.exists()
+    assert others.exists()
+
+
 def test_two_pages_of_one_file_are_two_cases_on_disk(entries, tmp_path):
     arrays = np.stack([np.full((4, 5), page, np.uint8) for page in range(2)])
     pictures.write(tmp_path / "stack.tif", *arrays)
@@ -254,7 +264,7 @@ def test_a_full_disk_ends_in_a_sentence_with_the_reason_and_leaves_no_half_case(
     with full_disk(10_000), pytest.raises(InputError, match=r"cache .* cannot be written") as refused:
         on_disk(entries, tmp_path, Counting(size=24))
     assert "(None)" not in str(refused.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list((tmp_path / "cache" / KEPT).iterdir()) == []
 
 
 def test_a_cache_folder_that_cannot_be_made_ends_in_a_sentence(entries, tmp_path):

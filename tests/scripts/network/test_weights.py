@@ -10,6 +10,7 @@ from monai.networks.nets import DynUNet
 from scripts.errors import InputError
 from scripts.network.weights import load, read_state, read_weights, save, start_from, unwrapped, without_heads
 from scripts.training.run_state import RunState
+from tests.made import refused
 
 
 def network(heads: bool = False, seed: int = 0, filters=(4, 8, 8, 8), out: int = 3) -> DynUNet:
@@ -35,14 +36,6 @@ def model(tmp_path):
     learned = network(heads=True, seed=1)
     save(tmp_path / "model.pt", without_heads(learned.state_dict()))
     return tmp_path / "model.pt", learned
-
-
-def refused(function, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # ---- weights -------------------------------------------------------------------------------------------------------

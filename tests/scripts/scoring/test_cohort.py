@@ -23,15 +23,14 @@ from scripts.errors import InputError
 from scripts.scoring.cohort import COLUMNS, LESION_COLUMNS, read_cases, score_predictions
 from scripts.scoring.metrics import BOUNDARY_METRICS, METRICS
 from scripts.scoring.summary import print_summary, summary
-from tests.made import ROOT
+from tests.made import ROOT, save_nifti
 
 SPACING = (1.0, 1.0, 2.0)
 REPOSITORY = ROOT
 
 
 def save(path, labels, spacing=SPACING, dtype=np.uint8):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.asarray(labels, dtype), np.diag([*spacing, 1])), path)
+    save_nifti(path, np.asarray(labels, dtype), np.diag([*spacing, 1]))
 
 
 def tumour(size=20) -> np.ndarray:

@@ -9,6 +9,7 @@ from scripts.errors import InputError
 from scripts.network.weights import read_state, save
 from scripts.training import run_state
 from scripts.training.run_state import RunState, on_host
+from tests.made import refused
 
 
 def network(heads: bool = False, seed: int = 0, filters=(4, 8, 8, 8), out: int = 3) -> DynUNet:
@@ -26,14 +27,6 @@ def network(heads: bool = False, seed: int = 0, filters=(4, 8, 8, 8), out: int =
         deep_supervision=heads,
         deep_supr_num=1,
     )
-
-
-def refused(function, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 class Training:
