@@ -154,9 +154,10 @@ def test_the_first_of_several_damaged_files_is_named(files, tmp_path):
     assert refused({"image": ["/gone.nii.gz", bad]}).startswith("/gone.nii.gz does not exist")
 
 
-@pytest.mark.parametrize(("workflow", "where"), [("inference", "cuda:1"), ("evaluate", "cuda:1"), ("train", "cpu")])
-def test_segmenting_prepares_on_its_device_and_training_outside(read_config, workflow, where):
-    config = read_config(f"configs/{workflow}.yaml", device="cuda:1")
+@pytest.mark.parametrize("workflow", ["inference", "evaluate"])
+@pytest.mark.parametrize(("setting", "where"), [({}, "cpu"), ({"preprocessing_device": "@device"}, "cuda:1")])
+def test_scans_are_prepared_where_the_setting_says(read_config, workflow, setting, where):
+    config = read_config(f"configs/{workflow}.yaml", device="cuda:1", **setting)
     assert config.get_parsed_content("preprocessing").transforms[0].device == where
 
 
