@@ -1,11 +1,12 @@
 """Memory of a cohort and time per patch, for several numbers of cases, each measured in a process of its own."""
 
-import multiprocessing
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,8 +44,9 @@ def measure(
         listed(folder / "drawn", folder / "list.json")
         for number in numbers:
             for cache in ("memory", "disk"):
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    one = pool.apply(_one, (str(folder), number, cache, repeats, patch))
+                # an executor, since a Pool waits for ever for a process that has died
+                with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                    one = pool.submit(_one, str(folder), number, cache, repeats, patch).result()
                 curves[number, cache] = one
                 rows += [
                     Row(f"{number} cases in {cache}: {PEAK}", [one["memory"]], "MB"),

@@ -7,8 +7,9 @@ import contextlib
 import importlib
 import importlib.util
 import io
-import multiprocessing
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
@@ -67,8 +68,8 @@ def measure(repeats: int = 3, brats_script: str | None = None, scale: float = 1.
         if brats_script:
             name = "BraTS 2023 script, from the files"
             rows += [Row(name, in_turn({name: lambda: _brats_calls(brats_script, prediction, label)}, 1)[name])]
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            memory = pool.apply(_memory_above_arrays, (job,))
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            memory = pool.submit(_memory_above_arrays, job).result()
     with_ratios(rows)
     rows.append(Row("peak memory over the two label maps", [memory], "MB"))
     lesions = [ndimage.label(mask, np.ones((3, 3, 3)))[1] for mask in (masks[0][0], masks[1][0])]
