@@ -36,7 +36,7 @@ def render(
         training=_training(run),
         training_patients=patients.get("training"),
         validation_patients=patients.get("validation"),
-        record=_scored(summary) if summary else "",
+        evaluated=_evaluated(summary) if summary else "",
         regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.settings["regions"].items()],
         mask=[f"{value} {name}" for value, name in mask.items() if not name.startswith("unused_")],
         removed=[f"{name} {size:g} {unit}" for name, size in run.settings.get("min_component_ml", {}).items() if size],
@@ -67,7 +67,7 @@ def _training(run: Run) -> dict[str, str]:
     }
 
 
-def _scored(summary: Mapping[str, Any]) -> str:
+def _evaluated(summary: Mapping[str, Any]) -> str:
     patients, cases = _count_of(summary["patients"], "patient"), _count_of(summary["cases"], "case")
     roles = summary["roles"]
     part = "it is not known whether they took part in training"
