@@ -38,7 +38,7 @@ def map_in_processes(
         InputError: `workers` is not a number of processes, or a process was killed.
     """
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise InputError(f"--workers is {workers}: give a whole number of processes, 1 or more.")
+        raise InputError(f"workers is {workers}: give a whole number of processes, 1 or more.")
     workers = min(workers or max(1, cores() // distributed.here()), len(items))
 
     def shown(work: Iterable) -> tqdm:
@@ -47,19 +47,18 @@ def map_in_processes(
     if workers <= 1:
         return [call(item) for item in shown(items)]
     context = get_context(distributed.way_to_start_workers())
-    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent) as pool:
-        waiting = {pool.submit(call, item): number for number, item in enumerate(items)}
-        results = {}
-        try:
-            for done in shown(as_completed(waiting)):
-                results[waiting[done]] = done.result()
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"a process was killed, most likely for memory: take fewer than {workers} --workers; what is done is"
-                " kept."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent)
+    waiting = {pool.submit(call, item): number for number, item in enumerate(items)}
+    results = {}
+    try:
+        for done in shown(as_completed(waiting)):
+            results[waiting[done]] = done.result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a process was killed, most likely for memory: take fewer than {workers} workers; what is done is kept."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)  # what waits is left out, what is at hand is finished
     return [results[number] for number in range(len(items))]
 
 

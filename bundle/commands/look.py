@@ -69,13 +69,13 @@ def look(
     ask = config.get_parsed_content
     lists.require_same(content, ask("channels"), ask("label_scheme"), ask("labels"))
     shown = content | {"training": [entry for entry in content["training"] if entry.get("split") != "test"]}
-    known, teaching = lists.select(shown, root, "labelled"), lists.select(shown, root, "training", ask("fold"))
+    known, training = lists.select(shown, root, "labelled"), lists.select(shown, root, "training", ask("fold"))
     lists.check_files(shown, shown["training"], root, hashes=False)
 
     before, fill = before_normalization(ask("preprocessing")), ask("labels_fill")
     read = evenly_spaced(known, cohort or len(known))
     records = read_records(before, read, fill)
-    statistics = read_statistics(before, evenly_spaced(teaching, cohort or len(teaching)), choices)
+    statistics = read_statistics(before, evenly_spaced(training, cohort or len(training)), choices)
     labelled = [entry for entry, record in zip(read, records, strict=True) if record.has_label] or read
     examples = read_examples(before, evenly_spaced(labelled, cases), choices, statistics, fill)
     channels, regions, spacing, patch_size = ask("channels"), ask("regions"), ask("spacing"), ask("patch_size")
@@ -84,7 +84,7 @@ def look(
         class_frequencies(records, regions),
     )
     cut = training_patches(
-        config, evenly_spaced(teaching, patches), choices[0], statistics.get(choices[0][0]), patches, seed
+        config, evenly_spaced(training, patches), choices[0], statistics.get(choices[0][0]), patches, seed
     )
 
     folder, unit = Path(str(out)), content.get("unit", "mm")

@@ -43,7 +43,7 @@ def meanings(scored: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
 
 
 def role_warnings(roles: Mapping[str, Any] | None, patients: int) -> list[str]:
-    """A sentence for each part that evaluated patients had in making the system that they score."""
+    """A sentence for each part that evaluated patients had in making the system that is evaluated."""
     used = roles or {}
     return [
         f"{len(used[role])} of {count(patients, 'evaluated patient')} {text}"

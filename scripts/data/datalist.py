@@ -132,7 +132,7 @@ def patients(datalist: Mapping[str, Any], part: str, fold: int | None = None) ->
 
 
 def part_to_evaluate(datalist: Mapping[str, Any], part: str | None = None) -> str:
-    """The part that scoring uses: the one asked for, else the patients set aside, else the validation fold.
+    """The part that evaluation uses: the one asked for, else the patients set aside, else the validation fold.
 
     Raises:
         InputError: there is no such part.
@@ -179,7 +179,7 @@ def check_split(datalist: Mapping[str, Any]) -> None:
     for patient, places in where.items():
         if len(places) > 1:
             raise InputError(
-                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is scored would"
+                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is evaluated would"
                 " have been learned from; make the list anew with `python -m bundle prepare`."
             )
     for same in twins.values():

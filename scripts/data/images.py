@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,10 +84,10 @@ def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
     file = pictures.file_of(path)
     if not file.name.lower().endswith((*NIFTI, *pictures.PICTURES)):
         raise InputError(f"{path} is not a {' or '.join((*NIFTI, *pictures.PICTURES))} file: convert it.")
+    if not is_nifti(file):
+        return GridImage(pictures.read(path), None), _sha256(file, file.stat().st_mtime_ns)
     content = _content(file)
     sha256 = hashlib.sha256(content).hexdigest()
-    if not is_nifti(file):
-        return GridImage(pictures.read(path), None), sha256
     image = _decode_nifti(path, content)
     return GridImage(np.asanyarray(image.dataobj), image.affine), sha256
 
@@ -145,6 +146,11 @@ def _content(file: Path) -> bytes:
         raise InputError(f"{file} cannot be read as an image (it does not exist): check the path.") from error
     except OSError as error:
         raise InputError(f"{file} cannot be read as an image ({error.strerror}): copy it again.") from error
+
+
+@lru_cache(maxsize=2)  # a stack and its label are read for each of their pages
+def _sha256(file: Path, changed: int) -> str:
+    return hashlib.sha256(_content(file)).hexdigest()
 
 
 def _decode_nifti(path: Path, content: bytes) -> nib.Nifti1Image:

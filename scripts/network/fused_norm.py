@@ -1,5 +1,7 @@
 """Instance norm and leaky ReLU as one kernel over channels-last features."""
 
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -85,9 +87,21 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
         )
 
 
+@cache
 def kernels_work() -> bool:
-    """Whether Triton is installed."""
-    return norm_kernels is not None
+    """Whether the kernels run here: Triton needs a C compiler, Python's headers and a card that it knows."""
+    if norm_kernels is None or not torch.cuda.is_available():
+        return False
+    features = torch.rand(1, 8, 2, 2, 2, device="cuda").contiguous(memory_format=LAST)
+    try:
+        norm_kernels.forward(features, features.new_ones(8), features.new_zeros(8), 1e-5, 0.01)
+    except Exception as error:  # of Triton, of the compiler that it starts, of the driver
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        warnings.warn(
+            f"norms are computed by torch, which is slower: Triton does not run here ({reason})", stacklevel=2
+        )
+        return False
+    return True
 
 
 def fuse_norms(network: nn.Module, relayout: bool = False) -> nn.Module:

@@ -2,7 +2,7 @@
 
 config.yaml        the whole config as it ran, macros resolved
 environment.json   versions, device, seed, git revision, the data list's hash
-settings.yaml         what the weights need: lay it over evaluate.yaml or inference.yaml
+settings.yaml      what the weights need: lay it over evaluate.yaml or inference.yaml
 model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
 validation/        cases.csv and evaluation.json of the last validation; validation_best/ of the epoch of model.pt
 log/               TensorBoard

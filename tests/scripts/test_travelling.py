@@ -22,7 +22,8 @@ CONSTANT_CALLS |= {"TypeVar", "BratsRule", "Metric", "NormalizeIntensity", "Scal
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "remove"}
 CHANGES |= {"reverse", "setdefault", "sort", "update"}
 CACHES = ("cache", "lru_cache")
-SMALL_TABLES = {"areas_by_code", "_legendre", "tiling", "_few"}  # pure functions of sizes, a few small entries
+# pure functions of sizes, a few small entries; what this machine can do; the hash of an unchanged file
+SMALL_TABLES = {"areas_by_code", "_legendre", "tiling", "_few", "kernels_work", "_sha256"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "PyYAML", "ignite": "pytorch-ignite"}
 OPTIONAL = {"isal", "triton"}  # faster gzip and norms; the standard ones where they are not installed
 # what is imported by others on our behalf: `python -m monai.bundle`, torch's SummaryWriter

@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("datalist", type=Path, help="made by `python -m bundle prepare`")
     parser.add_argument("dataset_dir", type=Path, help="where its paths start")
     parser.add_argument("folder", type=Path, help="gets the prepared data, and masks/<fold>-<seed>")
-    parser.add_argument("--fold", type=int, default=0, help="scored; the others train")
+    parser.add_argument("--fold", type=int, default=0, help="scored; the others are trained on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=3.0, help="of the processor, all threads together")
     parser.add_argument("--spacing", type=float, default=2.0, help="mm")
