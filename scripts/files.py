@@ -32,9 +32,9 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600; a result is as readable as any other file
         temporary.replace(path)
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}): free space there, or choose another folder."
-        ) from error
+        not_space = isinstance(error, FileExistsError | NotADirectoryError | PermissionError)
+        remedy = "choose another folder" if not_space else "free space there, or choose another folder"
+        raise InputError(f"{path} cannot be written ({error.strerror or error}): {remedy}.") from error
     finally:
         if temporary is not None:
             with suppress(FileNotFoundError):

@@ -36,6 +36,8 @@ def publish(
         raise InputError("say where to: --to FOLDER for the Model Zoo's layout, or --repo OWNER/NAME for the hub.")
     if to is not None and Path(to).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{to} lies in the package {folder}, which would be copied into itself: give another folder.")
+    if url is not None and not str(url).startswith(("https://", "http://")):
+        raise InputError(f"url is {url}: give an address that begins with https://.")
     large = zoo.find_large_files(folder) if to is not None else []
     title = f"{to}/models/{name}" if to is not None else f"hub: {repo}"
     table = Table("file", Column("MB", justify="right"), "", title=title)

@@ -21,7 +21,7 @@ from scripts.errors import InputError
 COARSE = 3.0  # mm; brain masks are compared on a grid about this wide
 
 # Dice below, or mm between centroids above, is an error. Skull-stripped channels of real cases have Dice 0.998 or more,
-# shifted by 25 mm 0.77 or less (test_checks.py measures it where the scans are); whole heads vary more.
+# shifted by 25 mm 0.77 or less (test_case_checks.py measures it where the scans are); whole heads vary more.
 APART = {"stripped": (0.85, 8.0), "head": (0.70, 12.0)}
 COPY = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
 

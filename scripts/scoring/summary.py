@@ -69,7 +69,8 @@ def print_summary(cases: pd.DataFrame, console: Console | None = None, patients:
     for who, frame in (("", cases), (" patients", patients)):
         failed = [] if frame is None else frame[frame["metric"] == "failed"]
         if len(failed):
-            said = f"{len(failed)} of the{who or 'm'} failed and counts as Dice 0 and HD95 inf:"
+            verb = "counts" if len(failed) == 1 else "count"
+            said = f"{len(failed)} of the{who or 'm'} failed and {verb} as Dice 0 and HD95 inf:"
             console.print(said, style="red", soft_wrap=True)
             for case, reason in zip(failed["case"], failed["note"], strict=True):
                 console.print(f"  {case}: {reason}", markup=False, highlight=False, soft_wrap=True)

@@ -47,6 +47,13 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, full_dis
     assert names(tmp_path) == ["cases.csv"]
 
 
+def test_a_file_where_a_folder_is_needed_is_not_called_a_full_disk(tmp_path):
+    write_text(tmp_path / "text.txt", "a file")
+    with pytest.raises(InputError, match=r"cannot be written \(.*\): choose another folder") as refused:
+        write_text(tmp_path / "text.txt" / "cases.csv", "x")
+    assert "free space" not in str(refused.value)
+
+
 def test_a_disk_that_fails_only_when_the_cache_is_emptied_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "cases.csv"
     write_text(path, "old")
