@@ -1,3 +1,5 @@
 """The earlier name of `scripts.network.slab`, so that the settings of older runs can still be read."""
 
-from scripts.network.slab import SlabNetwork  # noqa: F401
+from scripts.network.slab import SlabNetwork
+
+__all__ = ["SlabNetwork"]

@@ -1,12 +1,11 @@
 """Tests of `scripts/data/sampler.py`."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from monai.transforms import FgBgToIndicesd, RandCropByPosNegLabeld, Transform
+from monai.transforms import FgBgToIndicesd, RandCropByPosNegLabeld
 
 from bundle.commands.prepare import prepare
 from scripts.data.patch_dataset import PatchDataset, PreparedCases
@@ -87,30 +86,6 @@ def test_a_case_without_tumour_yields_patches_of_brain(cache, tmp_path, monkeypa
         patch = dataset[index]
         assert float(patch["label"].sum()) == 0
         assert float(patch["image"].min()) >= 1
-
-
-class Counting(Transform):
-    """Loads nothing but counts how often it was asked to, and by whom."""
-
-    asked: list[str] = []  # noqa: RUF012, shared on purpose
-
-    def __init__(self, value: float = 1.0, size: int = 2) -> None:
-        self.value, self.shape = value, (1, size, size, size)
-
-    def __call__(self, data):
-        Counting.asked.append(data["case"])
-        value = self.value * len(Path(data["image"]).read_text())
-        return {**data, "image": torch.full(self.shape, value), "label": torch.zeros(self.shape)}
-
-
-@pytest.fixture
-def entries(tmp_path) -> list[dict]:
-    """Two cases whose files are text."""
-    Counting.asked.clear()
-    made = [{"case": name, "image": str(tmp_path / f"{name}.txt"), "label": str(tmp_path / "seg.txt")} for name in "ab"]
-    for file in (*(entry["image"] for entry in made), made[0]["label"]):
-        Path(file).write_text("x")
-    return made
 
 
 def test_real_scans_give_patches_of_the_task(read_config, shared_data, tmp_path):

@@ -228,24 +228,6 @@ def test_mirror_images_are_shown_as_many_at_once_as_asked(batch):
     assert torch.allclose(batched, single, atol=1e-5)
 
 
-# ---- one case ahead ------------------------------------------------------------------------------------------------
-
-
-# ---- what is to be segmented ---------------------------------------------------------------------------------------
-
-CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
-FILES = {"T1": ["{case}/{case}_t1.nii*"], "T1c": ["{case}/{case}_t1ce.nii*"], "T2": ["{case}/{case}_t2.nii*"],
-         "FLAIR": ["{case}/{case}_flair.nii*"]}  # fmt: skip
-
-
-# ---- what is done already ------------------------------------------------------------------------------------------
-
-TWO = [{"case": "a", "image": "a.nii"}, {"case": "b", "image": "b.nii"}]
-
-
-# ---- masks on disk -------------------------------------------------------------------------------------------------
-
-
 def oblique(degrees: float = 12.0) -> np.ndarray:
     """LPS, voxels of 1 x 1.5 x 3 mm, turned about the long axis of the head."""
     angle = np.deg2rad(degrees)
@@ -254,19 +236,6 @@ def oblique(degrees: float = 12.0) -> np.ndarray:
     affine[:3, :3] = turn @ np.diag([-1.0, -1.5, 3.0])
     affine[:3, 3] = [90, 120, -70]
     return affine
-
-
-def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarray | None = None) -> nib.Nifti1Image:
-    image = nib.Nifti1Image(np.zeros(shape, np.float32), None)
-    image.header.set_zooms((1.0, 1.5, 3.0)[: len(shape)])
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(oblique() if affine is None else affine, qform)
-    image.set_sform(oblique() if affine is None else affine, sform)
-    nib.save(image, path)
-    return nib.load(path)
-
-
-MASK = np.random.default_rng(0).choice([0, 255], (5, 6)).astype(np.uint8)  # [x, y]
 
 
 # ---- the whole way: preprocessing, network, postprocessing, file ---------------------------------------------------

@@ -19,7 +19,6 @@ def volume(*boxes: tuple[slice, ...], shape=(12, 12, 12)) -> torch.Tensor:
 
 FOUR = (slice(0, 4), 0, 0)  # 0.04 ml
 SIX = (slice(0, 6), 5, 5)  # 0.06 ml
-BIG = (slice(0, 10), slice(8, 12), slice(8, 12))  # 1.6 ml
 
 
 def test_the_minimum_is_in_ml_of_the_voxels_that_the_scan_has():

@@ -4,12 +4,10 @@ import hashlib
 
 import pytest
 import torch
-from ignite.engine import Engine, Events
 from monai.networks.nets import DynUNet
 
 from scripts.errors import InputError
 from scripts.network.weights import load, read_state, read_weights, save, start_from, unwrapped, without_heads
-from scripts.training.run_state import RunState
 from tests.made import refused
 
 
@@ -144,38 +142,6 @@ def test_a_start_from_quite_another_network_is_refused(tmp_path):
     message = refused(start_from, network(), tmp_path / "model.pt")
     assert "fits only" in message
     assert "expected the same network" in message
-
-
-# ---- going on ------------------------------------------------------------------------------------------------------
-
-
-class Training:
-    """Three steps an epoch of a network, its optimiser with momentum, and the state that is kept of them."""
-
-    def __init__(self, path, resume: bool = False, writes: bool = True, kill_after: int | None = None) -> None:
-        torch.manual_seed(0)
-        self.network = torch.nn.Linear(2, 1)
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
-        self.engine = Engine(self.step)
-        self.engine.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
-        if kill_after is not None:
-            self.engine.add_event_handler(Events.ITERATION_COMPLETED(once=kill_after), self.kill)
-        objects = {"network": self.network, "optimizer": self.optimizer}
-        RunState(path, objects, resume=resume, writes=writes).attach(self.engine)
-
-    def step(self, engine: Engine, _) -> None:
-        x = torch.randn(4, 2, generator=torch.Generator().manual_seed(engine.state.iteration))
-        self.optimizer.zero_grad()
-        engine.scaler.scale(((self.network(x) - 1) ** 2).mean()).backward()
-        engine.scaler.step(self.optimizer)
-        engine.scaler.update()
-
-    def kill(self, _: Engine) -> None:
-        raise KeyboardInterrupt
-
-    def run(self, epochs: int = 4) -> "Training":
-        self.engine.run(range(3), max_epochs=epochs)
-        return self
 
 
 def test_weights_of_several_processes_are_those_of_the_network_itself(tmp_path, in_two_processes):
