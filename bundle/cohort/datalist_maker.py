@@ -144,7 +144,7 @@ def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) 
     """A note for each bad case; `BadCases` if they may not be left out, or are all."""
     bad = {r.case: [text.replace(f"{root}{os.sep}", "") for text in r.problems] for r in records if r.problems}
     if bad and (not skip_bad or len(bad) == len(records)):
-        way = "mend them" if skip_bad else "mend them, or leave them out with --skip-bad"
+        way = "correct them" if skip_bad else "correct them, or leave them out with --skip-bad"
         raise BadCases(f"{len(bad)} of {len(records)} cases are bad, as listed above: {way}.", bad)
     return [f"left out {case}: {' '.join(problems)}" for case, problems in bad.items()]
 

@@ -26,7 +26,7 @@ def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None
         return _described(root.resolve(), description, tasks, chosen)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{root / 'dataset.json'} has neither the Decathlon's form nor nnU-Net's ({error!r}): mend it, or say"
+            f"{root / 'dataset.json'} has neither the Decathlon's form nor nnU-Net's ({error!r}): correct it, or say"
             " what is what with --channels."
         ) from error
 

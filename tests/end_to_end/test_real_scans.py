@@ -64,8 +64,8 @@ def test_glioma_training_beats_the_untrained_network_on_a_patient_it_never_saw(s
 def test_lesions_of_another_disease_are_learned_with_a_ten_line_task(shared_data, tmp_path):
     source, datalist = shared_data("open-ms"), tmp_path / "datalist.json"
     prepare(str(source), out=str(datalist), task="open_ms", folds=2, picture=False)
-    # the patient that does not teach is scored; a single epoch leaves it nothing to choose. Its 1.3 ml of lesions are a
-    # thousandth of the brain: outlining everything scores 0.002, and one patient teaches little more than where to look
+    # the validation patient is scored; a single epoch leaves nothing to select. Its 1.3 ml of lesions are a
+    # thousandth of the brain: outlining everything scores 0.002, and one patient shows little more than where to look
     more = {"spacing": [3.0, 3.0, 3.0], "patch_size": [32, 32, 32], "fold": fold_of(datalist, "patient07")}
     before, after = learned(datalist, source, "open_ms", tmp_path, "lesion", **more)
     assert after > 5 * before, f"untrained {before:.4f}, trained {after:.4f}"

@@ -54,7 +54,7 @@ def test_a_run_tells_what_it_was(train, cohort):
 
 @pytest.fixture
 def three_validate(cohort, tmp_path) -> dict[str, str]:
-    """A list in which one patient teaches and three choose."""
+    """A list with one training patient and three validation patients."""
     content = json.loads(cohort.datalist.read_text())
     for entry, fold in zip(content["training"], (0, 0, 0, 1), strict=True):
         entry["fold"] = fold

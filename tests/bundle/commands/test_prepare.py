@@ -93,7 +93,7 @@ BROKEN = {
 def test_ten_of_ten_broken_sets_are_refused_with_the_right_sentence(mine, tmp_path, capsys, fault):
     spoil, sentence = BROKEN[fault]
     spoil(mine)
-    with pytest.raises(InputError, match=r"1 of 5 cases are bad, as listed above: mend them, or .*--skip-bad"):
+    with pytest.raises(InputError, match=r"1 of 5 cases are bad, as listed above: correct them, or .*--skip-bad"):
         prepare(str(mine), str(tmp_path / "list.json"), folds=2)
     listed = capsys.readouterr().err
     assert "BraTS-GLI-00000-000:\n  - " in listed
@@ -120,7 +120,7 @@ def test_all_bad_cases_are_listed_together_and_left_out_by_name_on_request(mine,
 def test_nothing_is_left_to_write_if_every_case_is_bad(mine, tmp_path):
     for path in mine.glob("*/*-seg.nii.gz"):
         rewrite(path, np.zeros_like)
-    with pytest.raises(InputError, match=r"5 of 5 cases are bad, as listed above: mend them\."):
+    with pytest.raises(InputError, match=r"5 of 5 cases are bad, as listed above: correct them\."):
         prepared(mine, tmp_path / "list.json", skip_bad=True)
     assert len(prepared(mine, tmp_path / "list.json", allow_empty=True)["training"]) == 5
 

@@ -99,14 +99,14 @@ def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_setti
     before = intensity_statistics.before_normalization(config.get_parsed_content("preprocessing"))
     assert "Normalized" not in [type(step).__name__ for step in before.transforms]
     content = datalist.read(cohort.datalist)
-    teaching, choosing = (
+    training, validation = (
         statistics_of([draw(before(entry)["image"], 10**9, 0) for entry in entries], "percentile")
         for entries in (datalist.select(content, cohort.dataset_dir, part, 0) for part in ("training", "validation"))
     )
     stored = settings_of(config)
     assert (stored["normalize"], stored["normalize_scope"]) == ("percentile", "dataset")
-    assert stored["intensity_statistics"] == teaching  # all voxels, since these cases are small
-    assert teaching != choosing
+    assert stored["intensity_statistics"] == training  # all voxels, since these cases are small
+    assert training != validation
 
 
 def test_other_scopes_measure_nothing(small_train):

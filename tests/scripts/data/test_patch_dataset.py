@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_other_transforms_keep_their_metadata_after_a_patch_is_cut_or_fails_to_b
 class Counting(Transform):
     """Loads nothing but counts how often it was asked to, and by whom."""
 
-    asked: list[str] = []  # noqa: RUF012, shared on purpose
+    asked: ClassVar[list[str]] = []
 
     def __init__(self, value: float = 1.0, size: int = 2) -> None:
         self.value, self.shape = value, (1, size, size, size)
