@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bundle.commands.report import report
 from scripts.scoring.cohort import read_cases
+from tests.made.gpu import needs_gpu
 
 TRAIN = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
 SMALL = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "overlap": 0.0, "picture_interval": 1}
@@ -116,7 +117,7 @@ def test_preparing_batches_ahead_changes_nothing_that_is_learned(small_train):
     assert all(torch.equal(weights, learned[1][name]) for name, weights in learned[0].items())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="nothing to wait for without a GPU")
+@needs_gpu
 def test_no_step_waits_for_the_gpu(small_train):
     config = small_train(device="cuda", steps_per_epoch=12, val_interval=2, overlap=0.0, begin="$@folder.open()")
     for number in range(len(config["train"]["augmentation"]["transforms"])):

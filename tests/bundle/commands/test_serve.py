@@ -3,7 +3,6 @@
 import shutil
 import socket
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,14 +11,6 @@ from bundle.commands.serve import serve
 from bundle.packaging.monai_label_server import SET_UP
 from scripts.errors import InputError
 from tests.made import ROOT
-
-
-@pytest.fixture
-def patients(cohort, tmp_path) -> Path:
-    """Two patients, which a test may break."""
-    for name in ("BraTS2021_00000", "BraTS2021_00001"):
-        shutil.copytree(cohort.dataset_dir / name, tmp_path / "patients" / name)
-    return tmp_path / "patients"
 
 
 @pytest.fixture

@@ -16,14 +16,6 @@ PATTERNS = {name: [f"{{case}}/{{case}}_{name.lower()}.nii*"] for name in ("T1", 
 
 
 @pytest.fixture
-def patients(cohort, tmp_path) -> Path:
-    """Two patients, which a test may break."""
-    for name in ("BraTS2021_00000", "BraTS2021_00001"):
-        shutil.copytree(cohort.dataset_dir / name, tmp_path / "patients" / name)
-    return tmp_path / "patients"
-
-
-@pytest.fixture
 def prepare(package, patients, tmp_path):
     """Makes the server's folder, as if MONAI Label had made its app in it."""
     (tmp_path / "work" / "apps" / "monaibundle").mkdir(parents=True)

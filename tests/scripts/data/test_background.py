@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from scripts.data.background import AirIsZerod
-
-
-@pytest.fixture
-def head() -> torch.Tensor:
-    """Two channels [2, 12, 10, 8] of positive intensities, the second 50 times as bright, with air at 0 around them."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.zeros(2, 12, 10, 8)
-    image[:, 2:10, 2:9, :7] = 10 + 90 * torch.rand(2, 8, 7, 7, generator=generator)
-    image[1] *= 50
-    return image
 
 
 def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):

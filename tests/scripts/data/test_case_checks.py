@@ -2,6 +2,7 @@ import gzip
 import itertools
 import re
 from dataclasses import replace
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -9,42 +10,19 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from bundle.cohort.phantom_anatomy import make_patient
 from bundle.cohort.recognise import by_patterns
-from bundle.cohort.tasks import Task, choose_task, known_tasks
+from bundle.cohort.tasks import choose_task, known_tasks
 from scripts.data.case_checks import Record, _read_channels, check_case, overlap
 from scripts.data.case_files import Case
 from scripts.data.images import read_stored
 from scripts.errors import InputError
-from tests.made import save_nifti
-
-CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
-TASK = Task("three", "three", {"NCR": 1, "ED": 2, "ET": 3}, CHANNELS, {"ET": [3]}, channel_files={"T1": ["{case}"]})
-AFFINE = np.diag([-3.0, -3.0, 3.0, 1.0])
-IMAGES, LABEL = make_patient(np.random.default_rng(0), 64, 3.0, 3, "typical")
-
-
-def save(path, array, affine=AFFINE):
-    return save_nifti(path, array, affine)
+from tests.made.patient import AFFINE, CELL, CELLS, IMAGES, LABEL, PICTURE, TASK, changed, save, write_patient
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a case of these images and this label, each with its own affine if one is given."""
-
-    def written(images=IMAGES, label=LABEL, affines=None, label_affine=AFFINE):
-        affines = affines or [AFFINE] * len(images)
-        files = [save(tmp_path / f"{c}.nii.gz", images[i], affines[i]) for i, c in enumerate(CHANNELS)]
-        return Case("patient", files, None if label is None else save(tmp_path / "seg.nii.gz", label, label_affine))
-
-    return written
-
-
-def changed(index, array):
-    """The images with one channel replaced."""
-    images = list(IMAGES)
-    images[index] = array
-    return images
+    """`write_patient` into the folder of the test."""
+    return partial(write_patient, tmp_path)
 
 
 def only_problem(case, task=TASK, **options):
@@ -306,19 +284,7 @@ def test_voxels_are_known_again_whatever_the_file_around_them(tmp_path):
     assert set(one.hashes.values()) != set(two.hashes.values())
 
 
-def cohort(**last):
-    """Ten ordinary cases and one that is not."""
-    usual = {"spacing": (1.0, 1.0, 1.0), "orientation": "LPS"}
-    records = [Record(f"case{i}", **usual, bright={"T1": 6 + 0.1 * i}) for i in range(10)]
-    return [*records, Record("odd", **{**usual, "bright": {"T1": 6.5}, **last})]
-
-
 # ---- pictures and slices -------------------------------------------------------------------------------------------
-
-CELLS = Task("cells", "cells", {"cell": 255}, ["grey"], {"cell": [255]})
-PICTURE = np.random.default_rng(0).integers(50, 200, (20, 30)).astype(np.uint8)  # [row, column]
-CELL = np.zeros((20, 30), np.uint8)
-CELL[5:12, 4:20] = 255
 
 
 def picture(path, array, mode=None):

@@ -7,16 +7,7 @@ from monai.data import MetaTensor
 
 from scripts.data.images import components
 from scripts.inference.small_components import voxel_ml
-
-AFFINE = torch.diag(torch.tensor([1.0, 2.0, 5.0, 1.0]))  # 10 mm³ = 0.01 ml a voxel
-
-
-def volume(*boxes: tuple[slice, ...], shape=(12, 12, 12)) -> torch.Tensor:
-    """Ones in the boxes, [1, X, Y, Z]."""
-    made = torch.zeros(1, *shape)
-    for box in boxes:
-        made[(0, *box)] = 1
-    return made
+from tests.made.volumes import AFFINE, volume
 
 
 def test_touching_at_a_corner_is_one_component():

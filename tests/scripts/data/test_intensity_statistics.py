@@ -5,27 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from scripts.data import datalist, intensity_statistics, normalization
 from scripts.data.intensity_statistics import draw, statistics_of
-from scripts.data.normalization import METHODS, Normalized
+from scripts.data.normalization import METHODS
 from scripts.errors import InputError
-
-
-def normalized(image, method: str, scope: str = "volume", statistics=None) -> torch.Tensor:
-    tensor = torch.as_tensor(image, dtype=torch.float32)
-    return Normalized("image", method, scope, statistics)({"image": tensor.clone()})["image"]
-
-
-@pytest.fixture
-def head() -> torch.Tensor:
-    """Two channels [2, 12, 10, 8] of positive intensities, the second 50 times as bright, with air at 0 around them."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.zeros(2, 12, 10, 8)
-    image[:, 2:10, 2:9, :7] = 10 + 90 * torch.rand(2, 8, 7, 7, generator=generator)
-    image[1] *= 50
-    return image
+from tests.made.normalization import normalized, settings_of, started
 
 
 def measured(images, method: str) -> list[dict]:
@@ -80,18 +65,6 @@ def test_a_channel_that_is_empty_in_all_training_cases_is_refused(head):
     head[1] = 0
     with pytest.raises(InputError, match="channel 2 of the training cases is the same everywhere"):
         measured([head, head], "percentile")
-
-
-def settings_of(config) -> dict:
-    return yaml.safe_load((config.get_parsed_content("folder").path / "settings.yaml").read_text())
-
-
-def started(config):
-    """The first two steps of `training`."""
-    for step in config["training"][:2]:
-        config["step"] = step
-        config.get_parsed_content("step")
-    return config
 
 
 def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_settings(small_train, cohort):

@@ -12,6 +12,7 @@ from scripts.data.loading import LoadImageChannelsd
 from scripts.errors import InputError
 from tests import made
 from tests.made import save_nifti
+from tests.made.gpu import needs_gpu
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, -2, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
@@ -161,7 +162,7 @@ def test_scans_are_prepared_where_the_setting_says(read_config, workflow, settin
     assert config.get_parsed_content("preprocessing").transforms[0].device == where
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@needs_gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_gets_the_same_numbers(tmp_path, kind):
     array = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 120

@@ -21,22 +21,7 @@ from skimage.exposure import equalize_adapthist
 from scripts.data.normalization import METHODS, SCOPES, Normalized
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError, sentence_of
-
-
-def normalized(image, method: str, scope: str = "volume", statistics=None) -> torch.Tensor:
-    tensor = torch.as_tensor(image, dtype=torch.float32)
-    return Normalized("image", method, scope, statistics)({"image": tensor.clone()})["image"]
-
-
-@pytest.fixture
-def head() -> torch.Tensor:
-    """Two channels [2, 12, 10, 8] of positive intensities, the second 50 times as bright, with air at 0 around them."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.zeros(2, 12, 10, 8)
-    image[:, 2:10, 2:9, :7] = 10 + 90 * torch.rand(2, 8, 7, 7, generator=generator)
-    image[1] *= 50
-    return image
-
+from tests.made.normalization import normalized, settings_of, started
 
 # ---- air ------------------------------------------------------------------------------------------------------------
 
@@ -226,18 +211,6 @@ def test_inference_by_data_set_ends_in_one_sentence_where_the_run_s_settings_are
 
 
 # ---- a run ---------------------------------------------------------------------------------------------------------
-
-
-def settings_of(config) -> dict:
-    return yaml.safe_load((config.get_parsed_content("folder").path / "settings.yaml").read_text())
-
-
-def started(config):
-    """The first two steps of `training`."""
-    for step in config["training"][:2]:
-        config["step"] = step
-        config.get_parsed_content("step")
-    return config
 
 
 def test_training_and_inference_see_the_same_numbers_by_data_set(small_train, read_config):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, get_track_meta
-from monai.transforms import Compose, FgBgToIndicesd, Lambdad, RandCropByPosNegLabeld, ScaleIntensityd, Transform
+from monai.transforms import Compose, Lambdad, ScaleIntensityd, Transform
 
 from scripts.data import pictures
 from scripts.data.datalist import read, select
 from scripts.data.loading import LoadImageChannelsd
-from scripts.data.patch_dataset import KEPT, PatchDataset, PreparedCases
+from scripts.data.patch_dataset import KEPT, PreparedCases
 from scripts.errors import InputError, sentence_of
+from tests.made.patches import box, cut_from
 
 # ---- the sequence of patches ---------------------------------------------------------------------------------------
 
@@ -85,25 +86,6 @@ def test_a_patch_larger_than_the_head_holds_it_all_with_air_around(small_train):
     assert max(original["image"].shape[1:]) < 48
     assert int(patch["label"].sum()) == int(original["label"].sum()) > 0
     assert torch.isclose(patch["image"].float().sum(), original["image"].sum(), rtol=1e-3, atol=1.0)
-
-
-def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
-    """A case in memory: brain everywhere, a tumour of 27 voxels in the middle."""
-    label = torch.zeros(1, size, size, size)
-    if tumour:
-        label[0, 19:22, 19:22, 19:22] = 1
-    return {"case": "box", "image": torch.rand(1, size, size, size) + 1, "label": label}
-
-
-INDICES = FgBgToIndicesd("label", image_key="image")
-
-
-def cut_from(entries: list[dict], share: float = 0.5, size: int = 8, **others) -> PatchDataset:
-    crop = RandCropByPosNegLabeld(
-        ["image", "label"], "label", [size] * 3, pos=share, neg=1 - share,
-        fg_indices_key="label_fg_indices", bg_indices_key="label_bg_indices",
-    )  # fmt: skip
-    return PatchDataset(entries, INDICES, crop, keep=["label_fg_indices", "label_bg_indices"], **others)
 
 
 def test_cases_with_any_label_are_found_among_empty_ones():

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from monai.transforms import FgBgToIndicesd, RandCropByPosNegLabeld
 
 from bundle.commands.prepare import prepare
-from scripts.data.patch_dataset import PatchDataset, PreparedCases
+from scripts.data.patch_dataset import PreparedCases
 from scripts.data.sampler import EpochSampler
+from tests.made.patches import box, cut_from
 
 
 def sequence(epoch: int = 0, cases: int = 5, samples: int = 10, **others) -> list[tuple[int, int]]:
@@ -47,25 +47,6 @@ def test_processes_share_one_sequence_out_without_losing_or_repeating_a_patch(wo
     for rank, part in enumerate(parts):
         together[rank::world_size] = part
     assert together == sequence(2, samples=11)
-
-
-def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
-    """A case in memory: brain everywhere, a tumour of 27 voxels in the middle."""
-    label = torch.zeros(1, size, size, size)
-    if tumour:
-        label[0, 19:22, 19:22, 19:22] = 1
-    return {"case": "box", "image": torch.rand(1, size, size, size) + 1, "label": label}
-
-
-INDICES = FgBgToIndicesd("label", image_key="image")
-
-
-def cut_from(entries: list[dict], share: float = 0.5, size: int = 8, **others) -> PatchDataset:
-    crop = RandCropByPosNegLabeld(
-        ["image", "label"], "label", [size] * 3, pos=share, neg=1 - share,
-        fg_indices_key="label_fg_indices", bg_indices_key="label_bg_indices",
-    )  # fmt: skip
-    return PatchDataset(entries, INDICES, crop, keep=["label_fg_indices", "label_bg_indices"], **others)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.5, 0.40, 0.62), (1.0, 1.0, 1.0), (0.0, 0.0, 0.06)])

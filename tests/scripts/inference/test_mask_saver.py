@@ -5,21 +5,12 @@ import os
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from ignite.engine import Engine
-from monai.data import MetaTensor
 
 from scripts.data import pictures
 from scripts.errors import InputError
-from scripts.inference.mask_saver import MaskSaver, mask_path
+from scripts.inference.mask_saver import mask_path
 from scripts.inference.scans import not_yet_done
-
-
-def names(cases: list[dict]) -> list[str]:
-    return [case["case"] for case in cases]
-
-
-TWO = [{"case": "a", "image": "a.nii"}, {"case": "b", "image": "b.nii"}]
+from tests.made.masks import MASK, TWO, names, save_masks, save_picture_masks, scan, stack_of
 
 
 def test_masks_that_are_there_are_not_overwritten(tmp_path):
@@ -35,37 +26,6 @@ def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
     assert "1 of 2 cases are already in" in capsys.readouterr().out
     mask_path(tmp_path, "b", "b.nii").write_text("")
     assert not_yet_done(TWO, tmp_path, resume=True) == []
-
-
-def oblique(degrees: float = 12.0) -> np.ndarray:
-    """LPS, voxels of 1 x 1.5 x 3 mm, turned about the long axis of the head."""
-    angle = np.deg2rad(degrees)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([-1.0, -1.5, 3.0])
-    affine[:3, 3] = [90, 120, -70]
-    return affine
-
-
-def save_masks(folder, source: nib.Nifti1Image, mask: np.ndarray, probabilities=None, case: str = "a") -> None:
-    """What the evaluator does with one case whose scan is in the file of `source`."""
-    image = MetaTensor(torch.zeros(1, *mask.shape), meta={"filename_or_obj": source.get_filename()})
-    item = {"image": image, "pred": torch.from_numpy(mask)[None].float()}
-    if probabilities is not None:
-        item["probabilities"] = torch.from_numpy(probabilities)
-    engine = Engine(lambda *_: [item])
-    MaskSaver(folder).attach(engine)
-    engine.run([[{"case": case}]])
-
-
-def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarray | None = None) -> nib.Nifti1Image:
-    image = nib.Nifti1Image(np.zeros(shape, np.float32), None)
-    image.header.set_zooms((1.0, 1.5, 3.0)[: len(shape)])
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(oblique() if affine is None else affine, qform)
-    image.set_sform(oblique() if affine is None else affine, sform)
-    nib.save(image, path)
-    return nib.load(path)
 
 
 @pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 4), (2, 0), (0, 2), (0, 0)])
@@ -116,30 +76,11 @@ def test_a_mask_has_the_format_of_its_image_and_is_never_a_jpeg(tmp_path, image,
     assert mask_path(tmp_path, "x", image) == tmp_path / name
 
 
-MASK = np.random.default_rng(0).choice([0, 255], (5, 6)).astype(np.uint8)  # [x, y]
-
-
-def save_picture_masks(folder, images: dict[str, str], stacks: bool = True) -> None:
-    """What the evaluator does with a case for each image; all masks differ."""
-    engine = Engine(lambda _, batch: [{"image": batch[0]["image"], "pred": batch[0]["pred"]}])
-    MaskSaver(folder, stacks).attach(engine)
-    batches = []
-    for number, (case, name) in enumerate(images.items()):
-        image = MetaTensor(torch.zeros(1, 5, 6), meta={"filename_or_obj": name})
-        batches.append([{"case": case, "image": image, "pred": torch.from_numpy(MASK - number)[None].float()}])
-    engine.run(batches)
-
-
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_the_mask_of_a_picture_lies_on_it_pixel_for_pixel(tmp_path, ending):
     save_picture_masks(tmp_path, {"a": f"/scans/a{ending}"})
     assert np.array_equal(pictures.read(tmp_path / f"a{ending}"), MASK)
     assert pictures.read(tmp_path / f"a{ending}").dtype == np.uint8
-
-
-def stack_of(path, number: int) -> dict[str, str]:
-    pictures.write(path, *np.zeros((number, 5, 6), np.uint8))
-    return {f"a_{k}": f"{path}#{k}" for k in range(number)}
 
 
 def test_the_masks_that_are_scored_stay_a_file_a_case(tmp_path):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from scripts.data import pictures
 from scripts.inference.sliding_window import AIR, FLAT, MirroringSlidingWindowInferer, largest_window
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+from tests.made.gpu import needs_gpu
+from tests.made.masks import oblique
 
 # ---- mirror images -------------------------------------------------------------------------------------------------
 
@@ -226,16 +226,6 @@ def test_mirror_images_are_shown_as_many_at_once_as_asked(batch):
     assert max(seen) == batch
     assert sum(seen) == 2 * 8
     assert torch.allclose(batched, single, atol=1e-5)
-
-
-def oblique(degrees: float = 12.0) -> np.ndarray:
-    """LPS, voxels of 1 x 1.5 x 3 mm, turned about the long axis of the head."""
-    angle = np.deg2rad(degrees)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([-1.0, -1.5, 3.0])
-    affine[:3, 3] = [90, 120, -70]
-    return affine
 
 
 # ---- the whole way: preprocessing, network, postprocessing, file ---------------------------------------------------

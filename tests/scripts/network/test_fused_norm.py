@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,9 @@ from torch.nn import functional
 
 from scripts.network import fused_norm
 from scripts.network.fused_norm import FusedNorm, InstanceNormLeakyReLU, fuse_norms
+from tests.made.gpu import needs_gpu, needs_triton
 
 LAST = torch.channels_last_3d
-gpu = pytest.mark.skipif(not torch.cuda.is_available() or not find_spec("triton"), reason="needs a GPU and Triton")
-interpreter = pytest.mark.skipif(not find_spec("triton"), reason="needs Triton, whose interpreter runs on a CPU")
 
 # samples, channels, voxels: many chunks and one, channels that fill no tile, voxels that fill none, a mean far off
 SHAPES = [(2, 32, 16, 16, 16), (1, 320, 4, 4, 4), (2, 4, 5, 7, 9), (3, 8, 5, 7, 33), (1, 1, 3, 3, 3), (2, 66, 9, 9, 9)]
@@ -79,7 +77,7 @@ def compare(kinds: list[torch.dtype], device: str) -> None:
                 assert own <= 1.1 * theirs + 1e-6, (shape, kind, own, theirs)
 
 
-@interpreter
+@needs_triton
 def test_the_kernels_are_as_exact_as_torch():
     # a process of its own: Triton decides when a kernel is defined. Its interpreter cuts bfloat16 rather than round it
     subprocess.run(
@@ -93,12 +91,14 @@ def test_the_kernels_are_as_exact_as_torch():
     )
 
 
-@gpu
+@needs_triton
+@needs_gpu
 def test_the_kernels_on_a_gpu_are_as_exact_as_torch():
     compare([torch.float32, torch.float16, torch.bfloat16], "cuda")
 
 
-@gpu
+@needs_triton
+@needs_gpu
 def test_a_network_on_a_gpu_takes_the_kernels(monkeypatch):
     seen = []
     apply = FusedNorm.apply

@@ -4,19 +4,8 @@ import torch
 from ignite.engine import Engine
 
 from scripts.training.component_thresholds import CANDIDATES_ML, ComponentStatistics
+from tests.made.volumes import FOUR, REGION, volume
 
-REGION = ["tumour"]
-
-
-def volume(*boxes: tuple[slice, ...], shape=(12, 12, 12)) -> torch.Tensor:
-    """Ones in the boxes, [1, X, Y, Z]."""
-    made = torch.zeros(1, *shape)
-    for box in boxes:
-        made[(0, *box)] = 1
-    return made
-
-
-FOUR = (slice(0, 4), 0, 0)  # 0.04 ml
 BIG = (slice(0, 10), slice(8, 12), slice(8, 12))  # 1.6 ml
 
 

@@ -3,30 +3,13 @@
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from monai.networks.nets import DynUNet
 
 from scripts.errors import InputError
 from scripts.network.weights import read_state, save
 from scripts.training import run_state
 from scripts.training.run_state import RunState, on_host
 from tests.made import refused
-
-
-def network(heads: bool = False, seed: int = 0, filters=(4, 8, 8, 8), out: int = 3) -> DynUNet:
-    """The network of inference.yaml, small."""
-    torch.manual_seed(seed)
-    strides = [1] + [2] * (len(filters) - 1)
-    return DynUNet(
-        3,
-        4,
-        out,
-        [3] * len(filters),
-        strides,
-        strides[1:],
-        filters=list(filters),
-        deep_supervision=heads,
-        deep_supr_num=1,
-    )
+from tests.made.network import network
 
 
 class Training:

@@ -17,7 +17,7 @@ from scripts.errors import InputError
 from scripts.scoring.cohort import COLUMNS, RELIABILITY_COLUMNS
 from scripts.scoring.metrics import METRICS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 INF = float("inf")
 
 
