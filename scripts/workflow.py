@@ -13,11 +13,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from monai.bundle import ComponentLocator, ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
+from monai.utils import BundlePropertyConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -70,11 +72,11 @@ def running_config() -> dict[str, Any]:
     Raises:
         RuntimeError: not called from a config's expression or component.
     """
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, ConfigParser):
-            return {key: value for key, value in caller.config.items() if key != "_meta_"}
+            return {key: value for key, value in caller.get().items() if key != "_meta_"}
         frame = frame.f_back
     raise RuntimeError("running_config() was called outside a config")
 
@@ -89,7 +91,9 @@ def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
     Raises:
         InputError: names the key and the nearest settings.
     """
-    sections = {p["id"].split("::")[0] for p in (*TrainProperties.values(), *InferProperties.values())}
+    sections = {
+        str(p[BundlePropertyConfig.ID]).split("::")[0] for p in (*TrainProperties.values(), *InferProperties.values())
+    }
     used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | sections
     used |= {*RUN_IDS, *TOLD, *GIVEN, *own}
     for key in config:

@@ -49,7 +49,9 @@ class AugmentedBatch:
         if isinstance(batch, PreparedBatch):
             return batch["image"], batch["label"]
         # in the dtype of the loader's pinned memory: a conversion on the way would be done by the CPU, which waits
-        patches = {key: list(batch[key].to(device, non_blocking=True).float()) for key in ("image", "label")}
+        patches: dict[Hashable, list[torch.Tensor]] = {
+            key: list(batch[key].to(device, non_blocking=True).float()) for key in ("image", "label")
+        }
         augment = self._at_once if self.at_once else self._one_by_one
         set_track_meta(False)
         try:
@@ -61,14 +63,14 @@ class AugmentedBatch:
     def _seed(self, seed: int) -> None:
         self.state.seed(seed ^ 1)  # the crop was drawn from `seed` itself
 
-    def _one_by_one(self, patches: dict[str, list[torch.Tensor]], seeds: Sequence[int]) -> None:
+    def _one_by_one(self, patches: dict[Hashable, list[torch.Tensor]], seeds: Sequence[int]) -> None:
         for row, seed in enumerate(seeds):
             self._seed(seed)
             augmented = self.augmentation({key: images[row] for key, images in patches.items()})
             for key, images in patches.items():
                 images[row] = augmented[key]
 
-    def _at_once(self, patches: dict[str, list[torch.Tensor]], seeds: Sequence[int]) -> None:
+    def _at_once(self, patches: dict[Hashable, list[torch.Tensor]], seeds: Sequence[int]) -> None:
         steps: list[tuple[BatchTransform, dict[int, Sequence[float]]]] = [(t, {}) for t in self.transforms]
         for row, seed in enumerate(seeds):
             self._seed(seed)
@@ -81,9 +83,9 @@ class AugmentedBatch:
         for transform, drawn in steps:
             if drawn:
                 size = len(next(iter(drawn.values())))
-                numbers, every = every.tensor_split([len(drawn) * size])
+                own, every = every.tensor_split([len(drawn) * size])
                 chosen = {k: torch.stack([patches[k][row] for row in drawn]) for k in transform.key_iterator(patches)}
-                changed = transform.apply(chosen, numbers.view(len(drawn), size), list(drawn.values()))
+                changed = transform.apply(chosen, own.view(len(drawn), size), list(drawn.values()))
                 for key, images in changed.items():
                     for row, image in zip(drawn, images, strict=True):
                         patches[key][row] = image
@@ -155,7 +157,7 @@ class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):
         return self._numbers(image) if self._do_transform else None
 
     def apply(
-        self, patches: Mapping[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
+        self, patches: dict[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
     ) -> dict[Hashable, torch.Tensor]:
         """The patches [N, C, ...] of each key after the transform.
 
@@ -166,9 +168,9 @@ class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):
         """
         return {key: self._change(images, numbers, drawn) for key, images in patches.items()}
 
-    def __call__(self, data: Mapping[Hashable, torch.Tensor], lazy: bool | None = None) -> dict[Hashable, torch.Tensor]:
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
         """Transform one patch [C, ...] of each key, a batch of one; `lazy` is MONAI's and has no effect."""
-        first = data[self.first_key(data)]
+        first = data[self.first_key(dict(data))]
         drawn = self.draw(first)
         if drawn is None:
             return dict(data)
@@ -203,14 +205,14 @@ class RandAffined(BatchTransform, transforms.RandAffined):
         drawn = self.rand_affine.rand_affine_grid
         drawn.randomize()
         axes = image.dim() - 1
-        matrix = create_rotate(axes, drawn.rotate_params) @ create_scale(axes, drawn.scale_params)
+        matrix = create_rotate(axes, drawn.rotate_params or 0.0) @ create_scale(axes, drawn.scale_params or 1.0)
         # torch counts axes from the last one, from -1 to 1 whatever their length
         voxels = np.array(image.shape[1:])
         theta = (matrix[:axes] * np.append(voxels, 1) / voxels[:, None])[::-1, [*reversed(range(axes)), axes]]
         return theta.ravel().tolist()
 
     def apply(
-        self, patches: Mapping[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
+        self, patches: dict[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
     ) -> dict[Hashable, torch.Tensor]:
         """Sample every key at the same places, each in its own mode."""
         shape = patches[self.first_key(patches)].shape

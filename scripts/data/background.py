@@ -23,8 +23,8 @@ class AirIsZerod(MapTransform):
         shifted = dict(data)
         for key in self.key_iterator(shifted):
             image = convert_to_tensor(shifted[key], dtype=torch.float32, track_meta=False)
-            ends = (slice(None, None, max(1, size - 1)) for size in image.shape[1:])
-            corners = image[(slice(None), *ends)].flatten(1)
+            ends = (slice(None), *(slice(None, None, max(1, size - 1)) for size in image.shape[1:]))
+            corners = image[ends].flatten(1)
             if bool(corners.any()):
                 rounding = ROUNDING * (image.flatten(1).amax(1) - image.flatten(1).amin(1))
                 air = torch.where(corners.amax(1) - corners.amin(1) <= rounding, corners[:, 0], 0)

@@ -191,7 +191,7 @@ def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Reco
         return
     # Files are stored with the first axis running fastest; transposed, their bytes need no copy
     digest = hashlib.sha256(repr(array.shape).encode())
-    digest.update(np.asfortranarray(array, dtype="<f4").T)
+    digest.update(np.asfortranarray(array, dtype="<f4").T.data)
     outside, flat = air(array)
     coarse = array[_steps(image._replace(voxels=array))]
     mask, stripped = _brain_mask(coarse, outside, flat) if low < high else (np.zeros(coarse.shape, bool), False)
@@ -264,7 +264,7 @@ def _check_geometry(channels: Sequence[Channel], record: Record) -> Channel | No
     return frame
 
 
-def _difference(frame: Channel, shape: tuple[int, ...], affine: np.ndarray) -> str | None:
+def _difference(frame: Channel, shape: tuple[int, ...], affine: np.ndarray | None) -> str | None:
     """How a file lies differently from `frame`, in words, or None: a tenth of a voxel is allowed."""
     if shape != frame.shape:
         return f"has shape {_by(shape)}, not the {_by(frame.shape)}"
@@ -331,6 +331,7 @@ def overlap(one: Channel, other: Channel) -> tuple[float, float]:
     """Dice of two channels' brain masks, and the distance of their centroids in mm."""
     dice = 2 * np.count_nonzero(one.mask & other.mask) / (np.count_nonzero(one.mask) + np.count_nonzero(other.mask))
     steps = np.array([full / small for full, small in zip(one.shape, one.mask.shape, strict=True)])
+    assert one.affine is not None
     between = [np.array(ndimage.center_of_mass(channel.mask)) * steps for channel in (one, other)]
     return float(dice), float(np.linalg.norm(one.affine[:3, :3] @ (between[0] - between[1])))
 

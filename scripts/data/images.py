@@ -25,7 +25,7 @@ from scripts.files import written_whole
 try:
     from isal import igzip as gzip  # three times as fast at reading, twelve times at writing
 except ImportError:  # as in MONAI Label's environment
-    import gzip
+    import gzip  # type: ignore[no-redef]
 
 NIFTI = (".nii", ".nii.gz")
 ROUNDING = 1e-3  # a label of 0.99999997 is 1 that went through a float file; one of 0.5 is an interpolated mask
@@ -205,6 +205,7 @@ def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
         write_image(path, nib.Nifti1Image(voxels, np.eye(4)))
         return
     source = nib.load(like)  # the header alone: the voxels were read and checked before
+    assert isinstance(source, nib.Nifti1Image)
     image = nib.Nifti1Image(voxels, source.affine)
     image.header.set_xyzt_units(*source.header.get_xyzt_units())
     image.set_qform(source.affine, int(source.header["qform_code"]))
@@ -241,7 +242,7 @@ def grid_difference(truth: GridImage, prediction: GridImage) -> str:
     if truth.voxels.shape != prediction.voxels.shape:
         shapes = (" x ".join(map(str, image.voxels.shape)) for image in (prediction, truth))
         return f"shape {next(shapes)} where the label has {next(shapes)}"
-    if same_grid(truth, prediction):
+    if truth.affine is None or prediction.affine is None or same_grid(truth, prediction):
         return ""
     both, axes = (prediction, truth), truth.voxels.ndim
     for what, (here, there) in {

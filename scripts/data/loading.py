@@ -20,7 +20,7 @@ from PIL import Image
 
 from scripts.data import pictures
 from scripts.data.case_files import case_of, channels_of
-from scripts.data.images import GridImage, open_nifti, same_grid
+from scripts.data.images import corner_distance, grid_tolerance, open_nifti
 from scripts.errors import InputError
 
 WHOLE = (np.uint8, np.int8, np.int16, np.int32)  # numbers that travel to the device as they are in the file
@@ -42,7 +42,7 @@ class WholeFileReader(NibabelReader):
 class PageReader(PILReader):
     """MONAI's reader of pictures, for what `scripts.data.pictures` reads: TIFF and its pages, numbers unchanged."""
 
-    def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> Image.Image:
+    def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> Image.Image:  # type: ignore[override]  # no arrays
         """The page of one file.
 
         Raises:
@@ -108,7 +108,7 @@ class LoadImageChannelsd(MapTransform):
                 _require_same_grid(image, loaded[key], str(image.meta["filename_or_obj"]), str(data[key]))
         return loaded
 
-    def _load_image(self, named: str | os.PathLike | Sequence[str | os.PathLike]) -> MetaTensor:
+    def _load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> MetaTensor:
         if not isinstance(named, list | tuple):
             named = self._find(Path(named))
         files = [Path(file) for file in ensure_tuple(named)]
@@ -181,8 +181,8 @@ def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_na
             f"{other_name} has shape {tuple(other.shape[1:])} but {name} has {tuple(first.shape[1:])}: all files of"
             " a case must lie on one grid; register and resample them first."
         )
-    grids = (GridImage(tensor[0], np.asarray(tensor.affine)) for tensor in (first, other))
-    if not same_grid(*grids):
+    affine, other_affine = (np.asarray(tensor.affine) for tensor in (first, other))
+    if corner_distance(first.shape[1:], affine, other_affine) > grid_tolerance(affine):
         raise InputError(
             f"{other_name} has another affine than {name}: all files of a case must lie on one grid; register and"
             " resample them first."

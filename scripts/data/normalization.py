@@ -74,14 +74,14 @@ class Normalized(MapTransform):
         for key in self.key_iterator(normalized):
             image = normalized[key]
             channels = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
-            self._require_statistics(len(channels))
-            done = torch.stack([self._channel(channel, number) for number, channel in enumerate(channels)])
+            statistics = self._statistics_of(len(channels))
+            done = torch.stack([self._channel(*pair) for pair in zip(channels, statistics, strict=True)])
             normalized[key] = convert_to_dst_type(done, image, dtype=torch.float32)[0]
         return normalized
 
-    def _require_statistics(self, channels: int) -> None:
+    def _statistics_of(self, channels: int) -> Sequence[Mapping[str, Any] | None]:
         if self.scope != "dataset":
-            return
+            return [None] * channels
         if self.statistics is None:
             raise InputError(
                 "normalize_scope is dataset, but intensity_statistics are not given: lay the settings.yaml of the run"
@@ -92,13 +92,12 @@ class Normalized(MapTransform):
                 f"intensity_statistics are of {len(self.statistics)} channels, but the image has {channels}: lay the"
                 " settings.yaml of the run over the workflow that it belongs to."
             )
+        return self.statistics
 
-    def _channel(self, channel: torch.Tensor, number: int) -> torch.Tensor:
-        if self.scope == "dataset":
-            return _on_its_voxels(channel, self.method, self.statistics[number])
+    def _channel(self, channel: torch.Tensor, statistics: Mapping[str, Any] | None) -> torch.Tensor:
         if self.scope == "slice" and channel.dim() > 2:
             return torch.stack([_on_its_voxels(piece, self.method) for piece in channel.unbind(-1)], dim=-1)
-        return _on_its_voxels(channel, self.method)
+        return _on_its_voxels(channel, self.method, statistics)
 
 
 def require_possible(method: str, scope: str) -> None:
@@ -135,7 +134,7 @@ def _on_its_voxels(piece: torch.Tensor, method: str, statistics: Mapping[str, An
 
 def _by_percentiles(values: torch.Tensor) -> torch.Tensor:
     """As MONAI's ScaleIntensityRangePercentiles, but 0 where nearly all values are one and the same."""
-    low, high = percentile(values, [LOW, HIGH]).tolist()
+    low, high = torch.as_tensor(percentile(values, [LOW, HIGH])).tolist()
     if low == high:
         return torch.zeros_like(values)
     return _by_statistics(values, {"low": low, "high": high})
@@ -143,9 +142,10 @@ def _by_percentiles(values: torch.Tensor) -> torch.Tensor:
 
 def _by_statistics(values: torch.Tensor, statistics: Mapping[str, Any]) -> torch.Tensor:
     if "mean" in statistics:
-        return NormalizeIntensity(statistics["mean"], statistics["std"])(values)
+        return torch.as_tensor(NormalizeIntensity(statistics["mean"], statistics["std"])(values))
     if "low" in statistics:
-        return ScaleIntensityRange(statistics["low"], statistics["high"], 0.0, 1.0, clip=True)(values)
+        scaled = ScaleIntensityRange(statistics["low"], statistics["high"], 0.0, 1.0, clip=True)(values)
+        return torch.as_tensor(scaled)
     levels = statistics["levels"]
     equal = np.interp(values.numpy(force=True), levels, np.linspace(0.0, 1.0, len(levels)))
     return convert_to_dst_type(equal, values, dtype=torch.float32)[0]

@@ -145,8 +145,10 @@ class PreparedCases(Dataset):
 
 def _plain(value: Any) -> torch.Tensor | list[torch.Tensor]:
     """Without metadata and as small as may be; a list (the indices of each class) stays one."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+    return [_packed(item) for item in value] if isinstance(value, list) else _packed(value)
+
+
+def _packed(value: Any) -> torch.Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(value))
     if tensor.is_floating_point():
         return tensor.half() if _within(tensor, torch.finfo(torch.half)) else tensor.float()

@@ -7,9 +7,10 @@ are counted from 0; each is a slice.
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from scripts.errors import InputError
 from scripts.files import written_whole
@@ -98,10 +99,11 @@ def write(path: Path, *arrays: np.ndarray) -> None:
         InputError: the file cannot be written; none is left behind.
     """
     first, *others = (Image.fromarray(np.ascontiguousarray(array.T)) for array in arrays)
-    more = {"save_all": True, "append_images": others} if others else {}
-    packed = {"compression": "tiff_deflate"} if path.suffix.lower() in TIFF else {}
+    options: dict[str, Any] = {"save_all": True, "append_images": others} if others else {}
+    if path.suffix.lower() in TIFF:
+        options["compression"] = "tiff_deflate"
     with written_whole(path) as temporary:
-        first.save(temporary, **more, **packed)
+        first.save(temporary, **options)
 
 
 def grey(array: np.ndarray) -> np.ndarray:
@@ -109,7 +111,7 @@ def grey(array: np.ndarray) -> np.ndarray:
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 3 and (array == array[..., :1]).all() else array
 
 
-def _require_intensities(picture: Image.Image, file: Path) -> None:
+def _require_intensities(picture: ImageFile.ImageFile, file: Path) -> None:
     if not (picture.mode in (*GREY, *COLOURS) or picture.mode.startswith("I;16")):
         raise InputError(
             f"{file} has the colour mode {picture.mode}, whose numbers are no intensities: save it in grey or RGB."

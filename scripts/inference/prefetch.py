@@ -25,7 +25,7 @@ class OneAhead(Dataset):
         self.waiting: dict[int, Future] = {}
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset)  # type: ignore[arg-type]  # torch declares data sets without a length
 
     def __getitem__(self, index: int) -> Any:
         # its thread works on the caller's GPU and on that one's default stream: what it leaves needs no waiting for

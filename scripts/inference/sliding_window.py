@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.data.utils import dense_patch_slices
@@ -40,9 +40,9 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
 
     def __init__(
         self,
-        roi_size: Sequence[int] | int | str,
-        sw_batch_size: int | str = 1,
-        *args: Any,
+        roi_size: Sequence[int] | int | Literal["auto"],
+        sw_batch_size: int | Literal["auto"] = 1,
+        *,
         divisor: Sequence[int] | int = 1,
         regions: int | None = None,
         tta: bool = False,
@@ -50,7 +50,12 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         **kwargs: Any,
     ) -> None:
         self.auto, self.auto_batch, self.divisor = roi_size == "auto", sw_batch_size == "auto", divisor
-        super().__init__(roi_size, 1 if self.auto_batch else sw_batch_size, *args, with_coord=True, **kwargs)
+        super().__init__(
+            1 if roi_size == "auto" else roi_size,
+            1 if sw_batch_size == "auto" else sw_batch_size,
+            with_coord=True,
+            **kwargs,
+        )
         self.regions, self.tta, self.half = regions, tta, half
 
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -61,7 +66,9 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
             self.sw_batch_size = min(AT_ONCE, max(1, int(voxels_in_memory(network, inputs.device) / window)))
         air = set() if self.regions is None else self._windows_of_air(inputs)
-        return super().__call__(inputs, partial(self._seen, network, air), *args, **kwargs)
+        logits = super().__call__(inputs, partial(self._seen, network, air), *args, **kwargs)
+        assert torch.is_tensor(logits)
+        return logits
 
     def _windows_of_air(self, inputs: torch.Tensor) -> set[tuple[int, ...]]:
         """The image and the first voxel of each window without brain; one copy from the device for all of them."""
@@ -75,11 +82,11 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             w if w == size else max(1, int(w * (1 - overlap)))
             for w, size, overlap in zip(window, image.shape[2:], overlaps, strict=True)
         ]
-        places = dense_patch_slices(image.shape[2:], window, steps)
-        windows = [image[(slice(None), slice(None), *place)] for place in places]
+        places = [(slice(None), slice(None), *place) for place in dense_patch_slices(image.shape[2:], window, steps)]
+        windows = [image[place] for place in places]
         flat = [(w.amax(_spatial(w)) - w.amin(_spatial(w)) <= FLAT).all(1) for w in windows]
         return {
-            (number, *(axis.start for axis in place))
+            (number, *(axis.start for axis in place[2:]))
             for place, images in zip(places, torch.stack(flat).tolist(), strict=True)
             for number, is_air in enumerate(images)
             if is_air
@@ -98,6 +105,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         brain = [number for number, start in enumerate(starts) if start not in air]
         if len(brain) == len(windows):
             return self._mirrored(network, windows, *args, **kwargs)
+        assert self.regions is not None  # or no window would be skipped
         logits = windows.new_full((len(windows), self.regions, *windows.shape[2:]), AIR)
         if brain:
             found = self._mirrored(network, torch.stack([windows[number] for number in brain]), *args, **kwargs)
@@ -153,5 +161,6 @@ def voxels_in_memory(network: Callable, device: torch.device) -> float:
         free = torch.cuda.mem_get_info(device)[0] + unused
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    features = next((p.shape[0] for p in network.parameters() if p.dim() > 2), 1)
+    parameters = network.parameters() if isinstance(network, torch.nn.Module) else ()
+    features = next((p.shape[0] for p in parameters if p.dim() > 2), 1)
     return free / 2 / (BUFFERS * features * 4)

@@ -13,7 +13,7 @@ from torch.nn import functional
 try:
     from scripts.network import norm_kernels
 except ImportError:  # Triton comes with torch for CUDA on Linux, and with no other
-    norm_kernels = None
+    norm_kernels = None  # type: ignore[assignment]
 
 KINDS = (torch.bfloat16, torch.float16, torch.float32)  # statistics are float32: of no use to float64
 LAST = torch.channels_last_3d

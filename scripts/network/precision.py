@@ -1,5 +1,6 @@
 """What a machine computes fastest with: half precision, memory layout, fused norms, cuDNN's kernels."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -50,8 +51,9 @@ def full(logits: Any) -> Any:
 def laid_out(inputs: torch.Tensor, network: Any) -> torch.Tensor:
     """Inputs [B, C, ...] in channels_last if that is how `arranged` has left the network's weights."""
     layout = LAST.get(inputs.dim())
-    parameters = network.parameters() if layout and isinstance(network, torch.nn.Module) else ()
-    weights = (weight for weight in parameters if weight.dim() == inputs.dim())
+    if layout is None or not isinstance(network, torch.nn.Module):
+        return inputs
+    weights = [weight for weight in network.parameters() if weight.dim() == inputs.dim()]
     last = any(weight.is_contiguous(memory_format=layout) and not weight.is_contiguous() for weight in weights)
     return inputs.contiguous(memory_format=layout) if last else inputs
 
@@ -69,7 +71,7 @@ class PrecisionInferer(SimpleInferer):
         super().__init__()
         self.half = half
 
-    def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Logits of inputs [B, C, ...]."""
         with autocast(inputs.device, self.half):
             logits = super().__call__(laid_out(inputs, network), network, *args, **kwargs)
@@ -99,7 +101,7 @@ def arranged(network: torch.nn.Module, channels_last: bool = False, recompute: b
     if recompute:
         for block in network.modules():
             if isinstance(block, BLOCKS):
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
     return network
 
 

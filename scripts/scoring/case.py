@@ -110,6 +110,7 @@ def read_pair(job: Job) -> tuple[GridImage, GridImage, str]:
         InputError: a file is damaged, holds other labels, or lies on another grid and `job.resample` is off.
     """
     truth = read_labels(job.label, job.known)
+    assert job.prediction is not None
     prediction = read_labels(job.prediction, job.known, job.rename)
     difference = grid_difference(truth, prediction)
     if difference and not job.resample:
@@ -175,15 +176,15 @@ def _score(job: Job) -> Scores:
         if difference:
             scores.rows.insert(0, _row(job, WHOLE_CASE, "resampled", 1, note=f"{difference}; nearest neighbour"))
         if job.probability:
-            _add_calibration(scores, job, truth.voxels, spacing)
+            _add_calibration(scores, job, truth.voxels, spacing, job.probability)
     except InputError as error:
         return failed(job.case, job.patient, str(error))
     return scores
 
 
-def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float]) -> None:
+def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float], file: str) -> None:
     masks = np.stack([region_mask(truth, values) for values in job.regions.values()])
-    probability = _read_probability(job.probability, masks.shape)
+    probability = _read_probability(file, masks.shape)
     reliability = metrics.reliability(masks, probability, spacing)
     for name, value in metrics.calibration(masks, probability, spacing, reliability).items():
         scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))

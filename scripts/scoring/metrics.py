@@ -212,6 +212,6 @@ def _near_tumour(
     truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Truth and probability of each region inside the grown box, flat, in float64: sums in float32 stand still."""
-    region = box(truth.any(axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
+    region = box(np.any(truth, axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
     for true, p in zip(truth, probability, strict=True):
         yield true[region].ravel().astype(np.float64), p[region].ravel().astype(np.float64)

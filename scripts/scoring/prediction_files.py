@@ -53,10 +53,11 @@ def match(files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] =
     by_name, by_folder = defaultdict(set), defaultdict(set)
     ending = re.compile(rf"[_.-]({'|'.join(suffixes)})$", flags=re.IGNORECASE)
     for file in files:
-        by_name[stem(file)].add(file)
-        by_name[ending.sub("", stem(file))].add(file)
+        name = stem(file) or file.name
+        by_name[name].add(file)
+        by_name[ending.sub("", name)].add(file)
         by_folder[file.parent.name].add(file)
-    found = {}
+    found: dict[str, Path] = {}
     for case in cases:
         claims = by_name.get(case) or (by_folder[case] if len(by_folder.get(case, ())) == 1 else set())
         if len(claims) > 1:
@@ -77,17 +78,16 @@ def find(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[st
     Raises:
         InputError: no case has a file, or two files claim the same case.
     """
-    stacks = {
-        entry["case"]: entry.get("volume", entry["patient"])
+    pages = {
+        entry["case"]: (entry.get("volume", entry["patient"]), page)
         for entry in entries
-        if pictures.file_of(entry["label"]) != Path(entry["label"])
+        if (page := pictures.split(entry["label"])[1]) is not None
     }
     cases = [entry["case"] for entry in entries]
-    found = match(files, [*cases, *sorted({*stacks.values()} - {*cases})])
-    for entry in entries:
-        case = entry["case"]
-        if case not in found and stacks.get(case) in found:
-            found[case] = pictures.page_of(found[stacks[case]], pictures.split(entry["label"])[1])
+    found = match(files, [*cases, *sorted({stack for stack, _ in pages.values()} - {*cases})])
+    for case, (stack, page) in pages.items():
+        if case not in found and stack in found:
+            found[case] = pictures.page_of(found[stack], page)
     return {case: str(found[case]) for case in cases if case in found}
 
 

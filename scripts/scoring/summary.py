@@ -67,7 +67,7 @@ def print_summary(cases: pd.DataFrame, console: Console | None = None, patients:
         if frame["metric"].isin(list(BOUNDARY_METRICS)).any():
             console.print(_boundary_table(frame), "")
     for who, frame in (("", cases), (" patients", patients)):
-        failed = [] if frame is None else frame[frame["metric"] == "failed"]
+        failed = pd.DataFrame() if frame is None else frame[frame["metric"] == "failed"]
         if len(failed):
             verb = "counts" if len(failed) == 1 else "count"
             said = f"{len(failed)} of the{who or 'm'} failed and {verb} as Dice 0 and HD95 inf:"

@@ -59,15 +59,15 @@ def _patch(corners: np.ndarray, faces: np.ndarray) -> float:
     edges = [(i, j) for i in range(len(corners)) for j in range(i) if np.abs(corners[i] - corners[j]).sum() == 1]
     axes = [int(np.argmax(corners[i] != corners[j])) for i, j in edges]
     ends = np.bincount(np.ravel(edges).astype(int), minlength=len(corners))  # edges that meet in each corner
-    slant = np.linalg.norm(faces)
+    slant = float(np.linalg.norm(faces))
     if len(corners) == 1:
         return slant / 8
     if len(corners) == 2:  # an edge: a rectangle along it
         return _without(faces, axes[0]) / 2
     if len(corners) == 3:  # a bend: a triangle and a trapezoid, and a half face
-        return 3 * slant / 8 + faces[_missing(axes)] / 2
+        return 3 * slant / 8 + float(faces[_missing(axes)]) / 2
     if len(edges) == 4:  # a face
-        return faces[_missing(axes)]
+        return float(faces[_missing(axes)])
     if ends.max() == 3:  # a corner with its three neighbours: a hexagon
         return 3 * slant / 4
     outer = [axis for axis, edge in zip(axes, edges, strict=True) if ends[list(edge)].min() == 1]
@@ -93,4 +93,4 @@ def _codes(mask: np.ndarray) -> np.ndarray:
 def _weighted_percentile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(np.searchsorted(reached, fraction), len(values) - 1)])
+    return float(values[order][min(int(np.searchsorted(reached, fraction)), len(values) - 1)])

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
 from torch import nn
 
 from scripts.distributed import agreed
@@ -36,7 +37,7 @@ class BestModel:
 
     def __init__(
         self,
-        evaluator: Engine,
+        evaluator: Evaluator,
         scores: RegionScore,
         network: nn.Module,
         folder: RunFolder,

@@ -31,7 +31,7 @@ class Budget:
         self.elapsed = 0.0  # seconds of training so far; with a limit, as all processes agreed after the last step
         self.over = False  # whether the minutes are spent
         self.spent_before = 0.0
-        self.started: float | None = None
+        self.started = 0.0  # on the monotonic clock
 
     def attach(self, engine: Engine) -> None:
         """Follow the trainer's steps, and end the epoch and the run when the time is over."""

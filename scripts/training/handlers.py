@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.data import decollate_batch
+from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.handlers import TensorBoardStatsHandler
 from monai.utils import set_determinism
@@ -69,7 +70,8 @@ class WeightAverage:
     def _average(self) -> None:
         """As `AveragedModel.update_parameters`, which copies its counter to the GPU and back in each step."""
         steps = int(self.model.n_averaged)  # on the host
-        averages, weights = list(self.network.parameters()), list(self.learning.parameters())
+        averages: list[torch.Tensor] = list(self.network.parameters())
+        weights: list[torch.Tensor] = list(self.learning.parameters())
         if steps:
             torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + steps) / (10 + steps)))
         else:
@@ -102,7 +104,8 @@ class GradientClipping:
         """Clip after the backward pass that completes a step."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip)
 
-    def _clip(self, engine: Engine) -> None:
+    def _clip(self, engine: SupervisedTrainer) -> None:
+        assert engine.state.epoch_length is not None  # it is None only before the run
         in_epoch = (engine.state.iteration - 1) % engine.state.epoch_length + 1
         steps = in_epoch % engine.accumulation_steps == 0 or in_epoch == engine.state.epoch_length
         if not (self.max_norm and steps):
@@ -139,8 +142,8 @@ class StopOnNan:
         self._raise_any(self._complaints())
         where = f"epoch {engine.state.epoch}, step {engine.state.iteration}"
         self.waiting = (
-            *on_its_way(engine.state.output["loss"].detach()),
-            f"{where}, on a batch of {', '.join(engine.state.batch['case'])}",
+            *on_its_way(engine.state.output["loss"].detach()),  # type: ignore[index]  # ignite says int
+            f"{where}, on a batch of {', '.join(engine.state.batch['case'])}",  # type: ignore[index]
         )
         if self.waiting[1] is None:
             self._raise_any(self._complaints())
@@ -176,14 +179,14 @@ class PatchOutputs:
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._separate)
 
     def _separate(self, engine: Engine) -> None:
-        output = dict(engine.state.output)
+        output = dict(engine.state.output)  # type: ignore[call-overload]  # ignite says int
         loss = output.pop("loss").detach()
-        engine.state.output = [{**patch, "loss": loss} for patch in decollate_batch(output)]
+        engine.state.output = [{**patch, "loss": loss} for patch in decollate_batch(output)]  # type: ignore[assignment]
 
 
 def loss_of(engine: Engine) -> torch.Tensor:
     """The loss of the last step, on its device."""
-    return torch.as_tensor(engine.state.output[0]["loss"])
+    return torch.as_tensor(engine.state.output[0]["loss"])  # type: ignore[index]  # ignite says int
 
 
 def read_now(engine: Engine) -> bool:

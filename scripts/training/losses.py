@@ -32,6 +32,9 @@ class RegionDiceCELoss(nn.Module):
     Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on it.
     """
 
+    pos_weight: torch.Tensor | None
+    weights: torch.Tensor | None
+
     def __init__(
         self,
         lambda_dice: float = 1.0,
@@ -88,6 +91,8 @@ class FocalTverskyLoss(nn.Module):
     beyond the second, so the power is taken of `TverskyLoss` per channel. Source: Abraham and Khan 2019, where the
     power is 1 / gamma with gamma = 4/3.
     """
+
+    weights: torch.Tensor | None
 
     def __init__(
         self,

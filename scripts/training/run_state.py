@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
@@ -78,8 +78,8 @@ class RunState:
                 ) from error
         engine.state.epoch, engine.state.iteration = state["engine"]["epoch"], state["engine"]["iteration"]
         self.memory = state.get("peak_memory_gib", 0.0)
-        if "scaler" in state and getattr(engine, "scaler", None) is not None:
-            engine.scaler.load_state_dict(state["scaler"])
+        if "scaler" in state and (scaler := getattr(engine, "scaler", None)) is not None:
+            scaler.load_state_dict(state["scaler"])
 
 
 def on_host(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def on_host(state: Mapping[str, Any]) -> dict[str, Any]:
             if same not in copies:
                 copies[same] = item.to("cpu", non_blocking=item.is_cuda, copy=True)
             return copies[same].detach()
-        if isinstance(item, Mapping):
+        if isinstance(item, MutableMapping):
             twin = copy(item)  # of the same kind, with the versions that torch hangs on a state dict
             twin.update({name: copied(part) for name, part in item.items()})
             return twin

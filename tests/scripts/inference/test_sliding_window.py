@@ -191,6 +191,12 @@ def test_an_automatic_window_covers_the_brain_at_once_where_memory_allows():
     assert torch.allclose(logits[0, 0], scan[0, 0] - 1, atol=1e-5)
 
 
+def test_automatic_window_accepts_a_function_without_parameters():
+    infer = MirroringSlidingWindowInferer("auto")
+    scan = torch.randn(1, 2, 10, 12, 9)
+    assert torch.equal(infer(scan, torch.neg), -scan)
+
+
 @pytest.mark.parametrize(("recipes", "alike"), [([], False), (["configs/recipes/batch_norm.yaml"], True)])
 def test_with_batch_norm_alone_a_voxel_is_seen_alike_in_a_window_of_any_size(small_train, recipes, alike):
     torch.manual_seed(0)
