@@ -1,12 +1,15 @@
-"""Errors of user input: one sentence on stderr and exit code 2, never a traceback."""
+"""Exit codes, and errors of user input: one sentence on stderr and exit code 2, never a traceback."""
 
 import re
 import sys
 from types import TracebackType
 
-EXIT_CODE = 2
-PARTLY = 1  # some of many cases failed, and the rest is done
-INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
+EXIT_SOME_FAILED = 1  # some cases failed or were refused; the others are done
+EXIT_WRONG_INPUT = 2
+EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells report it
+EXIT_TERMINATED = 143  # by SIGTERM, as shells report it
+EXIT_REQUEUE = 75  # by SIGTERM, and what is done is saved: a scheduler should start the same job again (EX_TEMPFAIL)
+EXIT_CODE, INTERRUPTED = EXIT_WRONG_INPUT, EXIT_INTERRUPTED  # former names
 # how a mistyped override below the top level ends: MONAI hands it to the component that it stands under
 UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
@@ -38,14 +41,14 @@ def sentence_of(error: BaseException | None) -> str | None:
 def report_and_exit(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An excepthook: an `InputError` anywhere in the chain becomes a sentence and exit code 2; Ctrl-C gives 130."""
     if issubclass(kind, KeyboardInterrupt):
-        print("\nstopped; a training goes on with --resume and its folder.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        print("\nInterrupted; a training resumes with --resume RUN_DIR.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     sentence = sentence_of(error)
     if sentence is None:
         sys.__excepthook__(kind, error, trace)
         return
     print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(EXIT_CODE)
+    sys.exit(EXIT_WRONG_INPUT)
 
 
 def speak_plainly() -> None:

@@ -26,7 +26,7 @@ import pandas as pd
 from scripts import distributed
 from scripts.data import datalist as lists
 from scripts.data import pictures
-from scripts.errors import PARTLY, InputError
+from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.files import write_json, written_whole
 from scripts.parallel import map_in_processes
 from scripts.scoring.case import Job, Scores, definitions, score_case
@@ -186,7 +186,7 @@ def exit_if_some_failed(cases: pd.DataFrame) -> None:
             print(f"{failed} of {cases['case'].nunique()} cases could not be scored; the others are.", file=sys.stderr)
         sys.stdout.flush()
         distributed.wait()  # until the first has said all: torchrun ends it as soon as another has ended
-        sys.exit(PARTLY)
+        sys.exit(EXIT_SOME_FAILED)
 
 
 def read_cases(path: str | os.PathLike) -> pd.DataFrame:
