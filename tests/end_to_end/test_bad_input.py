@@ -152,7 +152,7 @@ def test_a_label_that_went_through_a_float_file_is_rounded(scans, tmp_path):
 
 
 @pytest.mark.usefixtures("plainly")
-def test_a_volume_without_tumour_and_a_patch_larger_than_the_volume_train(scans, tmp_path):
+def test_empty_volume_and_patch_larger_than_the_volume_train(scans, tmp_path):
     patients, datalist = scans
     empty = sorted(patients.iterdir())[1]
     rewrite(empty / f"{empty.name}_seg.nii.gz", np.zeros_like)
@@ -192,7 +192,7 @@ def the_same_case_twice(content: dict) -> None:
         (lambda content: content.pop("hashes"), "has no hashes"),
     ],
 )
-def test_a_data_list_that_breaks_its_rule_is_refused_before_training(scans, tmp_path, change, says):
+def test_invalid_data_list_is_refused_before_training(scans, tmp_path, change, says):
     patients, datalist = scans
     spoil(datalist, change)
     given = {"datalist": str(datalist), "dataset_dir": str(patients), "run_dir": str(tmp_path / "run")}
@@ -236,7 +236,7 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(cohort, tmp_path,
 
 
 @pytest.mark.usefixtures("plainly")
-def test_a_second_run_never_writes_into_the_folder_of_a_first_one(cohort, tmp_path):
+def test_second_run_never_writes_into_the_first_ones_folder(cohort, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "precious.txt").write_text("a first run's result")
@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_written_is_named(cohort, tmp_path):
 
 
 @pytest.mark.usefixtures("plainly")
-def test_a_full_disk_ends_in_a_sentence_and_leaves_no_half_checkpoint(cohort, tmp_path, full_disk):
+def test_full_disk_ends_in_a_sentence_without_a_partial_checkpoint(cohort, tmp_path, full_disk):
     folder = tmp_path / "run"
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "run_dir": str(folder)}
     with full_disk(40_000):  # config and log fit, the weights do not
@@ -286,7 +286,7 @@ def test_inference_with_a_wrong_setting_is_refused(cohort, checkpoint, tmp_path,
 
 
 @pytest.mark.usefixtures("plainly")
-def test_a_second_inference_overwrites_nothing_and_resume_skips_what_is_done(cohort, checkpoint, tmp_path):
+def test_second_inference_overwrites_nothing_and_resume_skips_finished_cases(cohort, checkpoint, tmp_path):
     out = tmp_path / "out"
     given = {"input": str(cohort.dataset_dir), "checkpoint": str(checkpoint), "output_dir": str(out), "overlap": 0.0}
     run(run_id="inferring", config_file=INFER, **given, **SMALL)
@@ -300,7 +300,7 @@ def test_a_second_inference_overwrites_nothing_and_resume_skips_what_is_done(coh
     assert sum(after[path] == before[path] for path in before) == 4
 
 
-def test_the_command_itself_ends_in_one_sentence_on_stderr_and_exit_code_2(cohort):
+def test_command_ends_in_one_stderr_sentence_and_exit_code_2(cohort):
     command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(TRAIN)]
     command += ["--datalist", str(cohort.datalist), "--dataset_dir", "nowhere", "--device", "cpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -166,5 +166,5 @@ def test_the_examples_of_the_guide_build_a_trainer(name, small_train, tmp_path):
     assert len(EXAMPLES[name].splitlines()) <= 15
 
 
-def test_there_are_examples_of_a_task_a_loss_and_a_network():
+def test_docs_have_examples_of_task_loss_and_network():
     assert {"my_task.yaml", "my_loss.yaml", "my_network.yaml"} <= set(EXAMPLES)

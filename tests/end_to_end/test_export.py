@@ -200,7 +200,7 @@ def test_the_metadata_take_their_numbers_from_the_evaluation(released):
     assert "were used to select the checkpoint" in card, "a score of the validation patients must say so"
 
 
-def test_every_format_says_the_same_as_the_network_that_was_trained(released):
+def test_every_format_gives_the_output_of_the_trained_network(released):
     compared = json.loads((released.package / "configs" / "metadata.json").read_text())["compared"]
     assert set(compared["formats"]) == {"model.pt", "model.ts", "model.pt2", "model.onnx"}
     assert all(far["largest_logit_difference"] < 1e-3 for far in compared["formats"].values())
@@ -232,7 +232,7 @@ def test_an_export_that_was_never_scored_says_so(released, tmp_path, capsys):
     assert "**Not evaluated.**" in (package / "docs" / "README.md").read_text()
 
 
-def test_an_export_that_differs_from_the_training_network_is_not_written(released, tmp_path, monkeypatch):
+def test_export_that_differs_from_the_trained_network_is_not_written(released, tmp_path, monkeypatch):
     from bundle.packaging import networks
 
     real = networks.training_logits
@@ -259,7 +259,7 @@ def test_an_export_that_lacks_a_module_is_not_written(released, tmp_path, monkey
 
 
 @pytest.mark.parametrize("config", ["train", "evaluate", "inference"])
-def test_a_component_that_cannot_be_built_is_found_in_each_config(inside, config):
+def test_component_that_cannot_be_built_is_found_in_each_config(inside, config):
     path = inside / "configs" / f"{config}.yaml"
     path.write_text(path.read_text().replace("nonzero: true", "nonzeros: true", 1))
     with pytest.raises(InputError, match=r"cannot be loaded alone \(NormalizeIntensityd has no argument 'nonzeros'"):
@@ -357,7 +357,7 @@ def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, mo
 
 
 @pytest.mark.parametrize("damaged", ["[1,", "[1]"])
-def test_an_index_of_the_zoo_that_is_damaged_is_refused_before_anything_is_written(released, tmp_path, damaged):
+def test_damaged_zoo_index_is_refused_before_anything_is_written(released, tmp_path, damaged):
     index = tmp_path / "models" / "model_info.json"
     index.parent.mkdir()
     index.write_text(damaged)

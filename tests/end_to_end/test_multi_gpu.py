@@ -98,7 +98,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(cohort, tmp_path
 
 
 @pytest.mark.slow  # as above, twice
-def test_two_processes_segment_as_one_and_go_on_when_one_of_them_has_failed(cohort, tmp_path, checkpoint):
+def test_two_processes_segment_as_one_and_survive_one_failing(cohort, tmp_path, checkpoint):
     given = {**SMALL, "checkpoint": checkpoint, "device": "cpu"}
     run("inferring", config_file=SEGMENT, input=str(cohort.dataset_dir), output_dir=str(tmp_path / "one"), **given)
     scans = tmp_path / "scans"
@@ -135,7 +135,7 @@ def test_two_processes_segment_and_score_as_one(cohort, tmp_path, checkpoint):
 
 # slow: as above
 @pytest.mark.slow
-def test_two_processes_score_each_its_part_of_the_cases_and_write_one_table(cohort, tmp_path, slurm):
+def test_two_processes_share_the_scoring_and_write_one_table(cohort, tmp_path, slurm):
     masks = tmp_path / "masks"
     masks.mkdir()
     content = json.loads(cohort.datalist.read_text())

@@ -50,7 +50,7 @@ def workflows(at_root, monkeypatch):
 # slow: trains for about a minute on real volumes
 @pytest.mark.slow
 @pytest.mark.usefixtures("workflows")
-def test_glioma_training_beats_the_untrained_network_on_a_patient_it_never_saw(shared_data, tmp_path):
+def test_glioma_training_beats_the_untrained_network_on_a_new_patient(shared_data, tmp_path):
     source, datalist = shared_data("brats2015"), tmp_path / "datalist.json"
     prepare(str(source), out=str(datalist), task="brats2015", folds=4, test=0.2, picture=False)
     more = {"spacing": [4.0, 4.0, 4.0], "patch_size": [32, 32, 32]}
@@ -61,7 +61,7 @@ def test_glioma_training_beats_the_untrained_network_on_a_patient_it_never_saw(s
 # slow: trains for about a minute on real volumes
 @pytest.mark.slow
 @pytest.mark.usefixtures("workflows")
-def test_lesions_of_another_disease_are_learned_with_a_ten_line_task(shared_data, tmp_path):
+def test_lesions_of_another_disease_are_learned_with_a_short_task(shared_data, tmp_path):
     source, datalist = shared_data("open-ms"), tmp_path / "datalist.json"
     prepare(str(source), out=str(datalist), task="open_ms", folds=2, picture=False)
     # the validation patient is scored; a single epoch leaves nothing to select. Its 1.3 ml of lesions are a

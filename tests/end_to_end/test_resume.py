@@ -47,7 +47,7 @@ def leaves(state: object, name: str = "") -> dict[str, object]:
 
 # slow: three trainings in processes of their own, each with 6 s of imports
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_resumes_to_the_very_same_weights(cohort, tmp_path):
+def test_run_killed_at_any_moment_resumes_to_identical_weights(cohort, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finished(training(cohort, "--run_dir", str(whole)))
 

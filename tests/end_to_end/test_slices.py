@@ -81,7 +81,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def test_slices_of_patients_are_learned_scored_in_pixels_and_segmented_as_tiff(tmp_path):
+def test_patient_slices_train_score_in_pixels_and_segment_as_tiff(tmp_path):
     source = write_patients(tmp_path / "patients")
     results, content, scored = train_and_evaluate(source, "lgg", tmp_path, folds=5)
     held_out = [entry for entry in content["training"] if entry["fold"] == 0]
@@ -121,7 +121,7 @@ def test_slices_of_patients_are_learned_scored_in_pixels_and_segmented_as_tiff(t
         assert np.array_equal(pictures.read(package / "masks" / name), pictures.read(tmp_path / "masks" / name))
 
 
-def test_a_stack_is_learned_in_blocks_and_segmented_as_one_stack_of_its_own_values(tmp_path):
+def test_stack_trains_in_blocks_and_is_segmented_as_one_stack(tmp_path):
     source = write_stack(tmp_path / "sections")
     results, content, scored = train_and_evaluate(source, "isbi2012", tmp_path, folds=3)
     chosen = [entry["slice"] for entry in content["training"] if entry["fold"] == 0]

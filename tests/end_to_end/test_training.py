@@ -63,9 +63,7 @@ def three_validate(cohort, tmp_path) -> dict[str, str]:
     return {"datalist": str(tmp_path / "three.json")}
 
 
-def test_the_median_and_the_low_cases_of_a_validation_are_in_its_log_its_curves_and_its_table(
-    train, three_validate, capsys
-):
+def test_log_curves_and_table_hold_median_and_low_validation_cases(train, three_validate, capsys):
     folder = train(**three_validate)
     line = next(line for line in capsys.readouterr().out.splitlines() if "epoch 2/2" in line)
     assert "validation Dice (mean, median, under 0.7 of 3)  WT " in line
@@ -79,7 +77,7 @@ def test_the_median_and_the_low_cases_of_a_validation_are_in_its_log_its_curves_
             assert events.Scalars(f"dice_{name}{region}")[-1].value == pytest.approx(number)
 
 
-def test_a_validation_is_a_report_that_says_who_chose_and_on_which_grid(train, three_validate, capsys):
+def test_validation_report_gives_its_patients_role_and_grid(train, three_validate, capsys):
     folder = train(**three_validate)
     report(str(folder / "validation"))
     report(str(folder / "validation_best"))
@@ -156,7 +154,7 @@ def test_a_run_starts_from_the_weights_of_another(train, capsys):
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
 
 
-def test_a_scored_run_has_numbers_in_the_space_of_the_original_labels(train, cohort):
+def test_scored_run_has_numbers_on_the_grid_of_original_labels(train, cohort):
     folder = train()
     settings = ["configs/evaluate.yaml", str(folder / "settings.yaml")]
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
@@ -198,7 +196,7 @@ def test_patients_that_older_weights_had_seen_count_as_taught(train):
 
 
 @pytest.mark.parametrize("setting", ["run_dir", "checkpoint"])
-def test_the_components_that_a_run_chose_are_removed_also_without_laying_its_settings_over(train, read_config, setting):
+def test_run_or_checkpoint_brings_its_own_minimum_component_volumes(train, read_config, setting):
     folder = train()
     settings = yaml.safe_load((folder / "settings.yaml").read_text())
     settings["min_component_ml"] = {"WT": 0.2, "TC": 0.1, "ET": 0.0}

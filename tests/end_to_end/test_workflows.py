@@ -138,7 +138,7 @@ def test_supervision_heads_change_training_alone(small_train):
 
 
 @pytest.mark.usefixtures("at_root")
-def test_a_network_that_a_recipe_brings_is_run_settings_to_inference(cohort, tmp_path):
+def test_network_from_a_recipe_is_passed_on_to_inference(cohort, tmp_path):
     recipe = {
         "deep_supervision": False,
         "width": 4,

@@ -179,7 +179,7 @@ def test_an_uploaded_file_of_four_channels_gets_it(served, four_channels, own, t
     assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", files={"file": four_channels}), voxels(own))
 
 
-def test_a_file_of_four_channels_that_was_put_among_the_studies_gets_it(served, four_channels, own, tmp_path):
+def test_four_channel_file_among_the_studies_is_segmented(served, four_channels, own, tmp_path):
     served.ask("PUT", "/datastore/image?image=four", files={"file": four_channels})
     assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", image="four"), voxels(own))
     served.ask("DELETE", "/datastore/image?id=four")
@@ -194,9 +194,7 @@ def test_all_patients_are_segmented_at_once(served, own, patient):
     assert np.array_equal(voxels(labels / f"{patient.name}.nii.gz"), voxels(own))
 
 
-def test_training_on_a_corrected_label_changes_the_next_mask_and_leaves_the_package_alone(
-    served, patient, own, tmp_path
-):
+def test_training_on_a_corrected_label_changes_only_the_next_mask(served, patient, own, tmp_path):
     exported = (served.package / "models" / "model.pt").read_bytes()
     corrected = patient / f"{patient.name}_seg.nii.gz"
     served.ask("PUT", f"/datastore/label?image={patient.name}&tag=final", files={"label": corrected})

@@ -21,7 +21,7 @@ def test_one_process_has_its_own_cases():
     assert gathered(["a", "b"]) == ["a", "b"]
 
 
-def test_each_process_has_the_cases_of_all_however_many_each_had(in_two_processes):
+def test_each_process_has_all_cases_however_many_it_had(in_two_processes):
     assert in_two_processes(lambda rank: gathered([["a", "b"], ["c"]][rank])) == [["a", "b", "c"]] * 2
 
 
@@ -36,7 +36,7 @@ def test_the_first_process_is_known_before_they_have_met(monkeypatch):
     assert not first()
 
 
-def test_every_case_is_taken_by_one_process_and_looked_for_once(in_two_processes):
+def test_every_case_is_taken_by_one_process_and_checked_once(in_two_processes):
     def names(rank: int) -> list[str]:
         assert first() == (rank == 0)
         return [case["case"] for case in own_share(lambda: CASES if rank == 0 else pytest.fail("looked twice"))]
@@ -48,7 +48,7 @@ def test_a_process_may_have_nothing_to_do(in_two_processes):
     assert in_two_processes(lambda rank: len(own_share(lambda: CASES[:1]))) == [1, 0]
 
 
-def test_the_pages_of_a_file_stay_together_since_their_masks_become_one(in_two_processes):
+def test_pages_of_a_file_stay_in_one_process(in_two_processes):
     cases = [{"case": f"{name}_{k}", "image": f"{name}.tif#{k}"} for name in "ab" for k in range(3)]
     parts = in_two_processes(lambda rank: [case["case"] for case in own_share(lambda: cases)])
     assert parts == [["a_0", "a_1", "a_2"], ["b_0", "b_1", "b_2"]]

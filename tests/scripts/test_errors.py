@@ -37,11 +37,11 @@ def test_the_sentence_is_found_behind_what_monai_wraps_around_it():
     assert sentence_of(wrapped) == SENTENCE
 
 
-def test_an_input_error_in_a_loader_process_still_becomes_its_sentence():
+def test_input_error_in_a_loader_process_becomes_its_sentence():
     assert sentence_of(loader_error()) == SENTENCE
 
 
-def test_an_input_error_of_a_plain_dataset_in_a_loader_process_still_becomes_its_sentence():
+def test_input_error_of_plain_datasets_in_loaders_becomes_its_sentence():
     class Refusing(torch.utils.data.Dataset):
         def __len__(self):
             return 1
@@ -60,7 +60,7 @@ def test_the_sentence_of_a_loader_process_survives_a_further_wrapping():
     assert sentence_of(raised(wrap)) == SENTENCE
 
 
-def test_of_two_sentences_from_a_loader_process_the_later_one_is_told():
+def test_later_of_two_sentences_from_a_loader_process_is_shown():
     def refuse_again(data: object) -> None:
         try:
             refuse(data)
@@ -76,7 +76,7 @@ def test_a_bug_is_not_mistaken_for_a_wrong_input():
     assert sentence_of(None) is None
 
 
-def test_errors_that_are_each_others_cause_do_not_hang_the_search():
+def test_errors_that_cause_each_other_do_not_loop_forever():
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
     assert sentence_of(first) is None
@@ -112,7 +112,7 @@ def test_a_whole_process_ends_as_the_hook_says(at_root, error, code, last_line):
     assert ("Traceback" in done.stderr) == (code == 1)
 
 
-def test_ctrl_c_ends_in_a_sentence_that_says_how_to_go_on(capsys):
+def test_ctrl_c_ends_in_a_sentence_on_how_to_resume(capsys):
     with pytest.raises(SystemExit) as caught:
         report_and_exit(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert caught.value.code == 130

@@ -28,7 +28,7 @@ def test_the_temporary_name_keeps_the_ending_that_writers_go_by(tmp_path, name, 
         assert temporary.name != name
 
 
-def test_whoever_reads_the_old_file_meanwhile_reads_it_to_its_end(tmp_path):
+def test_concurrent_reader_reads_the_old_file_to_its_end(tmp_path):
     path = tmp_path / "cases.csv"
     write_text(path, "old, and long enough")
     with open(path, "rb", buffering=0) as reader:
@@ -38,7 +38,7 @@ def test_whoever_reads_the_old_file_meanwhile_reads_it_to_its_end(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, full_disk):
+def test_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, full_disk):
     path = tmp_path / "cases.csv"
     write_text(path, "old")
     with full_disk(10), pytest.raises(InputError, match=r"cases\.csv cannot be written .*free space there"):
@@ -47,14 +47,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path, full_dis
     assert names(tmp_path) == ["cases.csv"]
 
 
-def test_a_file_where_a_folder_is_needed_is_not_called_a_full_disk(tmp_path):
+def test_file_in_place_of_folders_is_not_called_full_disk(tmp_path):
     write_text(tmp_path / "text.txt", "a file")
     with pytest.raises(InputError, match=r"cannot be written \(.*\): choose another folder") as refused:
         write_text(tmp_path / "text.txt" / "cases.csv", "x")
     assert "free space" not in str(refused.value)
 
 
-def test_a_disk_that_fails_only_when_the_cache_is_emptied_leaves_the_old_file(tmp_path, monkeypatch):
+def test_disk_failing_on_flush_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "cases.csv"
     write_text(path, "old")
 
@@ -68,7 +68,7 @@ def test_a_disk_that_fails_only_when_the_cache_is_emptied_leaves_the_old_file(tm
     assert names(tmp_path) == ["cases.csv"]
 
 
-def test_a_run_that_is_stopped_while_writing_leaves_the_old_file(tmp_path):
+def test_run_stopped_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "model.pt"
     path.write_text("old")
 

@@ -107,7 +107,7 @@ def name_of(node: ast.AST) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT / "scripts").as_posix())
-def test_a_module_imports_scripts_at_its_top_and_keeps_nothing_between_requests(path):
+def test_module_imports_scripts_at_its_top_and_keeps_no_state(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert late_imports(tree) + kept_between_requests(tree) == []
 
@@ -154,7 +154,7 @@ def test_what_is_sound_is_not_taken_for_a_slip(sound):
     assert late_imports(tree) + kept_between_requests(tree) == []
 
 
-def test_what_scripts_import_is_what_metadata_require_and_monai_labels_environment_installs():
+def test_imports_of_scripts_match_metadata_and_monai_label_requirements():
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in MODULES]
     names = {name.split(".")[0] for tree in trees for node in ast.walk(tree) for name in imported(node)}
     ours = names - {*sys.stdlib_module_names} - OPTIONAL - {"scripts"}

@@ -26,14 +26,14 @@ def test_no_setting_of_a_workflow_is_unused_with_any_task(read_config, at_root, 
         workflow.refuse_unused({**config, **settings})
 
 
-def test_no_setting_is_unused_with_any_recipe_or_with_several_processes(read_config, at_root):
+def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, at_root):
     overlays = sorted(path.relative_to(at_root) for path in (at_root / "configs" / "recipes").glob("*.yaml"))
     assert len(overlays) >= 3
     for overlay in [*overlays, "configs/multi_gpu_train.yaml"]:
         workflow.refuse_unused(read_config("configs/train.yaml", "configs/tasks/brats.yaml", str(overlay)).config)
 
 
-def test_what_a_run_leaves_for_inference_is_used_by_evaluation_and_inference(small_train, read_config):
+def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_config):
     folder = small_train().get_parsed_content("folder")
     folder.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
     for name in ("evaluate", "inference"):
@@ -60,7 +60,7 @@ def test_a_mistyped_setting_is_refused_with_the_nearest_one(read_config, name, t
         workflow.refuse_unused(config.config)
 
 
-def test_a_setting_that_is_near_to_none_is_refused_all_the_same(read_config):
+def test_setting_similar_to_no_other_is_still_refused(read_config):
     config = read_config("configs/inference.yaml", qqqqqq=1)
     with pytest.raises(InputError, match=r"no setting 'qqqqqq' in this workflow: nothing refers to it\.$"):
         workflow.refuse_unused(config.config)
@@ -105,7 +105,7 @@ def test_a_device_that_is_none_is_refused(device):
         workflow.check_device(device)
 
 
-def test_a_gpu_that_is_not_there_is_refused_with_what_to_do():
+def test_missing_gpu_is_refused_with_a_remedy():
     workflow.check_device("cpu")
     workflow.check_device(torch.device("cpu"))
     absent = f"cuda:{torch.cuda.device_count()}"
@@ -118,7 +118,7 @@ def test_without_a_gpu_the_cpu_is_the_default(monkeypatch):
     assert workflow.default_device() == "cpu"
 
 
-def test_each_process_takes_its_own_gpu_or_says_that_there_is_none(monkeypatch):
+def test_each_process_takes_its_own_gpu_or_reports_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -170,7 +170,7 @@ def test_a_setting_without_a_default_must_be_given():
 
 
 @pytest.mark.parametrize("value", ["1e-4", "strong", None, True, -1, float("nan")])
-def test_a_setting_that_is_no_number_is_named_with_how_to_write_one(value):
+def test_non_numeric_setting_is_named_with_the_correct_notation(value):
     workflow.require_numbers(learning_rate=1e-3, batch_size=0)
     with pytest.raises(InputError, match=r"^learning_rate is .*: expected a number, 0 or more, such as .*1\.0e-4"):
         workflow.require_numbers(batch_size=2, learning_rate=value)
@@ -214,7 +214,7 @@ def test_the_summary_tells_what_was_made(capsys):
     ],
     ids=["component", "own component", "module", "function", "in an expression", "package in place", "never imported"],
 )
-def test_a_name_that_does_not_exist_is_refused_with_the_nearest_one(read_config, change, sentence):
+def test_missing_name_is_refused_with_the_nearest_one(read_config, change, sentence):
     config = read_config("configs/inference.yaml", input="somewhere", **change)
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
         config.get_parsed_content("initialize")
@@ -232,7 +232,7 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest_one(read_config,
         "no expression: windows.nothing",
     ],
 )
-def test_a_name_of_the_expressions_own_is_none_of_a_module(read_config, expression):
+def test_local_name_of_an_expression_is_not_a_module_name(read_config, expression):
     assert workflow.unresolved_names({**read_config("configs/inference.yaml").config, "about": expression}) == []
 
 

@@ -34,7 +34,7 @@ def test_scans_of_one_patient_are_one_patient():
     assert found["bins"][8]["patients"] == found["patients"] == 2
 
 
-def test_a_patient_without_a_voxel_in_a_tenth_does_not_count_there():
+def test_patient_without_voxels_in_a_bin_is_left_out_there():
     found = curve(("a", "a", 0.5, 200, 0.55, 0.4), ("b", "b", 0.1, 200, 0.15, 0.1), ("b", "b", 0.5, 0, None, None))
     assert found["bins"][5]["patients"] == 1
     assert found["bins"][5]["frequency"] == pytest.approx(0.4)
@@ -44,7 +44,7 @@ def test_a_patient_without_a_voxel_in_a_tenth_does_not_count_there():
     }
 
 
-def test_too_sure_is_told_from_not_sure_enough_on_both_sides_of_a_half():
+def test_overconfidence_and_underconfidence_differ_on_both_sides_of_one_half():
     found = curve(
         ("a", "a", 0.0, 500, 0.02, 0.10),  # too sure that nothing is there: 0.08 of half of the voxels
         ("a", "a", 0.3, 200, 0.35, 0.30),  # not sure enough: 0.05 of a fifth

@@ -31,7 +31,7 @@ def shifted(tmp_path_factory):
     return compared(folder, cohort(FORTY) + cohort(FORTY, "ET"), cohort(BETTER) + cohort(noise, "ET"))
 
 
-def test_a_known_shift_is_found_where_it_is_and_its_interval_covers_it(shifted):
+def test_interval_covers_a_known_shift_where_it_was_added(shifted):
     row = rows_by_score(shifted)["dice", "WT"]
     assert row["finding"] == "better"
     assert 0 < row["mean_interval"][0] < 0.03 < row["mean_interval"][1]
@@ -47,7 +47,7 @@ def test_a_smaller_distance_is_a_better_one(shifted):
     assert row["gained"][0]["change"] == min(who["change"] for who in row["gained"]) < 0
 
 
-def test_every_test_of_a_comparison_is_corrected_for_all_of_them(shifted):
+def test_every_p_value_is_corrected_for_all_tests_together(shifted):
     rows = shifted["pairs"][0]["differences"]
     assert shifted["tests"] == len(rows) == 6
     smallest = min(rows, key=lambda row: row["p"])
@@ -71,7 +71,7 @@ def test_swapping_the_systems_swaps_the_verdict_and_nothing_else(tmp_path, shift
     assert (other["better"], other["worse"]) == (row["worse"], row["better"])
 
 
-def test_the_order_of_the_rows_of_cases_csv_changes_no_number(tmp_path):
+def test_row_order_of_cases_csv_changes_no_number(tmp_path):
     first, second = cohort(FORTY) + cohort(FORTY, "ET"), cohort(BETTER) + failed("c40")
     second += cohort(BETTER, "ET")
     first += rows_of("c40", "WT", 0.5) + rows_of("c40", "ET", 0.6)
@@ -80,7 +80,7 @@ def test_the_order_of_the_rows_of_cases_csv_changes_no_number(tmp_path):
     assert rows_by_score(mixed) == rows_by_score(plain)
 
 
-def test_a_distance_that_became_infinite_is_the_largest_loss_and_leaves_no_mean(tmp_path):
+def test_distance_turned_infinite_is_the_largest_loss_without_a_mean(tmp_path):
     worse = [row for row in cohort(BETTER) if row[0] not in ("c05", "c06")]
     worse += rows_of("c05", "WT", 0, 60.0, note="missed") + rows_of("c06", "WT", 0, 70.0, note="missed")
     row = rows_by_score(compared(tmp_path, cohort(FORTY), worse))["hd95", "WT"]
@@ -115,7 +115,7 @@ def test_few_patients_are_told_that_they_can_show_nothing(tmp_path):
     assert {row["finding"] for row in found["pairs"][0]["differences"]} == {"not shown"}
 
 
-def test_three_systems_are_ranked_in_each_patient_and_a_clear_order_holds(tmp_path):
+def test_three_systems_are_ranked_per_patient_with_stable_clear_order(tmp_path):
     best = [dice + 0.1 for dice in FORTY]
     found = compared(tmp_path, cohort(FORTY), cohort(best), cohort([dice - 0.1 for dice in FORTY]))
     overall = found["ranking"]["overall"]

@@ -65,13 +65,13 @@ def test_the_weighted_dice_is_the_mean_over_the_named_regions(tmp_path):
     assert list(own_scores(tmp_path, rows, weights={"WT": 1, "ET": 2})["weighted_dice"]) == pytest.approx([0.5, 0.6])
 
 
-def test_the_cost_is_what_was_missed_and_added_times_its_price_over_the_regions(tmp_path):
+def test_cost_sums_missed_and_added_volume_times_price_over_regions(tmp_path):
     rows = rows_of("a", "WT", 0.8, volume_fn=3.0, volume_fp=1.0) + rows_of("a", "ET", 0.8, volume_fn=0.5, volume_fp=2.0)
     found = own_scores(tmp_path, rows, prices={"WT": Price(2, 1), "ET": Price(10, 0)})
     assert list(found["cost"]) == [3 * 2 + 1 * 1 + 0.5 * 10]
 
 
-def test_a_failed_case_costs_more_than_any_number_and_weighs_as_dice_0(tmp_path):
+def test_failed_case_is_the_costliest_and_weighs_as_dice_0(tmp_path):
     rows = cohort([0.8, 0.6]) + failed("lost")
     found = own_scores(tmp_path, rows, weights={"WT": 1.0}, prices={"WT": Price(0, 1)})
     assert found.loc["lost", "cost"] == INF
@@ -90,7 +90,7 @@ def test_cases_of_a_patient_are_averaged(tmp_path):
 @pytest.mark.parametrize(
     ("given", "metric"), [({"weights": {"ET": 1.0}}, "dice"), ({"prices": {"ET": Price(1, 1)}}, "fn")]
 )
-def test_a_region_that_a_case_lacks_is_an_error_and_not_left_out(tmp_path, given, metric):
+def test_region_missing_from_a_case_is_an_error(tmp_path, given, metric):
     rows = cohort([0.9, 0.6], "WT") + cohort([0.3], "ET")
     with pytest.raises(InputError, match=rf"has no \w*{metric} of ET of c01: score the predictions again"):
         own_scores(tmp_path, rows, **given)

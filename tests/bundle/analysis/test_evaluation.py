@@ -10,7 +10,7 @@ from scripts.errors import InputError
 from tests.made import INF, cohort, failed, rows_of, tenths, write
 
 
-def test_a_failed_case_counts_as_an_empty_prediction_in_every_region(tmp_path):
+def test_failed_case_counts_as_an_empty_prediction_in_every_region(tmp_path):
     rows = rows_of("a", "WT", 0.9) + rows_of("a", "ET", 0.8) + failed("b", "wrong grid")
     evaluation = read(write(tmp_path, rows))
     lost = evaluation.scores[evaluation.scores["case"] == "b"].set_index("region")
@@ -21,19 +21,19 @@ def test_a_failed_case_counts_as_an_empty_prediction_in_every_region(tmp_path):
     assert evaluation.failed == {"b": "wrong grid"}
 
 
-def test_a_failed_case_pulls_metrics_of_boundaries_down_only_where_they_were_measured(tmp_path):
+def test_failed_case_lowers_boundary_metrics_only_where_they_were_measured(tmp_path):
     rows = [*rows_of("a", "membrane", 0.9), ["a", "a", "membrane", "rand_f", 0.8, "", ""], *failed("b")]
     assert list(read(write(tmp_path / "cells", rows)).scores["rand_f"]) == [0.8, 0.0]
     assert "rand_f" not in read(write(tmp_path / "tumour", rows_of("a", "WT", 0.9) + failed("b"))).scores
 
 
-def test_a_case_without_a_file_is_told_from_one_that_broke(tmp_path):
+def test_missing_prediction_differs_from_a_broken_one(tmp_path):
     evaluation = read(write(tmp_path, rows_of("a", "WT", 0.9) + failed("b") + failed("c", "wrong grid")))
     assert evaluation.missing == ["b"]
     assert list(evaluation.failed) == ["b", "c"]
 
 
-def test_regions_keep_the_order_of_the_table_and_cases_are_sorted(tmp_path):
+def test_regions_keep_table_order_and_cases_are_sorted(tmp_path):
     rows = rows_of("b", "WT", 0.9) + rows_of("b", "ET", 0.7) + rows_of("a", "WT", 0.8) + rows_of("a", "ET", 0.6)
     evaluation = read(write(tmp_path, rows))
     assert evaluation.regions == ("WT", "ET")
@@ -117,7 +117,7 @@ def test_a_damaged_table_of_lesions_is_refused(tmp_path, text):
         read(folder)
 
 
-def test_the_reliability_curve_is_read_where_it_is_with_empty_tenths_empty(tmp_path):
+def test_reliability_curve_is_read_and_empty_bins_stay_empty(tmp_path):
     folder = write(tmp_path, cohort([0.8]))
     assert read(folder).reliability is None
     table = read(tenths(folder, [["007", "007", "WT", 0.3, 0, None, None], ["007", "007", "WT", 0.9, 5, 0.95, 0.8]]))

@@ -29,7 +29,7 @@ def test_cases_of_a_patient_are_averaged_before_systems_are_compared(tmp_path):
     assert (found.cases, found.patients) == (3, ("a", "b"))
 
 
-def test_only_scans_that_every_system_has_are_averaged_and_the_others_are_named(tmp_path):
+def test_only_scans_of_every_system_are_averaged_and_others_named(tmp_path):
     first = cohort([0.8, 0.6]) + rows_of("again", "WT", 0.1, patient="c00") + rows_of("x", "WT", 0.3)
     found = matched(tmp_path, first, [*cohort([0.8, 0.6]), *rows_of("y", "WT", 0.3)])
     assert list(found.values["dice", "WT"]["A"]) == [0.8, 0.6]

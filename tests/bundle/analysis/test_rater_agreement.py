@@ -24,7 +24,7 @@ def staple_on_everything(masks: np.ndarray) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.STAPLE(images, 1.0)) > 0.5
 
 
-def test_a_majority_is_more_than_half_and_a_tie_is_none():
+def test_majority_is_more_than_half_and_a_tie_is_none():
     masks = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]], bool)
     assert majority(masks[:3]).tolist() == [True, True, False, False]
     assert majority(masks).tolist() == [True, False, False, False]
@@ -42,7 +42,7 @@ def test_air_changes_nothing_for_raters_who_are_equally_good():
     assert np.array_equal(staple(masks), staple_on_everything(masks))
 
 
-def test_air_makes_staple_follow_the_generous_rater_so_it_is_kept_out():
+def test_staple_ignores_background_which_would_favour_the_generous_rater():
     masks = balls(((30, 30, 20), 12), ((31, 30, 20), 12), ((30, 31, 20), 11.5), ((30, 30, 20), 16))
     inside, everywhere, voted = (
         int(found.sum()) for found in (staple(masks), staple_on_everything(masks), majority(masks).sum())
@@ -84,7 +84,7 @@ def words(model, **options) -> str:
     return verdicts(summary)[0]
 
 
-def test_a_model_that_agrees_as_the_raters_do_is_within_their_range():
+def test_model_agreeing_as_raters_do_is_within_their_range():
     found = like_a_rater(table(0.84, noise=0.05), PEOPLE, "dice")
     assert found["place"] == "within"
     assert found["interval"][0] < 0 < found["interval"][1]
@@ -102,7 +102,7 @@ def test_a_bad_model_is_outside_their_range():
     assert "That it agrees less is more than chance" in words(0.6)
 
 
-def test_a_model_that_is_the_average_of_the_raters_is_not_called_better():
+def test_model_that_averages_the_raters_is_not_called_better():
     assert like_a_rater(table(0.95), PEOPLE, "dice")["place"] == "above"
     assert "that does not make it better than they are" in words(0.95)
 
@@ -123,7 +123,7 @@ def test_two_raters_have_no_range():
     assert found["interval"] is not None
 
 
-def test_only_images_that_all_raters_drew_place_a_model_among_them():
+def test_only_images_drawn_by_all_raters_rank_a_model():
     rows = table(0.84)
     hard = (rows["image"] == "X0") & ((rows["first"] == "carla") | (rows["second"] == "carla"))
     found = like_a_rater(rows[~hard], PEOPLE, "dice")

@@ -33,7 +33,7 @@ def test_counts_are_of_cases_below_the_limits(tmp_path):
     assert (region["missed"], region["failed"]) == (1, 1)
 
 
-def test_a_missed_region_is_told_from_a_hallucinated_one_and_from_a_failed_case(tmp_path):
+def test_missed_hallucinated_and_failed_regions_are_told_apart(tmp_path):
     rows = rows_of("a", "ET", 0, note="missed") + rows_of("b", "ET", 0, 0.0, note="hallucinated")
     rows += rows_of("c", "ET", 1, 0.0, note="absent") + rows_of("d", "ET", 0.6) + failed("e")
     region = regions_of(tmp_path, rows)["ET"]
@@ -51,7 +51,7 @@ def test_missed_tumours_do_not_leave_the_distances(tmp_path):
     assert hd95["q3"] == "inf"
 
 
-def test_thirds_go_by_the_true_volume_and_leave_out_what_is_not_there(tmp_path):
+def test_volume_thirds_use_true_volumes_and_skip_absent_regions(tmp_path):
     truths = [5.0, 400.0, 10.0, 300.0, 20.0, 200.0]
     rows = cohort([0.3, 0.9, 0.4, 0.95, 0.7, 0.8], truths=truths) + rows_of("none", "WT", 1, 0.0, note="absent")
     thirds = regions_of(tmp_path, rows)["WT"]["thirds"]

@@ -12,7 +12,7 @@ DICES = RNG.beta(6, 2, 40)
 EACH = [f"p{k:02d}" for k in range(40)]
 
 
-def test_the_interval_of_the_mean_is_scipys_bca_when_each_patient_has_one_case():
+def test_mean_interval_equals_scipy_bca_for_one_case_per_patient():
     expected = stats.bootstrap((DICES,), np.mean, method="BCa", n_resamples=9999, rng=np.random.default_rng(0))
     interval = mean_interval(DICES, EACH)
     assert interval == pytest.approx(tuple(expected.confidence_interval), abs=1e-3)
@@ -43,7 +43,7 @@ def test_the_order_of_the_rows_does_not_matter():
 
 
 @pytest.mark.parametrize("values", [[0.8] * 12, [1.0] * 12])
-def test_equal_values_get_no_interval_rather_than_one_of_no_width(values):
+def test_equal_values_get_no_interval_instead_of_zero_width(values):
     assert mean_interval(values, EACH[:12]) is None
     assert median_interval(values, EACH[:12]) is None
 
@@ -57,7 +57,7 @@ def test_a_mean_of_infinite_distances_has_no_interval():
     assert mean_interval([1, 2, 3, 4, 5, INF], EACH[:6]) is None
 
 
-def test_the_median_of_distances_keeps_its_interval_when_masks_are_empty():
+def test_median_distance_keeps_its_interval_when_masks_are_empty():
     low, high = median_interval([1, 2, 3, 4, 5, 6, 7, INF, INF, INF, INF], EACH[:11])
     assert low >= 1
     assert high == INF

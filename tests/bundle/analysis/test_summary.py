@@ -65,7 +65,7 @@ def test_the_worst_and_the_typical_are_of_different_patients(tmp_path):
     assert summary["typical"] == ["c05", "c06", "c07"]
 
 
-def test_the_ranking_takes_the_mean_over_the_regions_and_leaves_failed_cases_out(tmp_path):
+def test_ranking_averages_over_regions_and_leaves_out_failed_cases(tmp_path):
     rows = cohort([0.9, 0.6], "WT") + cohort([0.1, 0.6], "ET") + failed("lost")
     ranking = rank(evaluations.read(write(tmp_path, rows)))
     assert list(ranking["case"]) == ["c00", "c01"]
@@ -93,19 +93,19 @@ def test_a_comparison_is_of_the_common_cases_alone(tmp_path):
     assert dice["mean"] == pytest.approx(0.05)
 
 
-def test_a_case_that_failed_in_one_of_two_is_compared_too(tmp_path):
+def test_case_that_failed_in_one_system_is_still_compared(tmp_path):
     there = [*[row for row in cohort(TEN) if row[0] != "c09"], *failed("c09")]
     dice = summary_of(tmp_path, cohort(TEN), there)["reference"]["differences"][0]
     assert (dice["better"], dice["equal"], dice["worse"]) == (1, 9, 0)
 
 
-def test_a_reference_of_other_regions_is_compared_on_those_that_both_have(tmp_path):
+def test_reference_with_other_regions_is_compared_on_shared_ones(tmp_path):
     here = cohort(TEN, "WT") + cohort(TEN, "ET")
     rows = summary_of(tmp_path, here, cohort(TEN, "WT"))["reference"]["differences"]
     assert {row["region"] for row in rows} == {"WT"}
 
 
-def test_a_cost_is_summed_over_regions_and_the_costliest_patients_are_explained(tmp_path):
+def test_costs_are_summed_over_regions_and_costliest_patients_explained(tmp_path):
     rows = [
         row
         for k in range(7)
@@ -119,7 +119,7 @@ def test_a_cost_is_summed_over_regions_and_the_costliest_patients_are_explained(
     assert cost["worst"][0]["regions"] == {"WT": {"fn": 6, "fp": 1}, "ET": {"fn": 6, "fp": 1}}
 
 
-def test_a_failed_case_is_the_costliest_and_takes_the_mean_away(tmp_path):
+def test_failed_case_is_the_costliest_and_leaves_no_mean(tmp_path):
     summary = own_summary(tmp_path, [*cohort(TEN), *failed("lost")], {"WT": 1.0}, {"WT": Price(1, 1)})
     assert (summary["cost"]["total"]["mean"], summary["cost"]["total"]["infinite"]) == (None, 1)
     assert summary["cost"]["worst"][0] == {
@@ -137,7 +137,7 @@ def test_without_weights_and_prices_nothing_is_weighed(tmp_path):
     assert (summary["weighted_dice"], summary["cost"]) == (None, None)
 
 
-def test_rows_of_the_comparison_are_of_the_form_of_compare_json(tmp_path):
+def test_comparison_rows_have_the_form_of_compare_json(tmp_path):
     schema = json.loads((ROOT / "bundle/reporting/compare.schema.json").read_text())
     rows = summary_of(tmp_path, cohort(TEN), cohort(TEN[::-1]))["reference"]["differences"]
     for row in rows:

@@ -63,7 +63,7 @@ def test_both_forms_of_nnunet_raw_are_read(tmp_path, description):
     assert [path.name for path in layout.cases[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
 
 
-def test_the_overlapping_regions_of_nnunet_keep_their_names_and_their_order(tmp_path):
+def test_overlapping_nnunet_regions_keep_their_names_and_order(tmp_path):
     describe(
         tmp_path,
         channel_names={"0": "T1"},
@@ -77,7 +77,7 @@ def test_the_overlapping_regions_of_nnunet_keep_their_names_and_their_order(tmp_
     assert sorted(task.labels.values()) == [1, 2, 3]
 
 
-def test_what_nnunet_promises_and_lacks_is_a_problem_of_the_case(tmp_path):
+def test_file_missing_from_an_nnunet_dataset_is_a_case_problem(tmp_path):
     describe(tmp_path, channel_names={"0": "T1", "1": "T2"}, labels={"background": 0, "lesion": 1})
     make(
         tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0002.nii.gz", "imagesTs/b_0000.nii.gz", "imagesTs/b_0001.nii.gz"
@@ -90,7 +90,7 @@ def test_what_nnunet_promises_and_lacks_is_a_problem_of_the_case(tmp_path):
     assert b.label is None
 
 
-def test_a_file_that_the_decathlon_lists_and_that_is_gone_is_a_problem_of_the_case(tmp_path):
+def test_file_missing_from_a_decathlon_dataset_is_a_case_problem(tmp_path):
     entries = [{"image": f"imagesTr/{name}.nii", "label": f"labelsTr/{name}.nii"} for name in "ab"]
     describe(
         tmp_path,
@@ -126,7 +126,7 @@ def test_a_dataset_json_that_is_no_json_is_explained(tmp_path):
         recognise(tmp_path, TASKS)
 
 
-def test_one_name_for_a_training_and_a_test_case_is_refused(tmp_path):
+def test_same_name_for_training_and_test_case_is_refused(tmp_path):
     describe(tmp_path, channel_names={"0": "T1"}, labels={"background": 0, "lesion": 1})
     make(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTs/a_0000.nii.gz")
     with pytest.raises(InputError, match="two cases called a"):

@@ -28,14 +28,14 @@ def test_a_record_counts_what_is_not_air_and_each_label():
     assert made.has_label
 
 
-def test_a_channel_without_anything_and_a_case_without_a_label_are_told_apart_from_others():
+def test_empty_channel_and_unlabelled_case_are_distinguished():
     made = record("a", scan(torch.zeros(1, 3, 3, 3)), torch.zeros(1, 3, 3, 3))
     assert np.isnan(made.percentiles).all()
     assert (made.voxels, made.has_label) == (0, False)
     assert class_frequencies([made], {"WT": [1]})[0].imbalance == "never"
 
 
-def test_the_imbalance_of_a_region_is_one_voxel_to_how_many_others():
+def test_region_imbalance_is_other_voxels_per_region_voxel():
     image = torch.ones(1, 10, 10, 10)
     first, second = torch.zeros(2, 1, 10, 10, 10)
     first[0, 0, 0, :6] = 1
@@ -47,7 +47,7 @@ def test_the_imbalance_of_a_region_is_one_voxel_to_how_many_others():
     assert (other.share, other.imbalance, other.cases) == (0, "never", 0)
 
 
-def test_a_class_that_has_the_value_0_is_counted_where_the_background_has_another():
+def test_class_of_value_0_counts_where_background_has_another_value():
     label = torch.full((1, 10, 10), 255.0)
     label[0, :2] = 0
     made = record("a", scan(torch.ones(1, 10, 10)), label, fill=255)

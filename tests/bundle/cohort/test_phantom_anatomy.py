@@ -14,7 +14,7 @@ def mean(image: np.ndarray, where: np.ndarray) -> float:
     return float(image[where].mean())
 
 
-def test_the_same_patient_on_a_finer_grid_has_the_same_tumour():
+def test_same_patient_on_a_finer_grid_has_the_same_tumour():
     volumes = [
         (make_patient(np.random.default_rng(3), size, 192 / size, 3, "typical")[1] > 0).sum() * (192 / size) ** 3
         for size in (32, 64)
@@ -30,7 +30,7 @@ def test_every_four_patients_hold_each_kind_of_tumour(cohort):
         assert NCR in label or KINDS[k % 4] == "small"
 
 
-def test_the_core_lies_inside_the_tumour_and_the_tumour_inside_the_brain(cohort):
+def test_core_lies_inside_tumour_and_tumour_inside_brain(cohort):
     for images, label in cohort:
         assert not (label[images[0] == 0]).any()
         assert ((images == 0).all(0) == (images == 0).any(0)).all()  # one mask of air for all channels

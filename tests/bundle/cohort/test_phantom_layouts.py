@@ -14,7 +14,7 @@ def voxels(root) -> dict[str, np.ndarray]:
     return {p.relative_to(root).as_posix(): np.asarray(nib.load(p).dataobj) for p in sorted(root.rglob("*.nii.gz"))}
 
 
-def test_brats2021_has_the_names_types_labels_and_orientation_of_the_challenge(tmp_path):
+def test_brats2021_layout_has_the_names_types_labels_and_orientation(tmp_path):
     write_phantoms(tmp_path / "p", cases=2, **SMALL)
     case = "BraTS2021_00001"
     assert sorted(p.name for p in (tmp_path / "p" / case).iterdir()) == sorted(
@@ -31,7 +31,7 @@ def test_brats2021_has_the_names_types_labels_and_orientation_of_the_challenge(t
     assert set(np.unique(label.dataobj)) <= {0, 1, 2, 4}
 
 
-def test_brats2023_brings_one_patient_back_with_a_grown_tumour_in_the_same_head(tmp_path):
+def test_brats2023_layout_has_a_follow_up_with_a_grown_tumour(tmp_path):
     write_phantoms(tmp_path / "p", cases=4, layout="brats2023", **SMALL)
     first, again = "BraTS-GLI-00001-000", "BraTS-GLI-00001-001"
     found = voxels(tmp_path / "p")
@@ -47,7 +47,7 @@ def test_brats2023_brings_one_patient_back_with_a_grown_tumour_in_the_same_head(
     assert not np.array_equal(scans[0], scans[1])  # the day
 
 
-def test_msd_has_one_4d_file_a_case_flair_first_and_the_dataset_json_of_the_decathlon(tmp_path):
+def test_msd_layout_has_4d_files_and_the_decathlon_dataset_json(tmp_path):
     write_phantoms(tmp_path / "msd", cases=1, layout="msd", unlabelled=1, **SMALL)
     write_phantoms(tmp_path / "brats", cases=1, unlabelled=1, **SMALL)
     found, reference = voxels(tmp_path / "msd"), voxels(tmp_path / "brats")
@@ -65,7 +65,7 @@ def test_msd_has_one_4d_file_a_case_flair_first_and_the_dataset_json_of_the_deca
     assert (described["numTraining"], described["numTest"]) == (1, 1)
 
 
-def test_nnunet_has_numbered_channels_and_the_dataset_json_of_version_2(tmp_path):
+def test_nnunet_layout_has_numbered_channels_and_version_2_dataset_json(tmp_path):
     write_phantoms(tmp_path / "p", cases=1, layout="nnunet", unlabelled=1, **SMALL)
     found = voxels(tmp_path / "p")
     channels = [f"imagesTr/BRATS_001_000{k}.nii.gz" for k in range(4)]
@@ -89,7 +89,7 @@ def test_an_unlabelled_brats_case_has_images_and_no_label(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["brats2021", "msd"])
-def test_two_dimensions_give_the_slice_with_most_tumour_of_the_same_patient(tmp_path, layout):
+def test_two_dimensions_give_the_slice_with_most_tumour(tmp_path, layout):
     write_phantoms(tmp_path / "flat", cases=1, dims=2, layout=layout, **SMALL)
     write_phantoms(tmp_path / "full", cases=1, layout=layout, **SMALL)
     flat, full = voxels(tmp_path / "flat"), voxels(tmp_path / "full")
@@ -99,7 +99,7 @@ def test_two_dimensions_give_the_slice_with_most_tumour_of_the_same_patient(tmp_
         assert np.array_equal(flat[name], full[name][:, :, k])
 
 
-def test_the_same_seed_gives_the_same_voxels_and_another_seed_or_patient_does_not(tmp_path):
+def test_same_seed_repeats_the_voxels_and_other_seeds_differ(tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         write_phantoms(tmp_path / name, cases=1, seed=seed, **SMALL)
     write_phantoms(tmp_path / "longer", cases=5, seed=5, **SMALL)
@@ -135,14 +135,14 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_file_in_the_place_of_the_folder_is_left_as_it_is(tmp_path):
+def test_existing_file_at_the_folders_path_is_left_unchanged(tmp_path):
     (tmp_path / "p").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
         write_phantoms(tmp_path / "p", cases=1, **SMALL)
     assert (tmp_path / "p").read_text() == "mine"
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_path):
+def test_folder_that_cannot_be_created_is_reported_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_phantoms(tmp_path / "file" / "p", cases=1, **SMALL)

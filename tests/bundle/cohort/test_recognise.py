@@ -40,7 +40,7 @@ def brats2023(case, *leave_out):
         (brats2023("BraTS-PED-00001-000"), "brats_ped"),
     ],
 )
-def test_the_brats_of_each_year_are_recognised_with_channels_in_order(tmp_path, files, scheme):
+def test_brats_of_each_year_is_recognised_with_channels_in_order(tmp_path, files, scheme):
     layout = recognise(make(tmp_path, *files), TASKS)
     assert layout.task.label_scheme == scheme
     (case,) = layout.cases
@@ -53,7 +53,7 @@ def test_a_scheme_with_the_same_file_names_is_mentioned(tmp_path):
     assert any("brats2024_post would fit too" in note and "RC=4" in note for note in layout.notes)
 
 
-def test_adults_and_children_in_one_folder_are_not_read_by_one_scheme(tmp_path):
+def test_adult_and_paediatric_cases_in_one_folder_are_refused(tmp_path):
     make(tmp_path, *brats2023("BraTS-GLI-00000-000"), *brats2023("BraTS-PED-00001-000"))
     with pytest.raises(InputError, match=r"two kinds.*--task"):
         recognise(tmp_path, TASKS)
@@ -61,13 +61,13 @@ def test_adults_and_children_in_one_folder_are_not_read_by_one_scheme(tmp_path):
     assert [case.case for case in chosen.cases] == ["BraTS-PED-00001-000"]
 
 
-def test_a_chosen_task_reads_cases_of_another_name_and_says_so(tmp_path):
+def test_chosen_task_reads_cases_of_other_names_and_reports_it(tmp_path):
     layout = recognise(make(tmp_path, *brats2023("BraTS-PED-00001-000")), TASKS, choose_task("brats2023", TASKS))
     assert len(layout.cases) == 1
     assert "because you chose it" in layout.notes[0]
 
 
-def test_a_case_that_lacks_a_channel_is_kept_with_its_reason(tmp_path):
+def test_case_without_a_channel_is_kept_with_its_reason(tmp_path):
     make(tmp_path, *brats2021("a"), *brats2021("b", "t2"))
     problems = {case.case: case.problems for case in recognise(tmp_path, TASKS).cases}
     assert problems["a"] == []
@@ -79,7 +79,7 @@ def test_a_channel_that_every_case_lacks_is_named(tmp_path):
         recognise(make(tmp_path, *brats2021("a", "t2")), TASKS)
 
 
-def test_files_of_brats_2023_under_other_case_names_ask_for_the_scheme(tmp_path):
+def test_brats2023_files_under_other_case_names_require_a_scheme(tmp_path):
     with pytest.raises(InputError, match=r"called as in brats2023; if they are that, give --task brats2023"):
         recognise(make(tmp_path, *brats2023("patient1")), TASKS)
 
@@ -121,7 +121,7 @@ def test_a_forgotten_label_is_told_from_a_folder_without_labels(tmp_path):
     assert [case.case for case in unlabelled_among_labelled(cases, tmp_path)] == ["b"]
 
 
-def test_a_task_without_file_names_is_no_way_to_read_a_folder(tmp_path):
+def test_task_without_file_names_cannot_read_a_folder(tmp_path):
     with pytest.raises(InputError, match="does not say how its files are called"):
         recognise(make(tmp_path, *brats2021("a")), TASKS, choose_task("phantom", TASKS))
 
@@ -133,7 +133,7 @@ def lgg(patient, *numbers):
     return [f"{patient}/{patient}_{k}{kind}.tif" for k in numbers for kind in ("", "_mask")]
 
 
-def test_slices_of_patients_are_recognised_with_all_channels_in_one_file(tmp_path):
+def test_patient_slices_are_recognised_with_all_channels_in_one_file(tmp_path):
     layout = recognise(make(tmp_path, *lgg("TCGA_CS_1_1999", 1, 2, 10), *lgg("TCGA_DU_2_1999", 1), "data.csv"), TASKS)
     assert layout.task.name == "lgg"
     assert [(case.patient[:9], case.slice) for case in layout.cases] == [
@@ -158,7 +158,7 @@ def test_sections_with_labels_are_recognised_as_one_volume(tmp_path):
     assert not layout.cases[0].stacked
 
 
-def test_stacks_of_sections_are_recognised_and_those_without_labels_are_no_mistake(tmp_path):
+def test_stacks_are_recognised_and_unlabelled_ones_are_not_errors(tmp_path):
     for name in ("train-volume", "train-labels", "test-volume"):
         pictures.write(tmp_path / f"{name}.tif", *np.zeros((2, 4, 5), np.uint8))
     layout = recognise(tmp_path, TASKS)
@@ -169,7 +169,7 @@ def test_stacks_of_sections_are_recognised_and_those_without_labels_are_no_mista
     assert unlabelled_among_labelled(layout.cases, tmp_path) == []
 
 
-def test_a_slice_whose_mask_is_missing_is_doubted_and_a_patient_without_any_is_not(tmp_path):
+def test_missing_mask_is_reported_unless_the_patient_has_none(tmp_path):
     make(tmp_path, *lgg("TCGA_a", 1, 2), *lgg("TCGA_b", 1, 2))
     for name in ("TCGA_a/TCGA_a_2_mask.tif", "TCGA_b/TCGA_b_1_mask.tif", "TCGA_b/TCGA_b_2_mask.tif"):
         (tmp_path / name).unlink()

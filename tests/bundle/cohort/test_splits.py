@@ -31,7 +31,7 @@ def test_a_wrong_grouping_pattern_is_explained(pattern, sentence):
         patients_of(["a1", "a2"], pattern, strict=True)
 
 
-def test_cases_that_belong_together_make_their_patients_one_along_the_chain():
+def test_linked_cases_merge_their_patients_along_the_chain():
     joined = join({"a": "A", "b": "B", "c": "C", "d": "D"}, [["a", "b"], ["b", "c"]])
     assert joined == {"a": "A", "b": "A", "c": "A", "d": "D"}
 
@@ -51,7 +51,7 @@ def test_every_fold_gets_small_and_large_tumours():
         assert sum(volumes) / len(volumes) == pytest.approx(26, abs=4)
 
 
-def test_the_test_set_has_the_share_asked_for_and_spans_the_volumes():
+def test_test_set_has_the_requested_share_and_spans_the_volumes():
     places = assign(COHORT, folds=5, test=0.2)
     volumes = [COHORT[patient] for patient in members(places, "test")]
     assert len(volumes) == round(0.2 * 53)
@@ -59,7 +59,7 @@ def test_the_test_set_has_the_share_asked_for_and_spans_the_volumes():
     assert max(volumes) > 46
 
 
-def test_the_same_seed_gives_the_same_folds_and_another_gives_others():
+def test_same_seed_gives_the_same_folds_and_another_differs():
     assert assign(COHORT, seed=1) == assign(dict(reversed(COHORT.items())), seed=1)
     assert assign(COHORT, seed=1) != assign(COHORT, seed=2)
 
@@ -79,7 +79,7 @@ def test_a_test_set_that_leaves_too_few_patients_is_explained():
 
 @pytest.mark.parametrize("gap", [0, 1, 3])
 @pytest.mark.parametrize("test", [0.0, 0.2])
-def test_blocks_are_runs_of_slices_that_never_touch_across_the_gap(gap, test):
+def test_blocks_are_contiguous_slices_separated_by_the_gap(gap, test):
     blocks, left_out = cut(range(40), folds=4, test=test, gap=gap)
     assert len(blocks) == (5 if test else 4)
     for block in blocks:
@@ -89,20 +89,20 @@ def test_blocks_are_runs_of_slices_that_never_touch_across_the_gap(gap, test):
     assert sorted([*itertools.chain(*blocks), *left_out]) == list(range(40))
 
 
-def test_blocks_differ_by_one_slice_at_most_and_the_test_has_its_share():
+def test_blocks_differ_by_at_most_one_slice_with_test_share():
     blocks, _ = cut(range(34), folds=4, test=0.25, gap=1)
     sizes = [len(block) for block in blocks]
     assert sizes[-1] == 8  # a quarter of the 30 that are kept
     assert max(sizes[:-1]) - min(sizes[:-1]) <= 1
 
 
-def test_slices_that_are_too_few_for_the_blocks_say_what_would_help():
+def test_too_few_slices_for_the_blocks_suggest_a_remedy():
     assert cut("abcde", folds=3, gap=1)[0] == [["a"], ["c"], ["e"]]
     with pytest.raises(InputError, match=r"4 labelled slices cannot be cut into 3 blocks with gaps of 1 .*--gap"):
         cut("abcd", folds=3, gap=1)
 
 
-def test_a_gap_of_one_section_halves_the_likeness_of_neighbours_in_the_real_volume(shared_data):
+def test_one_section_gap_halves_neighbour_similarity_in_the_real_volume(shared_data):
     labels = shared_data("isbi2012") / "train" / "label"
     membrane = np.stack([pictures.read(labels / f"{k}.png") == 0 for k in range(30)])
 

@@ -29,7 +29,7 @@ def names(result: Result) -> str:
     return "\n".join(row.name for row in result.rows)
 
 
-def test_scores_are_printed_with_ratios_and_written_as_the_guide_says(tmp_path, capsys):
+def test_score_benchmark_prints_ratios_and_writes_the_documented_file(tmp_path, capsys):
     main(["bench", "score", "--repeats", "2", "--scale", "0.2", "--out", str(tmp_path / "bench.json")])
     printed = capsys.readouterr().out
     assert "all metrics, from the files to the rows" in printed
@@ -46,7 +46,7 @@ def test_scores_are_printed_with_ratios_and_written_as_the_guide_says(tmp_path, 
 
 
 @pytest.mark.usefixtures("at_root")
-def test_a_training_step_is_compared_with_the_network_alone_and_with_monais_usual_order():
+def test_training_step_is_compared_with_bare_network_and_monai_order():
     result = train.measure(repeats=1, filters=SMALL, patch=16, size=32)
     told = names(result)
     for part in ("the network alone", "our step", "MONAI's usual step", "recipe default", "recipe small_gpu"):
@@ -64,13 +64,13 @@ def test_blocks_computed_again_and_smaller_batches_need_less_memory():
 
 
 @pytest.mark.usefixtures("at_root")
-def test_the_recipes_stay_within_the_memory_of_the_cards_that_they_are_for():
+def test_recipes_fit_the_memory_of_their_cards():
     assert memory.of_a_step() < 8  # of 9 GiB; CUDA needs about one for itself
     assert memory.of_a_step("small_gpu") < 5  # of 6
 
 
 @pytest.mark.usefixtures("at_root")
-def test_a_case_is_compared_with_the_plain_window_over_the_whole_volume():
+def test_case_is_compared_with_plain_sliding_window_over_whole_volume():
     result = infer.measure(repeats=1, filters=SMALL, scale=0.2)
     told = names(result)
     for part in ("the network alone", "from four files to the mask", "as few windows", "plain: the whole volume"):
@@ -79,7 +79,7 @@ def test_a_case_is_compared_with_the_plain_window_over_the_whole_volume():
 
 
 @pytest.mark.usefixtures("at_root")
-def test_cohorts_of_every_size_are_measured_in_memory_and_on_disk_and_drawn(tmp_path, monkeypatch):
+def test_cohorts_of_every_size_are_measured_and_plotted(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "SIZE", 24)  # in this process, which draws them
     monkeypatch.setattr(load, "SPACING", 8.0)
     result = load.measure(cases="2", repeats=1, picture=str(tmp_path / "load.png"))
@@ -117,7 +117,7 @@ def test_a_list_that_nnunet_would_take_for_another_is_refused(fold, content, ima
         nnunet_training.require_possible(argparse.Namespace(fold=fold), content, entries)
 
 
-def test_a_list_that_nnunet_can_learn_from_is_taken_and_its_air_is_0():
+def test_nnunet_list_is_accepted_with_background_0():
     nnunet_training.require_possible(argparse.Namespace(fold=1), REGIONS, ENTRIES)
     scan = np.full((5, 4, 3), -3.5, np.float32)
     scan[2, 2, 1] = 1.5
@@ -137,7 +137,7 @@ def test_nnunet_is_measured_on_the_same_case_patch_and_features():
 
 
 @needs_nnunet
-def test_nnunet_is_trained_on_a_data_list_and_leaves_masks_to_score(cohort, tmp_path):
+def test_nnunet_trains_on_a_data_list_and_writes_masks(cohort, tmp_path):
     script = GUIDE.parents[1] / "bundle" / "benchmarks" / "nnunet" / "training.py"
     words = [script, cohort.datalist, cohort.dataset_dir, tmp_path / "nnunet", "--fold", "1", "--minutes", "0.01"]
     words += ["--patch", "16", "--spacing", "6", "--filters", "4", "8", "8"]

@@ -91,13 +91,13 @@ def test_nobody_is_left_out_in_silence(three):
     assert {who["patient"] for who in cost["lost"] if who["second"] == "inf"} == {"c04"}
 
 
-def test_patients_that_taught_a_system_are_warned_of_before_any_number(three):
+def test_patients_used_in_training_are_warned_of_before_any_number(three):
     page = Page(three / "out/compare.html")
     assert "better: 1 of 16 evaluated patients were used for training" in page.text
     assert page.source.index('class="warning"') < page.source.index("By mean rank")
 
 
-def test_the_page_needs_no_other_file_and_can_be_read_aloud(three):
+def test_page_is_self_contained_and_readable_by_screen_readers(three):
     page = Page(three / "out/compare.html")
     assert not page.all("link")
     assert not [a for a in page.all("script") if "src" in a]
@@ -108,7 +108,7 @@ def test_the_page_needs_no_other_file_and_can_be_read_aloud(three):
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
 
 
-def test_every_patient_is_a_dot_with_a_name_where_a_difference_is_infinite_too(three):
+def test_every_patient_has_a_named_dot_even_for_infinite_differences(three):
     source = (three / "out/compare.html").read_text()
     assert "<title>c03: +∞</title>" in source
     assert len(set(re.findall(rf"<title>(c\d\d): [+{MINUS}]?\d", source))) == 16

@@ -49,7 +49,7 @@ def looked(cohort, tmp_path_factory) -> tuple[Path, str]:
     return folder / "pages", printed.getvalue()
 
 
-def test_there_is_a_page_a_channel_and_scope_one_of_the_cohort_and_one_of_patches(looked):
+def test_pages_cover_each_channel_and_scope_cohort_and_patches(looked):
     folder, printed = looked
     pages = [f"normalization_{name}_{scope}.png" for name in CHANNELS for scope in ("volume", "dataset")]
     assert sorted(path.name for path in folder.iterdir()) == sorted([*pages, "cohort.png", "patches.png"])
@@ -103,7 +103,7 @@ def test_slices_need_no_task(tmp_path, at_root, capsys):
     assert len(list((tmp_path / "pages").glob("*.png"))) == 6
 
 
-def test_air_that_is_neither_0_nor_in_every_corner_is_noted(tmp_path, cohort, at_root, capsys):
+def test_background_neither_0_nor_in_every_corner_is_noted(tmp_path, cohort, at_root, capsys):
     content = lists.read(cohort.datalist)
     (tmp_path / "list.json").write_text(json.dumps(content))
     for name in [name for entry in content["training"] for name in lists.files_of(entry)]:
@@ -121,7 +121,7 @@ def test_air_that_is_neither_0_nor_in_every_corner_is_noted(tmp_path, cohort, at
     assert "note: T" not in printed
 
 
-def test_what_is_no_image_of_a_brain_is_looked_at_too(shared_data, tmp_path, at_root, capsys):
+def test_image_without_a_brain_is_shown_too(shared_data, tmp_path, at_root, capsys):
     sections = shared_data("isbi2012")
     prepare(str(sections), out=str(tmp_path / "list.json"), picture=False, workers=1)
     quick = {"normalize": "minmax", "cases": 1, "patches": 1, "cohort": 0}

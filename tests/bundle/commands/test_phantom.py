@@ -4,7 +4,7 @@ from bundle.__main__ import main as front_door
 from bundle.commands.phantom import phantom
 
 
-def test_the_end_of_the_run_names_a_next_command_that_works(tmp_path, capsys, monkeypatch):
+def test_final_message_names_a_next_command_that_works(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     phantom("two words", cases=3, layout="brats2023", unlabelled=1, size=32, spacing=6.0)
     said = capsys.readouterr().out

@@ -90,7 +90,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_ten_of_ten_broken_sets_are_refused_with_the_right_sentence(mine, tmp_path, capsys, fault):
+def test_each_of_ten_broken_sets_is_refused_with_its_sentence(mine, tmp_path, capsys, fault):
     spoil, sentence = BROKEN[fault]
     spoil(mine)
     with pytest.raises(InputError, match=r"1 of 5 cases are bad, as listed above: correct them, or .*--skip-bad"):
@@ -102,7 +102,7 @@ def test_ten_of_ten_broken_sets_are_refused_with_the_right_sentence(mine, tmp_pa
     assert list(tmp_path.iterdir()) == [mine]
 
 
-def test_all_bad_cases_are_listed_together_and_left_out_by_name_on_request(mine, tmp_path, capsys):
+def test_bad_cases_are_listed_together_and_excluded_on_request(mine, tmp_path, capsys):
     truncate(mine)
     rewrite(file_of(mine, "seg", 3), np.zeros_like)
     with pytest.raises(InputError, match="2 of 5 cases are bad"):
@@ -169,7 +169,7 @@ def test_two_visits_of_a_patient_share_a_fold(adults, tmp_path):
         assert visits[0]["fold"] == visits[1]["fold"]
 
 
-def test_the_same_voxels_under_two_names_are_one_patient_and_are_reported(mine, tmp_path, capsys):
+def test_identical_voxels_under_two_names_are_one_patient_and_reported(mine, tmp_path, capsys):
     twin = mine / "BraTS-GLI-00999-000"
     twin.mkdir()
     for path in (mine / "BraTS-GLI-00002-000").iterdir():
@@ -190,7 +190,7 @@ def test_patients_can_be_read_from_other_names(adults, tmp_path):
         prepared(adults, tmp_path / "other.json", group_by="(00003)")
 
 
-def test_patients_set_aside_for_the_test_are_not_in_a_fold(adults, tmp_path):
+def test_held_out_test_patients_are_in_no_fold(adults, tmp_path):
     made = prepared(adults, tmp_path / "list.json", test=0.25)
     aside = [entry for entry in made["training"] if entry.get("split") == "test"]
     assert len({entry["patient"] for entry in aside}) == 1
@@ -213,7 +213,7 @@ def renamed(adults, folder):
 PATTERNS = {"channels": "T1c={case}/post_gd.nii*,FLAIR={case}/dark*.nii.gz", "label": "{case}/mask.nii.gz"}
 
 
-def test_any_other_folder_is_read_by_a_pattern_for_each_channel(adults, tmp_path, capsys):
+def test_any_other_folder_is_read_by_patterns_per_channel(adults, tmp_path, capsys):
     folder = renamed(adults, tmp_path / "study")
     made = prepared(folder, tmp_path / "list.json", labels="lesion=1", group_by=r"(P\d+)", **PATTERNS)
     assert (made["channels"], made["label_scheme"]) == (["T1c", "FLAIR"], "custom")
@@ -284,7 +284,7 @@ def test_a_list_is_not_overwritten_unless_asked(adults, tmp_path):
 @pytest.mark.parametrize(
     ("out", "sentence"), [("list", "ends in .json"), ("file/list.json", "is not a folder that you may")]
 )
-def test_a_list_that_cannot_be_written_is_refused_before_the_long_work(adults, tmp_path, capsys, out, sentence):
+def test_unwritable_list_is_refused_before_the_long_work(adults, tmp_path, capsys, out, sentence):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=sentence):
         prepared(adults, tmp_path / out)
@@ -301,13 +301,13 @@ def test_a_case_in_other_units_is_noted(mine, tmp_path):
     ]
 
 
-def test_a_label_that_no_case_has_raises_the_question_of_the_scheme(adults, tmp_path):
+def test_label_found_in_no_case_questions_the_scheme(adults, tmp_path):
     notes = prepared(adults, tmp_path / "list.json", task="brats2024_post")["notes"]
     (note,) = [note for note in notes if "no case has the label RC=4" in note]
     assert "(brats2023 would fit these values too" in note
 
 
-def test_the_picture_shows_right_and_left_alike_for_every_layout_and_its_air_black(tmp_path):
+def test_picture_shows_every_layout_in_one_orientation_on_black(tmp_path):
     views = {}
     for layout in ("brats2021", "msd"):
         phantom(str(tmp_path / layout), cases=2, layout=layout, **SMALL)
@@ -325,7 +325,7 @@ def test_the_picture_shows_right_and_left_alike_for_every_layout_and_its_air_bla
     np.testing.assert_array_equal(scored["image"][0], views["brats2021"]["T1"])
 
 
-def test_the_command_writes_a_list_and_a_picture_of_the_cases(adults, tmp_path):
+def test_command_writes_a_data_list_and_a_case_picture(adults, tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -344,7 +344,7 @@ def test_the_command_writes_a_list_and_a_picture_of_the_cases(adults, tmp_path):
     assert (tmp_path / "list.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_ends_in_sentences_and_exit_code_2_on_a_broken_set(mine, tmp_path):
+def test_command_reports_broken_set_in_sentences_with_exit_code_2(mine, tmp_path):
     truncate(mine)
     command = [
         sys.executable,
@@ -414,7 +414,7 @@ def sections(tmp_path):
     return tmp_path / "set"
 
 
-def test_slices_know_their_patient_and_number_and_all_of_a_patient_share_a_fold(patients, tmp_path, capsys):
+def test_slices_have_patient_and_number_and_patients_share_a_fold(patients, tmp_path, capsys):
     made = prepared(patients, tmp_path / "list.json", folds=3)
     datalist.check(made, patients)
     assert made["training"][0] == {
@@ -433,7 +433,7 @@ def test_slices_know_their_patient_and_number_and_all_of_a_patient_share_a_fold(
     assert re.search(r"fold 0 +5 +1 +2 +100 \(100 to 100\)", capsys.readouterr().out)
 
 
-def test_without_spacing_the_list_and_all_that_is_printed_are_in_pixels(patients, tmp_path, capsys):
+def test_list_and_messages_without_spacing_are_in_pixels(patients, tmp_path, capsys):
     made = prepared(patients, tmp_path / "list.json", folds=3)
     assert (made["dimensions"], made["unit"]) == (2, "pixel")
     assert "no spacing, so that sizes and distances are in pixels" in made["notes"][0]
@@ -449,7 +449,7 @@ def test_slices_with_a_spacing_are_measured_in_mm(tmp_path, capsys):
     assert "tumour in cm²" in capsys.readouterr().out
 
 
-def test_a_volume_without_patients_is_cut_into_blocks_with_a_gap_and_the_reason_is_said(sections, tmp_path, capsys):
+def test_volume_without_patients_is_split_into_blocks_with_a_reason(sections, tmp_path, capsys):
     made = prepared(sections, tmp_path / "list.json", folds=3)
     datalist.check(made, sections)
     place = {entry["slice"]: (entry["patient"], entry["fold"]) for entry in made["training"]}
@@ -462,7 +462,7 @@ def test_a_volume_without_patients_is_cut_into_blocks_with_a_gap_and_the_reason_
     assert not any(name.endswith("/3.png") for name in made["hashes"])
 
 
-def test_the_test_is_a_block_of_its_own_at_the_end(sections, tmp_path):
+def test_test_set_is_a_separate_block_at_the_end(sections, tmp_path):
     made = prepared(sections, tmp_path / "list.json", folds=2, test=0.3, gap=2)
     assert [entry["slice"] for entry in made["training"] if entry.get("split") == "test"] == [10, 11]
     assert max(entry["slice"] for entry in made["training"] if "fold" in entry) == 7
@@ -484,7 +484,7 @@ def test_the_same_section_in_two_blocks_is_refused(sections, tmp_path):
         prepared(sections, tmp_path / "list.json", folds=3)
 
 
-def test_a_volume_that_is_too_short_for_its_blocks_is_known_before_a_file_is_read(sections, tmp_path):
+def test_volume_too_short_for_blocks_is_refused_before_reading_files(sections, tmp_path):
     (sections / "train/image/0.png").write_text("no picture")
     with pytest.raises(InputError, match="12 labelled slices cannot be cut into 9 blocks"):
         prepared(sections, tmp_path / "list.json", folds=9)
@@ -532,7 +532,7 @@ def test_a_gap_that_is_no_number_of_slices_is_refused(sections, tmp_path, gap):
         prepared(sections, tmp_path / "list.json", gap=gap)
 
 
-def test_real_slices_are_listed_by_patient_and_real_sections_by_block(shared_data, tmp_path):
+def test_real_slices_are_listed_by_patient_and_sections_by_block(shared_data, tmp_path):
     lgg = prepared(shared_data("lgg"), tmp_path / "lgg.json", folds=5)
     assert (len(lgg["training"]), lgg["label_scheme"], lgg["unit"]) == (233, "lgg", "pixel")
     assert len({entry["patient"] for entry in lgg["training"]}) == 10

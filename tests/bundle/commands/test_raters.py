@@ -65,7 +65,7 @@ def compared(tmp_path_factory):
     return folder
 
 
-def test_agreement_of_shifted_squares_is_what_can_be_counted_on_paper(compared):
+def test_agreement_of_shifted_squares_matches_a_calculation_by_hand(compared):
     pairs, _ = results(compared / "out")
     found = row(pairs, "X0", "anna", "ben")  # 100 pixels each, 80 in common
     assert found["dice"] == pytest.approx(0.8)
@@ -83,7 +83,7 @@ def test_names_match_whatever_their_case_and_words_like_mask(compared):
     assert summary["without_model"] == ["X5"]
 
 
-def test_who_draws_more_than_the_others_is_told_by_how_much(compared):
+def test_size_bias_gives_how_much_more_a_rater_draws(compared):
     _, summary = results(compared / "out")
     bias = {rater: own["size_bias"]["absolute"]["mean"] for rater, own in summary["by_rater"].items()}
     assert bias == {"anna": -10, "ben": -10, "carla": 20}  # 100, 100 and 120 pixels
@@ -99,7 +99,7 @@ def test_the_spread_of_all_pairs_is_in_the_json(compared):
     assert len(summary["pairs"]) == 3
 
 
-def test_the_consensus_is_saved_so_that_it_can_be_read_as_a_mask_again(compared, tmp_path):
+def test_saved_consensus_can_be_read_as_a_mask(compared, tmp_path):
     folders = [str(compared / name) for name in ("anna", "ben", "carla")]
     raters(*folders, model=str(compared / "out/masks/majority"), out=str(tmp_path / "out"), workers=1)
     pairs, summary = results(tmp_path / "out")
@@ -155,7 +155,7 @@ def test_the_order_of_the_folders_changes_nothing(compared, tmp_path):
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_an_object_drawn_as_0_is_compared_and_saved_as_such(tmp_path):
+def test_object_drawn_as_0_is_compared_and_saved_as_0(tmp_path):
     folders = three(tmp_path, inside=0, outside=255)
     raters(*folders, foreground=0, out=str(tmp_path / "out"), workers=1)
     pairs, _ = results(tmp_path / "out")
@@ -165,13 +165,13 @@ def test_an_object_drawn_as_0_is_compared_and_saved_as_such(tmp_path):
     assert saved[0, 0] == 255
 
 
-def test_masks_of_the_background_are_not_taken_for_the_object_without_a_warning(tmp_path, capsys):
+def test_masks_of_the_background_raise_a_warning(tmp_path, capsys):
     raters(*three(tmp_path, inside=0, outside=255), out=str(tmp_path / "out"), workers=1)
     assert "WARNING: The masks cover 88% of the images" in capsys.readouterr().out
     assert "--foreground 0" in (tmp_path / "out/raters.html").read_text()
 
 
-def test_a_stray_value_is_named_and_not_the_object_that_was_asked_for(tmp_path, capsys):
+def test_stray_value_is_reported_and_not_counted_as_the_object(tmp_path, capsys):
     folders = three(tmp_path, images=1, inside=0, outside=255)
     odd = np.where(square(), 0, 255).astype(np.uint8).T
     odd[0, 0] = 24
@@ -210,7 +210,7 @@ def test_pages_of_a_tiff_are_images(tmp_path):
     assert (tmp_path / "out/masks/staple/stack_2.tif").is_file()
 
 
-def test_images_that_not_all_drew_are_listed_and_used_for_the_pairs_there_are(tmp_path, capsys):
+def test_images_not_drawn_by_all_are_listed_and_used_pairwise(tmp_path, capsys):
     folders = three(tmp_path)
     (tmp_path / "ben/SEG_x1.PNG").unlink()
     save(tmp_path / "carla/only.png", square())
@@ -222,7 +222,7 @@ def test_images_that_not_all_drew_are_listed_and_used_for_the_pairs_there_are(tm
     assert "not drawn by ben: X1" in capsys.readouterr().out
 
 
-def test_two_empty_masks_agree_and_one_empty_mask_has_no_distance(tmp_path):
+def test_two_empty_masks_agree_and_one_has_no_distance(tmp_path):
     folders = three(tmp_path)
     for name in ("anna/seg_X1.png", "ben/SEG_x1.PNG"):
         save(tmp_path / name, np.zeros((SIDE, SIDE), bool))
@@ -248,7 +248,7 @@ def test_a_damaged_file_is_named_and_the_others_are_compared(tmp_path, capsys):
     assert set(pairs.loc[pairs["image"] == "X1", "first"]) == {"ben", "carla"}
 
 
-def test_a_scan_that_cannot_be_shown_is_noted_and_changes_no_number(tmp_path):
+def test_unreadable_scan_is_noted_and_changes_no_number(tmp_path):
     folders = three(tmp_path, images=1)
     save(tmp_path / "scans/x0.png", np.zeros((7, 9), bool))
     raters(*folders, images=str(tmp_path / "scans"), out=str(tmp_path / "out"), workers=1)
@@ -396,7 +396,7 @@ def test_wrong_input_ends_in_one_sentence_and_leaves_nothing_behind(tmp_path, br
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_wrong_mask_found_by_another_process_is_told_as_plainly(tmp_path, capsys):
+def test_invalid_mask_found_by_another_process_gives_the_same_message(tmp_path, capsys):
     folders = three(tmp_path)
     break_shape(tmp_path, folders)
     with pytest.raises(SystemExit) as ended:

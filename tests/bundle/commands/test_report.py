@@ -79,7 +79,7 @@ def test_pictures_are_small_enough_for_a_page(real_story):
     assert max(len(image["src"]) for image in Page(real_story[0] / "report.html").all("img")) < 100_000
 
 
-def test_a_scan_that_cannot_be_read_leaves_the_old_page_alone(real_story, tmp_path):
+def test_unreadable_scan_leaves_the_old_page_unchanged(real_story, tmp_path):
     folder, where, _ = real_story
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(InputError, match=r"does not exist|cannot be read"):
@@ -151,7 +151,7 @@ def test_every_patient_is_a_dot_with_a_name(plain):
         ),
     ],
 )
-def test_patients_that_were_learned_from_are_warned_of_before_any_number(tmp_path, used, said):
+def test_training_patients_are_warned_of_before_any_number(tmp_path, used, said):
     page = page_of(tmp_path, scores_of(TEN), {"part": "validation (fold 0)", "about": {"patients": used}})
     assert said in page.text
     assert page.source.index('class="warning"') < page.source.index("median Dice")
@@ -178,7 +178,7 @@ def test_several_scans_of_a_patient_are_said(tmp_path):
     assert "11 cases come from 10 patients" in page.text
 
 
-def test_without_a_record_the_page_says_what_it_does_not_know(plain):
+def test_page_without_a_record_states_what_is_unknown(plain):
     text = plain.text
     assert "not known: there is no evaluation.json" in text
     assert "it is not known by which it was measured" in text
@@ -256,7 +256,7 @@ def test_a_comparison_stands_on_the_page(tmp_path):
     assert "This one is better on WT Dice (+0.050" in page.text
 
 
-def test_what_users_say_about_errors_stands_on_the_page_and_in_the_terminal(tmp_path, capsys):
+def test_error_costs_appear_on_the_page_and_in_the_terminal(tmp_path, capsys):
     rows = [*scores_of(TEN, "WT"), *scores_of(TEN, "ET"), *failed("lost", "wrong grid")]
     page = page_of(tmp_path, rows, weights="WT=1,ET=3", cost="fn=2,fp=1,ET:fn=5")
     own = page.text.split("By your own measure")[1].split("Boundaries")[0]
@@ -273,7 +273,7 @@ def test_what_users_say_about_errors_stands_on_the_page_and_in_the_terminal(tmp_
     assert re.search(r"cost, together: median [\d.]+ \([\d.]+ to [\d.]+\), largest ∞ points", said)
 
 
-def test_the_reliability_curve_stands_on_the_page_and_is_said_in_words(tmp_path):
+def test_reliability_curve_is_on_the_page_and_described_in_words(tmp_path):
     folder = write(tmp_path, scores_of(TEN, "WT"))
     cases = [f"c{k:02d}" for k in range(10)]
     rows = [[c, c, "WT", *own] for c in cases for own in ((0.0, 900, 0.01, 0.01), (0.8, 100, 0.8, 0.65))]

@@ -78,9 +78,7 @@ def harm(kind: str, file: Path) -> None:
         ("label", "holds the label 9: the scheme has 0, 1, 2, 4"),
     ],
 )
-def test_one_bad_prediction_among_many_is_named_and_the_rest_is_scored_with_exit_code_1(
-    cohort, predicted, tmp_path, capsys, kind, said
-):
+def test_one_bad_prediction_is_named_and_the_rest_is_scored(cohort, predicted, tmp_path, capsys, kind, said):
     bad = lists.read(cohort.datalist)["training"][2]["case"]
     harm(kind, predicted / f"{bad}_seg.nii.gz")
     partly(cohort, predicted, tmp_path / "out")
@@ -99,7 +97,7 @@ def test_an_empty_folder_is_refused_and_nothing_is_written(cohort, tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_without_test_patients_all_labelled_cases_are_scored_and_that_is_said(cohort, predicted, tmp_path, capsys):
+def test_all_labelled_cases_are_scored_and_reported_without_test_patients(cohort, predicted, tmp_path, capsys):
     score(cohort, predicted, tmp_path / "out")
     printed = capsys.readouterr().out
     assert "scoring labelled cases" in printed
@@ -110,7 +108,7 @@ def test_without_test_patients_all_labelled_cases_are_scored_and_that_is_said(co
     assert math.inf in set(frame.loc[frame["metric"] == "hd95", "value"])
 
 
-def test_the_next_command_can_be_copied_and_draws_the_page_with_pictures(
+def test_suggested_command_runs_as_printed_and_writes_pages_with_pictures(
     cohort, predicted, tmp_path, capsys, monkeypatch
 ):
     out = tmp_path / "scored here"
@@ -145,7 +143,7 @@ def test_the_rules_for_metastases_can_be_asked_for(cohort, predicted, tmp_path):
     assert (rule["dilations"], rule["smallest"]) == (1, 2)
 
 
-def test_a_wrong_folder_a_wrong_list_and_a_wrong_part_end_in_one_sentence(cohort, predicted, tmp_path, capsys):
+def test_wrong_folder_list_or_part_ends_in_one_sentence(cohort, predicted, tmp_path, capsys):
     out = tmp_path / "out"
     assert "is not a folder" in refusal(capsys, cohort, tmp_path / "nowhere", out)
     assert "part is 'all': expected test, validation" in refusal(capsys, cohort, predicted, out, "--part", "all")

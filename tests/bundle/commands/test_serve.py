@@ -37,7 +37,7 @@ def test_a_package_that_is_not_whole_is_refused(refused, package, tmp_path):
     assert "lacks configs/train.yaml" in refused(package=str(broken))
 
 
-def test_studies_that_are_not_there_or_hold_no_scan_are_refused(refused, tmp_path):
+def test_missing_or_empty_studies_folder_is_refused(refused, tmp_path):
     assert "nowhere does not exist: give the folder" in refused(studies=str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     assert "empty holds no scan" in refused(studies=str(tmp_path / "empty"))
@@ -54,11 +54,11 @@ def test_a_patient_without_all_channels_is_refused(refused, patients):
     assert "case BraTS2021_00001 lacks channel T2" in refused()
 
 
-def test_a_channel_that_the_network_does_not_see_cannot_be_shown(refused):
+def test_channel_unknown_to_the_network_cannot_be_shown(refused):
     assert "--show is DWI: the channels are T1, T1c, T2, FLAIR." in refused(show="DWI")
 
 
-def test_where_monai_label_is_missing_the_command_that_installs_it_is_told(refused, tmp_path):
+def test_missing_monai_label_is_reported_with_the_install_command(refused, tmp_path):
     message = refused(monailabel=str(tmp_path))
     assert f"there is no MONAI Label in {tmp_path}" in message
     assert SET_UP in message

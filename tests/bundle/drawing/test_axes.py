@@ -8,7 +8,7 @@ from bundle.drawing.axes import outline_mask
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_an_outline_is_closed_at_the_end_of_the_picture_only_if_asked(closed):
+def test_outline_is_closed_at_the_image_border_only_on_request(closed):
     mask = np.zeros((6, 8), bool)
     mask[:3, 2:5] = True
     cell = Figure().subplots()

@@ -97,7 +97,7 @@ def test_volumes_carry_their_unit():
     assert volume(label[..., 0], (2.0, 2.0)) == "4.0 cm²"
 
 
-def test_a_cohort_is_shown_from_its_first_to_its_last_case():
+def test_cohort_picture_spans_first_to_last_case():
     chosen = evenly_spaced(list(range(1251)))
     assert len(chosen) == 24
     assert (chosen[0], chosen[-1]) == (0, 1250)
@@ -128,7 +128,7 @@ def test_every_label_is_outlined_in_every_channel(tmp_path):
         assert all(column.any() for column in columns)
 
 
-def test_label_and_prediction_have_the_same_colours_in_their_own_columns(tmp_path):
+def test_label_and_prediction_share_colours_in_separate_columns(tmp_path):
     case = one_square(3)
     prediction_picture([{**case, "prediction": np.zeros_like(case["label"])}], tmp_path / "missed.png", ["T1"], LABELS)
     prediction_picture([{**case, "prediction": case["label"]}], tmp_path / "found.png", ["T1"], LABELS)
@@ -139,7 +139,7 @@ def test_label_and_prediction_have_the_same_colours_in_their_own_columns(tmp_pat
         assert [bool(part.any()) for part in np.array_split(hit, 3, axis=1)] == columns
 
 
-def test_one_case_is_in_memory_at_a_time_and_no_more_than_a_sheet_is_loaded(tmp_path):
+def test_cases_load_one_at_a_time_up_to_one_sheet(tmp_path):
     images = []
 
     def load(k):
@@ -159,7 +159,7 @@ def test_a_long_sequence_is_spread_over_one_sheet(tmp_path):
     assert np.array_equal(pixels(tmp_path / "all.png"), pixels(tmp_path / "some.png"))
 
 
-def test_cases_of_every_form_are_drawn_and_the_picture_stays_bounded(tmp_path):
+def test_cases_of_every_shape_are_drawn_within_a_bounded_picture(tmp_path):
     """Two axes, a list of channels, no label, an empty label, thick slices."""
     flat = patient(1, dims=2, prediction=None)
     cases = [
@@ -182,7 +182,7 @@ def test_nothing_to_draw_is_said_and_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_picture_that_cannot_be_written_is_said_in_one_sentence(tmp_path):
+def test_unwritable_picture_is_reported_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         contact_sheet([one_square(1)], tmp_path / "file" / "a.png", ["T1"], LABELS)

@@ -40,7 +40,7 @@ def test_studies_that_this_user_may_not_read_are_refused(patients):
         patients.chmod(0o755)
 
 
-def test_each_scan_is_linked_and_the_folder_of_the_scans_stays_as_it_was(prepare, patients):
+def test_each_scan_is_linked_and_the_scan_folder_stays_unchanged(prepare, patients):
     before = sorted(patients.rglob("*"))
     linked = prepare(servers.find_scans(patients, list(PATTERNS), PATTERNS, "FLAIR")).studies
     assert {path.name: path.resolve().name for path in linked.iterdir()} == {
@@ -50,14 +50,14 @@ def test_each_scan_is_linked_and_the_folder_of_the_scans_stays_as_it_was(prepare
     assert sorted(patients.rglob("*")) == before
 
 
-def test_a_scan_that_is_gone_is_no_longer_linked_but_its_label_stays(prepare, patients):
+def test_removed_scan_is_unlinked_but_its_label_stays(prepare, patients):
     linked = prepare({"A": patients / "A.nii.gz", "B": patients / "B.nii.gz"}).studies
     (linked / "labels").mkdir()
     prepare({"B": patients / "B.nii.gz"})
     assert sorted(path.name for path in linked.iterdir()) == ["B.nii.gz", "labels"]
 
 
-def test_fine_tuned_weights_are_kept_and_another_package_of_that_name_is_refused(prepare, package, tmp_path):
+def test_fine_tuned_weights_are_kept_and_another_package_is_refused(prepare, package, tmp_path):
     copy = prepare().model
     (copy / "models" / "model.pt").write_bytes(b"tuned")
     assert prepare().model == copy
@@ -69,7 +69,7 @@ def test_fine_tuned_weights_are_kept_and_another_package_of_that_name_is_refused
         prepare(source=other)
 
 
-def test_a_server_that_ends_at_once_is_shown_by_the_end_of_its_log(tmp_path):
+def test_server_that_exits_at_once_shows_its_log_tail(tmp_path):
     log = tmp_path / "server.log"
     log.write_text("first\nImportError: no module named pydicom_seg\n")
     ended = subprocess.Popen([sys.executable, "-c", ""])

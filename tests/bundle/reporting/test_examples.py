@@ -133,7 +133,7 @@ def test_another_orientation_of_the_file_gives_the_same_picture(tmp_path):
     assert [t.source for t in here.example().tiles] == [t.source for t in there.example().tiles]
 
 
-def test_the_channel_is_the_one_where_the_tumour_can_be_seen(missed):
+def test_shown_channel_is_the_one_where_the_tumour_is_visible(missed):
     example = missed.example()
     assert (example.region, example.channel) == ("WT", "FLAIR")
     assert "FLAIR" in example.tiles[0].words

@@ -36,13 +36,13 @@ def test_a_verdict_names_the_size_the_interval_and_the_patients():
     assert said == "B is better on WT Dice (+0.021 [0.004, 0.039], n = 42); no difference shown on Dice (ET)."
 
 
-def test_where_a_difference_is_infinite_the_median_is_quoted_and_called_so():
+def test_median_replaces_the_mean_where_a_difference_is_infinite():
     assert verdict("A", "B", [HD95]).replace(MINUS, "-") == (
         "B is better on WT HD95 (median -1.2 mm [-∞, -0.40], n = 42)."
     )
 
 
-def test_each_system_is_given_what_it_won_and_doubt_is_called_doubt():
+def test_each_system_gets_its_wins_and_uncertainty_is_stated():
     rows = [
         ROW,
         ET | {"finding": "worse", "mean": -0.03, "mean_interval": [-0.05, -0.01]},
@@ -75,7 +75,7 @@ def test_patients_too_few_for_any_difference_are_told_so():
     assert "a correction for 9 tests" in said
 
 
-def test_what_was_shown_or_scored_on_many_patients_needs_no_remark_on_power():
+def test_significant_or_large_comparisons_need_no_remark_on_power():
     assert power([ROW], tests=1) is None
     assert power([ET | {"patients": 50}], tests=1) is None
 

@@ -70,7 +70,7 @@ def test_a_small_p_value_is_not_zero():
     assert [p_value(p) for p in (1e-9, 0.0123, 0.512)] == ["<0.001", "0.012", "0.51"]
 
 
-def test_names_are_those_of_the_field_and_carry_the_tables_unit():
+def test_metric_names_are_standard_terms_with_the_tables_unit():
     assert name("hd95") == "HD95"
     assert name("nsd_2mm") == "NSD 2 mm"
     assert name("nsd_2mm", "pixel") == "NSD 2 pixels"

@@ -334,7 +334,7 @@ STATISTICS = {
     ],
     ids=["noise", "bias field", "affine"],
 )
-def test_what_patches_become_has_the_same_statistics_as_with_monais_transform(make):
+def test_patches_have_the_statistics_of_monais_transforms(make):
     drawn = batch([1], (10, 10, 10), channels=1)
     patch = {"image": drawn["image"][0] + 1, "label": drawn["label"][0].float()}
     found = []
@@ -362,7 +362,7 @@ def test_each_patch_gets_another_noise_of_a_strength_that_varies():
     assert not torch.equal(first[0], first[1])
 
 
-def test_over_many_patches_every_angle_and_strength_of_its_range_is_drawn(small_train):
+def test_every_angle_and_strength_of_its_range_is_drawn(small_train):
     """A transform whose inner part is seeded alike draws its angle from the number that let it happen."""
     augment = small_train().get_parsed_content("train#trainer#prepare_batch")
     transforms = {type(t).__name__: t for t in augment.augmentation.transforms}

@@ -8,7 +8,7 @@ import torch
 from scripts.data.background import AirIsZerod
 
 
-def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):
+def test_constant_background_becomes_zero_in_its_own_channel(head):
     shifted = head + torch.tensor([-3.6, 0.0]).reshape(2, 1, 1, 1)
     shifted[0][head[0] == 0] = -3.6243944
     before = shifted.clone()
@@ -21,7 +21,7 @@ def test_air_of_any_one_value_becomes_zero_in_its_own_channel(head):
     assert (array == found.numpy()).all()
 
 
-def test_what_has_air_of_zero_or_none_is_the_same_object(head):
+def test_zero_or_varying_background_returns_the_same_object(head):
     noise = torch.randn(2, 12, 10, 8)
     assert AirIsZerod("image")({"image": head})["image"] is head
     assert torch.equal(AirIsZerod("image")({"image": noise})["image"], noise)
@@ -36,7 +36,7 @@ def test_air_is_one_value_up_to_rounding(head):
     assert torch.allclose(found[~air], head[~air], atol=1e-4)
 
 
-def test_air_is_what_every_corner_shows_in_pictures_of_one_row_too():
+def test_background_is_the_corners_value_even_in_one_row():
     white = torch.full((1, 6, 5), 255.0)
     white[:, 2:4, 1:3] = 17.0
     assert AirIsZerod("image")({"image": white})["image"].unique().tolist() == [-238, 0]

@@ -43,7 +43,7 @@ def whole_head(images):
     return [np.rint(500 * (head + air)).astype(np.int16) for head, air in zip(heads, noise, strict=True)]
 
 
-def test_a_sound_case_has_no_problem_and_its_volume_in_ml(write):
+def test_sound_case_has_no_problem_and_a_volume_in_ml(write):
     record = check_case(write(), TASK.expected())
     assert record.problems == record.notes == []
     assert record.volume == pytest.approx(np.count_nonzero(LABEL) * 0.027)
@@ -141,11 +141,11 @@ def test_a_shifted_channel_is_named_in_whole_heads_too(write, axis, voxels):
     assert "channel T2 does not lie on the other channels" in only_problem(write(heads))
 
 
-def test_whole_heads_with_noise_in_the_air_lie_on_one_another(write):
+def test_whole_heads_with_background_noise_are_aligned(write):
     assert check_case(write(whole_head(IMAGES)), TASK.expected()).problems == []
 
 
-def test_z_scored_images_whose_air_is_not_0_are_checked_all_the_same(write):
+def test_z_scored_images_with_nonzero_background_are_checked(write):
     scored = [(image - image.mean()) / image.std() for image in IMAGES]
     assert check_case(write(scored), TASK.expected()).problems == []
     scored[3] = np.roll(scored[3], 8, 0)
@@ -186,7 +186,7 @@ def test_a_channel_of_another_orientation_is_found(write):
     assert "T2.nii.gz has orientation RAS, not the LPS" in only_problem(write(affines=[AFFINE, AFFINE, turned, AFFINE]))
 
 
-def test_a_channel_that_its_header_puts_elsewhere_is_found_and_rounding_is_not(write):
+def test_displaced_channel_is_found_and_header_rounding_is_accepted(write):
     moved, rounded = AFFINE.copy(), AFFINE.copy()
     moved[0, 3], rounded[:3, 3] = 5, 0.01
     problem = only_problem(write(affines=[AFFINE, AFFINE, rounded, moved]))
@@ -205,7 +205,7 @@ def test_a_fourth_dimension_where_none_belongs_is_found(write):
     assert "shape 64 x 64 x 64 x 1" in only_problem(write(changed(0, IMAGES[0][..., None])))
 
 
-def test_the_channels_of_a_4d_file_are_checked_one_by_one(tmp_path):
+def test_channels_of_a_4d_file_are_checked_one_by_one(tmp_path):
     stacked = np.moveaxis(IMAGES.copy(), 0, -1)
     case = Case("patient", [save(tmp_path / "all.nii.gz", stacked)], save(tmp_path / "seg.nii.gz", LABEL), stacked=True)
     assert check_case(case, TASK.expected()).problems == []
@@ -216,7 +216,7 @@ def test_the_channels_of_a_4d_file_are_checked_one_by_one(tmp_path):
     assert "holds 3 channels, expected 4 (T1, T1c, T2, FLAIR)" in only_problem(case)
 
 
-def test_a_label_of_0_99999997_is_a_1_with_a_note(write):
+def test_label_of_0_99999997_is_a_1_with_a_note(write):
     record = check_case(write(label=np.where(LABEL == 1, 0.99999997, LABEL)), TASK.expected())
     assert record.problems == []
     assert record.counts[1] == np.count_nonzero(LABEL == 1)
@@ -233,7 +233,7 @@ def test_a_label_that_is_no_number_is_refused(write):
     assert "the label holds" in only_problem(write(label=np.where(LABEL == 1, np.nan, LABEL)))
 
 
-def test_a_value_outside_the_scheme_names_file_value_scheme_and_who_knows_it(write):
+def test_value_outside_the_scheme_names_file_value_and_matching_scheme(write):
     later = replace(TASK, name="later", labels={**TASK.labels, "RC": 4})
     problem = only_problem(write(label=np.where(LABEL == 3, 4, LABEL).astype(np.uint8)), others=[TASK, later])
     assert "seg.nii.gz holds the value 4 (" in problem
@@ -241,7 +241,7 @@ def test_a_value_outside_the_scheme_names_file_value_scheme_and_who_knows_it(wri
     assert "--task later knows it" in problem
 
 
-def test_an_image_given_as_label_is_refused_without_listing_every_value(write):
+def test_image_given_as_label_is_refused_without_listing_every_value(write):
     problem = only_problem(write(label=IMAGES[0].astype(np.int16)))
     assert ", ..." in problem
     assert len(problem) < 500
@@ -303,7 +303,7 @@ def paint(tmp_path):
     return painted
 
 
-def test_a_sound_picture_has_no_problem_no_spacing_and_its_size_in_pixels(paint):
+def test_sound_picture_has_no_spacing_and_a_size_in_pixels(paint):
     record = check_case(paint(), CELLS.expected())
     assert record.problems == record.notes == []
     assert (record.shape, record.spacing, record.orientation) == ((30, 20), None, "")
@@ -338,7 +338,7 @@ def test_a_slice_in_mm_has_its_size_in_square_centimetres(tmp_path):
         ({"image": 0 * PICTURE}, r"image\.png: channel grey holds nothing but the value 0"),
     ],
 )
-def test_a_picture_or_mask_that_cannot_be_used_is_one_sentence(paint, fault, sentence):
+def test_unusable_picture_or_mask_is_reported_in_one_sentence(paint, fault, sentence):
     assert re.search(sentence, only_problem(paint(**fault), CELLS))
 
 
@@ -348,7 +348,7 @@ def test_a_picture_that_was_cut_short_is_one_sentence(paint):
     assert re.search(r"image\.png cannot be read to its end .*copy it again", only_problem(case, CELLS))
 
 
-def test_16_bit_and_grey_in_colours_are_as_good_as_8_bit_grey(paint):
+def test_16_bit_and_grey_rgb_pictures_equal_8_bit_grey(paint):
     deep = check_case(paint(PICTURE.astype(np.uint16) * 256), CELLS.expected())
     assert deep.problems == []
     grey = check_case(paint(np.stack([PICTURE] * 3, -1)), CELLS.expected())
@@ -363,7 +363,7 @@ def test_a_task_that_expects_empty_labels_takes_them(paint):
     assert (record.problems, record.volume) == ([], 0)
 
 
-def test_where_0_is_a_label_the_background_is_what_the_task_fills_with(paint):
+def test_labels_fill_is_the_background_where_0_is_a_label(paint):
     task = replace(CELLS, labels={"membrane": 0, "cell": 255}, regions={"membrane": [0]}, labels_fill=255)
     record = check_case(paint(), task.expected())
     assert (record.counts, record.volume) == ({0: 600 - 112}, 488)
@@ -377,7 +377,7 @@ def coloured(*channels):
     return np.stack(channels, -1).astype(np.uint8)
 
 
-def test_a_channel_that_shows_nothing_in_a_slice_is_a_note_and_no_sign_of_twins(paint):
+def test_blank_channel_is_a_note_in_slices_otherwise_a_problem(paint):
     image = coloured(PICTURE, 0 * PICTURE, PICTURE.T.reshape(20, 30))
     record = check_case(paint(image, stacked=True, slice=3), COLOURS.expected())
     assert record.problems == []
@@ -391,7 +391,7 @@ def test_a_slice_that_shows_nothing_at_all_is_a_problem(paint):
     assert "shows nothing in any channel: leave it out" in only_problem(paint(nothing, stacked=True, slice=1), COLOURS)
 
 
-def test_a_channel_that_was_filled_with_another_is_a_note_in_slices_and_a_problem_in_pictures(paint):
+def test_copied_channel_is_a_note_in_slices_otherwise_a_problem(paint):
     image = coloured(PICTURE, PICTURE, PICTURE.T.reshape(20, 30))
     record = check_case(paint(image, stacked=True, slice=3), COLOURS.expected())
     assert record.problems == []

@@ -30,7 +30,7 @@ def test_the_folder_of_one_case_is_that_case(tmp_path):
     assert [case.case for case in find_cases(tmp_path / "A", BRATS)] == ["A"]
 
 
-def test_the_name_must_be_the_same_wherever_the_pattern_repeats_it(tmp_path):
+def test_repeated_placeholder_must_match_the_same_name(tmp_path):
     make(tmp_path, "A/B_t1.nii.gz")
     assert find_cases(tmp_path, BRATS) == []
 
@@ -41,7 +41,7 @@ def test_t1_does_not_take_the_contrast_enhanced_file(tmp_path):
     assert list(case.images) == ["T1c"]
 
 
-def test_a_later_pattern_is_tried_where_an_earlier_one_finds_nothing(tmp_path):
+def test_later_pattern_is_tried_where_an_earlier_one_fails(tmp_path):
     make(tmp_path, "A/A-t1c.nii.gz")
     (case,) = find_cases(tmp_path, BRATS)
     assert case.images["T1c"].name == "A-t1c.nii.gz"
@@ -54,12 +54,12 @@ def test_what_macos_leaves_beside_files_is_no_scan(tmp_path):
     assert [found.case for found in find_cases(tmp_path, {"T1": ["{case}_t1.nii*"]})] == ["A"]
 
 
-def test_signs_that_mean_something_to_regular_expressions_are_taken_as_they_stand():
+def test_regular_expression_characters_are_matched_literally():
     assert pattern_to_regex("{case}(1)+.nii").search("a/x(1)+.nii")["case"] == "x"
     assert not pattern_to_regex("{case}_t1.nii").search("a_t1xnii")
 
 
-def test_a_star_does_not_reach_into_another_folder_and_a_question_mark_is_one_character():
+def test_star_stays_within_folders_and_question_mark_is_one_character():
     assert not pattern_to_regex("{case}/t1*.nii").search("A/t1/b.nii")
     assert pattern_to_regex("{case}/t?.nii").search("A/t1.nii")["case"] == "A"
     assert not pattern_to_regex("{case}/t?.nii").search("A/t12.nii")
@@ -96,7 +96,7 @@ def test_files_come_in_the_order_of_the_networks_channels(tmp_path):
     ]
 
 
-def test_a_missing_channel_is_named_with_what_was_expected_and_what_is_there(tmp_path):
+def test_missing_channel_is_named_with_expected_and_existing_files(tmp_path):
     make(tmp_path, "A/A_t1.nii.gz")
     (case,) = find_cases(tmp_path, BRATS)
     with pytest.raises(InputError) as refused:
@@ -120,7 +120,7 @@ def stack(path, number: int) -> None:
     first.save(path, save_all=True, append_images=others)
 
 
-def test_a_slice_knows_its_patient_and_its_number_and_they_come_in_order(tmp_path):
+def test_slices_have_a_patient_and_a_number_and_are_sorted(tmp_path):
     make(tmp_path, *(f"all/P_1/P_1_{k}.tif" for k in (10, 9)), "all/P_1/P_1_9_mask.tif")
     first, second = find_cases(tmp_path, COLOURS, MASK)
     assert (first.case, first.patient, first.slice) == ("P_1_9", "P_1", 9)
@@ -128,13 +128,13 @@ def test_a_slice_knows_its_patient_and_its_number_and_they_come_in_order(tmp_pat
     assert (second.case, second.slice, second.label) == ("P_1_10", 10, None)
 
 
-def test_channels_in_one_file_are_one_entry_and_a_file_a_channel_a_list():
+def test_channels_in_one_file_are_one_entry_otherwise_a_list():
     assert image_entry(["a.tif", "a.tif"]) == "a.tif"
     assert image_entry(["a.tif", "b.tif"]) == ["a.tif", "b.tif"]
     assert image_entry(["a.png"]) == ["a.png"]
 
 
-def test_slices_without_a_patient_are_of_the_folder_that_holds_them(tmp_path):
+def test_slices_without_a_patient_belong_to_their_folder(tmp_path):
     make(tmp_path, "train/image/1.png", "train/image/2.png", "train/label/2.png")
     for root in (tmp_path, tmp_path / "train"):
         first, second = find_cases(root, SECTIONS, ["label/{slice}.png"])
@@ -142,13 +142,13 @@ def test_slices_without_a_patient_are_of_the_folder_that_holds_them(tmp_path):
         assert (second.slice, second.label.parent.name) == (2, "label")
 
 
-def test_a_number_may_have_zeros_before_it_in_one_of_the_files(tmp_path):
+def test_number_may_have_leading_zeros_in_one_of_the_files(tmp_path):
     make(tmp_path, "train/image/007.png", "train/label/7.png")
     (case,) = find_cases(tmp_path, SECTIONS, ["label/{slice}.png"])
     assert (case.case, case.label.name) == ("007", "7.png")
 
 
-def test_slices_of_the_same_number_in_two_volumes_are_two_cases(tmp_path):
+def test_same_slice_number_in_two_volumes_gives_two_cases(tmp_path):
     make(tmp_path, "a/image/1.png", "b/image/1.png")
     assert [case.case for case in find_cases(tmp_path, SECTIONS)] == ["a_1", "b_1"]
     make(tmp_path, "c/a/image/1.png")
@@ -161,13 +161,13 @@ def test_slices_that_no_name_tells_apart_are_refused(tmp_path):
         find_cases(tmp_path, SECTIONS)
 
 
-def test_slices_of_the_same_number_in_two_patients_are_two_cases(tmp_path):
+def test_same_slice_number_in_two_patients_gives_two_cases(tmp_path):
     make(tmp_path, "x/1.png", "y/1.png")
     found = find_cases(tmp_path, {"EM": ["{patient}/{slice}.png"]})
     assert [(case.case, case.patient) for case in found] == [("x_1", "x"), ("y_1", "y")]
 
 
-def test_each_page_of_a_stack_is_a_slice_with_the_same_page_of_the_label(tmp_path):
+def test_each_page_of_a_stack_pairs_with_its_label_page(tmp_path):
     stack(tmp_path / "train-volume.tif", 3)
     stack(tmp_path / "train-labels.tif", 3)
     found = find_cases(tmp_path, SECTIONS, ["{case}-labels.tif"])
@@ -190,19 +190,19 @@ def test_a_stack_where_one_slice_is_promised_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("image", ["{case}.png", "{case}*.png"])
-def test_a_mask_beside_its_image_is_no_image_of_another_case(tmp_path, image):
+def test_mask_next_to_its_image_is_not_another_cases_image(tmp_path, image):
     make(tmp_path, "a.png", "a_mask.png")
     (case,) = find_cases(tmp_path, {"grey": [image]}, ["{case}_mask.png"])
     assert (case.case, case.images["grey"].name, case.label.name) == ("a", "a.png", "a_mask.png")
 
 
-def test_an_image_beside_its_mask_is_no_mask_of_another_case(tmp_path):
+def test_image_next_to_its_mask_is_not_another_cases_mask(tmp_path):
     make(tmp_path, "a.png", "a_image.png")
     (case,) = find_cases(tmp_path, {"grey": ["{case}_image.png"]}, ["{case}.png"])
     assert (case.case, case.images["grey"].name, case.label.name) == ("a", "a_image.png", "a.png")
 
 
-def test_a_pattern_for_a_case_and_a_slice_at_once_is_refused():
+def test_pattern_with_both_case_and_slice_is_refused():
     with pytest.raises(InputError, match=r"has both \{case\} and \{slice\}"):
         pattern_to_regex("{case}_{slice}.png")
 

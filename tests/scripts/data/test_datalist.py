@@ -41,7 +41,7 @@ def cases(chosen) -> list[str]:
     return [entry["case"] for entry in chosen]
 
 
-def test_the_list_that_prepare_writes_is_read_and_keeps_its_rule(cohort):
+def test_list_written_by_prepare_is_read_and_keeps_its_split(cohort):
     content = datalist.read(cohort.datalist)
     datalist.check(content, cohort.dataset_dir)
     assert len(datalist.select(content, cohort.dataset_dir, "training", 0)) == 3
@@ -61,7 +61,7 @@ def test_a_missing_list_says_how_to_make_one(tmp_path):
         ('{"channels": []}', "has no label_scheme"),
     ],
 )
-def test_a_file_that_is_no_data_list_says_what_it_lacks(tmp_path, content, message):
+def test_file_that_is_no_data_list_says_what_is_missing(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
         datalist.read(written(tmp_path, content))
 
@@ -74,7 +74,7 @@ def test_an_entry_that_lacks_a_key_is_shown(tmp_path, small, key):
 
 
 @pytest.mark.parametrize("change", [{"fold": 1, "split": "test"}, {"fold": None}, {"label": None}])
-def test_a_case_to_learn_from_has_a_label_and_one_place(tmp_path, small, change):
+def test_training_case_has_a_label_and_either_fold_or_split(tmp_path, small, change):
     entry = small["training"][0]
     entry.update(change)
     for key in [key for key, value in change.items() if value is None]:
@@ -93,7 +93,7 @@ def test_a_case_to_learn_from_has_a_label_and_one_place(tmp_path, small, change)
         ("testing", ["e"]),
     ],
 )
-def test_each_part_is_the_cases_that_it_says_and_never_those_set_aside(small, part, expected):
+def test_each_part_holds_its_own_cases_without_held_out_ones(small, part, expected):
     assert cases(datalist.select(small, "/data", part, fold=1)) == expected
 
 
@@ -121,7 +121,7 @@ def test_the_patients_of_a_part_are_each_named_once(small):
     assert datalist.patients(small, "labelled") == ["p", "q", "r"]
 
 
-def test_patients_set_aside_score_before_the_fold_that_chose_the_checkpoint(small):
+def test_held_out_patients_are_scored_before_the_validation_fold(small):
     assert datalist.part_to_evaluate(small) == "test"
     assert datalist.part_to_evaluate(small, "validation") == "validation"
     del small["training"][3]
@@ -136,13 +136,13 @@ def test_a_patient_in_two_folds_is_refused_by_name(small):
         datalist.check_split(small)
 
 
-def test_a_patient_who_is_learned_from_and_set_aside_is_refused(small):
+def test_patient_in_both_training_and_test_is_refused(small):
     small["training"][3]["patient"] = "q"
     with pytest.raises(InputError, match="patient q stands in fold 1 and the test set"):
         datalist.check_split(small)
 
 
-def test_the_same_voxels_under_two_names_are_refused_across_folds_only(small):
+def test_identical_voxels_under_two_names_are_refused_across_folds_only(small):
     small["voxels"]["b"] = "1"
     datalist.check_split(small)  # a and b share a fold
     small["voxels"]["c"] = "1"
@@ -162,7 +162,7 @@ def test_a_file_that_is_gone_is_named(cohort, tmp_path):
         datalist.check(content, tmp_path, hashes=False)
 
 
-def test_a_file_that_changed_since_the_list_was_made_is_named(cohort, tmp_path):
+def test_file_changed_since_the_list_was_made_is_named(cohort, tmp_path):
     content = datalist.read(cohort.datalist)
     shutil.copytree(cohort.dataset_dir, tmp_path / "copy")
     datalist.check(content, tmp_path / "copy")
@@ -173,7 +173,7 @@ def test_a_file_that_changed_since_the_list_was_made_is_named(cohort, tmp_path):
         datalist.check(content, tmp_path / "copy")
 
 
-def test_the_hash_of_the_list_is_that_of_its_content_not_of_its_formatting(small):
+def test_list_hash_depends_on_content_and_not_on_formatting(small):
     again = dict(reversed(small.items()))
     assert datalist.list_hash(again) == datalist.list_hash(small)
     again["seed"] = 1
@@ -204,7 +204,7 @@ def test_more_processes_than_cases_are_refused(small):
         datalist.share(datalist.select(small, "/data", "labelled"), 0, 5)
 
 
-def test_the_pages_of_a_stack_are_one_file_whose_change_is_noticed(tmp_path):
+def test_pages_of_a_stack_share_one_file_which_is_verified(tmp_path):
     (tmp_path / "stack.tif").write_text("pages")
     entries = [{"image": [f"stack.tif#{page}"], "case": str(page)} for page in range(3)]
     assert datalist.files_of(entries[2]) == ["stack.tif"]

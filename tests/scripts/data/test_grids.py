@@ -35,7 +35,7 @@ def test_probabilities_in_place_of_labels_are_refused(tmp_path, value):
         read_labels(path, [1])
 
 
-def test_values_outside_the_scheme_are_named_with_the_option_that_helps(tmp_path):
+def test_values_outside_the_scheme_are_named_with_the_helpful_option(tmp_path):
     path = nifti(tmp_path / "X.nii", np.array([[[0, 1, 3, -2]]], np.int16))
     with pytest.raises(InputError, match=r'holds the labels -2, 3: the scheme has 0, 1, 2, 4; .* --labels "-2=4"'):
         read_labels(path, [1, 2, 4])
@@ -47,7 +47,7 @@ def test_renamed_labels_may_change_places_and_lie_beyond_the_scheme(tmp_path):
     assert renamed.voxels.ravel().tolist() == [0, 2, 1, 4, 0]
 
 
-def test_a_picture_is_read_as_column_and_row_whatever_its_kind(tmp_path):
+def test_picture_is_read_as_column_and_row_in_every_format(tmp_path):
     labels = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)  # two rows of three
     kinds = {
         "L": Image.fromarray(labels),
@@ -72,20 +72,20 @@ def test_a_picture_in_colours_is_no_label_map(tmp_path):
         read_image(tmp_path / "X.png")
 
 
-def test_a_nifti_of_one_slice_is_a_picture_with_its_spacing(tmp_path):
+def test_single_slice_nifti_is_a_picture_with_spacing(tmp_path):
     path = nifti(tmp_path / "X.nii", np.ones((4, 3, 1), np.uint8), np.diag([0.5, 2, 7, 1]))
     image = read_labels(path, [1])
     assert image.voxels.shape == (4, 3)
     assert image.spacing(2) == (0.5, 2)
 
 
-def test_spacing_follows_the_axes_of_the_array_in_a_turned_scan(tmp_path):
+def test_spacing_follows_the_array_axes_in_a_rotated_scan(tmp_path):
     turned = np.array([[0, 0, 3, 5], [0.7, 0, 0, 5], [0, -1.2, 0, 5], [0, 0, 0, 1]])
     image = read_image(nifti(tmp_path / "X.nii", np.ones((4, 3, 2), np.uint8), turned))
     assert image.spacing(3) == (0.7, 1.2, 3)
 
 
-def test_a_grid_is_the_same_within_a_thousandth_of_a_mm_and_not_beyond(tmp_path):
+def test_grids_are_the_same_within_a_small_tolerance(tmp_path):
     truth = read_image(nifti(tmp_path / "a.nii", np.ones((4, 4, 4), np.uint8)))
     for shift, said in ((5e-4, ""), (0.5, "an affine that differs from the label's by up to 0.5")):
         moved = np.eye(4)
@@ -131,7 +131,7 @@ def stack(path, pages) -> Path:
     return path
 
 
-def test_a_page_of_a_stack_is_one_slice_and_a_stack_is_none(tmp_path):
+def test_page_of_a_stack_is_one_slice(tmp_path):
     path = stack(tmp_path / "X.tif", [np.full((2, 3), value) for value in (0, 1, 2)])
     assert read_labels(f"{path}#2", [1, 2]).voxels.tolist() == np.full((3, 2), 2).tolist()
     with pytest.raises(InputError, match=r"holds 3 pages.*X\.tif#0"):

@@ -28,7 +28,7 @@ def test_statistics_of_a_data_set_by_hand():
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "clahe"])
-def test_by_data_set_one_case_brighter_than_another_stays_so_and_both_together_are_normal(head, method):
+def test_dataset_scope_keeps_brightness_differences_between_cases(head, method):
     statistics = measured([head, 3 * head], method)
     dim, bright = (normalized(image, method, "dataset", statistics) for image in (head, 3 * head))
     if method in normalization.BRAIN:
@@ -61,13 +61,13 @@ def test_statistics_of_other_channels_are_refused(head):
         normalized(head, "zscore", "dataset", measured([head[:1]], "zscore"))
 
 
-def test_a_channel_that_is_empty_in_all_training_cases_is_refused(head):
+def test_channel_empty_in_all_training_cases_is_refused(head):
     head[1] = 0
     with pytest.raises(InputError, match="channel 2 of the training cases is the same everywhere"):
         measured([head, head], "percentile")
 
 
-def test_statistics_are_of_the_training_cases_alone_and_stand_in_the_run_s_settings(small_train, cohort):
+def test_statistics_come_from_training_cases_and_are_in_run_settings(small_train, cohort):
     config = started(small_train(normalize="percentile", normalize_scope="dataset"))
     before = intensity_statistics.before_normalization(config.get_parsed_content("preprocessing"))
     assert "Normalized" not in [type(step).__name__ for step in before.transforms]

@@ -37,7 +37,7 @@ def refused(entry: dict) -> str:
     return made.refused(load, entry)
 
 
-def test_channels_come_in_the_order_of_the_files_with_the_affine(files, tmp_path):
+def test_channels_follow_file_order_with_the_affine(files, tmp_path):
     label = save(tmp_path / "seg.nii.gz", np.ones(SHAPE, np.uint8))
     loaded = load({"image": files, "label": label, "case": "a"})
     assert loaded["image"].shape == (2, *SHAPE)
@@ -48,7 +48,7 @@ def test_channels_come_in_the_order_of_the_files_with_the_affine(files, tmp_path
     assert loaded["case"] == "a"
 
 
-def test_one_4d_file_is_as_good_as_a_file_a_channel(files, tmp_path):
+def test_one_4d_file_equals_one_file_per_channel(files, tmp_path):
     stacked = save(tmp_path / "4d.nii.gz", np.stack([np.full(SHAPE, n, np.int16) for n in (1, 2)], -1))
     one, several = load({"image": stacked}), load({"image": files})
     assert np.array_equal(one["image"], several["image"])
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_image_is_named(files, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_voxel_that_is_no_number_is_found_before_it_ruins_a_training(files, tmp_path, value):
+def test_nonfinite_voxel_is_found_before_it_ruins_training(files, tmp_path, value):
     array = np.zeros(SHAPE, np.float32)
     array[1, 2, 3] = value
     message = refused({"image": [files[0], save(tmp_path / "bad.nii.gz", array)]})
@@ -187,7 +187,7 @@ def picture(path, array) -> str:
     return str(path)
 
 
-def test_the_colours_of_a_picture_are_channels_and_its_pixel_is_the_unit(tmp_path):
+def test_picture_colours_are_channels_with_pixels_as_unit(tmp_path):
     colours = np.stack([GREY, GREY + 1, GREY + 2], -1)
     entry = {"image": picture(tmp_path / "a.tif", colours), "label": picture(tmp_path / "a.png", GREY)}
     loaded = LoadImageChannelsd(["image", "label"], channels=["T1", "FLAIR", "T1c"], axes=2)(entry)
@@ -211,14 +211,14 @@ def test_training_sees_what_prepare_has_checked(tmp_path, name):
     assert loaded.meta["filename_or_obj"] == str(tmp_path / name)
 
 
-def test_a_grey_picture_that_was_saved_in_colours_is_one_channel(tmp_path):
+def test_grey_picture_saved_in_colours_is_one_channel(tmp_path):
     name = picture(tmp_path / "a.png", np.stack([GREY] * 3, -1))
     assert LoadImageChannelsd("image", channels=["grey"])({"image": [name]})["image"].shape == (1, 6, 5)
     with pytest.raises(InputError, match=r"hold 3 channels: expected 1 \(label\)"):
         LoadImageChannelsd("label", channels=["grey"])({"label": name})
 
 
-def test_a_picture_of_other_colours_than_the_task_has_channels_is_refused(tmp_path):
+def test_picture_with_other_colours_than_the_channels_is_refused(tmp_path):
     name = picture(tmp_path / "a.png", np.stack([GREY, GREY + 1, GREY], -1))
     assert "hold 3 channels: expected 2 (T1, T2)" in refused({"image": name})
 
@@ -275,7 +275,7 @@ def case(tmp_path) -> dict[str, str]:
     }
 
 
-def test_a_folder_is_the_case_whose_files_it_holds_in_the_order_of_the_channels(case, tmp_path):
+def test_folder_is_a_case_with_files_in_channel_order(case, tmp_path):
     loaded = load_named(str(tmp_path / "A"))
     assert [float(channel.mean()) for channel in loaded["image"]] == [1, 2]
     assert loaded["result_extension"] == ".nii.gz"  # without which MONAI Label writes no mask
@@ -305,11 +305,11 @@ def test_a_list_whose_names_tell_another_order_is_refused(case):
         load_named([case["T2"], case["T1"]])
 
 
-def test_a_list_whose_names_tell_nothing_is_taken_in_its_order(files):
+def test_list_with_uninformative_names_is_read_in_order(files):
     assert [float(channel.mean()) for channel in load_named(files[::-1])["image"]] == [2, 1]
 
 
-def test_a_channel_that_does_not_lie_beside_the_others_is_named(case, tmp_path):
+def test_channel_not_on_the_grid_of_the_others_is_named(case, tmp_path):
     (tmp_path / "A" / "A_t2.nii.gz").unlink()
     for image in (case["T1"], str(tmp_path / "A")):
         with pytest.raises(InputError, match=r"case A lacks channel T2: expected A/A_t2.nii\*, found T1"):

@@ -26,7 +26,7 @@ from tests.made.normalization import normalized, settings_of, started
 # ---- air ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_scan_with_constant_air_is_prepared_as_the_same_scan_with_air_of_zero(read_config, tmp_path):
+def test_constant_background_is_prepared_like_zero_background(read_config, tmp_path):
     brain = np.random.default_rng(0).normal(100, 20, (14, 12, 10)).astype(np.float32)
     prepared = []
     for name, air in (("zero", 0.0), ("minus", -512.0)):
@@ -51,7 +51,7 @@ def test_zscore_nonzero_is_bit_for_bit_what_monai_gives(head):
 
 
 @pytest.mark.parametrize("workflow", ["train", "evaluate", "inference"])
-def test_by_default_a_scan_is_normalised_by_monai_with_nonzero_and_by_channel(read_config, workflow):
+def test_default_normalization_is_monais_with_nonzero_and_per_channel(read_config, workflow):
     steps = read_config(f"configs/{workflow}.yaml").get_parsed_content("preprocessing").transforms
     (step,) = [step for step in steps if isinstance(step, NormalizeIntensityd | Normalized)]
     assert isinstance(step, NormalizeIntensityd)
@@ -85,7 +85,7 @@ def test_histogram_by_hand():
     assert torch.allclose(even.quantile(torch.tensor([0.25, 0.5, 0.75])), torch.tensor([0.25, 0.5, 0.75]), atol=0.02)
 
 
-def test_each_method_is_that_of_the_library_on_the_voxels_it_looks_at(head):
+def test_each_method_equals_the_librarys_on_the_same_voxels(head):
     brain = head[0][head[0] != 0]
     percentiles = ScaleIntensityRangePercentiles(0.5, 99.5, 0.0, 1.0, clip=True)
     for method, library in (
@@ -109,7 +109,7 @@ def test_air_stays_0_where_the_method_is_about_the_brain(head, method, scope):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_channel_does_not_depend_on_its_unit_or_on_the_others(head, method):
+def test_channel_does_not_depend_on_unit_or_other_channels(head, method):
     both = normalized(head, method)
     assert torch.allclose(both[0], normalized(head[:1], method)[0])
     assert torch.allclose(both, normalized(head * 1000, method), atol=1e-4)
@@ -131,7 +131,7 @@ def test_a_slice_with_a_single_other_voxel_stays_finite(method):
     assert done.abs().max() <= 40  # the z-score of one in 1600
 
 
-def test_the_image_keeps_its_affine_and_the_record_of_what_was_done(head):
+def test_image_keeps_its_affine_and_applied_operations(head):
     image = MetaTensor(head, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))
     cropped = image[:, 1:]
     done = Normalized("image", "minmax")({"image": cropped})["image"]
@@ -151,7 +151,7 @@ def test_the_input_is_left_as_it_was(head):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_by_slice_each_axial_slice_is_normalised_as_if_it_were_alone(head, method):
+def test_slice_scope_normalizes_each_axial_slice_independently(head, method):
     head *= torch.arange(1, 9)  # brighter from below upwards, as under a surface coil
     done = normalized(head, method, "slice")
     for k in range(head.shape[-1]):
@@ -192,7 +192,7 @@ def test_by_data_set_without_statistics_is_refused(head):
 
 
 @pytest.mark.usefixtures("at_root")
-def test_inference_by_data_set_ends_in_one_sentence_where_the_run_s_settings_are_missing(cohort, small_train, tmp_path):
+def test_inference_without_dataset_statistics_ends_in_one_sentence(cohort, small_train, tmp_path):
     network = small_train(deep_supervision=False).get_parsed_content("network_def")
     torch.save(network.state_dict(), tmp_path / "model.pt")
     given = {"input": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "device": "cpu"}
@@ -225,7 +225,7 @@ def test_training_and_inference_see_the_same_numbers_by_data_set(small_train, re
     assert abs(seen[0].mean().item()) < 1  # of all training cases together it is 0
 
 
-def test_a_run_that_goes_on_keeps_its_statistics_and_what_was_chosen(small_train):
+def test_resumed_run_keeps_its_statistics_and_choices(small_train):
     settings = {"normalize": "minmax", "normalize_scope": "dataset"}
     config = started(small_train(**settings))
     folder = config.get_parsed_content("folder")
@@ -253,7 +253,7 @@ def test_checking_a_workflow_reads_no_case(small_train):
     assert config.get_parsed_content("preprocessing").transforms[-1].statistics is None
 
 
-def test_another_method_scope_or_data_set_is_another_entry_of_the_cache(small_train, tmp_path):
+def test_different_method_scope_or_statistics_is_another_cache_entry(small_train, tmp_path):
     case = small_train().get_parsed_content("train#dataset").data[0]
     choices = [(m, s) for m in ("zscore", "minmax") for s in ("slice", "volume")]
     choices += [("minmax", "dataset", [{"method": "minmax", "low": 0, "high": high}]) for high in (1, 2)]
@@ -281,7 +281,7 @@ def test_a_run_with_another_choice_trains_and_segments(cohort, tmp_path, choice)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_of_the_two_normalising_steps_in_the_config_one_is_on_whatever_is_chosen(read_config, method):
+def test_exactly_one_of_two_normalizing_steps_is_enabled(read_config, method):
     for scope in SCOPES:
         if (method, scope) != ("clahe", "dataset"):
             config = read_config("configs/inference.yaml", normalize=method, normalize_scope=scope)

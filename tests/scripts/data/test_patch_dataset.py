@@ -58,7 +58,7 @@ def test_loader_processes_change_no_pixel(small_train):
     assert same(patches(config, workers=0), patches(config, workers=2))
 
 
-def test_an_epoch_shows_the_same_pixels_again_and_another_epoch_others(small_train):
+def test_same_epoch_repeats_its_pixels_and_other_epochs_differ(small_train):
     config = small_train()
     assert same(patches(config, epoch=1), patches(config, epoch=1))
     assert not same(patches(config, epoch=1), patches(config, epoch=0))
@@ -78,7 +78,7 @@ def test_the_cache_changes_no_pixel(small_train, tmp_path, overlay):
     assert same(in_memory, patches(small_train(*overlay, cache="none")))
 
 
-def test_a_patch_larger_than_the_head_holds_it_all_with_air_around(small_train):
+def test_patch_larger_than_the_head_is_padded_with_background(small_train):
     dataset = small_train(patch_size=[48, 48, 48]).get_parsed_content("train#dataset")
     patch = dataset[(0, 1)]
     assert patch["image"].shape == (4, 48, 48, 48)
@@ -92,13 +92,13 @@ def test_cases_with_any_label_are_found_among_empty_ones():
     assert cut_from([box(tumour=False), box(), box(tumour=False), box()]).labelled() == [1, 3]
 
 
-def test_a_patch_does_not_drag_its_volume_through_the_loaders_queue():
+def test_patch_does_not_send_its_volume_through_the_loader_queue():
     patch = cut_from([box()])[(0, 7)]
     assert patch["image"].untyped_storage().nbytes() == 8**3 * 2  # half precision
     assert type(patch["image"]) is torch.Tensor
 
 
-def test_other_transforms_keep_their_metadata_after_a_patch_is_cut_or_fails_to_be_cut():
+def test_other_transforms_keep_metadata_after_a_patch_succeeds_or_fails():
     dataset = cut_from([box()])
     dataset[(0, 7)]
     assert get_track_meta()
@@ -160,7 +160,7 @@ def on_disk(entries, tmp_path, transform=None, **others) -> PreparedCases:
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
-def test_a_kept_case_takes_half_the_memory_and_is_handed_over_in_full_precision(entries, tmp_path, cache):
+def test_cached_case_takes_half_the_memory_and_returns_full_precision(entries, tmp_path, cache):
     cases = PreparedCases(entries, Counting(0.1), cache=cache, cache_dir=tmp_path / "cache")
     assert cases.kept(0)["image"].dtype == torch.float16
     assert cases[0]["image"].dtype == torch.float32
@@ -168,7 +168,7 @@ def test_a_kept_case_takes_half_the_memory_and_is_handed_over_in_full_precision(
     assert cases[0]["voxel_ml"].dtype == torch.float32
 
 
-def test_intensities_too_large_for_half_precision_are_kept_as_they_are(entries):
+def test_intensities_too_large_for_half_precision_are_kept_unchanged(entries):
     cases = PreparedCases(entries, Counting(70_000.0))
     assert float(cases[0]["image"].max()) == float(cases.kept(0)["image"].max()) == 70_000
 
@@ -211,7 +211,7 @@ def test_a_changed_file_is_prepared_anew(entries, tmp_path):
     assert sorted(Counting.asked) == ["a", "b", "b"]
 
 
-def test_a_file_of_the_same_size_written_later_is_prepared_anew(entries, tmp_path):
+def test_file_of_the_same_size_written_later_is_prepared_again(entries, tmp_path):
     on_disk(entries, tmp_path)
     os.utime(entries[0]["label"], (0, 0))  # the label of both
     on_disk(entries, tmp_path)
@@ -225,7 +225,7 @@ def test_a_changed_transform_is_prepared_anew(entries, tmp_path):
     assert float(on_disk(entries, tmp_path, more)[0]["image"].max()) == 0
 
 
-def test_what_a_killed_run_left_unfinished_is_not_taken_for_a_case(entries, tmp_path):
+def test_unfinished_entry_of_a_killed_run_is_not_a_case(entries, tmp_path):
     first = on_disk(entries, tmp_path)
     folder = first.held[0]["folder"]
     folder.rename(folder.with_name(".writing-abc"))
@@ -234,7 +234,7 @@ def test_what_a_killed_run_left_unfinished_is_not_taken_for_a_case(entries, tmp_
     assert sorted(Counting.asked) == ["a", "a", "b"]
 
 
-def test_a_case_on_disk_is_mapped_so_that_a_patch_reads_only_what_it_cuts(entries, tmp_path):
+def test_case_on_disk_is_mapped_so_patches_read_little(entries, tmp_path):
     cases = on_disk(entries, tmp_path)
     image = cases.kept(0)["image"]
     path = str(cases.held[0]["folder"] / "image.npy")
@@ -243,14 +243,14 @@ def test_a_case_on_disk_is_mapped_so_that_a_patch_reads_only_what_it_cuts(entrie
     assert float(cases[0]["image"].max()) == 1  # ... and the file stays as it was
 
 
-def test_a_full_disk_ends_in_a_sentence_with_the_reason_and_leaves_no_half_case(entries, tmp_path, full_disk):
+def test_full_disk_gives_the_reason_and_leaves_no_partial_case(entries, tmp_path, full_disk):
     with full_disk(10_000), pytest.raises(InputError, match=r"cache .* cannot be written") as refused:
         on_disk(entries, tmp_path, Counting(size=24))
     assert "(None)" not in str(refused.value)
     assert list((tmp_path / "cache" / KEPT).iterdir()) == []
 
 
-def test_a_cache_folder_that_cannot_be_made_ends_in_a_sentence(entries, tmp_path):
+def test_cache_folder_that_cannot_be_created_ends_in_a_sentence(entries, tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(InputError, match=r"cache .* cannot be written"):
         on_disk(entries, tmp_path)

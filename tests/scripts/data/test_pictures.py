@@ -42,7 +42,7 @@ def test_a_page_is_named_by_its_file_and_its_number(tmp_path):
     assert is_picture(name)
 
 
-def test_a_hash_sign_in_other_names_is_part_of_the_name(tmp_path):
+def test_hash_sign_in_other_names_is_part_of_the_name(tmp_path):
     assert split("a#5.png") == (file_of("a#5.png"), None)
     assert str(file_of("case#5")) == "case#5"
     assert not is_picture("scan.nii.gz")
@@ -79,18 +79,18 @@ def test_each_page_of_a_tiff_is_a_picture(tmp_path):
         read(f"{name}#2")
 
 
-def test_the_first_of_several_pages_is_not_taken_for_the_picture(tmp_path):
+def test_file_with_several_pages_is_refused_without_a_page(tmp_path):
     with pytest.raises(InputError, match=r"a\.tif has 2 pages where one is expected: name it, as a\.tif#0"):
         read(stack(tmp_path / "a.tif", GREY, GREY + 1))
 
 
-def test_what_cannot_be_opened_has_one_page_so_that_its_reader_can_say_why(tmp_path):
+def test_unreadable_file_counts_one_page_so_its_reader_can_report(tmp_path):
     (tmp_path / "a.tif").write_text("hello")
     assert count(tmp_path / "a.tif") == count(tmp_path / "gone.tif") == count(tmp_path / "a.png") == 1
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".jpg"])
-def test_a_picture_that_was_cut_short_is_no_half_grey_picture(tmp_path, ending):
+def test_truncated_picture_is_refused_instead_of_half_read(tmp_path, ending):
     path = tmp_path / f"a{ending}"
     save(path, np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-700])
@@ -112,12 +112,12 @@ def test_numbers_that_name_colours_are_no_intensities(tmp_path):
         read(tmp_path / "a.png")
 
 
-def test_colours_of_16_bit_are_not_cut_to_8_in_silence(tmp_path):
+def test_16_bit_colours_are_refused_instead_of_cut_to_8(tmp_path):
     with pytest.raises(InputError, match=r"colours of 16 bit, .*one grey file a channel"):
         read(png_of_16_bit_colours(tmp_path / "a.png"))
 
 
-def test_what_is_written_is_read_back_in_one_page_or_several(tmp_path):
+def test_written_pictures_are_read_back_in_one_or_several_pages(tmp_path):
     for name in ("a.png", "a.tif"):
         write(tmp_path / "new" / name, GREY.T)
         np.testing.assert_array_equal(read(tmp_path / "new" / name), GREY.T)
@@ -126,7 +126,7 @@ def test_what_is_written_is_read_back_in_one_page_or_several(tmp_path):
     np.testing.assert_array_equal(read(f"{tmp_path / 'b.tif'}#1"), GREY.T + 1)
 
 
-def test_a_grey_picture_in_colours_is_told_from_a_coloured_one():
+def test_grey_picture_in_colours_is_distinguished_from_a_coloured_one():
     coloured = np.stack([GREY, GREY, GREY + 1], -1)
     assert pictures.grey(np.stack([GREY] * 3, -1)).shape == GREY.shape
     assert pictures.grey(coloured).shape == coloured.shape

@@ -15,7 +15,7 @@ LABELS_OUT = {"WT": 2, "TC": 1, "ET": 4}
 LINE = torch.tensor([[[[0.0, 1.0, 2.0, 4.0]]]])  # [1, 1, 1, 4]: each value once
 
 
-def test_regions_overlap_as_declared_and_keep_the_order_of_the_channels():
+def test_regions_overlap_as_declared_in_channel_order():
     masks = LabelsToRegionsd("label", REGIONS)({"label": LINE})["label"]
     assert masks.dtype == torch.uint8
     assert masks[:, 0, 0].tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
@@ -27,7 +27,7 @@ def test_regions_keep_the_place_of_the_scan():
     assert torch.equal(masks.affine.float(), affine)
 
 
-def test_a_label_that_went_through_a_float_file_is_the_whole_number_again():
+def test_label_from_a_float_file_is_a_whole_number_again():
     label = RoundLabelsd("label", SCHEME)({"label": LINE + 4e-4})["label"]
     assert torch.equal(label, LINE)
 
@@ -39,7 +39,7 @@ def test_a_resampled_mask_is_refused_with_file_and_value():
         RoundLabelsd("label", SCHEME)({"label": broken})
 
 
-def test_a_value_of_another_scheme_is_refused_and_not_taken_for_background():
+def test_value_of_another_scheme_is_refused_instead_of_background():
     with pytest.raises(InputError, match="label holds the label 3: the scheme knows"):
         RoundLabelsd("label", SCHEME)({"label": torch.tensor([[0.0, 3.0]])})
 
@@ -55,12 +55,12 @@ def test_later_regions_lie_on_top():
     assert torch.equal(painted.float(), LINE)
 
 
-def test_a_part_outside_of_its_whole_is_painted_all_the_same():
+def test_part_outside_its_whole_is_still_painted():
     only_core = torch.tensor([0.1, 0.9, 0.1]).reshape(3, 1, 1, 1)
     assert int(RegionsToLabelsd("pred", REGIONS, LABELS_OUT)({"pred": only_core})["pred"]) == 1
 
 
-def test_a_voxel_counts_where_the_probability_is_above_the_threshold_not_at_it():
+def test_voxel_counts_above_the_threshold_and_not_at_it():
     row = torch.tensor([[0.5, 0.51]])
     assert RegionsToLabelsd("pred", {"a": [1]}, {"a": 1})({"pred": row})["pred"].tolist() == [[0, 1]]
 
@@ -83,13 +83,13 @@ def test_every_task_paints_back_the_regions_that_it_reads(at_root):
         assert np.array_equal(again, masks), path.name
 
 
-def test_where_no_region_is_the_map_has_the_value_that_the_task_gives_the_background():
+def test_voxels_outside_all_regions_get_the_tasks_background_value():
     row = torch.tensor([[0.1, 0.9]])
     painted = RegionsToLabelsd("pred", {"cell": [0]}, {"cell": 0}, fill=255)({"pred": row})["pred"]
     assert painted.tolist() == [[255, 0]]
 
 
-def test_a_crop_finds_each_region_and_the_rest_of_the_brain_without_the_air():
+def test_crop_finds_each_region_and_the_brain_without_background():
     masks = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 0, 0]]).reshape(2, 1, 5)
     image = torch.tensor([[0, 5, 0, 0, -3], [0, 0, 0, 2, 0]]).reshape(2, 1, 5)  # air at 0: all channels are 0
     indices = RegionIndicesd("label")({"label": masks, "image": image})["label_indices"]

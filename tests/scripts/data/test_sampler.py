@@ -34,14 +34,14 @@ def test_the_order_is_new_in_each_round():
     assert len(set(rounds)) == 5
 
 
-def test_an_epoch_can_be_drawn_again_and_another_epoch_or_seed_is_another_one():
+def test_epoch_is_reproducible_and_other_epochs_or_seeds_differ():
     assert sequence(3) == sequence(3)
     others = [sequence(epoch, seed=seed) for epoch in (0, 1) for seed in (0, 1)]
     assert len({seed for drawn in others for _, seed in drawn}) == 40  # no patch is drawn twice
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_processes_share_one_sequence_out_without_losing_or_repeating_a_patch(world_size):
+def test_processes_share_one_sequence_without_losing_or_repeating_patches(world_size):
     parts = [sequence(2, samples=11, rank=rank, world_size=world_size) for rank in range(world_size)]
     together = [None] * 11
     for rank, part in enumerate(parts):
@@ -50,7 +50,7 @@ def test_processes_share_one_sequence_out_without_losing_or_repeating_a_patch(wo
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.5, 0.40, 0.62), (1.0, 1.0, 1.0), (0.0, 0.0, 0.06)])
-def test_the_share_of_patches_with_tumour_is_what_was_asked_for_however_small_the_tumour(share, least, most):
+def test_requested_share_of_patches_with_tumour_holds_for_small_tumours(share, least, most):
     # a patch centred anywhere holds the tumour in (3 + 7)³ of 40³ places, which is 0.016; the standard error of 0.5
     # over 300 patches is 0.029
     dataset = cut_from([box()], share)
@@ -88,7 +88,7 @@ def test_real_scans_give_patches_of_the_task(read_config, shared_data, tmp_path)
         assert float(brain.std()) == pytest.approx(1, abs=0.5)
 
 
-def test_half_of_the_patches_come_from_the_few_cases_that_have_a_label():
+def test_half_of_the_patches_come_from_the_few_labelled_cases():
     sampler = EpochSampler(cases=10, samples=400, seed=1, labelled_share=0.5, labelled=lambda: [2, 7])
     drawn = [case for case, _ in sampler]
     assert sum(case in (2, 7) for case in drawn) == 200
@@ -105,7 +105,7 @@ def test_labels_are_looked_through_once_and_not_in_each_epoch():
     assert len(asked) == 1
 
 
-def test_a_share_of_labelled_cases_changes_nothing_where_all_or_none_have_a_label():
+def test_labelled_share_is_ignored_when_all_or_none_have_labels():
     plain = list(EpochSampler(cases=3, samples=9, seed=1))
     for labelled in ([], [0, 1, 2]):
         assert list(EpochSampler(3, 9, seed=1, labelled_share=0.5, labelled=lambda known=labelled: known)) == plain

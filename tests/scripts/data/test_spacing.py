@@ -16,7 +16,7 @@ def entry(tmp_path) -> dict:
     return {**LoadImaged("image", ensure_channel_first=True)({"image": path}), "image_path": path}
 
 
-def test_the_name_of_the_file_beside_a_scan_is_run_settings(entry):
+def test_resampling_keeps_the_image_path_of_a_scan(entry):
     resampled = SpacingBesideOthersd("image", pixdim=(4.0, 4.0, 4.0))(entry)
     assert resampled["image_path"] == entry["image_path"]
     assert np.allclose(resampled["image"].pixdim, 4)

@@ -72,12 +72,12 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
         ("a.jpg", "x.png"),
     ],
 )
-def test_a_mask_has_the_format_of_its_image_and_is_never_a_jpeg(tmp_path, image, name):
+def test_mask_has_the_format_of_its_image_but_never_jpeg(tmp_path, image, name):
     assert mask_path(tmp_path, "x", image) == tmp_path / name
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_the_mask_of_a_picture_lies_on_it_pixel_for_pixel(tmp_path, ending):
+def test_mask_of_a_picture_matches_it_pixel_for_pixel(tmp_path, ending):
     save_picture_masks(tmp_path, {"a": f"/scans/a{ending}"})
     assert np.array_equal(pictures.read(tmp_path / f"a{ending}"), MASK)
     assert pictures.read(tmp_path / f"a{ending}").dtype == np.uint8
@@ -89,7 +89,7 @@ def test_the_masks_that_are_scored_stay_a_file_a_case(tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
 
 
-def test_a_mask_older_than_the_weights_is_of_another_network_and_made_anew(tmp_path):
+def test_mask_older_than_the_weights_is_predicted_again(tmp_path):
     mask, weights = mask_path(tmp_path, "a", "a.nii.gz"), tmp_path / "model.pt"
     for place, path in enumerate((mask, weights)):
         path.touch()

@@ -10,7 +10,7 @@ from monai.transforms import Lambdad
 from scripts.inference.prefetch import OneAhead
 
 
-def test_the_next_case_is_prepared_while_the_network_works_on_this_one():
+def test_next_case_is_prepared_while_the_network_runs():
     prepared = threading.Event()
 
     class Cases(torch.utils.data.Dataset):
@@ -31,7 +31,7 @@ def test_the_next_case_is_prepared_while_the_network_works_on_this_one():
     assert cases[1] == {"case": 1}
 
 
-def test_a_case_that_cannot_be_prepared_fails_when_it_is_its_turn_and_not_before():
+def test_case_that_fails_to_prepare_fails_at_its_turn():
     cases = OneAhead(Dataset([{"x": 1.0}, {"y": 1.0}], Lambdad("x", lambda x: x + 1)))
     assert cases[0] == {"x": 2.0}
     with pytest.raises(RuntimeError):

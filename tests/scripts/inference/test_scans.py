@@ -20,7 +20,7 @@ def found(source, **others) -> list[dict]:
     return scans(source, CHANNELS, FILES, **others)
 
 
-def test_a_folder_of_patients_is_all_of_them_with_channels_in_order(cohort):
+def test_folder_of_patients_gives_all_with_channels_in_order(cohort):
     cases = found(cohort.dataset_dir)
     assert names(cases) == [f"BraTS2021_{k:05d}" for k in range(5)]
     assert [name.rsplit("_", 1)[1] for name in cases[0]["image"]] == [
@@ -39,7 +39,7 @@ def test_patients_that_are_linked_together_are_found(cohort, tmp_path):
     assert names(found(tmp_path / "linked")) == ["BraTS2021_00001"]
 
 
-def test_a_data_list_is_its_cases_without_a_label_or_all_of_them(cohort, tmp_path):
+def test_data_list_gives_its_unlabelled_cases_if_any_otherwise_all(cohort, tmp_path):
     assert names(found(cohort.datalist, dataset_dir=cohort.dataset_dir)) == ["BraTS2021_00004"]
     content = json.loads(cohort.datalist.read_text())
     content["testing"] = []
@@ -62,7 +62,7 @@ def test_a_folder_of_4d_files_is_a_case_each(tmp_path):
     assert names(found(tmp_path)) == ["a", "b"]
 
 
-def test_the_slices_of_patients_are_found_by_the_patterns_with_all_channels_in_one_file(tmp_path):
+def test_patient_slices_with_all_channels_in_one_file_are_found(tmp_path):
     for name in ("P/P_2.tif", "P/P_10.tif", "P/P_2_mask.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
@@ -71,7 +71,7 @@ def test_the_slices_of_patients_are_found_by_the_patterns_with_all_channels_in_o
     assert found == [{"image": str(tmp_path / "P" / f"P_{k}.tif"), "case": f"P_{k}"} for k in (2, 10)]
 
 
-def test_a_picture_or_a_folder_of_pictures_is_a_case_each(tmp_path):
+def test_picture_or_folder_of_pictures_gives_one_case_each(tmp_path):
     for name in ("b.png", "a.jpg", "notes.txt"):
         (tmp_path / name).write_text("")
     assert found(tmp_path / "b.png") == [{"image": str(tmp_path / "b.png"), "case": "b"}]
@@ -104,7 +104,7 @@ def test_a_missing_modality_ends_before_anything_is_segmented(cohort, tmp_path):
         found(tmp_path / "patients")
 
 
-def test_a_source_that_is_not_there_or_holds_no_scan_says_what_was_expected(tmp_path):
+def test_missing_or_empty_source_says_what_was_expected(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist: give a folder of patients, one scan, or a data list"):
         found(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"holds no scan: expected files like \{case\}/\{case\}_t1\.nii"):
@@ -115,7 +115,7 @@ def test_a_bundle_can_be_loaded_without_any_input():
     assert found(None) == []
 
 
-def test_a_full_disk_leaves_no_half_mask_that_resume_would_take_for_done(tmp_path, full_disk):
+def test_full_disk_leaves_no_partial_mask_that_resume_would_skip(tmp_path, full_disk):
     source = scan(tmp_path / "scan.nii.gz", shape=(40, 40, 40))
     mask = np.random.default_rng(0).integers(0, 255, (40, 40, 40)).astype(np.uint8)
     with full_disk(10_000), pytest.raises(InputError, match="cannot be written"):
@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_no_half_mask_that_resume_would_take_for_done(tmp_pat
     assert names(not_yet_done(TWO, tmp_path / "out", resume=True)) == ["a", "b"]
 
 
-def test_the_masks_of_a_stack_become_one_stack_when_all_are_there(tmp_path):
+def test_masks_of_a_stack_become_one_stack_when_complete(tmp_path):
     images = stack_of(tmp_path / "a-volume.tif", 3)
     save_picture_masks(tmp_path / "out", dict(list(images.items())[:2]))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}

@@ -78,14 +78,14 @@ def in_air(air: float = -3.0) -> torch.Tensor:
     return scan
 
 
-def test_a_scan_without_air_is_segmented_exactly_as_by_the_plain_sliding_window():
+def test_scan_without_background_is_segmented_as_by_plain_sliding_window():
     network, scan = lopsided(3), torch.randn(1, 2, 20, 12, 9)
     with torch.no_grad():
         plain = SlidingWindowInferer(**WINDOWS)(scan, network)
         assert torch.equal(MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network), plain)
 
 
-def test_air_is_not_shown_to_the_network_and_is_in_no_region_whatever_its_value():
+def test_background_is_skipped_and_in_no_region_whatever_its_value():
     network, scan = Seen(), in_air()
     logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network)
     assert len(network.windows) == 2  # of 4; those that start at 0 and at 16 hold nothing
@@ -93,7 +93,7 @@ def test_air_is_not_shown_to_the_network_and_is_in_no_region_whatever_its_value(
     assert (logits[0, :, :6] == AIR).all()  # which no other window covers
 
 
-def test_a_window_of_air_between_two_brains_is_skipped_without_touching_them():
+def test_background_window_between_two_brains_is_skipped_without_affecting_them():
     scan = torch.zeros(1, 2, 8, 8, 40)
     scan[..., :8], scan[..., -8:] = torch.randn(2, 1, 2, 8, 8, 8)
     network, shown = Seen(), Seen()
@@ -124,7 +124,7 @@ def one_by_one(network, regions: int):
     [((30, 9, 20), 8, 0.5), ((5, 23, 6), [8, 8, 8], 0.25), ((7, 24, 5), [-1, 6, 8], [0.5, 0.3, 0]), ((30, 21), 8, 0.5)],
     ids=["larger", "smaller than a window", "whole axis", "slice"],
 )
-def test_windows_of_air_are_those_that_one_by_one_hold_nothing(size, window, overlap, batch):
+def test_skipped_windows_are_exactly_the_empty_ones(size, window, overlap, batch):
     torch.manual_seed(0)
     network, scan = lopsided(len(size)), torch.randn(2, 2, *size)
     scan[0, :, :, 6:], scan[1, :, : size[0] // 2] = 0, -3
@@ -136,7 +136,7 @@ def test_windows_of_air_are_those_that_one_by_one_hold_nothing(size, window, ove
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_a_cpu_is_shown_one_window_at_a_time_unless_asked():
+def test_cpu_runs_one_window_at_a_time_by_default():
     seen, scan = [], torch.randn(1, 2, 20, 8, 8)
 
     def count(windows: torch.Tensor) -> torch.Tensor:
@@ -183,7 +183,7 @@ def test_an_automatic_window_is_as_large_as_memory_allows(voxels, window):
     assert largest_window([140, 175, 138], 32, voxels) == window
 
 
-def test_an_automatic_window_covers_the_brain_at_once_where_memory_allows():
+def test_automatic_window_covers_the_whole_brain_if_memory_allows():
     network, scan = Seen(), torch.randn(1, 2, 10, 12, 9)
     infer = MirroringSlidingWindowInferer(**{**WINDOWS, "roi_size": "auto"}, divisor=[4, 4, 4], regions=3)
     logits = infer(scan, network)
@@ -198,7 +198,7 @@ def test_automatic_window_accepts_a_function_without_parameters():
 
 
 @pytest.mark.parametrize(("recipes", "alike"), [([], False), (["configs/recipes/batch_norm.yaml"], True)])
-def test_with_batch_norm_alone_a_voxel_is_seen_alike_in_a_window_of_any_size(small_train, recipes, alike):
+def test_only_batch_norm_makes_a_voxel_independent_of_window_size(small_train, recipes, alike):
     torch.manual_seed(0)
     config = small_train(*recipes, deep_supervision=False)
     network, scan = config.get_parsed_content("network").eval(), torch.rand(1, 4, 64, 16, 16)
@@ -286,7 +286,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def test_what_is_found_comes_back_voxel_for_voxel_on_an_oblique_lps_grid_of_flat_voxels(read_config, tmp_path):
+def test_mask_matches_on_an_oblique_lps_grid_with_anisotropic_voxels(read_config, tmp_path):
     label = write_case(tmp_path / "in")
     saved = segment(read_config, tmp_path / "in")
     assert np.array_equal(np.asarray(saved.dataobj), label)
@@ -309,7 +309,7 @@ ORIENTATIONS = ["RAS", "LPS", "ASR", "SLP"]
 
 @pytest.mark.parametrize("axes", ORIENTATIONS)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
-def test_what_is_found_comes_back_voxel_for_voxel_in_every_orientation(read_config, tmp_path, axes, device):
+def test_mask_matches_voxel_for_voxel_in_every_orientation(read_config, tmp_path, axes, device):
     label = write_case(tmp_path / "in", affine=towards(axes))
     saved = segment(read_config, tmp_path / "in", device=device)
     assert np.array_equal(np.asarray(saved.dataobj), label)
@@ -330,7 +330,7 @@ def test_a_gpu_writes_the_probabilities_of_a_cpu(read_config, tmp_path, preparin
 
 
 @pytest.mark.parametrize("spacing", [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]], ids=["finer", "coarser"])
-def test_what_is_found_on_another_spacing_comes_back_to_the_scans_own(read_config, tmp_path, spacing):
+def test_mask_of_another_spacing_returns_to_the_scans_own(read_config, tmp_path, spacing):
     label = write_case(tmp_path / "in")
     saved = segment(read_config, tmp_path / "in", spacing=spacing)
     mask = np.asarray(saved.dataobj)
@@ -340,7 +340,7 @@ def test_what_is_found_on_another_spacing_comes_back_to_the_scans_own(read_confi
         assert dice(np.isin(mask, values), np.isin(label, values)) > 0.9
 
 
-def test_mirroring_and_probabilities_change_no_mask_of_a_network_that_needs_none(read_config, tmp_path):
+def test_mirroring_and_probabilities_change_no_mask_of_an_equivariant_network(read_config, tmp_path):
     label = write_case(tmp_path / "in")
     saved = segment(read_config, tmp_path / "in", tta=True, save_probabilities=True)
     assert np.array_equal(np.asarray(saved.dataobj), label)
@@ -362,9 +362,7 @@ def test_small_components_are_measured_in_the_scans_own_voxels(read_config, tmp_
 
 
 @pytest.mark.parametrize(("minimum", "stays"), [(0.3, True), (0.55, False)])
-def test_small_components_have_the_same_volume_when_the_network_sees_another_spacing(
-    read_config, tmp_path, minimum, stays
-):
+def test_small_components_have_the_same_volume_at_another_network_spacing(read_config, tmp_path, minimum, stays):
     # 6 x 4 x 4 voxels of 4.5 mm³ are 0.43 ml; as many of 1 mm³ would be 0.1 ml, and of the network's 8 mm³ 0.77 ml
     speck = (slice(4, 10), slice(14, 18), slice(6, 10))
     write_case(tmp_path / "in", speck=speck)
@@ -415,9 +413,7 @@ class Bright(torch.nn.Module):
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_what_is_found_in_a_picture_comes_back_pixel_for_pixel_with_the_values_of_the_scheme(
-    read_config, tmp_path, ending
-):
+def test_mask_of_a_picture_matches_pixels_and_scheme_values(read_config, tmp_path, ending):
     seen = np.zeros((60, 40), bool)
     seen[10:55, 3:30] = True
     label = ball((60, 40), (40, 10), 5, voxel=(1.0, 1.0)) & seen

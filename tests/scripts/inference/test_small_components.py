@@ -9,7 +9,7 @@ from tests.made.volumes import AFFINE, FOUR, REGION, volume
 SIX = (slice(0, 6), 5, 5)  # 0.06 ml
 
 
-def test_the_minimum_is_in_ml_of_the_voxels_that_the_scan_has():
+def test_minimum_is_in_ml_of_the_scans_voxels():
     clean = RemoveSmallComponentsd("pred", REGION, {"tumour": 0.05})
     image = MetaTensor(volume(FOUR, SIX), affine=AFFINE)
     kept = clean({"pred": image})["pred"]
@@ -24,7 +24,7 @@ def test_probabilities_of_what_stays_are_left_as_they_are():
     assert torch.equal(kept.as_tensor()[untouched], image.as_tensor()[untouched])
 
 
-def test_each_region_has_its_own_minimum_and_one_without_keeps_all():
+def test_each_region_has_its_minimum_and_others_keep_all():
     image = MetaTensor(torch.cat([volume(FOUR, SIX)] * 3), affine=AFFINE)
     clean = RemoveSmallComponentsd("pred", ["WT", "TC", "ET"], {"WT": 0.1, "TC": 0.05})
     kept = clean({"pred": image})["pred"]

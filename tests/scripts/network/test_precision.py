@@ -29,7 +29,7 @@ def gradients(one: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
     return [p.grad for p in one.parameters() if p.grad is not None]
 
 
-def test_a_cpu_is_asked_for_half_precision_only_if_it_has_units_for_it():
+def test_half_precision_on_cpu_requires_hardware_support():
     assert half_pays("cpu") == torch.cpu.get_capabilities().get("amx_bf16", False)
     assert half_pays("cuda")
     assert half_kind("cpu") == "bfloat16"
@@ -108,7 +108,7 @@ def test_channels_last_pays_on_a_gpu_in_three_dimensions(monkeypatch):
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_cudnn_may_choose_its_kernels_only_if_that_is_asked_for(allowed, monkeypatch):
+def test_cudnn_autotunes_only_if_allowed(allowed, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     engine = Engine(lambda *_: None)

@@ -23,7 +23,7 @@ class Pick(nn.Module):
 
 
 @pytest.mark.parametrize(("channel", "offset"), [(0, -1), (1, 0), (2, 1)])
-def test_a_slice_is_stacked_with_its_neighbours_and_the_ends_are_repeated(channel, offset):
+def test_slice_is_stacked_with_neighbours_and_ends_are_repeated(channel, offset):
     volume = torch.rand(2, 2, 5, 6, 7)
     seen = SlabNetwork(Pick(channel), slab=3)(volume)
     expected = volume[:, :1][..., [min(max(place + offset, 0), 6) for place in range(7)]]
@@ -35,7 +35,7 @@ def test_the_second_contrast_follows_the_whole_slab_of_the_first():
     assert torch.equal(SlabNetwork(Pick(3 + 1), slab=3)(volume), volume[:, 1:])
 
 
-def test_a_volume_of_more_slices_than_one_chunk_is_the_same_in_training_and_evaluation():
+def test_volume_of_several_chunks_gives_equal_train_and_eval_outputs():
     torch.manual_seed(0)
     network = SlabNetwork(nn.Conv2d(3, 2, 3, padding=1), slab=3)
     volume = torch.rand(1, 1, 8, 8, SLICES_AT_ONCE + 5)

@@ -22,7 +22,7 @@ def model(tmp_path):
 # ---- weights -------------------------------------------------------------------------------------------------------
 
 
-def test_weights_without_heads_load_strictly_where_there_are_none_and_give_the_same_output(model):
+def test_weights_without_heads_load_strictly_and_give_the_same_output(model):
     path, learned = model
     plain = load(network(heads=False), path)
     scan = torch.randn(1, 4, 16, 16, 16)
@@ -38,7 +38,7 @@ def test_heads_are_all_that_is_left_out():
     assert all(not tensor.requires_grad and tensor.device.type == "cpu" for tensor in kept.values())
 
 
-def test_the_checkpoint_of_a_wider_network_is_refused_with_the_first_weight_that_differs(model):
+def test_wider_networks_checkpoint_is_refused_with_the_first_different_weight(model):
     message = refused(load, network(filters=(6, 8, 8, 8)), model[0])
     assert "model.pt is a checkpoint of another network" in message
     assert "input_block.conv1.conv.weight: (4, 4, 3, 3, 3) against (6, 4, 3, 3, 3) in the config" in message
@@ -55,7 +55,7 @@ def test_the_checkpoint_for_other_regions_is_refused(model):
     assert "(3, 4, 1, 1, 1) against (1, 4, 1, 1, 1)" in refused(load, network(out=1), model[0])
 
 
-def test_the_state_of_a_run_is_no_model_and_says_so(tmp_path):
+def test_run_state_is_refused_as_a_model(tmp_path):
     save(tmp_path / "checkpoint.pt", {"network": network().state_dict(), "engine": {"epoch": 3}})
     assert "is a checkpoint of another network" in refused(load, network(), tmp_path / "checkpoint.pt")
 
@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_why(tmp_path, full_disk,
 # ---- starting from another run's weights ---------------------------------------------------------------------------
 
 
-def test_a_training_starts_from_another_tasks_weights_but_for_its_own_regions(model, capsys):
+def test_training_starts_from_another_tasks_weights_except_its_own_regions(model, capsys):
     path, learned = model
     started = start_from(network(heads=True, seed=9, out=1), path)
     own, other = started.state_dict(), learned.state_dict()

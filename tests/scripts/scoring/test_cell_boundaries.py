@@ -45,7 +45,7 @@ def test_a_cell_cut_in_two_scores_as_worked_by_hand():
     assert found["information_f"] == pytest.approx(2 / 2.5)
 
 
-def test_each_pixel_of_the_predicted_line_inside_a_cell_is_a_segment_of_its_own():
+def test_each_predicted_line_pixel_inside_a_cell_is_a_segment():
     found = scores(numbers((1, 6)), numbers((1, 2), (0, 2), (2, 2)))
     assert found["rand_split"] == pytest.approx(2 / 15)  # two pairs of C(6, 2); the pixels of the line make none
     assert found["rand_merge"] == 1
@@ -112,7 +112,7 @@ def test_cells_that_touch_at_a_corner_are_two():
     assert segments(boundary).max() == 2
 
 
-def test_a_thick_membrane_is_no_error_and_a_hole_in_it_is():
+def test_thick_membrane_is_correct_but_a_hole_is_an_error():
     truth = grid()
     assert measure(truth, truth) == pytest.approx(dict.fromkeys(BOUNDARY_METRICS, 1.0))
     thick = ndimage.binary_dilation(truth, np.ones((3, 3)))
@@ -142,7 +142,7 @@ def test_thinning_leaves_a_line_of_one_pixel_and_every_segment():
         (np.zeros((5, 5), bool), np.ones((5, 5), bool), 0.0),  # nothing but membrane where one cell is
     ],
 )
-def test_an_image_without_cells_or_without_membranes_has_a_score_and_no_hole_in_the_table(truth, prediction, expected):
+def test_image_without_cells_or_membranes_has_a_score(truth, prediction, expected):
     found = measure(truth, prediction)
     assert set(found) == set(BOUNDARY_METRICS)
     assert found["rand_f"] == expected

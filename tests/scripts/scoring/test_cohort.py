@@ -98,7 +98,7 @@ def failures(frame) -> dict:
     return dict(zip(rows["case"], rows["note"], strict=True))
 
 
-def test_every_case_region_and_metric_is_one_row_in_the_order_of_the_list(cohort):
+def test_every_case_region_and_metric_is_one_row_in_order(cohort):
     frame = cohort.score()
     assert list(frame.columns) == COLUMNS == ["case", "patient", "region", "metric", "value", "unit", "note"]
     expected = [(case, region, metric) for case in "abc" for region in ("WT", "TC", "ET") for metric in METRICS]
@@ -115,7 +115,7 @@ def test_lengths_are_in_mm_and_volumes_in_ml(cohort):
     assert value(frame, "a", "WT", "volume_truth") == pytest.approx(10**3 * 2 / 1000)  # voxels of 2 mm^3
 
 
-def test_the_table_on_disk_is_the_table_returned_with_inf_as_inf(cohort):
+def test_table_on_disk_equals_the_returned_table_including_inf(cohort):
     cohort.predict("b", np.zeros((20, 20, 20)))
     frame = cohort.score()
     assert value(frame, "b", "WT", "hd95") == math.inf
@@ -143,7 +143,7 @@ def test_empty_masks_are_noted_for_what_they_are(cohort):
     assert set(cohort.score().query("case == 'a' and region == 'ET'")["note"]) == {"absent"}
 
 
-def test_a_case_without_a_prediction_is_a_failed_row_that_names_what_is_near(cohort):
+def test_missing_prediction_is_a_failed_row_naming_similar_files(cohort):
     (cohort.predictions / "b.nii.gz").rename(cohort.predictions / "bb.nii.gz")
     frame = cohort.score()
     assert failures(frame) == {"b": "no prediction: no file is named after case b; there are bb.nii.gz"}
@@ -173,7 +173,7 @@ def test_a_prediction_on_another_grid_fails_unless_resampling_is_allowed(cohort)
         (lambda path: save(path, tumour() * 0.5, dtype=np.float32), r"holds the label 0\.5: labels must be whole"),
     ],
 )
-def test_a_prediction_that_makes_no_sense_fails_alone_with_its_reason(cohort, harm, said):
+def test_invalid_prediction_fails_alone_with_its_reason(cohort, harm, said):
     harm(cohort.predictions / "b.nii.gz")
     frame = cohort.score()
     assert value(frame, "c", "WT", "dice") == 1
@@ -181,7 +181,7 @@ def test_a_prediction_that_makes_no_sense_fails_alone_with_its_reason(cohort, ha
     assert re.search(said, failures(frame)["b"])
 
 
-def test_when_no_case_can_be_scored_the_run_ends_with_the_reason_and_the_table_says_so(cohort):
+def test_run_ends_with_the_reason_if_no_case_was_scored(cohort):
     for case in "abc":
         cohort.predict(case, np.where(tumour() == 4, 3, tumour()))
     with pytest.raises(InputError, match=r'none of the 3 cases could be scored; case a: .*--labels "3=4"'):
@@ -209,7 +209,7 @@ def test_pictures_are_scored_in_pixels(tmp_path):
     assert set(frame["unit"]) == {"", "pixel"}
 
 
-def test_a_slice_with_spacing_is_scored_in_mm_and_square_cm(tmp_path):
+def test_slice_with_spacing_is_scored_in_mm_and_square_cm(tmp_path):
     truth = np.zeros((30, 40, 1), np.uint8)
     truth[5:15, 5:25] = 1
     frame = Cohort(tmp_path, labels=truth, regions={"lesion": [1]}).score()
@@ -244,7 +244,7 @@ def soft_masks(cohort, probability=0.8) -> Path:
     return soft
 
 
-def test_the_reliability_curve_of_every_case_is_a_table_in_the_box_of_the_calibration_error(cohort):
+def test_reliability_table_covers_the_box_of_the_calibration_error(cohort):
     found = cohort.evaluation(probabilities=soft_masks(cohort))
     frame = pd.read_csv(cohort.out / "reliability.csv")
     assert list(frame.columns) == ["case", "patient", "region", "bin", "voxels", "confidence", "frequency"]
@@ -289,7 +289,7 @@ def test_probabilities_of_another_shape_or_scale_fail_their_case(cohort):
     assert list(failed) == ["a", "b"]
 
 
-def test_the_folder_of_the_predictions_is_written_down_so_that_any_other_folder_can_read_it(cohort, monkeypatch):
+def test_predictions_folder_is_recorded_as_an_absolute_path(cohort, monkeypatch):
     monkeypatch.chdir(cohort.predictions.parent)
     cohort.predictions = Path("data/../predictions")
     cohort.score()
@@ -297,7 +297,7 @@ def test_the_folder_of_the_predictions_is_written_down_so_that_any_other_folder_
     assert told == str((cohort.out.parent / "predictions").resolve())
 
 
-def test_a_label_that_changed_since_the_list_was_made_is_not_scored_against(cohort):
+def test_label_changed_since_the_list_was_made_is_not_used(cohort):
     save(cohort.root / "b_label.nii.gz", np.roll(tumour(), 1))
     with pytest.raises(InputError, match=r"b_label\.nii\.gz has changed"):
         cohort.score()
@@ -327,7 +327,7 @@ def test_what_was_scored_and_how_stands_beside_the_table(cohort):
     assert not (cohort.out / ".scoring").exists()
 
 
-def test_the_table_is_the_same_from_one_process_and_from_two_and_in_any_order_of_the_list(cohort):
+def test_table_is_independent_of_process_count_and_list_order(cohort):
     cohort.predict("b", np.roll(tumour(), 2, axis=0))
     alone = cohort.score()
     assert cohort.score(workers=2).equals(alone)
@@ -365,7 +365,7 @@ def test_what_an_interrupted_run_had_scored_is_not_scored_again(cohort):
     assert value(cohort.score(), "b", "WT", "dice") == 1  # what was kept is gone once the table is written
 
 
-def test_what_was_scored_of_another_prediction_or_by_other_rules_is_scored_again(cohort):
+def test_scores_of_other_predictions_or_rules_are_computed_again(cohort):
     kept_rows(cohort, "b", 0.123)
     cohort.predict("b", np.roll(tumour(), 1, axis=0))
     assert 0.8 < value(cohort.score(), "b", "WT", "dice") < 1
@@ -373,7 +373,7 @@ def test_what_was_scored_of_another_prediction_or_by_other_rules_is_scored_again
     assert 0.8 < value(cohort.score(resample=True), "b", "WT", "dice") < 1
 
 
-def test_a_run_that_is_interrupted_says_so_and_goes_on_where_it_stopped(tmp_path):
+def test_interrupted_run_reports_it_and_resumes_where_it_stopped(tmp_path):
     large = np.kron(tumour(), np.ones((6, 6, 6), np.uint8))
     cohort = Cohort(tmp_path, cases=[f"case{n}" for n in range(12)], labels=large)
     listed = tmp_path / "list.json"
@@ -416,7 +416,7 @@ def test_a_failed_case_counts_as_dice_0_in_the_summary(cohort):
     assert row["hd95_median"] == math.inf
 
 
-def test_the_printed_summary_names_each_failed_case_and_how_it_counts(cohort, capsys):
+def test_printed_summary_names_each_failed_case_and_its_effect(cohort, capsys):
     (cohort.predictions / "c.nii.gz").unlink()
     frame = cohort.score()
     print_summary(frame, Console(width=100))
@@ -434,7 +434,7 @@ def test_a_table_of_another_kind_is_refused(tmp_path):
         read_cases(tmp_path / "other.csv")
 
 
-def test_real_grids_are_scored_as_monai_scores_them_and_within_a_second_or_so(shared_data, tmp_path):
+def test_real_grids_are_scored_like_monai_within_about_a_second(shared_data, tmp_path):
     """240 x 240 x 155 voxels with float labels; predictions are shifted truths with a false positive."""
     import torch
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
@@ -529,7 +529,7 @@ def test_outlines_of_cells_have_their_scores_and_no_lesions(tmp_path):
     assert value(found.cases, "b", "membrane", "dice") == pytest.approx(2 * 19 / 39)
 
 
-def test_a_region_of_label_0_is_scored_to_the_end_of_the_image(tmp_path):
+def test_region_of_label_0_extends_to_the_image_border(tmp_path):
     frame = Sections(tmp_path).score()
     assert value(frame, "a", "membrane", "volume_truth") == 20
     assert set(frame["metric"]).isdisjoint(BOUNDARY_METRICS)  # the list does not say that it is an outline

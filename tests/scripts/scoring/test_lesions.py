@@ -24,7 +24,7 @@ def test_voxels_that_touch_at_a_corner_are_one_lesion():
     assert len(components(mask)[1]) == 1
 
 
-def test_a_lesion_outlined_roughly_is_found_but_adds_nothing_to_panoptic_quality():
+def test_roughly_outlined_lesion_is_found_but_adds_no_panoptic_quality():
     truth, prediction = blocks((5, 8)), blocks((5, 5))  # an IoU of 125 / 512
     found = measure(truth, prediction, ISOTROPIC)
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (1, 0, 0)
@@ -36,14 +36,14 @@ def test_a_lesion_hardly_touched_is_missed():
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (0, 1, 1)
 
 
-def test_panoptic_quality_is_f1_times_the_mean_iou_of_well_outlined_lesions():
+def test_panoptic_quality_is_f1_times_mean_iou_of_matched_lesions():
     truth, prediction = blocks((2, 6), (20, 6), (40, 6)), blocks((2, 6), (21, 6), (52, 6))
     found = measure(truth, prediction, ISOTROPIC)
     assert found["lesion_f1"] == pytest.approx(2 / 3)
     assert found["panoptic_quality"] == pytest.approx((1 + 5 / 7) / 3)
 
 
-def test_two_lesions_under_one_prediction_are_one_found_and_one_missed():
+def test_two_lesions_under_one_prediction_are_one_hit_one_miss():
     truth = blocks((5, 6), (14, 6))
     prediction = truth.copy()
     prediction[5:20, 10:16, 10:16] = True
@@ -62,7 +62,7 @@ def test_as_many_pairs_are_made_as_can_be():
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (2, 0, 0)
 
 
-def test_a_false_positive_of_257_voxels_costs_the_third_that_the_2023_rule_takes():
+def test_false_positive_of_257_voxels_costs_a_third_under_brats2023():
     truth = blocks((5, 7), (25, 7))
     prediction = truth | blocks((50, 6))
     prediction[56, 10:16, 10:16] = False
@@ -84,7 +84,7 @@ def test_meningioma_and_metastases_merge_over_a_smaller_gap():
     assert of_metastases["lesionwise_dice_brats2023"] == pytest.approx(1 / 2)
 
 
-def test_a_prediction_beside_a_lesion_belongs_to_it_and_is_no_false_positive():
+def test_prediction_next_to_a_lesion_is_not_a_false_positive():
     truth, prediction = blocks((5, 6)), blocks((5, 6), (12, 2))
     found = measure(truth, prediction, ISOTROPIC)
     assert found["lesionwise_dice_brats2023"] == pytest.approx(2 * 216 / (216 + 216 + 8))
@@ -92,7 +92,7 @@ def test_a_prediction_beside_a_lesion_belongs_to_it_and_is_no_false_positive():
 
 
 @pytest.mark.parametrize(("spacing", "expected"), [(ISOTROPIC, 1.0), ((1.0, 1.0, 2.0), 0.5)])
-def test_a_true_lesion_of_at_most_50_mm3_is_left_out_and_so_is_what_touches_it(spacing, expected):
+def test_true_lesion_up_to_50_mm3_is_ignored_with_predictions(spacing, expected):
     truth = blocks((5, 6), (30, 3))  # 27 voxels: 27 or 54 mm^3
     found = measure(truth, blocks((5, 6)), spacing)
     assert found["lesionwise_dice_brats2023"] == expected
@@ -110,13 +110,13 @@ def test_a_thousand_false_specks_are_each_counted():
     assert found["lesionwise_hd95_brats2023"] == pytest.approx(374 * specks / (specks + 1))
 
 
-def test_every_true_lesion_has_its_size_and_the_dice_of_its_pair_the_largest_first():
+def test_every_true_lesion_has_size_and_dice_largest_first():
     truth, prediction = blocks((2, 3), (20, 6), (40, 6)), blocks((21, 6), (40, 6), (52, 4))
     dice = 2 * 5 * 36 / (2 * 216)  # of the lesion that is found a voxel further
     assert each(truth, prediction) == [(216, 1, pytest.approx(dice)), (216, 1, 1.0), (27, 0, 0.0)]
 
 
-def test_the_lesions_of_the_table_are_found_as_often_as_the_counts_say():
+def test_lesion_table_agrees_with_the_counts():
     rng = np.random.default_rng(0)
     truth, prediction = (ndimage.gaussian_filter(rng.normal(size=(40, 40, 20)), 1.5) for _ in range(2))
     truth, prediction = truth > 0.1, (truth + 0.7 * prediction) > 0.1
@@ -128,7 +128,7 @@ def test_the_lesions_of_the_table_are_found_as_often_as_the_counts_say():
     assert sorted(flipped) == pytest.approx(sorted(table))
 
 
-def test_a_well_outlined_pair_counts_for_panoptic_quality_though_more_pairs_can_be_made_without_it():
+def test_best_outlined_pair_counts_although_another_matching_has_more_pairs():
     truth, prediction = np.zeros((2, 40, 20), dtype=bool)
     truth[0:10, 0:10] = truth[0:10, 12:14] = True  # 100 and 20 pixels
     prediction[0:7, 0:14] = True  # an IoU of 70 / 128 with the first, and of 14 / 104 with the second

@@ -64,7 +64,7 @@ def test_overlap_and_distances_are_those_of_monai_on_random_lesions(spacing, see
         assert found[name] == pytest.approx(expected, abs=1e-4), name  # MONAI takes percentiles in float32
 
 
-def test_a_picture_is_measured_by_the_same_code_as_a_volume():
+def test_picture_is_measured_by_the_code_for_volumes():
     truth, prediction = blobs((60, 50), 1, 1.0), blobs((60, 50), 1, 0.6)
     found = measure(truth, prediction, (0.5, 2.0))
     for name, expected in of_monai(truth, prediction, (0.5, 2.0)).items():
@@ -72,7 +72,7 @@ def test_a_picture_is_measured_by_the_same_code_as_a_volume():
     assert found["volume_truth"] == truth.sum()  # pixels of 0.5 by 2 mm are 1 mm^2 each
 
 
-def test_a_shifted_ball_has_the_dice_of_geometry_and_the_distance_of_the_shift():
+def test_shifted_ball_has_geometric_dice_and_the_shift_as_distance():
     shape, radius, shift = (70, 60, 60), 20, 6
     found = measure(ball(shape, (27, 30, 30), radius), ball(shape, (27 + shift, 30, 30), radius), ISOTROPIC)
     # the lens that two balls share: 1 - 3/4 (d/r) + 1/16 (d/r)^3
@@ -96,18 +96,18 @@ def test_two_single_voxels_are_as_far_apart_as_pythagoras_says():
     assert found["hd95"] == found["assd"] == 5
 
 
-def test_a_tolerance_is_met_by_exactly_that_distance_though_a_spacing_is_not_exact():
+def test_tolerance_includes_its_exact_distance_despite_inexact_spacing():
     truth, prediction = voxels((20, 3, 3), (2, 1, 1)), voxels((20, 3, 3), (7, 1, 1))
     assert measure(truth, prediction, (0.2, 1.0, 1.0))["nsd_1mm"] == 1  # 7 * 0.2 - 2 * 0.2 is a little over 1
 
 
-def test_the_end_of_the_image_is_a_border_wherever_the_image_was_cut():
+def test_image_end_is_a_border_wherever_the_image_was_cropped():
     truth, prediction = voxels((12, 12, 12), np.s_[:5, 2:9, 2:9]), voxels((12, 12, 12), np.s_[:7, 3:10, 2:9])
     wider = [np.pad(mask, 6) for mask in (truth, prediction)]
     assert measure(truth, prediction, ISOTROPIC) == pytest.approx(measure(*wider, ISOTROPIC))
 
 
-def test_a_lesion_cut_in_two_is_found_once_and_its_other_half_is_false():
+def test_lesion_split_in_two_is_found_once_with_one_false():
     truth = voxels((20, 20, 20), np.s_[5:10, 5:10, 4:15])
     prediction = truth & ~voxels((20, 20, 20), np.s_[:, :, 9])
     found = measure(truth, prediction, ISOTROPIC)
@@ -117,7 +117,7 @@ def test_a_lesion_cut_in_two_is_found_once_and_its_other_half_is_false():
     assert found["lesionwise_dice_brats2023"] == pytest.approx(20 / 21)  # BraTS takes both halves together
 
 
-def test_one_false_voxel_far_away_shows_in_hd100_and_in_the_lesions_but_not_in_hd95():
+def test_distant_false_voxel_changes_hd100_and_lesions_but_not_hd95():
     truth = ball((80, 30, 30), (15, 15, 15), 8)
     found = measure(truth, truth | voxels((80, 30, 30), (75, 15, 15)), ISOTROPIC)
     assert found["hd95"] == 0
@@ -128,7 +128,7 @@ def test_one_false_voxel_far_away_shows_in_hd100_and_in_the_lesions_but_not_in_h
 
 
 @pytest.mark.parametrize(("length", "expected"), [(9, 0), (10, 52)])
-def test_hd95_turns_where_a_false_positive_holds_5_percent_of_the_predicted_surface(length, expected):
+def test_hd95_jumps_at_5_percent_false_surface(length, expected):
     truth = voxels((70, 15, 15), np.s_[4:15, 2:13, 2:11])
     assert np.count_nonzero(truth & ~ndimage.binary_erosion(truth)) == 522
     plate = voxels((70, 15, 15), np.s_[66, 2 : 2 + length, 4:7])  # 27 of 549 border voxels, or 30 of 552
@@ -136,7 +136,7 @@ def test_hd95_turns_where_a_false_positive_holds_5_percent_of_the_predicted_surf
     assert measure(truth, truth | plate, ISOTROPIC)["hd95"] == expected
 
 
-def test_precision_and_recall_tell_a_large_prediction_from_a_small_one():
+def test_precision_and_recall_distinguish_large_from_small_predictions():
     small, large = voxels((10, 10, 10), np.s_[2:4, 2:4, 2:4]), voxels((10, 10, 10), np.s_[2:6, 2:6, 2:6])
     too_large, too_small = measure(small, large, ISOTROPIC), measure(large, small, ISOTROPIC)
     assert (too_large["precision"], too_large["recall"]) == (1 / 8, 1)
@@ -152,7 +152,7 @@ OVERLAPS = ("dice", "iou", "precision", "recall", "nsd_1mm", "nsd_2mm", "nsd_3mm
 DISTANCES = ("hd95", "hd100", "assd")
 
 
-def test_nothing_there_and_nothing_predicted_is_right_and_not_a_hole_in_the_table():
+def test_true_negative_scores_as_correct_and_fills_its_row():
     found = measure(EMPTY, EMPTY, ISOTROPIC)
     assert state(EMPTY, EMPTY) == "absent"
     assert {found[name] for name in (*OVERLAPS, "lesionwise_dice_brats2023")} == {1}
@@ -172,7 +172,7 @@ def test_a_missed_or_hallucinated_region_scores_zero_and_infinitely_far(truth, p
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_number_depends_on_how_the_scanner_ordered_or_flipped_the_axes(seed):
+def test_axis_order_and_flips_change_no_metric(seed):
     shape, spacing = (22, 26, 18), (0.8, 1.1, 2.5)
     truth, prediction = blobs(shape, seed, 1.3), blobs(shape, seed, 1.0) & ~blobs(shape, seed + 50, 1.0)
     expected = measure(truth, prediction, spacing)
@@ -190,7 +190,7 @@ def test_air_around_the_head_changes_no_number():
     assert measure(*wider, ISOTROPIC) == pytest.approx(measure(truth, prediction, ISOTROPIC))
 
 
-def test_probabilities_that_come_true_as_often_as_they_say_have_no_calibration_error():
+def test_calibrated_probabilities_have_no_calibration_error():
     truth = np.zeros((1, 10, 10, 10), dtype=bool)
     truth[0, :, :, :7] = True
     found = calibration(truth, np.full(truth.shape, 0.7), ISOTROPIC)
@@ -198,7 +198,7 @@ def test_probabilities_that_come_true_as_often_as_they_say_have_no_calibration_e
     assert found["brier"] == pytest.approx(0.7 * 0.3)
 
 
-def test_a_model_that_is_sure_and_wrong_has_the_largest_calibration_error():
+def test_confident_wrong_model_has_the_largest_calibration_error():
     truth = np.zeros((1, 4, 4, 4), dtype=bool)
     truth[0, 0] = True
     assert calibration(truth, 1.0 - truth, ISOTROPIC) == {"ece": 1, "brier": 1}
@@ -217,7 +217,7 @@ def test_calibration_is_that_of_monai_in_the_same_box():
     assert found["brier"] == pytest.approx(((p - y) ** 2).mean().item())
 
 
-def test_the_reliability_curve_counts_what_was_said_and_what_was_found():
+def test_reliability_curve_counts_predicted_and_true_voxels():
     truth = np.array([[[0, 1, 1, 0, 1]], [[0, 0, 1, 0, 0]]], dtype=bool)
     probability = np.array([[[0.0, 0.82, 0.88, 0.81, 1.0]], [[0.5, 0.0, 0.0, 0.0, 0.04]]])
     bins = reliability(truth, probability, (1.0, 1.0))

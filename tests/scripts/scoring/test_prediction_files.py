@@ -27,22 +27,22 @@ def test_the_names_that_systems_give_are_understood(name):
     assert match(files(name, "Y.nii.gz"), ["X"]) == {"X": Path("predictions", name)}
 
 
-def test_a_file_in_a_folder_named_after_the_case_is_its_prediction():
+def test_file_in_a_folder_named_like_the_case_is_found():
     found = match(files("X/prediction.nii.gz", "Y/Y_seg.nii.gz", "Z/Z_flair_seg.nii.gz"), ["X", "Y", "Z"])
     assert sorted(found) == ["X", "Y", "Z"]
 
 
-def test_another_time_point_of_the_patient_is_not_taken_for_the_case():
+def test_other_time_point_of_the_patient_is_not_the_case():
     assert match(files("P1_2.nii.gz", "P10.nii.gz", "P1.nii.gz"), ["P1"]) == {"P1": Path("predictions/P1.nii.gz")}
     with pytest.raises(InputError, match="no file is named after a case"):
         match(files("P1_2.nii.gz", "P10.nii.gz"), ["P1"])
 
 
-def test_a_case_whose_own_name_ends_like_a_suffix_is_found():
+def test_case_whose_name_ends_like_a_suffix_is_found():
     assert match(files("X_mask.nii.gz"), ["X_mask"]) == {"X_mask": Path("predictions/X_mask.nii.gz")}
 
 
-def test_two_files_for_a_case_are_refused_by_name_and_never_one_of_them_taken():
+def test_two_files_for_a_case_are_refused_by_name():
     with pytest.raises(InputError, match=r"case X has more than one file: .*X\.nii\.gz and .*X_seg\.nii\.gz"):
         match(files("X.nii.gz", "X_seg.nii.gz"), ["X"])
 
@@ -69,7 +69,7 @@ def test_a_missing_or_empty_folder_is_told_apart(tmp_path, make, said):
         images_in(folder)
 
 
-def test_probabilities_in_a_folder_of_their_own_are_not_taken_for_label_maps(tmp_path):
+def test_probabilities_in_their_own_folder_are_not_label_maps(tmp_path):
     (tmp_path / "probabilities").mkdir()
     mask = nifti(tmp_path / "X.nii.gz", np.ones((4, 3, 2), np.uint8))
     soft = nifti(tmp_path / "probabilities" / "X.nii.gz", np.ones((4, 3, 2), np.float32))
@@ -81,7 +81,7 @@ def entry(case, patient, label) -> dict:
     return {"case": case, "patient": patient, "label": label}
 
 
-def test_a_stack_named_after_the_volume_holds_the_predictions_of_its_pages():
+def test_stack_named_after_the_volume_holds_predictions_of_its_pages():
     listed = [entry("train_0", "train", "train-labels.tif#0"), entry("train_1", "train", "train-labels.tif#1")]
     assert find(files("train.tif"), listed) == {f"train_{k}": f"predictions/train.tif#{k}" for k in (0, 1)}
     blocks = [{**one, "patient": f"train block {k}", "volume": "train"} for k, one in enumerate(listed)]

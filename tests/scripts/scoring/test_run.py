@@ -36,7 +36,7 @@ def scored(cohort, run, **others) -> pd.DataFrame:
     return pd.read_csv(run / "evaluation" / "cases.csv")
 
 
-def test_a_run_is_scored_on_the_patients_that_chose_its_checkpoint_and_says_so(cohort, run, capsys):
+def test_run_is_scored_on_its_validation_patients_and_records_it(cohort, run, capsys):
     rows = scored(cohort, run)
     dice = rows[rows["metric"] == "dice"]
     assert len(dice) == 3  # regions
@@ -55,7 +55,7 @@ def test_patients_that_taught_the_network_are_counted_and_warned_of(cohort, run,
     assert "1 of 4 evaluated patients were used to select the checkpoint" in printed
 
 
-def test_a_mask_that_was_damaged_is_named_and_the_rest_is_scored_with_exit_code_1(cohort, run, capsys):
+def test_damaged_mask_is_named_and_the_rest_is_scored(cohort, run, capsys):
     damaged = sorted((run / "masks").glob("*.nii.gz"))[1]
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(SystemExit) as ended:
@@ -77,7 +77,7 @@ def test_the_record_beside_the_numbers_tells_whose_they_are(cohort, run):
     assert '"validation"' in text
 
 
-def test_a_checkpoint_without_a_record_is_scored_and_that_is_said(cohort, run, capsys):
+def test_checkpoint_without_a_record_is_scored_with_a_note(cohort, run, capsys):
     (run / "environment.json").unlink()
     scored(cohort, run)
     assert "It is not known which patients this checkpoint was trained on" in capsys.readouterr().out
@@ -108,7 +108,7 @@ def test_probabilities_that_the_run_saved_are_scored_too(cohort, run):
     assert (rows[rows["metric"] == "brier"]["value"].astype(float) < 0.01).all()
 
 
-def test_a_run_on_slices_is_scored_by_slice_and_by_patient(cohort, run, capsys):
+def test_run_on_slices_is_scored_by_slice_and_patient(cohort, run, capsys):
     data = datalist.read(cohort.datalist)
     for number, entry in enumerate(data["training"]):
         entry |= {"patient": "one", "slice": number, "fold": 0}

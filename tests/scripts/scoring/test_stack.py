@@ -63,7 +63,7 @@ def note(frame, case) -> str:
     return frame[(frame["case"] == case) & (frame["metric"] == "slices")]["note"].iloc[0]
 
 
-def test_the_mean_over_slices_and_the_volume_are_the_two_numbers_worked_by_hand(tmp_path):
+def test_slice_mean_and_volume_score_match_calculation_by_hand(tmp_path):
     slices = Sliced(tmp_path)
     half = square(4).copy()
     half[4:] = False
@@ -77,7 +77,7 @@ def test_the_mean_over_slices_and_the_volume_are_the_two_numbers_worked_by_hand(
     assert read_cases(slices.out / "patients.csv").equals(found.patients)
 
 
-def test_a_patient_scores_as_the_same_voxels_in_one_file_do(tmp_path):
+def test_patient_scores_like_the_same_voxels_in_one_file(tmp_path):
     rng = np.random.default_rng(0)
     truth, prediction = rng.random((2, SIDE, SIDE, 6)) < 0.3
     slices = Sliced(tmp_path)
@@ -96,7 +96,7 @@ def test_slice_10_comes_after_slice_9(tmp_path):
     assert value(slices.score().patients, "P", "lesions_fn") == 1
 
 
-def test_slices_of_unknown_thickness_have_no_distances_and_that_is_said(tmp_path):
+def test_slices_of_unknown_thickness_have_no_distances_and_a_note(tmp_path):
     slices = Sliced(tmp_path)
     slices.add("P", 1, square(4), square(3))
     slices.add("P", 2, square(4), square(3))
@@ -106,7 +106,7 @@ def test_slices_of_unknown_thickness_have_no_distances_and_that_is_said(tmp_path
     assert "no distances" in note(rows, "P")
 
 
-def test_slices_that_know_their_spacing_have_the_distances_of_the_volume(tmp_path):
+def test_slices_with_spacing_have_the_distances_of_the_volume(tmp_path):
     slices = Sliced(tmp_path, suffix=".nii.gz", unit="mm")
     for index in range(5):
         slices.add("P", index, square(4 * (index in (1, 2))), square(4 * (index in (2, 3))))
@@ -116,7 +116,7 @@ def test_slices_that_know_their_spacing_have_the_distances_of_the_volume(tmp_pat
     assert note(rows, "P") == ""
 
 
-def test_a_slice_that_is_not_in_the_list_is_named_and_not_invented(tmp_path):
+def test_slice_missing_from_the_list_is_named_not_filled_in(tmp_path):
     slices = Sliced(tmp_path, suffix=".nii.gz", unit="mm")
     for index in (1, 2, 4, 8):
         slices.add("P", index, square(4), square(3))
@@ -134,7 +134,7 @@ def test_gaps_are_told_in_words(places, said):
     assert missing(places) == said
 
 
-def test_a_patient_with_a_slice_that_was_not_predicted_fails_and_the_others_do_not(tmp_path):
+def test_patient_with_an_unpredicted_slice_fails_alone(tmp_path):
     slices = Sliced(tmp_path)
     slices.add("P", 1, square(4), square(4))
     slices.add("P", 2, square(4))
@@ -189,7 +189,7 @@ def test_one_index_for_two_slices_is_refused(tmp_path):
     assert not slices.out.exists()
 
 
-def test_an_interrupted_run_keeps_the_patients_that_it_had_and_two_processes_give_the_same(tmp_path):
+def test_interrupted_run_keeps_finished_patients_with_any_process_count(tmp_path):
     slices = Sliced(tmp_path)
     for patient in "PQR":
         for index in (1, 2):

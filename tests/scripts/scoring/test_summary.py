@@ -25,7 +25,7 @@ def patients() -> pd.DataFrame:
     return pd.DataFrame([rows("a", "a", 0.5), rows("b", "b", 0.75)], columns=COLUMNS)
 
 
-def test_slices_are_counted_with_and_without_the_empty_ones_and_by_patient_and_each_figure_is_named(slices, patients):
+def test_figures_count_slices_with_and_without_empty_ones_and_patients(slices, patients):
     found = {title: summary(frame).loc["tumour"] for title, frame in levels(slices, patients).items()}
     with_empty, without, by_patient = found
     assert with_empty == "by slice (5 of 2 patients); an empty one counts 1 if nothing is predicted"
@@ -47,7 +47,7 @@ def printed(capsys, *frames) -> str:
     return capsys.readouterr().out
 
 
-def test_all_three_figures_are_printed_and_no_distance_where_none_was_measured(slices, patients, capsys):
+def test_all_three_figures_are_printed_without_unmeasured_distances(slices, patients, capsys):
     said = printed(capsys, slices, patients)
     lines = [line.split() for line in said.splitlines() if "tumour" in line]
     assert [line[1:3] for line in lines] == [["5", "0.680"], ["3", "0.467"], ["2", "0.625"]]
@@ -55,7 +55,7 @@ def test_all_three_figures_are_printed_and_no_distance_where_none_was_measured(s
     assert "HD95" not in said
 
 
-def test_a_failed_slice_and_a_failed_patient_count_as_0_and_are_named(slices, patients, capsys):
+def test_failed_slice_and_failed_patient_count_as_0_by_name(slices, patients, capsys):
     lost = pd.DataFrame([rows("b_3", "b", 1, "no prediction", "failed", "all")], columns=COLUMNS)
     slices = pd.concat([slices, lost])
     patients.loc[1] = rows("b", "b", 1, "slice b_3: no prediction", "failed", "all")

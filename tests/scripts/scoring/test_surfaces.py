@@ -51,7 +51,7 @@ def test_the_distance_is_that_of_surface_distance_on_random_lesions(seed):
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.0, 5.0), (0.9, 2.3, 0.4)])
-def test_every_one_of_256_neighbourhoods_has_the_area_of_marching_cubes(spacing):
+def test_each_of_256_neighbourhoods_has_the_area_of_marching_cubes(spacing):
     table, kernel = (tensor.numpy() for tensor in get_code_to_measure_table(spacing))
     kernel = kernel.reshape(2, 2, 2).astype(int)
     ours = areas_by_code(spacing)
@@ -59,7 +59,7 @@ def test_every_one_of_256_neighbourhoods_has_the_area_of_marching_cubes(spacing)
         assert ours[CORNERS[(kernel & code) > 0].sum()] == pytest.approx(table[code], abs=1e-5), code
 
 
-def test_in_a_picture_the_surface_is_the_length_of_the_contour():
+def test_surface_of_a_picture_is_the_length_of_its_contour():
     table, kernel = (tensor.numpy() for tensor in get_code_to_measure_table((1.3, 0.4)))
     kernel = kernel.reshape(2, 2).astype(int)
     for code in range(16):

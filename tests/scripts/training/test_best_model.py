@@ -54,7 +54,7 @@ CASES = [case(wt=((0, 1), (1, 2)), et=((4,), (4,))), case(wt=((3, 4), (3, 4)), e
 LOST = [case(wt=((0, 1), (0, 1)), et=((), (4,)))]
 
 
-def test_the_score_is_the_mean_over_regions_of_the_mean_dice_over_cases():
+def test_score_is_the_region_mean_of_mean_dice_over_cases():
     metrics = scored(*CASES, case(wt=((0,), (0,)), et=((4,), (4,))))
     assert metrics["dice_WT"] == pytest.approx((0.5 + 1 + 1) / 3)
     assert metrics["dice_ET"] == pytest.approx((1 + 0.5 + 1) / 3)
@@ -67,11 +67,11 @@ def test_regions_count_by_their_weights():
 
 
 @pytest.mark.parametrize(("predicted", "expected"), [((), 1.0), ((6,), 0.0)])
-def test_a_region_that_a_case_lacks_counts_1_unless_something_was_hallucinated(predicted, expected):
+def test_absent_region_scores_1_unless_something_was_predicted(predicted, expected):
     assert scored(case(wt=((0,), (0,)), et=(predicted, ())))["dice_ET"] == expected
 
 
-def test_the_median_and_the_cases_under_0_7_stand_beside_the_mean():
+def test_median_and_low_cases_accompany_the_mean():
     cases = [*CASES, case(wt=((0,), (0,)), et=((), ())), case(wt=((), (0,)), et=((4,), (4,)))]
     score, metrics = validated(*cases)  # WT 0.5, 1, 1, 0; ET 1, 0.5, 1 (rightly nothing), 1
     assert metrics["dice_WT"] == pytest.approx(0.625)
@@ -81,7 +81,7 @@ def test_the_median_and_the_cases_under_0_7_stand_beside_the_mean():
     assert score.in_words() == "Dice (mean, median, under 0.7 of 4)  WT 0.625 0.750 2  ET 0.875 1.000 1"
 
 
-def test_every_case_is_in_the_table_with_its_patient_its_volumes_and_what_was_missed():
+def test_every_case_is_in_the_table_with_patient_and_volumes():
     lost = case(wt=((0,), (0,)), et=((), (4, 5)))
     table = validated(*CASES, lost)[0].cases
     assert list(table.columns) == COLUMNS
@@ -107,7 +107,7 @@ def test_several_processes_score_the_cases_of_all(in_two_processes):
     assert in_two_processes(one) == [(expected, ["c0", "c1"])] * 2
 
 
-def test_an_epoch_that_lost_a_region_ranks_under_every_accepted_one():
+def test_epoch_that_lost_a_region_ranks_below_every_accepted_one():
     lost = scored(*LOST, floor=0.1)
     poor = scored(case(wt=((0, 1, 2), (2, 3, 4)), et=((5, 6, 7), (5, 4, 3))), floor=0.1)  # both 1/3
     assert lost["val_score"] < 0 < poor["val_score"]
@@ -133,7 +133,7 @@ def test_weights_of_other_regions_are_refused(weights):
         scored(*CASES, weights=weights)
 
 
-def test_weights_in_another_order_are_refused_since_the_loss_takes_them_by_channel():
+def test_weights_in_another_order_than_channels_are_refused():
     with pytest.raises(InputError, match=r"region_weights names ET, WT: expected .*WT, ET, in this order"):
         scored(*CASES, weights={"ET": 2, "WT": 1})
 
@@ -193,7 +193,7 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path):
     assert run.best.best == {"score": 0.6, "epoch": 2, "validated": 4, "without_better": 2}
 
 
-def test_a_later_epoch_of_the_same_score_does_not_replace_an_earlier_one(tmp_path):
+def test_later_epoch_of_equal_score_does_not_replace_earlier_ones(tmp_path):
     assert Run(tmp_path, {1: 0.2, 2: 0.6, 3: 0.6, 4: 0.6}).go().kept_epoch() == 2
 
 
@@ -208,7 +208,7 @@ def test_the_file_is_written_only_when_the_score_is_better(tmp_path):
     assert len(set(times)) == 1
 
 
-def test_an_epoch_that_lost_a_region_is_kept_until_one_is_accepted(tmp_path):
+def test_epoch_that_lost_a_region_is_kept_until_another_passes(tmp_path):
     run = Run(tmp_path, {1: -0.1, 2: 0.05, 3: -0.01, 4: 0.01}).go()
     assert run.kept_epoch() == 2
 
@@ -224,7 +224,7 @@ def test_what_was_chosen_stands_beside_the_weights(tmp_path):
     assert settings["channels"] == ["T1"]
 
 
-def test_the_scores_of_the_last_and_of_the_best_validation_are_left(tmp_path):
+def test_scores_of_the_last_and_best_validation_are_saved(tmp_path):
     run = Run(tmp_path, {1: 0.2, 2: 0.6, 3: 0.4, 4: 0.5}).go()
     for name, epoch, weights in (("validation", 4, "checkpoint.pt"), ("validation_best", 2, "model.pt")):
         told = json.loads((run.path / name / "evaluation.json").read_text())
@@ -240,13 +240,13 @@ def test_a_full_disk_leaves_the_scores_of_the_validation_before(tmp_path, full_d
     assert {path.name: path.read_bytes() for path in (run.path / "validation").iterdir()} == before
 
 
-def test_patience_ends_training_after_so_many_validations_without_a_better_score(tmp_path):
+def test_patience_ends_training_after_enough_validations_without_improvement(tmp_path):
     run = Run(tmp_path, {1: 0.1, 2: 0.5, 3: 0.4, 4: 0.3, 5: 0.9}, epochs=9, patience=2).go()
     assert run.validated == [1, 2, 3, 4]
     assert run.kept_epoch() == 2
 
 
-def test_a_run_whose_patience_was_spent_ends_at_once_when_resumed(tmp_path):
+def test_run_without_patience_left_ends_at_once_when_resumed(tmp_path):
     run = Run(tmp_path, {}, epochs=9, patience=2)
     run.best.load_state_dict({"score": 0.5, "epoch": 2, "validated": 4, "without_better": 2})
     run.go()
@@ -270,7 +270,7 @@ def test_the_last_epoch_is_validated_once_whatever_the_interval(tmp_path, epochs
     assert run.validated == expected
 
 
-def test_a_run_that_its_minutes_end_is_validated_before_it_ends(tmp_path):
+def test_run_out_of_minutes_is_validated_before_it_ends(tmp_path):
     budget = Budget(max_epochs=1000, steps_per_epoch=2, max_minutes=0.05 / 60)
     run = Run(tmp_path, dict.fromkeys(range(1, 10_000), 0.5), epochs=10_000, interval=10_000, budget=budget).go()
     assert run.validated == [run.trainer.state.epoch]
@@ -282,7 +282,7 @@ def test_time_for_a_last_validation_is_reserved(tmp_path):
     assert 0.15 <= run.budget.reserve < 1
 
 
-def test_processes_reserve_the_same_time_and_so_step_at_the_same_rate(tmp_path, in_two_processes):
+def test_processes_reserve_the_same_time_and_step_at_equal_rates(tmp_path, in_two_processes):
     def reserved(rank: int) -> float:
         run = Run(tmp_path / str(rank), {1: 0.5}, epochs=1, seconds=0.2 * rank).go()
         return run.budget.reserve

@@ -28,7 +28,7 @@ def seconds(function) -> float:
     return time.monotonic() - began
 
 
-def test_minutes_end_training_within_an_epoch_and_the_epoch_is_still_completed():
+def test_minutes_end_training_within_an_epoch_which_still_completes():
     budget = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=0.2 / 60)
     engine, told = trainer(budget)
     assert 0.15 < seconds(lambda: engine.run(range(1000), max_epochs=10)) < 1
@@ -62,7 +62,7 @@ def test_progress_is_the_share_of_steps():
     assert budget.progress() == 1.0
 
 
-def test_progress_is_the_share_of_the_minutes_where_they_end_first():
+def test_progress_is_the_share_of_minutes_if_these_end_first():
     budget = Budget(max_epochs=10, steps_per_epoch=10, max_minutes=1)
     budget.step, budget.elapsed = 10, 15.0
     assert budget.progress() == pytest.approx(15 / 60)
@@ -72,7 +72,7 @@ def test_progress_is_the_share_of_the_minutes_where_they_end_first():
     assert budget.progress() == pytest.approx(80 / 100)
 
 
-def test_an_interrupted_run_goes_on_with_the_steps_and_the_minutes_that_are_left():
+def test_resumed_run_continues_with_the_remaining_steps_and_minutes():
     first = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=0.3 / 60)
     engine, _ = trainer(first)
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=10), lambda e: e.terminate())
@@ -112,7 +112,7 @@ def test_the_rate_falls_along_the_curve_that_was_asked_for(progress, cosine, pol
 
 
 @pytest.mark.parametrize("shape", ["cosine", "poly"])
-def test_the_rate_rises_evenly_to_the_peak_and_falls_from_there(shape):
+def test_rate_rises_linearly_to_the_peak_and_then_falls(shape):
     assert factor(shape, 0.2, 0.0) == 0.01  # a step of no size at all would be a batch thrown away
     assert factor(shape, 0.2, 0.05) == pytest.approx(0.25)
     assert factor(shape, 0.2, 0.1) == pytest.approx(0.5)
@@ -135,7 +135,7 @@ def test_every_group_of_weights_keeps_its_own_peak():
     assert torch.allclose(torch.tensor(rates), torch.tensor(expected))
 
 
-def test_a_resumed_schedule_falls_from_the_peak_not_from_the_rate_that_was_reached():
+def test_resumed_schedule_falls_from_the_peak_not_the_reached_rate():
     progress = 0.5
     first = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0) for _ in range(2)]
     schedules = [LambdaLR(optimizer, rate_factor(lambda: progress, warmup=0)) for optimizer in first]
@@ -151,7 +151,7 @@ def test_a_shape_that_is_none_is_refused():
         rate_factor(lambda: 0.0, "linear")
 
 
-def test_the_rate_reaches_its_end_with_the_run_also_where_a_step_takes_several_batches(small_train):
+def test_rate_reaches_its_end_even_with_gradient_accumulation(small_train):
     config = small_train(accumulation_steps=3)
     batches = len(config.get_parsed_content("train#dataloader"))
     assert config.get_parsed_content("budget").total_steps == config["max_epochs"] * batches

@@ -22,7 +22,7 @@ def test_specks_beside_a_lesion_are_cut_off():
     assert statistics((volume(BIG, FOUR), volume(BIG))).choose() == {"tumour": 0.05}
 
 
-def test_small_true_lesions_are_kept_although_specks_of_the_same_size_are_kept_with_them():
+def test_small_true_lesions_are_kept_despite_specks_of_equal_size():
     # without 0.04 ml the second case would fall from Dice 1 to 0
     cases = [(volume(BIG, FOUR), volume(BIG)), (volume(FOUR), volume(FOUR))]
     assert statistics(*cases).choose() == {"tumour": 0.0}
@@ -33,11 +33,11 @@ def test_specks_smaller_than_the_smallest_true_lesion_go():
     assert statistics(*cases).choose() == {"tumour": 0.02}
 
 
-def test_a_case_without_the_region_counts_so_a_hallucination_is_cut_off():
+def test_hallucination_in_a_case_without_the_region_is_removed():
     assert statistics((volume(FOUR), volume())).choose() == {"tumour": 0.05}
 
 
-def test_a_hallucination_in_a_case_without_the_region_weighs_as_much_as_a_whole_case():
+def test_hallucination_without_the_region_weighs_like_a_whole_case():
     # the lesion's part of 4 voxels is worth 0.02 of Dice, the hallucination of 4 voxels 1
     assert statistics((volume(BIG, FOUR), volume(BIG, FOUR)), (volume(FOUR), volume())).choose() == {"tumour": 0.05}
 
@@ -54,7 +54,7 @@ def line(*parts: tuple[int, int]) -> torch.Tensor:
     return made
 
 
-def test_a_cleaner_mask_may_cost_a_thousandth_of_dice_and_no_more():
+def test_cleaner_mask_may_cost_at_most_a_thousandth_of_dice():
     # a part of the lesion and a speck, 1 voxel each: 2 * 999 / 2000 = 0.9990 with them, 2 * 998 / 1998 = 0.9990 without
     cheap = (line((0, 998), (999, 1000), (2000, 2001)), line((0, 1000)))
     assert statistics(cheap).choose() == {"tumour": 0.02}
@@ -70,7 +70,7 @@ def test_each_region_is_chosen_for_by_itself():
     assert statistics((pred, truth), regions=["WT", "ET"]).choose() == {"WT": 0.05, "ET": 0.0}
 
 
-def test_what_is_chosen_is_in_ml_of_each_cases_own_voxels():
+def test_threshold_is_in_ml_of_each_cases_voxels():
     assert statistics((volume(BIG, FOUR), volume(BIG)), ml=0.1).choose() == {"tumour": 0.5}
 
 

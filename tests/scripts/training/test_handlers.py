@@ -94,7 +94,7 @@ def drawn(first_epoch: int, epochs: int, seed: int = 3) -> list[tuple]:
     return found
 
 
-def test_a_resumed_run_draws_what_the_uninterrupted_one_would_have_drawn():
+def test_resumed_run_draws_the_numbers_of_the_uninterrupted_one():
     whole = drawn(0, epochs=4)
     assert drawn(2, epochs=4) == whole[2:]
     for generator in range(3):
@@ -105,7 +105,7 @@ def test_a_resumed_run_draws_what_the_uninterrupted_one_would_have_drawn():
 # ---- averaged weights ----------------------------------------------------------------------------------------------
 
 
-def test_the_average_follows_the_weights_with_the_decay_that_was_asked_for():
+def test_average_follows_the_weights_with_the_given_decay():
     # the weight is 1, 2, 3 after the steps; a decay of 0.1 is below (1 + n) / (10 + n) from the first average on
     engine = trainer([1.0, 1.0, 1.0], [])
     average = WeightAverage(engine.network, decay=0.1)
@@ -153,7 +153,7 @@ def test_a_resumed_average_counts_on():
 # ---- clipping and NaN ----------------------------------------------------------------------------------------------
 
 
-def test_a_gradient_above_the_limit_is_cut_to_it_and_one_below_is_left():
+def test_only_gradients_above_the_limit_are_clipped_to_it():
     network = OneWeight()
     clipped = trainer([0.5, 100.0, 2.0], [GradientClipping(network, 2.0)], network)
     assert steps(clipped) == pytest.approx([0.5, 2.0, 2.0], abs=1e-4)
@@ -165,14 +165,14 @@ def test_without_a_limit_gradients_stay_as_they_are(limit):
     assert steps(trainer([0.5, 100.0], [GradientClipping(network, limit)], network)) == pytest.approx([0.5, 100.0])
 
 
-def test_the_sum_of_several_batches_is_clipped_not_each_of_them():
+def test_sum_of_several_batches_is_clipped_not_each_one():
     # means of (10, -9) = 0.5, and of the last batch alone 4 / 2 = 2, cut to 1; clipping each would give 0 for the first
     network = OneWeight()
     engine = trainer([10.0, -9.0, 4.0], [GradientClipping(network, 1.0)], network, accumulation_steps=2)
     assert steps(engine) == pytest.approx([0, 0.5, 1.0], abs=1e-4)
 
 
-def test_the_limit_means_the_gradient_itself_where_half_precision_scales_it():
+def test_limit_applies_to_the_unscaled_gradient_in_half_precision():
     network = OneWeight()
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -193,7 +193,7 @@ def test_the_limit_means_the_gradient_itself_where_half_precision_scales_it():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_names_the_cases_and_never_reaches_the_weights(value):
+def test_nonfinite_loss_names_the_cases_and_never_reaches_the_weights(value):
     network = OneWeight()
     engine = trainer([1.0, value], [StopOnNan("runs/x/checkpoint.pt")], network)
     with pytest.raises(InputError) as stopped:
@@ -273,7 +273,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("loss", [True, False])
-def test_a_terminal_shows_steps_and_loss_and_a_log_file_shows_no_bar(monkeypatch, loss):
+def test_terminal_shows_steps_and_loss_but_log_file_no_bar(monkeypatch, loss):
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         trainer([1.0, 2.0, 3.0], [StepProgress("training", loss=loss)]).run()
@@ -346,13 +346,13 @@ def test_each_epoch_is_one_line_with_loss_and_rate(caplog):
     assert "Dice" not in first + second
 
 
-def test_scores_stand_in_the_line_of_the_epoch_that_was_validated_only(caplog):
+def test_only_the_validated_epochs_line_has_scores(caplog):
     first, second = logged(caplog, validated=[1], best=1)
     assert "validation Dice WT 0.812 (best so far)" in first
     assert "Dice" not in second
 
 
-def test_a_score_that_is_not_the_best_is_not_called_so(caplog):
+def test_score_that_is_not_the_best_is_not_called_best(caplog):
     _, second = logged(caplog, validated=[1, 2], best=1)
     assert "validation Dice WT 0.812" in second
     assert "best so far" not in second

@@ -64,7 +64,7 @@ def test_only_the_ratio_of_region_weights_counts(kind):
     assert equal == pytest.approx(value(kind()), rel=1e-6)
 
 
-def test_two_processes_with_a_patch_each_learn_what_one_does_from_both(in_two_processes):
+def test_two_processes_with_one_patch_match_one_with_both(in_two_processes):
     torch.manual_seed(0)
     logits, target = torch.randn(2, 3, 4, 4, 4), (torch.rand(2, 3, 4, 4, 4) > 0.7).float()
 
@@ -78,7 +78,7 @@ def test_two_processes_with_a_patch_each_learn_what_one_does_from_both(in_two_pr
     assert averaged == pytest.approx(slope(slice(None)), abs=1e-6)
 
 
-def test_dice_by_patch_counts_a_false_alarm_in_an_empty_patch_as_a_total_miss():
+def test_dice_by_patch_counts_false_positive_in_empty_patch_fully():
     # region b by patch: 1 - 2 * 1 / (1 + 2) = 1/3, and 1 - 0 / (1 + 0) = 1 for the patch without tumour
     loss = RegionDiceCELoss(lambda_ce=0, batch=False)
     assert float(loss(LOGITS[:, 1:2], TRUTH[:, 1:2])) == pytest.approx((1 / 3 + 1) / 2, abs=1e-4)
@@ -97,7 +97,7 @@ def test_nested_regions_do_not_compete():
 @pytest.mark.parametrize(
     ("alpha", "beta", "gamma"), [(0.3, 0.7, 0.75), (0.7, 0.3, 0.75), (0.5, 0.5, 1.0), (0.3, 0.7, 2.0)]
 )
-def test_focal_tversky_is_a_power_for_every_region_also_beyond_the_second(alpha, beta, gamma):
+def test_focal_tversky_applies_the_power_to_every_region(alpha, beta, gamma):
     # true positives I, false positives sum p - I, false negatives sum g - I:
     #   a: 5/4, 3/4, 3/4      b: 1, 1, 1      c: 1/2, 3/2, 1/2
     counts = [(1.25, 0.75, 0.75), (1, 1, 1), (0.5, 1.5, 0.5)]
@@ -108,7 +108,7 @@ def test_focal_tversky_is_a_power_for_every_region_also_beyond_the_second(alpha,
     assert value(weighted) == pytest.approx((expected[0] + expected[1] + 2 * expected[2]) / 4, abs=1e-4)
 
 
-def test_focal_tversky_by_default_prefers_a_voxel_too_many_to_one_too_few():
+def test_focal_tversky_prefers_false_positives_to_false_negatives_by_default():
     truth = by_patch([1, 1, 0, 0]).float()
     too_many, too_few = (by_patch([SURE * s for s in signs]) for signs in ([1, 1, 1, -1], [1, -1, -1, -1]))
     loss = FocalTverskyLoss()
@@ -117,7 +117,7 @@ def test_focal_tversky_by_default_prefers_a_voxel_too_many_to_one_too_few():
 
 @pytest.mark.parametrize("kind", [RegionDiceCELoss, FocalTverskyLoss])
 @pytest.mark.parametrize("truth", [TRUTH, torch.zeros_like(TRUTH)], ids=["tumour", "no tumour"])
-def test_a_perfect_prediction_costs_next_to_nothing_and_its_gradient_is_finite(kind, truth):
+def test_perfect_prediction_costs_almost_nothing_with_finite_gradient(kind, truth):
     logits = (SURE * (2 * truth - 1)).requires_grad_()
     loss = kind()(logits, truth)
     loss.backward()
@@ -126,14 +126,14 @@ def test_a_perfect_prediction_costs_next_to_nothing_and_its_gradient_is_finite(k
 
 
 @pytest.mark.parametrize("kind", [RegionDiceCELoss, FocalTverskyLoss])
-def test_a_prediction_that_is_all_wrong_has_a_finite_gradient_too(kind):
+def test_completely_wrong_prediction_has_a_finite_gradient(kind):
     logits = (-SURE * (2 * TRUTH - 1)).requires_grad_()
     kind()(logits, TRUTH).backward()
     assert torch.isfinite(logits.grad).all()
 
 
 @pytest.mark.parametrize("kind", [RegionDiceCELoss, FocalTverskyLoss])
-def test_a_few_steps_down_the_gradient_lower_the_loss_of_every_region(kind):
+def test_gradient_descent_steps_lower_the_loss_of_every_region(kind):
     logits, loss = torch.zeros_like(LOGITS).requires_grad_(), kind()
     by_region = [(logits[:, r : r + 1], TRUTH[:, r : r + 1]) for r in range(3)]
     before = [loss(*region).item() for region in by_region]

@@ -50,27 +50,27 @@ def fine_tune(package, monkeypatch):
 
 
 @pytest.mark.parametrize(("taught", "chose"), [((0, 1), (2,)), ((0,), ())], ids=["three labelled", "one labelled"])
-def test_what_was_labelled_is_learned_from_and_the_new_weights_are_served(cohort, package, fine_tune, taught, chose):
+def test_labelled_cases_are_trained_on_and_new_weights_are_served(cohort, package, fine_tune, taught, chose):
     before = (package / "models" / "model.pt").read_bytes()
     folder = fine_tune(labelled(cohort.dataset_dir, *taught), labelled(cohort.dataset_dir, *chose))
     assert (package / "models" / "model.pt").read_bytes() == (folder / "model.pt").read_bytes() != before
     assert (package / "models" / monai_label.EXPORTED).read_bytes() == before
 
 
-def test_a_run_id_left_empty_as_3d_slicer_leaves_it_trains_once(cohort, package, fine_tune):
+def test_empty_run_id_from_3d_slicer_trains_once(cohort, package, fine_tune):
     """MONAI then evaluates the whole file; a second training would refuse the folder of the first."""
     fine_tune(labelled(cohort.dataset_dir, 0), [], run_id="")
     assert (package / "models" / monai_label.EXPORTED).is_file()
 
 
-def test_the_schedule_is_that_of_the_epochs_that_monai_label_asks_for(read_config, cohort):
+def test_schedule_spans_the_epochs_requested_by_monai_label(read_config, cohort):
     handed = {"train#dataset#data": labelled(cohort.dataset_dir, 0), "validate#dataset#data": []}
     config = read_config(*FILES, **handed, **{"train#trainer#max_epochs": 7, "steps_per_epoch": 3, "device": "cpu"})
     assert config.get_parsed_content("budget").total_steps == 21
     assert config.get_parsed_content("optimizer").defaults["lr"] == pytest.approx(1e-4)  # a tenth of learning_rate
 
 
-def test_without_a_data_list_and_without_a_server_the_data_list_is_missed(read_config):
+def test_missing_data_list_is_reported_without_a_server(read_config):
     config = read_config(*FILES)
     with pytest.raises(RuntimeError) as caught:
         config.get_parsed_content("data")
@@ -78,7 +78,7 @@ def test_without_a_data_list_and_without_a_server_the_data_list_is_missed(read_c
     assert "datalist is not given" in str(caught.value.__cause__)
 
 
-def test_weights_that_came_with_the_package_are_kept_through_several_trainings(tmp_path):
+def test_packages_own_weights_are_kept_through_several_trainings(tmp_path):
     models = tmp_path / "models"
     models.mkdir()
     (models / "model.pt").write_text("exported")
@@ -89,6 +89,6 @@ def test_weights_that_came_with_the_package_are_kept_through_several_trainings(t
     assert (models / monai_label.EXPORTED).read_text() == "exported"
 
 
-def test_a_case_is_named_by_its_image_unless_the_list_names_it():
+def test_case_is_named_by_its_image_unless_listed():
     assert datalist.named({"image": "/x/A_t1.nii.gz"})["case"] == "A_t1"
     assert datalist.named({"image": ["/x/A_t1.nii.gz", "/x/A_t2.nii.gz"], "case": "B", "patient": "C"})["case"] == "B"

@@ -111,7 +111,7 @@ def test_there_is_nothing_to_resume_where_no_run_is(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_resumed_with_its_own_config_and_keeps_what_was_chosen(tmp_path):
+def test_resumed_run_uses_its_own_config_and_keeps_choices(tmp_path):
     open_folder(tmp_path / "run", max_epochs=5)
     (tmp_path / "run" / "settings.yaml").write_text("chosen: before\n")
     open_folder(tmp_path / "run", resume=True, max_epochs=9)
@@ -127,7 +127,7 @@ def test_a_run_is_not_resumed_with_another_config(tmp_path, change):
 
 
 @pytest.mark.parametrize(("git", "revision"), [("0123456789abcdef", "revision 0123456"), (None, "an unknown revision")])
-def test_a_run_whose_parts_have_moved_is_not_resumed_but_names_its_revision(tmp_path, git, revision):
+def test_run_whose_parts_have_moved_names_its_revision(tmp_path, git, revision):
     open_folder(tmp_path / "run")
     config = (tmp_path / "run" / "config.yaml").read_text()
     (tmp_path / "run" / "config.yaml").write_text(config.replace("training.run_folder", "folders"))
@@ -142,7 +142,7 @@ def test_a_run_may_be_resumed_elsewhere_or_for_longer(tmp_path, setting):
     open_folder(tmp_path / "run", resume=True, **{setting: 2})
 
 
-def test_the_workflows_own_run_can_be_resumed_for_longer_but_not_with_another_network(small_train, tmp_path):
+def test_run_can_be_extended_but_not_with_another_network(small_train, tmp_path):
     def begin(**settings) -> None:
         small_train(opened="$@folder.open()", **settings).get_parsed_content("opened")
 
@@ -153,7 +153,7 @@ def test_the_workflows_own_run_can_be_resumed_for_longer_but_not_with_another_ne
     assert "other values of filters" in sentence_of(caught.value)
 
 
-def test_of_several_processes_one_writes_and_the_others_wait_for_it(tmp_path, in_two_processes):
+def test_one_of_several_processes_writes_while_the_others_wait(tmp_path, in_two_processes):
     def there(rank: int) -> bool:
         open_folder(tmp_path / "run", writes=rank == 0)
         return (tmp_path / "run" / "config.yaml").is_file()
@@ -166,7 +166,7 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_was_chosen_is_told_to_people_and_to_the_config(tmp_path, small_train):
+def test_choices_are_recorded_for_people_and_for_the_config(tmp_path, small_train):
     folder = small_train().get_parsed_content("folder")
     folder.keep_choice(min_component_ml={"ET": 0.05}, chosen={"epoch": 12, "score": 0.8})
     text = (folder.path / "settings.yaml").read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def test_what_was_chosen_is_told_to_people_and_to_the_config(tmp_path, small_tra
     assert yaml.safe_load(text)["min_component_ml"] == {"ET": 0.05}
 
 
-def test_opening_outside_of_a_config_is_a_bug_and_says_so(small_train):
+def test_opening_outside_of_a_config_is_reported_as_a_bug(small_train):
     folder = small_train().get_parsed_content("folder")
     with pytest.raises(RuntimeError, match="outside a config"):
         folder.open()
@@ -185,7 +185,7 @@ def folder(path, resume: bool = False, writes: bool = True) -> RunFolder:
     return RunFolder(path, resume=resume, settings={"statistics": None}, about={}, writes=writes)
 
 
-def test_what_the_data_decide_is_measured_once_and_handed_to_inference(tmp_path):
+def test_data_dependent_settings_are_computed_once_and_passed_to_inference(tmp_path):
     first = folder(tmp_path)
     assert first.measured_once("statistics", lambda: {"T1": [0.5, 2.0]}) == {"T1": [0.5, 2.0]}
     first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)  # a later validation
@@ -194,7 +194,7 @@ def test_what_the_data_decide_is_measured_once_and_handed_to_inference(tmp_path)
     assert settings["min_component_ml"] == {"WT": 0.1}
 
 
-def test_a_resumed_run_takes_what_was_measured_at_its_start_and_keeps_what_was_chosen_since(tmp_path):
+def test_resumed_run_keeps_its_statistics_and_later_choices(tmp_path):
     first = folder(tmp_path)
     first.measured_once("statistics", lambda: 1.0)
     first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)

@@ -41,7 +41,7 @@ class Training:
         return self
 
 
-def test_a_killed_run_goes_on_from_its_last_full_epoch_to_the_same_weights(tmp_path):
+def test_killed_run_resumes_from_its_last_epoch_to_identical_weights(tmp_path):
     whole = Training(tmp_path / "whole.pt").run()
     with pytest.raises(KeyboardInterrupt):
         Training(tmp_path / "killed.pt", kill_after=8).run()  # in the third epoch
@@ -64,7 +64,7 @@ def test_without_resume_a_run_starts_anew(tmp_path):
     assert epochs == [1, 2]
 
 
-def test_a_resumed_run_that_never_finished_an_epoch_starts_at_the_first(tmp_path):
+def test_resumed_run_without_a_finished_epoch_starts_at_the_first(tmp_path):
     assert Training(tmp_path / "state.pt", resume=True).run(epochs=1).engine.state.epoch == 1
 
 
@@ -80,7 +80,7 @@ def test_only_the_process_that_writes_leaves_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["another network", "a part is missing"])
-def test_a_state_that_does_not_fit_the_config_names_the_part_and_the_config_to_take(tmp_path, change):
+def test_state_that_does_not_fit_names_the_part_and_config(tmp_path, change):
     path = tmp_path / "state.pt"
     Training(path).run(epochs=1)
     state = read_state(path)
