@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bundle.analysis.consensus import DEFINITIONS
-from bundle.analysis.rater_masks import CONSENSUS, MODEL
+from bundle.analysis.consensus import CONSENSUS, DEFINITIONS
+from bundle.analysis.rater_masks import MODEL
 from bundle.analysis.rater_pairs import METRICS, ImageAgreement
-from bundle.analysis.statistics import describe_intervals, mean_interval, spread
-from bundle.analysis.strict_json import strict
+from bundle.analysis.statistics import describe_intervals, describe_spread, mean_interval
+from bundle.analysis.strict_json import to_strict_json
 from scripts.scoring import metrics
 
 SCHEMA = 1
@@ -23,7 +23,7 @@ VERDICTS = ("dice", "nsd_2mm")  # what is asked whether the model is like a rate
 HALF = 0.5  # of the image: a mask that covers more is likely to show what is around the object
 
 
-def summarise(
+def summarise_agreement(
     compared: Sequence[ImageAgreement],
     pairs: pd.DataFrame,
     raters: Sequence[str],
@@ -31,7 +31,7 @@ def summarise(
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of raters.json; `about` is what else to write down (title, folders, foreground)."""
-    between = pairs_of(pairs, raters, raters)
+    between = select_pairs(pairs, raters, raters)
     length, size = next((one.units for one in compared if one.units[0]), ("", ""))
     summary = {
         "schema": SCHEMA,
@@ -59,10 +59,10 @@ def summarise(
         "definitions": {name: metrics.METRICS[name].meaning for name in METRICS} | DEFINITIONS,
         "versions": {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "nibabel")},
     }
-    return strict(summary)
+    return to_strict_json(summary)
 
 
-def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dict[str, Any]:
+def compare_model_with_raters(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dict[str, Any]:
     """Does the model agree with the raters as they do with each other?
 
     Of each image the mean over model and rater, minus the mean over the pairs of raters; averaged over images, with
@@ -71,7 +71,7 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     each other, on the images that all of them drew: below the lowest, within, or above; None where there are two
     raters, whose means are the same number, or no such image.
     """
-    between, against = pairs_of(pairs, raters, raters), pairs_of(pairs, [MODEL], raters)
+    between, against = select_pairs(pairs, raters, raters), select_pairs(pairs, [MODEL], raters)
     by_image = pd.DataFrame(
         {"raters": between.groupby("image")[metric].mean(), "model": against.groupby("image")[metric].mean()}
     ).dropna()
@@ -81,7 +81,7 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
     place, own = None, {}
     if len(raters) > 2 and len(complete):
         same = between[between["image"].isin(complete)]
-        own = {rater: float(with_raters(same, rater, raters)[metric].mean()) for rater in raters}
+        own = {rater: float(select_pairs_with_raters(same, rater, raters)[metric].mean()) for rater in raters}
         here = float(by_image.loc[complete, "model"].mean())
         place = "below" if here < min(own.values()) else "above" if here > max(own.values()) else "within"
     return {
@@ -97,14 +97,14 @@ def like_a_rater(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dic
 
 
 def _model(raters: Sequence[str], pairs: pd.DataFrame, compared: Sequence[ImageAgreement]) -> dict[str, Any]:
-    own = with_raters(pairs, MODEL, raters)
+    own = select_pairs_with_raters(pairs, MODEL, raters)
     return {
         **_person(MODEL, raters, pairs, compared),
         "by_rater": {
             rater: {"images": len(rows), "metrics": _spreads(rows, interval=False)}
             for rater, rows in own.groupby("second", sort=False)
         },
-        "like_a_rater": {metric: like_a_rater(pairs, raters, metric) for metric in VERDICTS},
+        "like_a_rater": {metric: compare_model_with_raters(pairs, raters, metric) for metric in VERDICTS},
     }
 
 
@@ -112,8 +112,8 @@ def _person(who: str, raters: Sequence[str], pairs: pd.DataFrame, compared: Sequ
     """How a rater or the model agrees with the (other) raters and the consensus, and draws more or less than they."""
     return {
         "images": sum(who in one.sizes for one in compared),
-        "with_raters": _spreads(with_raters(pairs, who, raters)),
-        **{f"with_{name}": _spreads(pairs_of(pairs, [who], [name]), interval=False) for name in CONSENSUS},
+        "with_raters": _spreads(select_pairs_with_raters(pairs, who, raters)),
+        **{f"with_{name}": _spreads(select_pairs(pairs, [who], [name]), interval=False) for name in CONSENSUS},
         "size_bias": _size_bias(who, raters, compared),
     }
 
@@ -151,12 +151,12 @@ def sizes_with_others(who: str, raters: Sequence[str], images: Mapping[str, Mapp
     return pd.DataFrame.from_dict(found, orient="index", columns=["own", "others"], dtype=float)
 
 
-def pairs_of(pairs: pd.DataFrame, first: Sequence[str], second: Sequence[str]) -> pd.DataFrame:
+def select_pairs(pairs: pd.DataFrame, first: Sequence[str], second: Sequence[str]) -> pd.DataFrame:
     """The rows of pairs whose first and second masks are of these."""
     return pairs[pairs["first"].isin(first) & pairs["second"].isin(second)]
 
 
-def with_raters(pairs: pd.DataFrame, who: str, raters: Sequence[str]) -> pd.DataFrame:
+def select_pairs_with_raters(pairs: pd.DataFrame, who: str, raters: Sequence[str]) -> pd.DataFrame:
     """The rows of pairs of a rater or the model with the (other) raters."""
     first, second = pairs["first"], pairs["second"]
     return pairs[(first == who) & second.isin(raters) | (second == who) & first.isin(raters)]
@@ -175,7 +175,7 @@ def _spread(values: pd.Series, images: Any, interval: bool = True) -> dict[str, 
         "images": len(set(images)),
         "mean": _mean(values),
         **({"mean_interval": mean_interval(values, images)} if interval else {}),
-        **spread(values),
+        **describe_spread(values),
     }
 
 

@@ -12,7 +12,7 @@ from scripts.scoring.metrics import BINS
 TELLING = 100  # voxels; the share of a tenth with fewer is an accident
 
 
-def pool(table: pd.DataFrame, regions: Sequence[str]) -> dict[str, Any] | None:
+def pool_reliability(table: pd.DataFrame, regions: Sequence[str]) -> dict[str, Any] | None:
     """The reliability curve of each region in the rows of reliability.csv; None where there is none.
 
     A voxel weighs one over the voxels of its patient: patients weigh the same, and a large tumour speaks no louder than

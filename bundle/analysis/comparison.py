@@ -10,13 +10,20 @@ from scipy import stats
 from tqdm import tqdm
 
 from bundle.analysis.pairing import DIRECTIONS, Matched
-from bundle.analysis.significance import can_show, detectable, difference, holm, paired, ranking
+from bundle.analysis.significance import (
+    can_reach_significance,
+    correct_by_holm,
+    detectable_difference,
+    paired_test,
+    rank_systems,
+    subtract_scores,
+)
 from bundle.analysis.statistics import LEVEL, quantiles, quartiles
 
 CHANGED = 5  # patients to name in either direction
 
 
-def compare(matched: Matched) -> dict[str, Any]:
+def compare_systems(matched: Matched) -> dict[str, Any]:
     """Every two systems against each other, and the order of three or more.
 
     The p values of all tests are corrected together. The differences of a pair are its second system minus its first.
@@ -27,9 +34,9 @@ def compare(matched: Matched) -> dict[str, Any]:
     work = [(pair, key) for pair in pairs for key in scores]
     bar = tqdm(work, desc="drawing patients for intervals", unit="test", leave=False)
     rows = [_test(*key, scores[key][list(pair)], matched.units[key[0]], tests) for pair, key in bar]
-    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
+    for row, corrected in zip(rows, correct_by_holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = corrected
-        row["finding"] = finding(row)
+        row["finding"] = classify_difference(row)
     return {
         "cases": matched.cases,
         "patients": len(matched.patients),
@@ -59,7 +66,7 @@ def score_quartiles(matched: Matched) -> list[dict[str, Any]]:
     ]
 
 
-def finding(row: Mapping[str, Any]) -> str:
+def classify_difference(row: Mapping[str, Any]) -> str:
     """Is the second system `better`, `worse`, is that `unclear`, or is a difference `not shown`?
 
     It is better where the test says so after correction, the interval of the mean difference lies on the good side of 0
@@ -81,8 +88,8 @@ def finding(row: Mapping[str, Any]) -> str:
 def _test(metric: str, region: str, values: pd.DataFrame, unit: str, tests: int) -> dict[str, Any]:
     """One metric and region of two systems: `values` is [patient, (first, second)]."""
     first, second = values.to_numpy().T
-    change = difference(second, first)
-    found = paired(change)
+    change = subtract_scores(second, first)
+    found = paired_test(change)
     up = DIRECTIONS[metric] > 0
     gain = change if up else -change
     people = values.set_axis(["first", "second"], axis=1).assign(change=change).reset_index()
@@ -101,8 +108,8 @@ def _test(metric: str, region: str, values: pd.DataFrame, unit: str, tests: int)
         "equal": found.equal,
         "worse": found.lower if up else found.higher,
         "p": found.p,
-        "can_show": can_show(found.patients, tests),
-        "detectable": detectable(change, tests),
+        "can_show": can_reach_significance(found.patients, tests),
+        "detectable": detectable_difference(change, tests),
         "gained": _most(people, gain),
         "lost": _most(people, -gain),
     }
@@ -127,7 +134,7 @@ def _order(matched: Matched) -> dict[str, Any]:
 
 
 def _ranked(matched: Matched, ranks: pd.DataFrame) -> dict[str, Any]:
-    found = ranking(ranks.to_numpy())
+    found = rank_systems(ranks.to_numpy())
     return {
         "patients": len(ranks),
         "holds": found.holds,

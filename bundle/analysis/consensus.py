@@ -15,12 +15,12 @@ DEFINITIONS = {
 }
 
 
-def majority(masks: np.ndarray) -> np.ndarray:
+def majority_mask(masks: np.ndarray) -> np.ndarray:
     """What more than half of the masks [rater, ...] hold."""
     return 2 * np.count_nonzero(masks, axis=0) > len(masks)
 
 
-def staple(masks: np.ndarray) -> np.ndarray:
+def staple_mask(masks: np.ndarray) -> np.ndarray:
     """What of two masks or more [rater, ...] is the object with a probability over 0.5 by STAPLE.
 
     Follows Warfield et al. (IEEE TMI 23:903, 2004). Computed on the box of what anybody drew, grown by nothing: how
@@ -39,7 +39,10 @@ def staple(masks: np.ndarray) -> np.ndarray:
     return together
 
 
-def save(mask: np.ndarray, like: Path, levels: Sequence[int], path: Path) -> None:
+CONSENSUS = {"majority": majority_mask, "staple": staple_mask}
+
+
+def write_consensus(mask: np.ndarray, like: Path, levels: Sequence[int], path: Path) -> None:
     """Write a mask in the format, on the grid and with the values of the file `like`: (object, background)."""
     voxels = np.where(mask, *levels).astype(np.result_type(*map(np.min_scalar_type, levels)))
     write_like(path, voxels, like)

@@ -57,7 +57,7 @@ def parse_prices(text: str, regions: Sequence[str]) -> dict[str, Price]:
     return _some({r: p for r, p in prices.items() if any(p)}, "no error costs anything: give a price above 0.")
 
 
-def add_own(scores: pd.DataFrame, weights: Weights = None, prices: Prices = None) -> pd.DataFrame:
+def add_user_scores(scores: pd.DataFrame, weights: Weights = None, prices: Prices = None) -> pd.DataFrame:
     """The scores of `Evaluation.scores` and, in rows of region `all`, `weighted_dice` and the sum of the `cost`.
 
     `cost` stands in the rows of the regions that have a price too. What a failed case costs is not known: it is inf.

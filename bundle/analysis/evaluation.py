@@ -74,17 +74,17 @@ class Evaluation:
         written = by_present_names(written)
         return {role: list(written.get(role, [])) for role in ROLES}
 
-    def of(self, region: str) -> pd.DataFrame:
+    def rows_of(self, region: str) -> pd.DataFrame:
         """The rows of one region, by case."""
         return self.scores[self.scores["region"] == region]
 
     @property
-    def length(self) -> str:
+    def length_unit(self) -> str:
         """The unit of distances: mm or pixel."""
         return self.units.get("hd95", "mm")
 
     @property
-    def volume(self) -> str:
+    def volume_unit(self) -> str:
         """The unit of volumes: ml, cm2 or pixel."""
         return self.units.get("volume_truth", "ml")
 
@@ -93,7 +93,7 @@ class Evaluation:
         return metric in self.units
 
 
-def read(folder: str | os.PathLike) -> Evaluation:
+def read_evaluation(folder: str | os.PathLike) -> Evaluation:
     """Read an evaluation.
 
     Raises:
@@ -123,7 +123,7 @@ def read(folder: str | os.PathLike) -> Evaluation:
     )
 
 
-def by_patient(scores: pd.DataFrame) -> pd.DataFrame:
+def average_by_patient(scores: pd.DataFrame) -> pd.DataFrame:
     """The mean over the cases of each patient: indexed by region and patient, one column a metric.
 
     A patient with one infinite distance has an infinite one.

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.analysis.costs import POINTS, Prices, Weights, add_own
-from bundle.analysis.evaluation import FAILED_VALUES, Evaluation, by_patient
+from bundle.analysis.costs import POINTS, Prices, Weights, add_user_scores
+from bundle.analysis.evaluation import FAILED_VALUES, Evaluation, average_by_patient
 from scripts.errors import InputError
 from scripts.scoring.case import WHOLE_CASE
 
@@ -45,9 +45,9 @@ class Matched:
     slices_together: bool
 
     @property
-    def length(self) -> str:
+    def length_unit(self) -> str:
         """The unit of distances."""
-        return self.evaluations[0].length
+        return self.evaluations[0].length_unit
 
     @property
     def tested(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -55,7 +55,7 @@ class Matched:
         return {key: own for key, own in self.values.items() if key[0] != "cost" or key[1] == WHOLE_CASE}
 
 
-def match(
+def match_systems(
     evaluations: Sequence[Evaluation],
     names: Sequence[str],
     regions: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def match(
     averages = {}
     for name, scores, level in zip(names, chosen, levels, strict=True):
         _no_gaps(scores, regions, level)
-        averages[name] = by_patient(add_own(scores, weights, prices))
+        averages[name] = average_by_patient(add_user_scores(scores, weights, prices))
     values = {
         (metric, region): pd.DataFrame({name: own.loc[region, metric] for name, own in averages.items()}).dropna()
         for metric, region in keys
@@ -137,10 +137,10 @@ def _require_same_definitions(first: Evaluation, second: Evaluation) -> None:
             f"{folders} were scored by different definitions of {', '.join(differing)} (see evaluation.json): score"
             " both with one version and the same options."
         )
-    if (first.length, first.volume) != (second.length, second.volume):
+    if (first.length_unit, first.volume_unit) != (second.length_unit, second.volume_unit):
         raise InputError(
-            f"{first.folder} is measured in {first.length} and {first.volume}, {second.folder} in {second.length} and"
-            f" {second.volume}: score both with the same data list."
+            f"{first.folder} is measured in {first.length_unit} and {first.volume_unit}, {second.folder} in"
+            f" {second.length_unit} and {second.volume_unit}: score both with the same data list."
         )
 
 
@@ -192,9 +192,9 @@ def _same_truth(first: Evaluation, second: Evaluation) -> None:
     if len(off):
         row = off.iloc[0]
         raise InputError(
-            f"case {row['case']} has {row['volume_truth']:g} {first.volume} of {row['region']} in {first.folder} and"
-            f" {row['volume_truth_other']:g} in {second.folder}: they were scored against different labels; score both"
-            " with the same data list."
+            f"case {row['case']} has {row['volume_truth']:g} {first.volume_unit} of {row['region']} in {first.folder}"
+            f" and {row['volume_truth_other']:g} in {second.folder}: they were scored against different labels; score"
+            " both with the same data list."
         )
 
 

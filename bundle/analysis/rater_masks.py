@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from bundle.analysis.consensus import CONSENSUS
 from scripts.data import pictures as pages
 from scripts.data.images import ROUNDING, read_image
 from scripts.errors import InputError
 from scripts.scoring.prediction_files import SUFFIXES, images_in, stem
 
-MODEL, CONSENSUS = "model", ("majority", "staple")  # what stands in the tables beside the raters
+MODEL = "model"  # its name in the tables, next to the raters and `CONSENSUS`
 WORDS = re.compile(rf"^(?:{'|'.join(SUFFIXES)})[_.-]|[_.-](?:{'|'.join(SUFFIXES)})$", flags=re.IGNORECASE)
 MOST_VALUES = 16  # more, and it is a picture or a smoothed mask
 
@@ -53,7 +54,7 @@ class Mask(NamedTuple):
     note: str
 
 
-class Unreadable(InputError):
+class UnreadableMask(InputError):
     """A file that is damaged, so that the others can still be compared."""
 
 
@@ -75,7 +76,7 @@ def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
     }
 
 
-def find(
+def find_images(
     raters: Mapping[str, Path], model: str | os.PathLike | None = None, scans: str | os.PathLike | None = None
 ) -> list[Image]:
     """Every image that a rater drew, sorted by name, from the folders of two raters or more, model and scans.
@@ -103,7 +104,7 @@ def find(
     return found
 
 
-def read(path: Path, foreground: int | None = None) -> Mask:
+def read_mask(path: Path, foreground: int | None = None) -> Mask:
     """What is drawn in a file.
 
     Raises:
@@ -113,7 +114,7 @@ def read(path: Path, foreground: int | None = None) -> Mask:
     try:
         voxels, affine = (pages.grey(pages.read(path)), None) if pages.is_picture(path) else read_image(path)
     except InputError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableMask(str(error)) from error
     colours = voxels.dtype.kind not in "buif" or (affine is None and voxels.ndim != 2)
     if colours or voxels.ndim not in (2, 3):
         found = "is a picture in colours" if colours else f"has {voxels.ndim} axes"
@@ -136,7 +137,7 @@ def read(path: Path, foreground: int | None = None) -> Mask:
     return Mask(np.ascontiguousarray(inside), affine, values, _odd(values, foreground))
 
 
-def levels(values: pd.Series, foreground: int | None) -> tuple[int, int]:
+def mask_levels(values: pd.Series, foreground: int | None) -> tuple[int, int]:
     """The values of object and background for a mask like those whose voxels were counted."""
     others = values[values.index != (foreground or 0)]
     if foreground is None:

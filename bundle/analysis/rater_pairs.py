@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bundle.analysis import consensus
-from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image, Mask, Unreadable, levels, read
+from bundle.analysis.consensus import CONSENSUS
+from bundle.analysis.rater_masks import MODEL, Image, Mask, UnreadableMask, mask_levels, read_mask
 from scripts.data.images import GridImage, box, grid_difference
 from scripts.errors import InputError
 from scripts.scoring import metrics
@@ -40,7 +40,7 @@ class ImageAgreement(NamedTuple):
     notes: list[str]
 
 
-class Drawn(NamedTuple):
+class ComparedMasks(NamedTuple):
     """The masks of an image that two raters drew or more, to be saved and drawn.
 
     Boolean [H, W, D] or [H, W] of each rater and the model, and of `CONSENSUS`; the affine is None for pictures. `like`
@@ -54,7 +54,7 @@ class Drawn(NamedTuple):
     levels: tuple[int, int]
 
 
-def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement, Drawn | None]:
+def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement, ComparedMasks | None]:
     """Compare all masks of an image: the numbers, and the masks, which are too large to keep for many images.
 
     The masks are None where fewer than two raters drew.
@@ -72,11 +72,11 @@ def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement,
     undecided, drawn, together = None, None, {}
     if len(raters) > 1:
         by_name = np.stack([inside[who] for who in sorted(raters)])  # so that the order of the folders decides nothing
-        together = {name: getattr(consensus, name)(by_name) for name in CONSENSUS}
+        together = {name: combine(by_name) for name, combine in CONSENSUS.items()}
         votes = np.count_nonzero(by_name, axis=0)
         undecided = float(np.mean(votes[votes > 0] < len(raters))) if votes.any() else 0.0
         values = pd.concat([mask.values for mask in masks.values()]).groupby(level=0).sum()
-        drawn = Drawn(inside, together, affine, image.masks[first], levels(values, foreground))
+        drawn = ComparedMasks(inside, together, affine, image.masks[first], mask_levels(values, foreground))
     rows, sizes, units = _measure(image.name, raters, inside | together, affine)
     covered = float(np.mean([inside[who].mean() for who in raters])) if raters else None
     return ImageAgreement(image, rows, sizes, undecided, covered, units, failed, notes), drawn
@@ -130,8 +130,8 @@ def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], di
     failed = {}
     for who, path in image.masks.items():
         try:
-            masks[who] = read(path, foreground)
-        except Unreadable as error:
+            masks[who] = read_mask(path, foreground)
+        except UnreadableMask as error:
             failed[str(path)] = str(error)
             continue
         first = next(iter(masks))

@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from bundle.analysis.evaluation import FAILED_VALUES, Evaluation
-from bundle.analysis.statistics import mean_interval, median_interval, quartiles, share_interval, spread
+from bundle.analysis.statistics import describe_spread, mean_interval, median_interval, quartiles, share_interval
 from scripts.scoring.metrics import METRICS
 
 LOW = (0.5, 0.7)  # counts of cases below
@@ -27,7 +27,7 @@ def spread_over_patients(
     values: np.ndarray, patients: Sequence[str], unit: str, intervals: bool = True
 ) -> dict[str, Any]:
     """How values lie: mean and median with their intervals over patients, quantiles, ends, how many are infinite."""
-    found = spread(values)
+    found = describe_spread(values)
     return {
         "unit": unit,
         "cases": len(values),
@@ -40,7 +40,7 @@ def spread_over_patients(
 
 
 def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
-    own = evaluation.of(region)
+    own = evaluation.rows_of(region)
     dice = own["dice"]
     present = own[own["note"] != "absent"]
     return {
@@ -105,7 +105,7 @@ def _lesions_by_volume(evaluation: Evaluation, region: str) -> list[dict[str, An
         return None
     own = evaluation.lesions[evaluation.lesions["region"] == region]
     rows = []
-    scale = 1000 if evaluation.volume == "pixel" else 1
+    scale = 1000 if evaluation.volume_unit == "pixel" else 1
     for low, high in pairwise(edge * scale for edge in LESION_BINS):
         inside = own[(own["volume"] > low) & (own["volume"] <= high)]
         found = int((inside["detected"] == 1).sum())

@@ -23,10 +23,10 @@ from bundle.analysis.statistics import (
     quantiles,
 )
 
-POWER = 0.8  # with which `detectable` differences are shown
+POWER = 0.8  # with which `detectable_difference`s are shown
 
 
-class Paired(NamedTuple):
+class PairedTest(NamedTuple):
     """What the differences of two systems come down to, one difference a patient.
 
     `mean` and its interval are None where a difference is infinite. `p` is of Wilcoxon's signed-rank test.
@@ -55,7 +55,7 @@ class Ranking(NamedTuple):
     places: list[list[float]] | None
 
 
-def difference(this: Sequence[float], other: Sequence[float]) -> np.ndarray:
+def subtract_scores(this: Sequence[float], other: Sequence[float]) -> np.ndarray:
     """This minus the other, where inf minus inf is 0 and a single inf is an infinite difference.
 
     Rounded to 12 places, so that what differs by the last bit of a float is a tie.
@@ -65,7 +65,7 @@ def difference(this: Sequence[float], other: Sequence[float]) -> np.ndarray:
         return np.where(this == other, 0.0, np.round(this - other, 12))
 
 
-def paired(differences: Sequence[float]) -> Paired:
+def paired_test(differences: Sequence[float]) -> PairedTest:
     """Are these differences, one a patient, more than chance?
 
     Intervals are of the paired bootstrap; the test is Wilcoxon's with Pratt's zeros, to which infinite differences are
@@ -74,7 +74,7 @@ def paired(differences: Sequence[float]) -> Paired:
     differences = np.asarray(differences, float)
     each = range(len(differences))
     infinite = np.isinf(differences).any()
-    return Paired(
+    return PairedTest(
         patients=len(differences),
         mean=None if infinite else float(differences.mean()),
         mean_interval=mean_interval(differences, each),
@@ -87,26 +87,32 @@ def paired(differences: Sequence[float]) -> Paired:
     )
 
 
-def detectable(differences: Sequence[float], tests: int = 1) -> float | None:
+def detectable_difference(differences: Sequence[float], tests: int = 1) -> float | None:
     """The mean difference that so many patients would have shown in four of five comparisons, if they spread as here.
 
     The formula is that of the paired t test at 5 % over the number of tests, which is about Wilcoxon's power too. None
-    for fewer than five patients, infinite differences or differences without a spread, and where `can_show` denies it.
+    for fewer than five patients, for differences that are infinite or all the same, and where no difference can be
+    significant.
     """
     differences = np.asarray(differences, float)
     patients = len(differences)
-    if patients < FEWEST or np.isinf(differences).any() or not np.ptp(differences) or not can_show(patients, tests):
+    if (
+        patients < FEWEST
+        or np.isinf(differences).any()
+        or not np.ptp(differences)
+        or not can_reach_significance(patients, tests)
+    ):
         return None
     error = differences.std(ddof=1) / np.sqrt(patients)
     return float(error * (stats.t.isf((1 - LEVEL) / tests / 2, patients - 1) + stats.t.ppf(POWER, patients - 1)))
 
 
-def can_show(patients: int, tests: int = 1) -> bool:
+def can_reach_significance(patients: int, tests: int = 1) -> bool:
     """Can so many patients show a difference at all, when the smallest p, 2 / 2^n, is multiplied by the tests?"""
     return tests * 2.0 ** (1 - patients) < 1 - LEVEL
 
 
-def ranking(ranks: np.ndarray) -> Ranking:
+def rank_systems(ranks: np.ndarray) -> Ranking:
     """Order systems by their mean rank, and draw patients anew to see how often that order comes out.
 
     `ranks` is [patients, systems], 1 the best of a patient, equal ones sharing the mean of their ranks.
@@ -126,7 +132,7 @@ def _places(totals: np.ndarray) -> np.ndarray:
     return stats.rankdata(np.round(totals, 9), method="min", axis=-1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def correct_by_holm(p_values: Sequence[float]) -> list[float]:
     """The p values corrected for their number by Holm's step-down method (Scand J Stat 6:65, 1979)."""
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")

@@ -69,7 +69,7 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return quantiles(values, [0.25, 0.5, 0.75])
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
+def describe_spread(values: Sequence[float]) -> dict[str, Any]:
     """Median, quartiles, 5th and 95th percentile, ends, and how many values are infinite."""
     at = {"median": 0.5, "q1": 0.25, "q3": 0.75, "p5": 0.05, "p95": 0.95}
     return {

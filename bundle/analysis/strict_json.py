@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def strict(value: Any) -> Any:
+def to_strict_json(value: Any) -> Any:
     """The same with what JSON has no number for written as text (inf) or null (NaN)."""
     if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
+        return {str(key): to_strict_json(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [strict(item) for item in value]
+        return [to_strict_json(item) for item in value]
     if isinstance(value, float):
         return None if math.isnan(value) else str(value) if math.isinf(value) else value
     return value

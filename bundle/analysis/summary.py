@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from bundle.analysis.calibration import pool
-from bundle.analysis.comparison import compare
-from bundle.analysis.costs import POINTS, Price, Prices, Weights, add_own
-from bundle.analysis.evaluation import Evaluation, by_patient
-from bundle.analysis.pairing import Matched, match
+from bundle.analysis.calibration import pool_reliability
+from bundle.analysis.comparison import compare_systems
+from bundle.analysis.costs import POINTS, Price, Prices, Weights, add_user_scores
+from bundle.analysis.evaluation import Evaluation, average_by_patient
+from bundle.analysis.pairing import Matched, match_systems
 from bundle.analysis.region_summary import spread_over_patients, summarise_regions
-from bundle.analysis.statistics import describe_intervals, mean_interval, spread
-from bundle.analysis.strict_json import strict
+from bundle.analysis.statistics import describe_intervals, describe_spread, mean_interval
+from bundle.analysis.strict_json import to_strict_json
 from scripts.scoring.case import WHOLE_CASE
 from scripts.scoring.metrics import CASE_METRICS
 
@@ -22,7 +22,7 @@ SCHEMA = 2
 WORST, TYPICAL = 5, 3
 
 
-def summarise(
+def summarise_evaluation(
     evaluation: Evaluation, title: str, reference: Matched | None = None, weights: Weights = None, prices: Prices = None
 ) -> dict[str, Any]:
     """The content of summary.json.
@@ -34,7 +34,7 @@ def summarise(
         InputError: cases.csv lacks what is to be weighed.
     """
     scores = evaluation.scores
-    ranking = rank(evaluation)
+    ranking = rank_cases(evaluation)
     volumes = evaluation.volumes
     summary = {
         "schema": SCHEMA,
@@ -46,7 +46,7 @@ def summarise(
         "resampled": list(evaluation.record.get("resampled", [])),
         "part": evaluation.record.get("part"),
         "roles": evaluation.roles,
-        "units": {"length": evaluation.length, "volume": evaluation.volume},
+        "units": {"length": evaluation.length_unit, "volume": evaluation.volume_unit},
         "intervals": describe_intervals("patient"),
         "versions": dict(evaluation.record.get("versions", {})),
         "datalist": evaluation.record.get("datalist"),
@@ -55,23 +55,25 @@ def summarise(
         "volumes": volumes
         and {"patients": int(volumes.scores["case"].nunique()), "regions": summarise_regions(volumes)},
         "calibration": _calibration(evaluation),
-        "reliability": None if evaluation.reliability is None else pool(evaluation.reliability, evaluation.regions),
+        "reliability": None
+        if evaluation.reliability is None
+        else pool_reliability(evaluation.reliability, evaluation.regions),
         "worst": list(ranking.head(WORST)["case"]),
-        "typical": typical(ranking),
+        "typical": typical_cases(ranking),
         **_own(evaluation, weights, prices),
         "reference": _against(reference) if reference else None,
     }
-    return strict(summary)
+    return to_strict_json(summary)
 
 
-def rank(evaluation: Evaluation) -> pd.DataFrame:
+def rank_cases(evaluation: Evaluation) -> pd.DataFrame:
     """One scored case a patient (the worst), worst first: case, patient and the mean Dice over the regions."""
     scored = evaluation.scores[evaluation.scores["note"] != "failed"]
     means = scored.groupby(["case", "patient"], as_index=False)["dice"].mean().sort_values(["dice", "case"])
     return means.drop_duplicates("patient").reset_index(drop=True)
 
 
-def typical(ranking: pd.DataFrame) -> list[str]:
+def typical_cases(ranking: pd.DataFrame) -> list[str]:
     """The cases nearest to the median of the ranking that are not among the worst."""
     rest = ranking.iloc[WORST:]
     distance = (rest["dice"] - ranking["dice"].median()).abs()
@@ -82,14 +84,14 @@ def match_reference(evaluation: Evaluation, reference: Evaluation) -> Matched:
     """The reference, called `there`, and the evaluation, `here`, in the regions that both have.
 
     Raises:
-        InputError: they cannot be compared (`bundle.analysis.pairing.match`).
+        InputError: they cannot be compared (`bundle.analysis.pairing.match_systems`).
     """
     shared = [region for region in evaluation.regions if region in reference.regions]
-    return match([reference, evaluation], ["there", "here"], regions=shared or None)
+    return match_systems([reference, evaluation], ["there", "here"], regions=shared or None)
 
 
 def _against(reference: Matched) -> dict[str, Any]:
-    found = compare(reference)
+    found = compare_systems(reference)
     return {
         "folder": str(reference.evaluations[0].folder),
         **{key: found[key] for key in ("cases", "patients", "tests")},
@@ -102,7 +104,7 @@ def _against(reference: Matched) -> dict[str, Any]:
 def _own(evaluation: Evaluation, weights: Weights, prices: Prices) -> dict[str, Any]:
     """The weighted Dice and the cost of each patient, where users say what counts."""
     level = evaluation.volumes or evaluation  # slices of a patient together
-    averages = by_patient(add_own(level.scores, weights, prices))
+    averages = average_by_patient(add_user_scores(level.scores, weights, prices))
 
     def own(metric: str, region: str, unit: str) -> dict[str, Any]:
         values = averages.loc[region, metric]
@@ -149,6 +151,6 @@ def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
                 "cases": len(own),
                 "mean": float(own[metric].mean()),
                 "mean_interval": mean_interval(own[metric], own["patient"]),
-                **{k: v for k, v in spread(own[metric]).items() if k in ("median", "q1", "q3", "maximum")},
+                **{k: v for k, v in describe_spread(own[metric]).items() if k in ("median", "q1", "q3", "maximum")},
             }
     return found

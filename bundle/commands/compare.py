@@ -10,10 +10,10 @@ from rich.text import Text
 
 from bundle.analysis import evaluation
 from bundle.analysis.costs import parse_prices, parse_weights
-from bundle.analysis.pairing import match
+from bundle.analysis.pairing import match_systems
 from bundle.commands.shared import items, print_lines, score_table
 from bundle.reporting import verdicts
-from bundle.reporting.words import count, listed, p_value, sign
+from bundle.reporting.words import format_p, join_words, plural, unit_sign
 from scripts.errors import InputError
 
 
@@ -52,7 +52,7 @@ def compare(
             "give two or more evaluations to compare, such as `python -m bundle compare scores_old scores_new`."
         )
     paths = [Path(str(folder)) for folder in folders]
-    systems = [evaluation.read(path) for path in paths]
+    systems = [evaluation.read_evaluation(path) for path in paths]
     shared = [region for region in systems[0].regions if all(region in system.regions for system in systems)]
     chosen = None if weights is None else parse_weights(weights, shared)
     prices = None if cost is None else parse_prices(cost, shared)
@@ -61,7 +61,7 @@ def compare(
         raise InputError(
             f"the names are {', '.join(called)}: expected {len(paths)} different ones, one for each folder."
         )
-    matched = match(systems, called, items(regions), items(metrics), chosen, prices)
+    matched = match_systems(systems, called, items(regions), items(metrics), chosen, prices)
     from bundle.reporting.comparison_page import write_comparison
 
     folder = Path(str(out))
@@ -90,12 +90,12 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
     for system in comparison["systems"]:
         lines += [f"failed in {system['name']}: {case}: {reason}" for case, reason in system["failed"].items()]
         if alone := comparison["unpaired"][system["name"]]["cases"]:
-            lines.append(f"left out, not in every system: {listed(alone, 12)} of {system['name']}")
+            lines.append(f"left out, not in every system: {join_words(alone, 12)} of {system['name']}")
     print_lines(console, lines, comparison["warnings"])
 
 
 def _table(pair: Mapping[str, Any], patients: int) -> Table:
-    table = score_table(f"{pair['second']} against {pair['first']}: {count(patients, 'patient')}, medians")
+    table = score_table(f"{pair['second']} against {pair['first']}: {plural(patients, 'patient')}, medians")
     table.add_column("score", no_wrap=True, vertical="bottom")
     for heading in (pair["first"], pair["second"]):
         table.add_column(Text(heading), justify="right", overflow="fold", min_width=6, vertical="bottom")
@@ -103,11 +103,11 @@ def _table(pair: Mapping[str, Any], patients: int) -> Table:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for row in pair["differences"]:
         table.add_row(
-            Text(verdicts.score(row) + (f", {sign(row['unit'])}" if row["unit"] else "")),
-            verdicts.value(row["median_first"], row),
-            verdicts.value(row["median_second"], row),
-            verdicts.size_of(row, unit=False).replace("median ", "median\n"),
+            Text(verdicts.score_name(row) + (f", {unit_sign(row['unit'])}" if row["unit"] else "")),
+            verdicts.format_value(row["median_first"], row),
+            verdicts.format_value(row["median_second"], row),
+            verdicts.format_effect(row, unit=False).replace("median ", "median\n"),
             f"{row['better']}/{row['equal']}/{row['worse']}",
-            p_value(row["p_holm"]),
+            format_p(row["p_holm"]),
         )
     return table

@@ -10,10 +10,10 @@ from bundle.cohort.fingerprint import Choice, class_frequencies, read_examples, 
 from bundle.cohort.training_view import training_config, training_patches
 from bundle.commands.shared import items, require_whole
 from bundle.drawing.slices import evenly_spaced
-from bundle.reporting.cohort_page import cohort_page
+from bundle.reporting.cohort_page import write_cohort_page
 from bundle.reporting.cohort_table import cohort_sentences, cohort_tables
-from bundle.reporting.normalization_page import normalization_pages
-from bundle.reporting.patch_page import patch_page
+from bundle.reporting.normalization_page import write_normalization_pages
+from bundle.reporting.patch_page import write_patch_page
 from scripts.data import datalist as lists
 from scripts.data.intensity_statistics import before_normalization
 from scripts.data.normalization import METHODS, require_possible
@@ -90,10 +90,12 @@ def look(
     folder, unit = Path(str(out)), content.get("unit", "mm")
     photographs = unit != "mm"
     about = f"{content.get('name', Path(str(datalist)).stem)}: {len(records)} of {len(known)} cases"
-    pages = normalization_pages(folder, channels, examples, choices, photographs)
+    pages = write_normalization_pages(folder, channels, examples, choices, photographs)
     spacing = spacing or np.median([record.spacing for record in records], axis=0)
-    cohort_page(folder / "cohort.png", about, records, channels, frequencies, np.multiply(patch_size, spacing), unit)
-    patch_page(folder / "patches.png", cut, channels, list(regions), choices[0], photographs)
+    write_cohort_page(
+        folder / "cohort.png", about, records, channels, frequencies, np.multiply(patch_size, spacing), unit
+    )
+    write_patch_page(folder / "patches.png", cut, channels, list(regions), choices[0], photographs)
     console = Console(highlight=False)
     console.print(about, markup=False)
     for table in cohort_tables(records, channels, frequencies, unit):

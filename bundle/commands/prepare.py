@@ -157,9 +157,9 @@ def _table(made: DataList) -> Table:
 
 
 def _draw(made: DataList, task: Task, path: Path) -> None:
-    from bundle.drawing.slices import contact_sheet, evenly_spaced  # matplotlib, which no list needs
+    from bundle.drawing.slices import draw_contact_sheet, evenly_spaced  # matplotlib, which no list needs
 
     labels = {name: value for name, value in task.labels.items() if value != task.labels_fill}
     cases = evenly_spaced(fullest_cases(made.cases, made.split.patients, made.volumes))
     views = (view_case(case, task.labels_fill) for case in cases)
-    contact_sheet(views, path, task.channels, labels, of=len(made.cases), title=made.content["name"])
+    draw_contact_sheet(views, path, task.channels, labels, of=len(made.cases), title=made.content["name"])

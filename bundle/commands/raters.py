@@ -48,12 +48,12 @@ def raters(
         raise InputError(f"foreground is '{foreground}': expected the whole number that the object is drawn as.")
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise InputError(f"--workers is {workers}: give a whole number of processes, 1 or more.")
-    from bundle.analysis.rater_masks import find, name_raters
+    from bundle.analysis.rater_masks import find_images, name_raters
     from bundle.reporting.agreement_page import write_agreement
 
     named = name_raters(folders)
     folder = Path(str(out))
-    summary = write_agreement(named, find(named, model, images), folder, foreground, workers, title, model)
+    summary = write_agreement(named, find_images(named, model, images), folder, foreground, workers, title, model)
     print_summary(summary)
     print(f"written: {folder / 'raters.html'}, pairs.csv, raters.json, masks and disagreement beside it")
     if summary["failed"]:
@@ -62,15 +62,24 @@ def raters(
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what stands first on the page: a row for each rater and the model, what was found, what is odd."""
-    from bundle.reporting.agreement_sentences import findings, warnings
-    from bundle.reporting.words import amount, count, name, share, share3, sign, signed, size
+    from bundle.reporting.agreement_sentences import agreement_findings, agreement_warnings
+    from bundle.reporting.words import (
+        format_amount,
+        format_share,
+        format_share3,
+        format_signed,
+        metric_name,
+        plural,
+        size_word,
+        unit_sign,
+    )
 
     console = console or Console()
     length = summary["units"]["length"]
     images, whole = len(summary["images"]), len(summary["images"]) - len(summary["incomplete"])
-    title = f"{summary['title']}: {count(images, 'image')}, {whole} of them drawn by all"
-    headings = ["n", "Dice:\nmean", "median\n(quartiles)", f"HD95\n{sign(length)}", name("nsd_2mm", length)]
-    headings.append(f"{size(summary['units']['size'])}\nbias, %")
+    title = f"{summary['title']}: {plural(images, 'image')}, {whole} of them drawn by all"
+    headings = ["n", "Dice:\nmean", "median\n(quartiles)", f"HD95\n{unit_sign(length)}", metric_name("nsd_2mm", length)]
+    headings.append(f"{size_word(summary['units']['size'])}\nbias, %")
     grid = score_table(title, Column("with the\nothers", overflow="fold"), *headings)
     people = {**summary["by_rater"], **({"model": summary["model"]} if summary["model"] else {})}
     for who, own in people.items():
@@ -80,15 +89,15 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
             grid.add_row(
                 Text(who),
                 str(own["images"]),
-                share3(dice["mean"]),
-                f"{share(dice['median'])} ({share(dice['q1'])}-{share(dice['q3'])})",
-                amount(found["hd95"]["median"]),
-                share(found["nsd_2mm"]["median"]),
-                signed(100 * bias["mean"]) if bias else "",
+                format_share3(dice["mean"]),
+                f"{format_share(dice['median'])} ({format_share(dice['q1'])}-{format_share(dice['q3'])})",
+                format_amount(found["hd95"]["median"]),
+                format_share(found["nsd_2mm"]["median"]),
+                format_signed(100 * bias["mean"]) if bias else "",
             )
     console.print(grid)
-    lines = findings(summary)
+    lines = agreement_findings(summary)
     lines += [f"not drawn by {', '.join(lacking)}: {image}" for image, lacking in summary["incomplete"].items()]
     lines += [f"no mask of the model: {image}" for image in summary["without_model"]]
     lines += [f"note: {note}" for note in summary["notes"]]
-    print_lines(console, lines, warnings(summary))
+    print_lines(console, lines, agreement_warnings(summary))

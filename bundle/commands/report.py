@@ -13,8 +13,8 @@ from bundle.analysis.costs import POINTS, parse_prices, parse_weights
 from bundle.analysis.region_summary import LOW
 from bundle.analysis.summary import match_reference
 from bundle.commands.shared import print_lines, score_table
-from bundle.reporting.verdicts import reference as against_reference
-from bundle.reporting.words import amount, between, count, share
+from bundle.reporting.verdicts import reference_verdict as against_reference
+from bundle.reporting.words import format_amount, format_range, format_share, plural
 from scripts.errors import InputError
 
 
@@ -51,10 +51,10 @@ def report(
     """
     if (dataset_dir or predictions) and not datalist:
         raise InputError("--dataset_dir and --predictions are for the pictures of patients: give --datalist as well.")
-    evaluation = evaluations.read(str(folder))
+    evaluation = evaluations.read_evaluation(str(folder))
     chosen = None if weights is None else parse_weights(weights, evaluation.regions)
     prices = None if cost is None else parse_prices(cost, evaluation.regions)
-    earlier = match_reference(evaluation, evaluations.read(str(reference))) if reference else None
+    earlier = match_reference(evaluation, evaluations.read_evaluation(str(reference))) if reference else None
     from bundle.reporting.examples import open_scans
     from bundle.reporting.report_page import write_report
 
@@ -67,7 +67,7 @@ def report(
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what stands first on the page: a row a region, failed cases, the comparison, the warnings."""
     console = console or Console()
-    title = f"{summary['title']}: {count(summary['cases'], 'case')} of {count(summary['patients'], 'patient')}"
+    title = f"{summary['title']}: {plural(summary['cases'], 'case')} of {plural(summary['patients'], 'patient')}"
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
     table = score_table(title, Column("region", overflow="fold"), *headings, f"HD95\n{summary['units']['length']}")
     for region, own in summary["regions"].items():
@@ -75,12 +75,12 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
         table.add_row(
             Text(region),
             str(own["cases"]),
-            f"{share(dice['mean'])} {_brackets(dice['mean_interval'])}",
-            f"{share(dice['median'])} {_brackets([dice['q1'], dice['q3']])}",
-            share(dice["minimum"]),
+            f"{format_share(dice['mean'])} {_brackets(dice['mean_interval'])}",
+            f"{format_share(dice['median'])} {_brackets([dice['q1'], dice['q3']])}",
+            format_share(dice["minimum"]),
             str(own[f"dice_below_{LOW[0]}"]),
             str(own["missed"]),
-            amount(hd95.get("median")),
+            format_amount(hd95.get("median")),
         )
     console.print(table)
     lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
@@ -98,17 +98,18 @@ def _own_lines(summary: Mapping[str, Any]) -> list[str]:
         weights = ", ".join(f"{region} {weight:g}" for region, weight in weighted["weights"].items())
         own = weighted["spread"]
         lines.append(
-            f"weighted Dice ({weights}): median {share(own['median'])} {_brackets([own['q1'], own['q3']])}, worst"
-            f" {share(own['minimum'])} ({weighted['worst'][0]['patient']})"
+            f"weighted Dice ({weights}): median {format_share(own['median'])} {_brackets([own['q1'], own['q3']])},"
+            f" worst {format_share(own['minimum'])} ({weighted['worst'][0]['patient']})"
         )
     if cost := summary["cost"]:
         for region, own in [*cost["regions"].items(), ("together", cost["total"])]:
             lines.append(
-                f"cost, {region}: median {amount(own['median'])} ({between([own['q1'], own['q3']], amount)}), largest"
-                f" {amount(own['maximum'])} {POINTS}"
+                f"cost, {region}: median {format_amount(own['median'])}"
+                f" ({format_range([own['q1'], own['q3']], format_amount)}), largest {format_amount(own['maximum'])}"
+                f" {POINTS}"
             )
     return lines
 
 
 def _brackets(pair: Sequence[float] | None) -> str:
-    return "" if pair is None else f"({share(pair[0])}-{share(pair[1])})"
+    return "" if pair is None else f"({format_share(pair[0])}-{format_share(pair[1])})"

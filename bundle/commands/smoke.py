@@ -13,7 +13,7 @@ from rich.console import Console
 from bundle.cohort.case_views import view_case
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
-from bundle.drawing.slices import evenly_spaced, prediction_picture
+from bundle.drawing.slices import draw_predictions, evenly_spaced
 from scripts.data import datalist
 from scripts.data.case_files import Case
 from scripts.errors import InputError
@@ -89,4 +89,4 @@ def _draw(cases: str, patients: str, masks: Path, path: Path) -> None:
     for entry in evenly_spaced(datalist.select(content, patients, "test"), 3):
         case = Case(entry["case"], [Path(name) for name in entry["image"]], Path(entry["label"]))
         shown.append(view_case(case, prediction=masks / f"{case.case}.nii.gz"))
-    prediction_picture(shown, path, content["channels"], content["labels"], title="patients set aside")
+    draw_predictions(shown, path, content["channels"], content["labels"], title="patients set aside")

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from PIL import Image as Picture
 
 from bundle.drawing.axes import cut_name, outline_mask
-from bundle.drawing.slices import OKABE_ITO, few_colours, radiological, window
+from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
 from scripts.data.images import GridImage, box, ras_spacing, to_ras
 from scripts.files import written_whole
 
@@ -30,7 +30,7 @@ BARE = 0.25  # grey beneath outlines where there is no scan
 STYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)))  # where there are more raters than colours
 
 
-def draw(
+def draw_disagreement(
     masks: Mapping[str, np.ndarray],
     majority: np.ndarray,
     affine: np.ndarray | None,
@@ -80,7 +80,7 @@ def draw(
     for cell in (left, right):
         cell.set(xticks=[], yticks=[])
     with written_whole(path) as temporary:
-        few_colours(figure, PALETTE, Picture.Quantize.FASTOCTREE).save(temporary, format="png", optimize=True)
+        figure_to_palette(figure, PALETTE, Picture.Quantize.FASTOCTREE).save(temporary, format="png", optimize=True)
 
 
 class _Slice:
@@ -99,7 +99,7 @@ class _Slice:
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         plane = self._turn(array)[:, :, self.k][self.cut]
-        return np.swapaxes(plane, 0, 1) if self.affine is None else radiological(plane)
+        return np.swapaxes(plane, 0, 1) if self.affine is None else to_radiological(plane)
 
     def _turn(self, array: np.ndarray) -> np.ndarray:
         """[H, W, D] in RAS; pictures as they are, [x, y, 1] or [x, y, 1, colour]."""
@@ -114,7 +114,7 @@ def _show_scan(cell: Axes, scan: np.ndarray | None, shape: tuple[int, ...], aspe
     elif scan.ndim == 3:
         scan, limits = scan / max(float(scan.max()), 1e-6), (0.0, 1.0)
     else:
-        limits = window(scan)
+        limits = intensity_window(scan)
     cell.imshow(scan, cmap="gray", vmin=limits[0], vmax=limits[1], aspect=aspect, interpolation="nearest")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bundle.drawing.slices import radiological
+from bundle.drawing.slices import to_radiological
 
 DARK = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # lines on white, a colour a case
 CELL = 1.75  # inches a side
@@ -22,7 +22,7 @@ def draw_heading(figure: Figure, title: str, beneath: str) -> None:
 
 def turn_slice(picture: np.ndarray, upright: bool) -> np.ndarray:
     """A slice as rows and columns to show: upright as in a photograph, or radiological from RAS."""
-    return picture.T if upright else radiological(picture)
+    return picture.T if upright else to_radiological(picture)
 
 
 def title_axes(cell: Axes, title: str) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from bundle.drawing.axes import outline_mask
-from bundle.drawing.slices import ROOM, few_colours, fill, radiological, window
+from bundle.drawing.slices import ROOM, figure_to_palette, fill_labels, intensity_window, to_radiological
 from scripts.data.images import box, components
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
@@ -36,7 +36,7 @@ class WorstError:
         head = box(seen, [ROOM] * 3)
         self.scan, self.truth, self.prediction = scan[head], truth[head], prediction[head]
         self.spacing = spacing
-        self.grey = window(scan)
+        self.grey = intensity_window(scan)
         self.centre = _worst(self.truth, self.prediction, spacing)
         self.side = max(size * step for size, step in zip(self.scan.shape, spacing, strict=True))
 
@@ -48,7 +48,8 @@ class WorstError:
         """A square PNG; `detail` is a part of it enlarged, with the errors filled."""
         across, up = (a for a in range(3) if a != axis)
         scan, truth, prediction = (
-            radiological(array.take(self.centre[axis], axis=axis)) for array in (self.scan, self.truth, self.prediction)
+            to_radiological(array.take(self.centre[axis], axis=axis))
+            for array in (self.scan, self.truth, self.prediction)
         )
         width, height = scan.shape[1] * self.spacing[across], scan.shape[0] * self.spacing[up]
         extent = (0, width, height, 0)
@@ -58,7 +59,9 @@ class WorstError:
         cell = figure.add_axes((0, 0, 1, 1))
         cell.imshow(scan, cmap="gray", vmin=self.grey[0], vmax=self.grey[1], extent=extent, interpolation="bilinear")
         if detail:
-            fill(cell, truth + 2 * prediction, {1: TRUTH, 2: PREDICTION}, 0.6, extent=extent)  # 3 where they agree
+            fill_labels(
+                cell, truth + 2 * prediction, {1: TRUTH, 2: PREDICTION}, 0.6, extent=extent
+            )  # 3 where they agree
         for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
             outline_mask(cell, mask, colour, 2.0 if detail else 1.4, extent=extent)
         side = self.side * (DETAIL if detail else 1)
@@ -68,7 +71,7 @@ class WorstError:
         if not detail:
             _corners(cell, x, y, self.side * DETAIL / 2)
         stream = io.BytesIO()
-        few_colours(figure, COLOURS).save(stream, format="png", optimize=True)
+        figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
         return stream.getvalue()
 
 

@@ -53,19 +53,19 @@ def tumour_slice(label: np.ndarray | None, depth: int = 1, background: int = 0) 
     return int(np.argmax((label != background).sum((0, 1))))
 
 
-def window(image: np.ndarray) -> tuple[float, float]:
+def intensity_window(image: np.ndarray) -> tuple[float, float]:
     """The 1st and 99th percentile of what is not 0: the intensities to show as black and white."""
     seen = image[image != 0]
     low, high = np.percentile(seen, [1, 99]) if seen.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 
 
-def colours(labels: Mapping[str, int]) -> dict[int, str]:
+def label_colours(labels: Mapping[str, int]) -> dict[int, str]:
     """A colour for each label value, the same wherever the same labels are drawn."""
     return {value: OKABE_ITO[i % len(OKABE_ITO)] for i, value in enumerate(sorted(labels.values()))}
 
 
-def volume(label: np.ndarray, spacing: Sequence[float] | None, background: int = 0) -> str:
+def format_volume(label: np.ndarray, spacing: Sequence[float] | None, background: int = 0) -> str:
     """How much is not background: "12.3 ml", "4.5 cm²" for a label of two axes; `spacing` in mm, or "67 px" without."""
     count = np.count_nonzero(label != background)
     if spacing is None:
@@ -73,7 +73,7 @@ def volume(label: np.ndarray, spacing: Sequence[float] | None, background: int =
     return f"{count * np.prod(spacing) / 10 ** len(spacing):.1f} {'cm²' if len(spacing) == 2 else 'ml'}"
 
 
-def contact_sheet(
+def draw_contact_sheet(
     cases: Iterable[Mapping[str, Any]],
     path: str | os.PathLike,
     channels: Sequence[str],
@@ -99,11 +99,11 @@ def contact_sheet(
     figure, axes = _grid(views, channels, [], heading, labels)
     for cells, view in zip(axes, views, strict=True):
         for cell in cells:
-            outline(cell, view.masks["label"], colours(labels))
-    save(figure, path)
+            outline_labels(cell, view.masks["label"], label_colours(labels))
+    save_figure(figure, path)
 
 
-def prediction_picture(
+def draw_predictions(
     cases: Iterable[Mapping[str, Any]],
     path: str | os.PathLike,
     channels: Sequence[str],
@@ -129,12 +129,12 @@ def prediction_picture(
                 place = {"ha": "center", "va": "center", "transform": cell.transAxes}
                 cell.text(0.5, 0.5, f"no {name}", color="white", backgroundcolor="black", fontsize=11, **place)
             else:
-                fill(cell, mask, colours(labels), 0.75, aspect=view.aspect)
-    save(figure, path)
+                fill_labels(cell, mask, label_colours(labels), 0.75, aspect=view.aspect)
+    save_figure(figure, path)
 
 
 def _amount(case: Mapping[str, Any], key: str) -> str:
-    return volume(case[key], case["spacing"], case.get("background", 0))
+    return format_volume(case[key], case["spacing"], case.get("background", 0))
 
 
 class _View:
@@ -148,9 +148,9 @@ class _View:
         seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
         cut = (*box(seen, (ROOM, ROOM)), k)
         self.title = title
-        self.image = [radiological(channel[cut]) for channel in image]
-        self.windows = [window(channel) for channel in image]
-        self.masks = {name: None if mask is None else radiological(mask[cut]) for name, mask in found.items()}
+        self.image = [to_radiological(channel[cut]) for channel in image]
+        self.windows = [intensity_window(channel) for channel in image]
+        self.masks = {name: None if mask is None else to_radiological(mask[cut]) for name, mask in found.items()}
         wide, high = (case["spacing"] or (1.0, 1.0))[:2]
         self.aspect = float(high / wide)  # of a voxel
         self.shape = self.image[0].shape[1] / self.image[0].shape[0] / self.aspect  # width by height
@@ -160,7 +160,7 @@ def _wrap(name: str) -> str:
     return "\n".join(wrap(name, 26))
 
 
-def radiological(array: np.ndarray) -> np.ndarray:
+def to_radiological(array: np.ndarray) -> np.ndarray:
     """A slice [right, front] as [row from the front, column from the right side]; a copy, so that the volume can go.
 
     Other planes alike: [right or front, front or up] as [row from the top, column].
@@ -181,7 +181,7 @@ def _grid(
     axes = figure.subplots(len(views), len(columns), squeeze=False)
     figure.subplots_adjust(TITLES / wide, 0.02 / high, 1 - 0.02 / wide, 1 - MARGIN / high, 0.03, 0.03)
     figure.suptitle(title, x=0.1 / wide, y=1 - 0.1 / high, ha="left", va="top", fontsize=13)
-    patches = [Patch(color=colours(labels)[value], label=f"{value} {name}") for name, value in labels.items()]
+    patches = [Patch(color=label_colours(labels)[value], label=f"{value} {name}") for name, value in labels.items()]
     place = {"loc": "upper left", "bbox_to_anchor": (0.05 / wide, 1 - 0.35 / high)}
     figure.legend(handles=patches, ncols=len(patches), frameon=False, **place)
     for cell in axes.flat:
@@ -197,14 +197,14 @@ def _grid(
     return figure, axes
 
 
-def outline(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -> None:
+def outline_labels(cell: Axes, label: np.ndarray | None, palette: Mapping[int, str]) -> None:
     """Draw each label's outline just inside it and the smallest last, so that neighbours do not hide each other."""
     masks = [] if label is None else [(label == value, colour) for value, colour in palette.items()]
     for mask, colour in sorted(masks, key=lambda pair: -pair[0].sum()):
         outline_mask(cell, mask, colour, 1.3, level=0.8, closed=False)
 
 
-def fill(cell: Axes, label: np.ndarray, palette: Mapping[int, str], alpha: float, **place: Any) -> None:
+def fill_labels(cell: Axes, label: np.ndarray, palette: Mapping[int, str], alpha: float, **place: Any) -> None:
     """Paint each value of a label [row, column] in its colour; `place` is the aspect or extent of `imshow`."""
     painted = np.zeros((*label.shape, 4))
     for value, colour in palette.items():
@@ -212,7 +212,7 @@ def fill(cell: Axes, label: np.ndarray, palette: Mapping[int, str], alpha: float
     cell.imshow(painted, interpolation="nearest", **place)
 
 
-def few_colours(figure: Figure, most: int, method: Picture.Quantize | None = None) -> Picture.Image:
+def figure_to_palette(figure: Figure, most: int, method: Picture.Quantize | None = None) -> Picture.Image:
     """A figure as a picture with a palette of at most so many colours, for a page that holds many."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI)
@@ -220,7 +220,7 @@ def few_colours(figure: Figure, most: int, method: Picture.Quantize | None = Non
         return picture.convert("RGB").quantize(most, method, dither=Picture.Dither.NONE)
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG, whole or not at all."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png", bbox_inches="tight")  # so that long names widen it

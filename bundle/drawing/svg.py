@@ -69,7 +69,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def draw(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None = None) -> Drawing:
+def figure_to_svg(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None = None) -> Drawing:
     """A figure, drawn under `rc_context(STYLE)` in the colours of `Ink`, as an svg element.
 
     `words` say what it shows to those who do not see it; `titles` are, for each `gid` of a scatter, one line per dot,

@@ -9,20 +9,20 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bundle.analysis.agreement_summary import pairs_of, sizes_with_others, with_raters
+from bundle.analysis.agreement_summary import select_pairs, select_pairs_with_raters, sizes_with_others
 from bundle.analysis.rater_masks import MODEL
 from bundle.analysis.statistics import quartiles
 from bundle.drawing.axes import cut_name, new_axes
-from bundle.drawing.svg import STYLE, Drawing, Ink, draw
-from bundle.reporting.words import MINUS, count, share, share3, signed
+from bundle.drawing.svg import STYLE, Drawing, Ink, figure_to_svg
+from bundle.reporting.words import MINUS, format_share, format_share3, format_signed, plural
 
 LONGEST = 16  # letters of a name beside a strip
 
 
 @rc_context(STYLE)
-def by_image(pairs: pd.DataFrame, raters: Sequence[str]) -> Drawing:
+def draw_dice_by_image(pairs: pd.DataFrame, raters: Sequence[str]) -> Drawing:
     """Dice of all pairs of raters image by image, least agreement first, with the model's."""
-    between, against = pairs_of(pairs, raters, raters), pairs_of(pairs, [MODEL], raters)
+    between, against = select_pairs(pairs, raters, raters), select_pairs(pairs, [MODEL], raters)
     order = between.groupby("image")["dice"].mean().sort_values()
     place = {image: number for number, image in enumerate(order.index)}
     figure, axes = new_axes()
@@ -32,32 +32,36 @@ def by_image(pairs: pd.DataFrame, raters: Sequence[str]) -> Drawing:
         if len(rows):
             x = rows["image"].map(place) + aside * bool(len(against))
             axes.scatter(x, rows["dice"], s=20, alpha=0.6, linewidths=0, color=colour, gid=gid)
-            titles[gid] = [f"{r.image}: {r.first} and {r.second}, Dice {share3(r.dice)}" for r in rows.itertuples()]
+            titles[gid] = [
+                f"{r.image}: {r.first} and {r.second}, Dice {format_share3(r.dice)}" for r in rows.itertuples()
+            ]
     axes.set(ylabel="Dice", xlabel="image, least agreement first", ylim=(min(0.9, pairs["dice"].min()) - 0.03, 1.01))
     axes.set_xticks([])
     if len(order) <= 12:
         axes.set_xticks(range(len(order)), order.index, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.grid(axis="y")
     words = (
-        f"Every pair of raters on {count(len(order), 'image')}: least agreement on {order.index[0]} (mean Dice"
-        f" {share(order.iloc[0])}), most on {order.index[-1]} ({share(order.iloc[-1])})."
+        f"Every pair of raters on {plural(len(order), 'image')}: least agreement on {order.index[0]} (mean Dice"
+        f" {format_share(order.iloc[0])}), most on {order.index[-1]} ({format_share(order.iloc[-1])})."
     )
-    return draw(figure, words + (" Orange: the model with each rater." if len(against) else ""), titles)
+    return figure_to_svg(figure, words + (" Orange: the model with each rater." if len(against) else ""), titles)
 
 
 @rc_context(STYLE)
-def by_person(pairs: pd.DataFrame, summary: Mapping[str, Any]) -> Drawing:
+def draw_dice_by_rater(pairs: pd.DataFrame, summary: Mapping[str, Any]) -> Drawing:
     """The mean Dice with the (other) raters on every image, a line of dots for each rater and the model."""
     raters = summary["raters"]
-    values = {who: with_raters(pairs, who, raters).groupby("image")["dice"].mean() for who in _people(summary)}
-    figure, axes, titles = _lines(values, share3)
+    values = {
+        who: select_pairs_with_raters(pairs, who, raters).groupby("image")["dice"].mean() for who in _people(summary)
+    }
+    figure, axes, titles = _lines(values, format_share3)
     axes.set(xlabel="mean Dice with the (other) raters", xlim=(None, 1.01))
-    medians = ", ".join(f"{who} {share(own.median())}" for who, own in values.items() if len(own))
-    return draw(figure, f"Agreement with the (other) raters, every image a dot. Medians: {medians}.", titles)
+    medians = ", ".join(f"{who} {format_share(own.median())}" for who, own in values.items() if len(own))
+    return figure_to_svg(figure, f"Agreement with the (other) raters, every image a dot. Medians: {medians}.", titles)
 
 
 @rc_context(STYLE)
-def sizes(summary: Mapping[str, Any]) -> Drawing | None:
+def draw_size_bias(summary: Mapping[str, Any]) -> Drawing | None:
     """How much more or less each draws than the (other) raters, in per cent of the mean of these."""
     images = {image: own["sizes"] for image, own in summary["images"].items()}
     values = {}
@@ -66,12 +70,14 @@ def sizes(summary: Mapping[str, Any]) -> Drawing | None:
         values[who] = 100 * (own["own"] / own["others"] - 1)
     if not any(map(len, values.values())):
         return None
-    figure, axes, titles = _lines(values, lambda value: f"{signed(value)} %")
+    figure, axes, titles = _lines(values, lambda value: f"{format_signed(value)} %")
     axes.axvline(0, color=Ink.SOFT, linewidth=1)
     axes.set(xlabel="drawn more or less than the (other) raters, %")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0f}".replace("-", MINUS) if value else "0")
-    medians = ", ".join(f"{who} {signed(own.median())} %" for who, own in values.items() if len(own))
-    return draw(figure, f"Size of what was drawn, against the mean of the (other) raters. Medians: {medians}.", titles)
+    medians = ", ".join(f"{who} {format_signed(own.median())} %" for who, own in values.items() if len(own))
+    return figure_to_svg(
+        figure, f"Size of what was drawn, against the mean of the (other) raters. Medians: {medians}.", titles
+    )
 
 
 def _people(summary: Mapping[str, Any]) -> list[str]:

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image as Picture
 
-from bundle.analysis import consensus
-from bundle.analysis.agreement_summary import summarise
-from bundle.analysis.rater_masks import CONSENSUS, MODEL, Image
+from bundle.analysis.agreement_summary import summarise_agreement
+from bundle.analysis.consensus import CONSENSUS, write_consensus
+from bundle.analysis.rater_masks import MODEL, Image
 from bundle.analysis.rater_pairs import COLUMNS, METRICS, ImageAgreement, compare_masks, require_pairs
-from bundle.drawing.disagreement import draw
+from bundle.drawing.disagreement import draw_disagreement
 from bundle.reporting import words
-from bundle.reporting.agreement_figures import by_image, by_person, sizes
-from bundle.reporting.agreement_sentences import findings, limits, warnings
-from bundle.reporting.page import embed_png, template
+from bundle.reporting.agreement_figures import draw_dice_by_image, draw_dice_by_rater, draw_size_bias
+from bundle.reporting.agreement_sentences import agreement_findings, agreement_limits, agreement_warnings
+from bundle.reporting.page import embed_png, load_template
 from scripts.data import pictures
 from scripts.data.images import open_nifti
 from scripts.errors import InputError
@@ -62,7 +62,7 @@ def write_agreement(
             "model_folder": None if model is None else str(Path(str(model)).resolve()),
             "foreground": foreground,
         }
-        summary = summarise(compared, pairs, list(raters), model is not None, about)
+        summary = summarise_agreement(compared, pairs, list(raters), model is not None, about)
         with written_whole(folder / "pairs.csv") as temporary:
             pairs.to_csv(temporary, index=False)
         write_json(folder / "raters.json", summary)
@@ -77,10 +77,10 @@ def _compare_and_draw(image: Image, foreground: int | None, folder: Path) -> Ima
     file = pictures.file_of(drawn.like)
     ending = file.name[len(stem(file) or "") :]
     for name, mask in drawn.consensus.items():  # in the first rater's format and names, to be read as masks again
-        consensus.save(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
+        write_consensus(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
     majority = drawn.consensus["majority"]
     scan, note = (None, None) if image.scan is None else _read_scan(image.scan, majority.shape)
-    draw(drawn.masks, majority, drawn.affine, folder / "disagreement" / f"{image.name}.png", scan, MODEL)
+    draw_disagreement(drawn.masks, majority, drawn.affine, folder / "disagreement" / f"{image.name}.png", scan, MODEL)
     return compared._replace(notes=[*compared.notes, note] if note else compared.notes)
 
 
@@ -111,18 +111,22 @@ def _read_picture(path: Path) -> np.ndarray:
 
 
 def _render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:
-    drawings = [by_image(pairs, summary["raters"]), by_person(pairs, summary), sizes(summary)]
-    return template("raters.html").render(
+    drawings = [
+        draw_dice_by_image(pairs, summary["raters"]),
+        draw_dice_by_rater(pairs, summary),
+        draw_size_bias(summary),
+    ]
+    return load_template("raters.html").render(
         s=summary,
-        what=words.size(summary["units"]["size"]),
+        what=words.size_word(summary["units"]["size"]),
         metrics=METRICS,
         shown=SHOWN,
-        write={metric: words.amount if metric == "hd95" else words.share3 for metric in METRICS},
+        write={metric: words.format_amount if metric == "hd95" else words.format_share3 for metric in METRICS},
         people={**summary["by_rater"], **({MODEL: summary["model"]} if summary["model"] else {})},
         consensus=CONSENSUS,
-        findings=findings(summary),
-        warnings=warnings(summary),
-        limits=list(limits(summary)),
+        findings=agreement_findings(summary),
+        warnings=agreement_warnings(summary),
+        limits=list(agreement_limits(summary)),
         drawings=[drawing for drawing in drawings if drawing],
         pictures=_pictures(summary, folder),
         all_pictures=sum(1 for own in summary["images"].values() if own["picture"]),

@@ -5,7 +5,16 @@ from typing import Any
 
 from bundle.analysis.agreement_summary import HALF, VERDICTS
 from bundle.analysis.statistics import ENOUGH, FEWEST
-from bundle.reporting.words import between, change, count, explain_nsd, listed, name, share, share3
+from bundle.reporting.words import (
+    explain_nsd,
+    format_change,
+    format_range,
+    format_share,
+    format_share3,
+    join_words,
+    metric_name,
+    plural,
+)
 
 PLACES = {
     "below": "outside the raters' own range: it agrees with them less than the rater who agrees least does with the"
@@ -16,7 +25,7 @@ PLACES = {
 }
 
 
-def warnings(summary: Mapping[str, Any]) -> list[str]:
+def agreement_warnings(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before the first number."""
     found = []
     if (summary["covered"] or 0) > HALF:
@@ -28,37 +37,38 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def findings(summary: Mapping[str, Any]) -> list[str]:
+def agreement_findings(summary: Mapping[str, Any]) -> list[str]:
     """What was found, most important first."""
     spread = summary["between_raters"]["dice"]
     said = (
-        f"{count(len(summary['raters']), 'rater')}, {count(spread['images'], 'image')}: the Dice of two raters is"
-        f" {share3(spread['mean'])} in the mean{_interval(spread['mean_interval'], share3)} and"
-        f" {share3(spread['median'])} in the median; half of the {spread['n']} pairs of masks lie between"
-        f" {share3(spread['q1'])} and {share3(spread['q3'])}."
+        f"{plural(len(summary['raters']), 'rater')}, {plural(spread['images'], 'image')}: the Dice of two raters is"
+        f" {format_share3(spread['mean'])} in the mean{_interval(spread['mean_interval'], format_share3)} and"
+        f" {format_share3(spread['median'])} in the median; half of the {spread['n']} pairs of masks lie between"
+        f" {format_share3(spread['q1'])} and {format_share3(spread['q3'])}."
     )
-    return [said, *verdicts(summary)]
+    return [said, *model_verdicts(summary)]
 
 
-def verdicts(summary: Mapping[str, Any]) -> list[str]:
+def model_verdicts(summary: Mapping[str, Any]) -> list[str]:
     """Whether the model is like a rater, a sentence or two a metric; none without a model."""
     if summary["model"] is None:
         return []
     found = summary["model"]["like_a_rater"]
-    return [_verdict(name(metric, summary["units"]["length"]), found[metric]) for metric in VERDICTS]
+    return [_verdict(metric_name(metric, summary["units"]["length"]), found[metric]) for metric in VERDICTS]
 
 
 def _verdict(metric: str, found: Mapping[str, Any]) -> str:
     if not found["images"]:
         return f"{metric}: no image has the model's mask and those of two raters, so they cannot be compared."
     said = (
-        f"{metric}: the model agrees with the raters by {share3(found['model'])}, they with each other by"
-        f" {share3(found['raters'])} (difference {change(found['difference'])}{_interval(found['interval'], change)},"
-        f" {count(found['images'], 'image')}). "
+        f"{metric}: the model agrees with the raters by {format_share3(found['model'])}, they with each other by"
+        f" {format_share3(found['raters'])} (difference"
+        f" {format_change(found['difference'])}{_interval(found['interval'], format_change)},"
+        f" {plural(found['images'], 'image')}). "
     )
     if found["place"]:
         own = found["rater_means"].values()
-        where = f" (their own means: {between([min(own), max(own)], share3)})"
+        where = f" (their own means: {format_range([min(own), max(own)], format_share3)})"
         said += f"In the mean it lies {PLACES[found['place']].replace('range', 'range' + where, 1)}. "
     return said + _shown(found)
 
@@ -73,17 +83,17 @@ def _shown(found: Mapping[str, Any]) -> str:
         return f"That it agrees {'less' if high < 0 else 'more'} is more than chance.{few}"
     return (
         "No difference is shown, which is not the same as none: agreement that is worse by"
-        f" {share3(-low)} would fit these images, too.{few}"
+        f" {format_share3(-low)} would fit these images, too.{few}"
     )
 
 
-def limits(summary: Mapping[str, Any]) -> Iterator[str]:
+def agreement_limits(summary: Mapping[str, Any]) -> Iterator[str]:
     """What these numbers cannot say."""
     images, raters = summary["between_raters"]["dice"]["images"], len(summary["raters"])
     if images < ENOUGH:
-        yield f"{count(images, 'image')} are few: below {ENOUGH}, bootstrap intervals are too narrow."
+        yield f"{plural(images, 'image')} are few: below {ENOUGH}, bootstrap intervals are too narrow."
     yield (
-        f"Intervals draw images. The {count(raters, 'rater')} are taken as they are: other raters may agree more or"
+        f"Intervals draw images. The {plural(raters, 'rater')} are taken as they are: other raters may agree more or"
         " less, a further person can lie outside their range, and no interval here tells by how much. Images of one"
         " patient count as if they were independent."
     )
@@ -102,13 +112,13 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
     if names := list(summary["incomplete"]):
         lack, counts = ("lacks", "counts") if len(names) == 1 else ("lack", "count")
         yield (
-            f"{count(len(names), 'image')} {lack} the mask of some rater ({listed(names)}) and {counts} for the pairs"
-            " that there are. So the means of raters are of different images; where a model is placed among them, only"
-            " complete images count."
+            f"{plural(len(names), 'image')} {lack} the mask of some rater ({join_words(names)}) and {counts} for the"
+            " pairs that there are. So the means of raters are of different images; where a model is placed among"
+            " them, only complete images count."
         )
     yield explain_nsd(summary["units"]["length"])
     yield "Agreement is not truth: all raters can be wrong in the same way."
 
 
-def _interval(pair: Any, write: Any = share) -> str:
+def _interval(pair: Any, write: Any = format_share) -> str:
     return "" if pair is None else f" [{write(pair[0])}, {write(pair[1])}]"

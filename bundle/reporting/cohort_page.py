@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 
 from bundle.cohort.fingerprint import ClassFrequency, Record
 from bundle.drawing.page_parts import DARK, draw_heading, title_axes
-from bundle.drawing.slices import OKABE_ITO, save
+from bundle.drawing.slices import OKABE_ITO, save_figure
 
 
-def cohort_page(
+def write_cohort_page(
     path: str | os.PathLike,
     about: str,
     records: Sequence[Record],
@@ -59,7 +59,7 @@ def cohort_page(
     panels = GridSpecFromSubplotSpec(1, 4, grid[lines + 1], width_ratios=[1, 0.3, 1, 0.3], wspace=0.25)
     for place, kind, several in zip((0, 2), ("label", "region"), frequencies, strict=True):
         _classes(figure.add_subplot(panels[place]), kind, several, len(records))
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _intensities(cell: Axes, channel: str, percentiles: np.ndarray) -> None:

@@ -11,61 +11,61 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bundle.analysis.pairing import DIRECTIONS, Matched
-from bundle.analysis.significance import difference
+from bundle.analysis.significance import subtract_scores
 from bundle.drawing.axes import SMALL, WIDTH, draw_diagonal, draw_dots, move_aside, new_axes, show_0_to_1
-from bundle.drawing.svg import STYLE, Drawing, Ink, draw, new_figure
-from bundle.reporting.verdicts import gap, size_of
-from bundle.reporting.words import MINUS, count, name, share3, sign
+from bundle.drawing.svg import STYLE, Drawing, Ink, figure_to_svg, new_figure
+from bundle.reporting.verdicts import format_difference, format_effect
+from bundle.reporting.words import MINUS, format_share3, metric_name, plural, unit_sign
 from scripts.scoring.case import WHOLE_CASE
 
 LONGEST = 14  # letters of a system's name inside a figure
 
 
-def draw_dices(matched: Matched, first: str, second: str) -> list[Drawing]:
+def draw_dice_pairs(matched: Matched, first: str, second: str) -> list[Drawing]:
     """The Dice of one system against that of another, a figure per region."""
-    return [against(matched, region, first, second) for metric, region in matched.values if metric == "dice"]
+    return [draw_dice_pair(matched, region, first, second) for metric, region in matched.values if metric == "dice"]
 
 
 @rc_context(STYLE)
-def against(matched: Matched, region: str, first: str, second: str) -> Drawing:
+def draw_dice_pair(matched: Matched, region: str, first: str, second: str) -> Drawing:
     """The Dice of one system against that of another, patient by patient."""
     own = matched.values["dice", region]
     both = zip(own.index, own[first], own[second], strict=True)
-    titles = [f"{who}: {share3(a)} {_there(first)}, {share3(b)} {_there(second)}" for who, a, b in both]
+    titles = [f"{who}: {format_share3(a)} {_there(first)}, {format_share3(b)} {_there(second)}" for who, a, b in both]
     figure, axes = new_axes(WIDTH)
     draw_diagonal(axes, 1.0, f"better {_there(second)}", f"better {_there(first)}")
     draw_dots(axes, own[first], own[second])
     axes.set(xlabel=f"Dice {_there(first)}", ylabel=f"Dice {_there(second)}")
     show_0_to_1(axes.xaxis, axes.yaxis)
     higher, lower = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
-    patients = count(len(own), "patient")
+    patients = plural(len(own), "patient")
     words = f"{region}: of {patients}, {higher} have a higher Dice {_there(second)} and {lower} a lower one."
-    return draw(figure, words, {"dots": titles})
+    return figure_to_svg(figure, words, {"dots": titles})
 
 
 @rc_context(STYLE)
-def differences(matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]) -> Drawing:
+def draw_differences(matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]) -> Drawing:
     """By how much a second system differs from a first one in one metric: a row a region, every patient a dot."""
     figure, axes = new_axes(84 + 46 * len(rows))
     titles = _differences(axes, matched, first, second, rows)
-    said = "; ".join(f"{_line(row)} {size_of(row)}, {_balance(row)}".strip() for row in rows)
-    return draw(figure, f"{name(rows[0]['metric'], matched.length)}: {said}.", titles)
+    said = "; ".join(f"{_line(row)} {format_effect(row)}, {_balance(row)}".strip() for row in rows)
+    return figure_to_svg(figure, f"{metric_name(rows[0]['metric'], matched.length_unit)}: {said}.", titles)
 
 
 @rc_context(STYLE)
-def overview(matched: Matched, pairs: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_overview(matched: Matched, pairs: Sequence[Mapping[str, Any]]) -> Figure:
     """All differences on one sheet: a line a pair of systems, a column a metric."""
-    metrics = by_metric(pairs[0])
+    metrics = group_by_metric(pairs[0])
     regions = max(map(len, metrics.values()))
     figure = new_figure(WIDTH * len(metrics), (96 + 46 * regions) * len(pairs))
     figure.patch.set(facecolor="white", alpha=1)
     for line, pair in zip(figure.subplots(len(pairs), len(metrics), squeeze=False), pairs, strict=True):
-        for axes, rows in zip(line, by_metric(pair).values(), strict=True):
+        for axes, rows in zip(line, group_by_metric(pair).values(), strict=True):
             _differences(axes, matched, pair["first"], pair["second"], rows)
     return figure
 
 
-def by_metric(pair: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+def group_by_metric(pair: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     """The differences of a pair of systems by metric."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in pair["differences"]:
@@ -79,7 +79,7 @@ def _differences(
     """Dots to the right of 0 are patients in whom the number grew; blue where the second system is better."""
     metric, unit = rows[0]["metric"], rows[0]["unit"]
     changes = [
-        pd.Series(difference(own[second], own[first]), index=own.index)
+        pd.Series(subtract_scores(own[second], own[first]), index=own.index)
         for own in (matched.values[metric, row["region"]] for row in rows)
     ]
     finite = np.concatenate([change[np.isfinite(change)] for change in changes])
@@ -94,7 +94,7 @@ def _differences(
         for kind, (these, colour) in kinds.items():
             gid = f"{place}{kind}"
             draw_dots(axes, across[these], place + aside[these], colour, gid)
-            titles[gid] = [f"{patient}: {gap(number, row)}" for patient, number in change[these].items()]
+            titles[gid] = [f"{patient}: {format_difference(number, row)}" for patient, number in change[these].items()]
         kind = "median" if row["mean"] is None else "mean"
         ends = [float(end) for end in row[f"{kind}_interval"] or ()]
         mark = {"color": Ink.TEXT, "solid_capstyle": "butt"}
@@ -109,7 +109,9 @@ def _differences(
     beyond = [side * edge for side in (-1, 1) if any((np.isinf(c) & (np.sign(c) == side)).any() for c in changes)]
     labels = [f"{tick:g}".replace("-", MINUS) for tick in np.round(ticks, 12)]
     axes.set_xticks([*ticks, *beyond], [*labels, *(f"{MINUS}∞" if end < 0 else "∞" for end in beyond)])
-    axes.set_xlabel(f"difference in {name(metric, matched.length)}" + (f", {sign(unit)}" if unit else ""))
+    axes.set_xlabel(
+        f"difference in {metric_name(metric, matched.length_unit)}" + (f", {unit_sign(unit)}" if unit else "")
+    )
     sides = (first, second) if DIRECTIONS[metric] > 0 else (second, first)
     remark = {"transform": axes.transAxes, "fontsize": SMALL, "color": Ink.SOFT, "va": "top"}
     axes.text(0.01, 1.0, f"← better {_there(sides[0])}", **remark)

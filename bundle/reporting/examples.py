@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bundle.analysis.evaluation import Evaluation
 from bundle.drawing.planes import PLANES, WorstError
 from bundle.reporting.page import embed_png
-from bundle.reporting.words import amount, share, sign
+from bundle.reporting.words import format_amount, format_share, unit_sign
 from scripts.data import datalist as lists
 from scripts.data import pictures
 from scripts.data.case_checks import air
@@ -36,7 +36,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Example:
+class PatientExample:
     """A patient to look at; `region` and `channel` are what the tiles show, "" without tiles."""
 
     case: str
@@ -82,15 +82,17 @@ def open_scans(
     return Scans(content, Path(dataset_dir or Path(datalist).parent), Path(folder))
 
 
-def describe(evaluation: Evaluation, case: str) -> Example:
+def describe_patient(evaluation: Evaluation, case: str) -> PatientExample:
     """A patient in words, from the scores alone."""
     own = evaluation.scores[evaluation.scores["case"] == case]
-    unit = sign(evaluation.volume)
+    unit = unit_sign(evaluation.volume_unit)
     sentences = tuple(_sentence(row, unit) for row in own.itertuples())
-    return Example(case, own["patient"].iloc[0], float(own["dice"].mean()), sentences)
+    return PatientExample(case, own["patient"].iloc[0], float(own["dice"].mean()), sentences)
 
 
-def illustrate(evaluation: Evaluation, examples: Sequence[Example], scans: Scans) -> list[Example]:
+def illustrate_patients(
+    evaluation: Evaluation, examples: Sequence[PatientExample], scans: Scans
+) -> list[PatientExample]:
     """The same examples with their tiles.
 
     Raises:
@@ -112,18 +114,18 @@ def _sentence(row: Any, unit: str) -> str:
     if row.note == "absent":
         return f"{row.region}: rightly nothing"
     if np.isnan(row.volume_fn) or np.isnan(row.volume_fp):
-        return f"{row.region}: Dice {share(row.dice)}"
+        return f"{row.region}: Dice {format_share(row.dice)}"
     if row.note == "missed":
-        return f"{row.region}: misses all {amount(row.volume_fn)} {unit}"
+        return f"{row.region}: misses all {format_amount(row.volume_fn)} {unit}"
     if row.note == "hallucinated":
-        return f"{row.region}: adds {amount(row.volume_fp)} {unit} where there is none"
-    missed, added = (f"{amount(value)} {unit}" for value in (row.volume_fn, row.volume_fp))
-    return f"{row.region}: misses {missed}, adds {added} (Dice {share(row.dice)})"
+        return f"{row.region}: adds {format_amount(row.volume_fp)} {unit} where there is none"
+    missed, added = (f"{format_amount(value)} {unit}" for value in (row.volume_fn, row.volume_fp))
+    return f"{row.region}: misses {missed}, adds {added} (Dice {format_share(row.dice)})"
 
 
 def _illustrated(
-    evaluation: Evaluation, example: Example, entry: Mapping[str, Any], path: str, datalist: Mapping[str, Any]
-) -> Example:
+    evaluation: Evaluation, example: PatientExample, entry: Mapping[str, Any], path: str, datalist: Mapping[str, Any]
+) -> PatientExample:
     region = _region_to_show(evaluation, example.case)
     values = datalist["regions"][region]
     known = {*datalist["labels"].values(), *(value for some in datalist["regions"].values() for value in some)}

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from bundle.cohort.fingerprint import Choice, Example
 from bundle.drawing.page_parts import CELL, DARK, draw_heading, turn_slice
-from bundle.drawing.slices import save, window
+from bundle.drawing.slices import intensity_window, save_figure
 
 SCOPES = {"volume": "each image by itself", "slice": "each slice by itself", "dataset": "all by the training cases"}
 NAMES = 1.6  # inches left of the rows, for the cases' names
 BINS = 64
 
 
-def normalization_pages(
+def write_normalization_pages(
     folder: Path, channels: Sequence[str], examples: Sequence[Example], choices: Sequence[Choice], upright: bool = False
 ) -> list[Path]:
     """Write a page for each channel and scope as PNG; returns their paths.
@@ -63,7 +63,7 @@ def _write_page(
     grid = GridSpec(len(rows) + 1, len(columns), figure, height_ratios=[*rows, 1.1], wspace=0.04, hspace=0.04, **place)
     for column, choice in enumerate(columns):
         voxels = [example.voxels[choice][number] for example in examples]
-        grey = window(np.concatenate(voxels))
+        grey = intensity_window(np.concatenate(voxels))
         for row, example in enumerate(examples):
             cell = figure.add_subplot(grid[row, column])
             stored = zip(example.pictures[choice][number], example.air[number], strict=True)
@@ -74,7 +74,7 @@ def _write_page(
                 look = {"ha": "right", "va": "center", "fontsize": 8, "weight": "bold", "color": DARK[row % len(DARK)]}
                 cell.set_ylabel("\n".join(wrap(example.case, 22)), rotation=0, labelpad=6, **look)
         _histograms(figure.add_subplot(grid[-1, column]), voxels)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def _extent(example: Example, number: int, upright: bool) -> tuple[float, float]:

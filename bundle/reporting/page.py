@@ -1,17 +1,16 @@
 """Parts that all pages share: templates, which know how numbers and names are written, and pictures in the page."""
 
 import base64
+from inspect import getmembers, isfunction
 
 import jinja2
 
-from bundle.reporting.verdicts import ends, gap, percent, score, value
-from bundle.reporting.words import amount, between, change, count, listed, name, p_value, share, share3, sign, signed
+from bundle.reporting import verdicts, words
 
-NUMBERS = (amount, between, change, count, p_value, share, share3, signed, ends, gap, percent, value)
-NAMES = (listed, name, score, sign)
+FUNCTIONS = {name: function for module in (words, verdicts) for name, function in getmembers(module, isfunction)}
 
 
-def template(file: str) -> jinja2.Template:
+def load_template(file: str) -> jinja2.Template:
     """A page to be filled, which knows how numbers and names are written."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.reporting", "templates"),
@@ -20,7 +19,7 @@ def template(file: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals.update({write.__name__: write for write in (*NUMBERS, *NAMES)})
+    environment.globals.update(FUNCTIONS)
     return environment.get_template(file)
 
 

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 
 from bundle.cohort.fingerprint import Choice
 from bundle.drawing.page_parts import CELL, draw_heading, turn_slice
-from bundle.drawing.slices import OKABE_ITO, outline, save, tumour_slice, window
+from bundle.drawing.slices import OKABE_ITO, intensity_window, outline_labels, save_figure, tumour_slice
 
 
-def patch_page(
+def write_patch_page(
     path: str | os.PathLike,
     patches: Sequence[Mapping[str, Any]],
     channels: Sequence[str],
@@ -27,8 +27,8 @@ def patch_page(
     """Write patches as the network sees them: a row a patch, a column a channel, regions outlined.
 
     A patch is a dict with its case, image [C, ...] and label [R, ...], after augmentation; `choice` is the
-    normalisation that it has, and `upright` as in `normalization_pages`. A channel has one grey scale on the whole
-    page, without air, since the network has no other either. Raises InputError where the file cannot be written.
+    normalisation that it has, and `upright` as in `write_normalization_pages`. Each channel has one grey scale on the
+    whole page, which leaves out the background. Raises InputError where the file cannot be written.
     """
     beside = max(1, round(np.sqrt(1.5 * len(patches) / (len(channels) + 0.85))))  # a page somewhat wider than high
     rows = -(-len(patches) // beside)
@@ -53,7 +53,7 @@ def patch_page(
     place = {"left": 0.1 / wide, "right": 1 - 0.1 / wide, "top": 1 - 1.15 / high, "bottom": 0.1 / high}
     grid = GridSpec(rows, len(ratios), figure, width_ratios=ratios, wspace=0.03, hspace=0.03, **place)
     greys = [
-        window(np.concatenate([np.ravel(patch["image"][number]) for patch in patches]))
+        intensity_window(np.concatenate([np.ravel(patch["image"][number]) for patch in patches]))
         for number in range(len(channels))
     ]
     for count, patch in enumerate(patches):
@@ -69,8 +69,8 @@ def patch_page(
             seen = turn_slice(image[number, ..., k], upright)
             cell.imshow(seen, cmap="gray", vmin=grey[0], vmax=grey[1], interpolation="nearest")
             for region, colour in palette.items():
-                outline(cell, turn_slice(label[region, ..., k], upright).astype(int), {1: colour})
+                outline_labels(cell, turn_slice(label[region, ..., k], upright).astype(int), {1: colour})
             cell.set(xticks=[], yticks=[])
             if row == 0:
                 cell.set_title(channels[number], fontsize=10, pad=3)
-    save(figure, path)
+    save_figure(figure, path)

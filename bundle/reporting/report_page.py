@@ -9,31 +9,47 @@ from bundle.analysis.costs import Prices, Weights
 from bundle.analysis.evaluation import Evaluation
 from bundle.analysis.pairing import Matched
 from bundle.analysis.region_summary import LOW
-from bundle.analysis.summary import summarise
+from bundle.analysis.summary import summarise_evaluation
 from bundle.drawing.planes import PLANES, PREDICTION, TRUTH
 from bundle.drawing.svg import Drawing
 from bundle.reporting import verdicts, words
-from bundle.reporting.comparison_figures import draw_dices
-from bundle.reporting.examples import Example, Scans, describe, illustrate
-from bundle.reporting.page import template
-from bundle.reporting.score_figures import boundaries, calibration, distributions, reliability
-from bundle.reporting.sentences import findings, limits, meanings, part, role_warnings
-from bundle.reporting.volume_figures import agreement, by_volume, errors, lesions_by_volume
+from bundle.reporting.comparison_figures import draw_dice_pairs
+from bundle.reporting.examples import PatientExample, Scans, describe_patient, illustrate_patients
+from bundle.reporting.page import load_template
+from bundle.reporting.score_figures import (
+    draw_boundary_distances,
+    draw_calibration_errors,
+    draw_reliability,
+    draw_score_distributions,
+)
+from bundle.reporting.sentences import (
+    describe_part,
+    evaluation_findings,
+    evaluation_limits,
+    metric_meanings,
+    role_warnings,
+)
+from bundle.reporting.volume_figures import (
+    draw_dice_by_volume,
+    draw_lesions_by_volume,
+    draw_volume_agreement,
+    draw_volume_errors,
+)
 from scripts.files import write_json, write_text
 from scripts.scoring.metrics import METRICS
 
 OVERLAP, SIZE, LESIONS = "overlap and border", "{size}, {unit}", "lesions"
 CASE_COLUMNS = (  # metric, heading, how it is written, and the heading of its group
-    ("dice", "Dice", words.share3, OVERLAP),
-    ("hd95", "HD95", words.amount, OVERLAP),
-    ("nsd_2mm", "NSD", words.share, OVERLAP),
-    ("volume_truth", "true", words.amount, SIZE),
-    ("volume_prediction", "predicted", words.amount, SIZE),
-    ("volume_fn", "missed", words.amount, SIZE),
-    ("volume_fp", "added", words.amount, SIZE),
-    ("lesions_tp", "found", words.whole, LESIONS),
-    ("lesions_fn", "missed", words.whole, LESIONS),
-    ("lesions_fp", "false", words.whole, LESIONS),
+    ("dice", "Dice", words.format_share3, OVERLAP),
+    ("hd95", "HD95", words.format_amount, OVERLAP),
+    ("nsd_2mm", "NSD", words.format_share, OVERLAP),
+    ("volume_truth", "true", words.format_amount, SIZE),
+    ("volume_prediction", "predicted", words.format_amount, SIZE),
+    ("volume_fn", "missed", words.format_amount, SIZE),
+    ("volume_fp", "added", words.format_amount, SIZE),
+    ("lesions_tp", "found", words.format_whole, LESIONS),
+    ("lesions_fn", "missed", words.format_whole, LESIONS),
+    ("lesions_fp", "false", words.format_whole, LESIONS),
 )
 
 
@@ -61,11 +77,14 @@ def write_report(
     Raises:
         InputError: cases.csv lacks what is to be weighed, an image cannot be read, or a file cannot be written.
     """
-    summary = summarise(evaluation, title, reference, weights, prices)
-    summary |= {"warnings": role_warnings(summary["roles"], summary["patients"]), "limits": list(limits(summary))}
-    examples = [describe(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
+    summary = summarise_evaluation(evaluation, title, reference, weights, prices)
+    summary |= {
+        "warnings": role_warnings(summary["roles"], summary["patients"]),
+        "limits": list(evaluation_limits(summary)),
+    }
+    examples = [describe_patient(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
     if scans:
-        examples = illustrate(evaluation, examples, scans)
+        examples = illustrate_patients(evaluation, examples, scans)
     report = Report(summary, evaluation.folder / "report.html", evaluation.folder / "summary.json")
     write_text(report.page, _render(summary, evaluation, reference, examples))
     write_json(report.numbers, summary)
@@ -73,43 +92,46 @@ def write_report(
 
 
 def _render(
-    summary: Mapping[str, Any], evaluation: Evaluation, reference: Matched | None, examples: Sequence[Example]
+    summary: Mapping[str, Any], evaluation: Evaluation, reference: Matched | None, examples: Sequence[PatientExample]
 ) -> str:
     """The page as text; `examples` are the worst patients and then the typical ones, with or without pictures."""
     regions, by_region = evaluation.regions, summary["regions"]
     rows = (summary["reference"] or {"differences": []})["differences"]
     columns = [column for column in CASE_COLUMNS if evaluation.has(column[0])]
     groups = Counter(group for *_, group in columns)
-    size, unit = words.size(evaluation.volume), words.sign(evaluation.volume)
+    size, unit = words.size_word(evaluation.volume_unit), words.unit_sign(evaluation.volume_unit)
     worst = len(summary["worst"])
-    return template("report.html").render(
+    return load_template("report.html").render(
         s=summary,
         regions=regions,
         low=LOW,
-        meanings=meanings(evaluation.record, evaluation.length),
+        meanings=metric_meanings(evaluation.record, evaluation.length_unit),
         spare=evaluation.record.get("files_of_no_case", 0),
-        part=part(summary),
-        findings=findings(summary),
-        distributions=[distributions(evaluation, region) for region in regions],
-        by_volume=_there(by_volume(evaluation, region, own["thirds"]) for region, own in by_region.items()),
+        part=describe_part(summary),
+        findings=evaluation_findings(summary),
+        distributions=[draw_score_distributions(evaluation, region) for region in regions],
+        by_volume=_there(draw_dice_by_volume(evaluation, region, own["thirds"]) for region, own in by_region.items()),
         lesions_by_volume=_there(
-            lesions_by_volume(evaluation, region, own["lesions_by_volume"] or []) for region, own in by_region.items()
+            draw_lesions_by_volume(evaluation, region, own["lesions_by_volume"] or [])
+            for region, own in by_region.items()
         ),
         has_lesion_table=evaluation.lesions is not None,
-        errors=_there(errors(evaluation, region) for region in regions),
-        agreement=_there(agreement(evaluation, region, own["agreement"]) for region, own in by_region.items()),
-        boundaries=[boundaries(evaluation, region) for region in regions if evaluation.has("hd95")],
+        errors=_there(draw_volume_errors(evaluation, region) for region in regions),
+        agreement=_there(
+            draw_volume_agreement(evaluation, region, own["agreement"]) for region, own in by_region.items()
+        ),
+        boundaries=[draw_boundary_distances(evaluation, region) for region in regions if evaluation.has("hd95")],
         further=[
             (region, metric, spread)
             for region, own in by_region.items()
             for metric, spread in own["metrics"].items()
             if metric not in METRICS
         ],
-        calibration=calibration(evaluation) if summary["calibration"] else None,
-        reliability=[reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()],
-        against=draw_dices(reference, "there", "here") if reference else [],
-        verdict=verdicts.reference(rows) if rows else "",
-        power=verdicts.power(rows, summary["reference"]["tests"]) if rows else "",
+        calibration=draw_calibration_errors(evaluation) if summary["calibration"] else None,
+        reliability=[draw_reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()],
+        against=draw_dice_pairs(reference, "there", "here") if reference else [],
+        verdict=verdicts.reference_verdict(rows) if rows else "",
+        power=verdicts.describe_power(rows, summary["reference"]["tests"]) if rows else "",
         worst=examples[:worst],
         typical=examples[worst:],
         colours={"truth": TRUTH, "prediction": PREDICTION},

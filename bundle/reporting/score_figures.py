@@ -14,9 +14,9 @@ from bundle.analysis.calibration import TELLING
 from bundle.analysis.evaluation import Evaluation
 from bundle.analysis.statistics import quantiles, quartiles
 from bundle.drawing.axes import SMALL, WIDTH, draw_diagonal, draw_dots, move_aside, new_axes, show_0_to_1
-from bundle.drawing.svg import STYLE, Drawing, Ink, draw
-from bundle.reporting.sentences import trust
-from bundle.reporting.words import amount, count, name, share, share3, sign
+from bundle.drawing.svg import STYLE, Drawing, Ink, figure_to_svg
+from bundle.reporting.sentences import describe_reliability
+from bundle.reporting.words import format_amount, format_share, format_share3, metric_name, plural, unit_sign
 
 SHARES = ("dice", "nsd_2mm", "precision", "recall")
 LENGTHS = ("hd95", "assd")
@@ -24,34 +24,34 @@ NEAR = 1.0  # mm or pixels: distances below are drawn on a linear scale, since a
 
 
 @rc_context(STYLE)
-def distributions(evaluation: Evaluation, region: str) -> Drawing:
+def draw_score_distributions(evaluation: Evaluation, region: str) -> Drawing:
     """Dice, NSD, precision and recall of every case, with median and quartiles."""
-    own = evaluation.of(region)
+    own = evaluation.rows_of(region)
     metrics = [metric for metric in SHARES if evaluation.has(metric)]
     figure, axes = new_axes()
-    titles = _strips(axes, own, metrics, share3, evaluation.length)
+    titles = _strips(axes, own, metrics, format_share3, evaluation.length_unit)
     show_0_to_1(axes.yaxis)
     q1, median, q3 = quartiles(own["dice"])
     worst = own.loc[own["dice"].idxmin()]
     words = (
-        f"{region}, {count(len(own), 'case')}: median Dice {share(median)}, half of the cases between {share(q1)} and"
-        f" {share(q3)}, worst {share(worst['dice'])} ({worst['case']})."
+        f"{region}, {plural(len(own), 'case')}: median Dice {format_share(median)}, half of the cases between"
+        f" {format_share(q1)} and {format_share(q3)}, worst {format_share(worst['dice'])} ({worst['case']})."
     )
-    return draw(figure, words, titles)
+    return figure_to_svg(figure, words, titles)
 
 
 @rc_context(STYLE)
-def boundaries(evaluation: Evaluation, region: str) -> Drawing:
+def draw_boundary_distances(evaluation: Evaluation, region: str) -> Drawing:
     """HD95 and ASSD of every case; those without a distance stand on a line of their own, as high in every region."""
-    own = evaluation.of(region)
+    own = evaluation.rows_of(region)
     metrics = [metric for metric in LENGTHS if evaluation.has(metric)]
-    unit = sign(evaluation.length)
+    unit = unit_sign(evaluation.length_unit)
     known = evaluation.scores[metrics].to_numpy()
     top = 1.5 * float(np.max(known[np.isfinite(known)], initial=NEAR))
     ceiling = 1.8 * top
     figure, axes = new_axes()
     axes.set_yscale("symlog", linthresh=NEAR, linscale=0.4)
-    titles = _strips(axes, own, metrics, lambda value: f"{amount(value)} {unit}", unit, ceiling)
+    titles = _strips(axes, own, metrics, lambda value: f"{format_amount(value)} {unit}", unit, ceiling)
     axes.set(ylim=(-0.15, ceiling * 1.35), ylabel=unit)
     ticks = [tick for tick in (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= top]
     axes.set_yticks([*ticks, ceiling], [*map(str, ticks), "∞"])
@@ -60,27 +60,30 @@ def boundaries(evaluation: Evaluation, region: str) -> Drawing:
     first = own[metrics[0]].dropna().to_numpy()
     median, worst = quantiles(first, [0.5, 1])
     without = int(np.isinf(first).sum())
-    end = f"{count(without, 'case')} without a distance because one mask is empty"
-    end = end if without else f"worst {amount(worst)} {unit}"
-    words = f"{region}: median {name(metrics[0])} {amount(median)} {unit}, {end}."
-    return draw(figure, words, titles)
+    end = f"{plural(without, 'case')} without a distance because one mask is empty"
+    end = end if without else f"worst {format_amount(worst)} {unit}"
+    words = f"{region}: median {metric_name(metrics[0])} {format_amount(median)} {unit}, {end}."
+    return figure_to_svg(figure, words, titles)
 
 
 @rc_context(STYLE)
-def calibration(evaluation: Evaluation) -> Drawing:
+def draw_calibration_errors(evaluation: Evaluation) -> Drawing:
     """The calibration error and the Brier score of every case."""
     table = evaluation.calibration
     metrics = [metric for metric in ("ece", "brier") if table[metric].notna().any()]
     figure, axes = new_axes()
-    titles = _strips(axes, table, metrics, share3, "")
+    titles = _strips(axes, table, metrics, format_share3, "")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    said = "; ".join(f"median {name(m)} {share3(table[m].median())}, worst {share3(table[m].max())}" for m in metrics)
-    return draw(figure, f"{count(len(table), 'case')} with probabilities: {said}.", titles)
+    said = "; ".join(
+        f"median {metric_name(m)} {format_share3(table[m].median())}, worst {format_share3(table[m].max())}"
+        for m in metrics
+    )
+    return figure_to_svg(figure, f"{plural(len(table), 'case')} with probabilities: {said}.", titles)
 
 
 @rc_context(STYLE)
-def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
+def draw_reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
     """The share that is found against the probability that was said, and faintly how many voxels that is about."""
     bins = [one for one in curve["bins"] if one["voxels"]]
     said, found = (np.array([one[key] for one in bins]) for key in ("confidence", "frequency"))
@@ -94,15 +97,16 @@ def reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
     axes.set(xlabel="probability that it gives", ylabel="share that is found")
     show_0_to_1(axes.xaxis, axes.yaxis)
     lines = [
-        f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {share3(one['confidence'])}, {share3(one['frequency'])} are;"
-        f" {count(one['voxels'], 'voxel')} of {count(one['patients'], 'patient')}"
+        f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {format_share3(one['confidence'])},"
+        f" {format_share3(one['frequency'])} are; {plural(one['voxels'], 'voxel')} of"
+        f" {plural(one['patients'], 'patient')}"
         for one in bins
     ]
     telling, titles = np.array([one["voxels"] >= TELLING for one in bins]), {}
     for gid, these, colour in (("telling", telling, Ink.ACCENT), ("few", ~telling, Ink.SOFT)):
         axes.scatter(said[these], found[these], s=44, linewidths=0, color=colour, gid=gid)
         titles[gid] = list(compress(lines, these))
-    return draw(figure, trust(region, curve), titles)
+    return figure_to_svg(figure, describe_reliability(region, curve), titles)
 
 
 def _strips(
@@ -131,7 +135,7 @@ def _strips(
         axes.plot([left - 0.07, left + 0.07], [median] * 2, **mark)
         titles[metric] = [f"{case}: {write(value)}" for case, value in zip(own["case"], values, strict=True)]
     axes.set_xlim(-0.55, len(metrics) - 0.4)
-    axes.set_xticks(range(len(metrics)), [name(metric, length) for metric in metrics])
+    axes.set_xticks(range(len(metrics)), [metric_name(metric, length) for metric in metrics])
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")
     return titles

@@ -5,7 +5,7 @@ from typing import Any
 
 from bundle.analysis.region_summary import LOW
 from bundle.analysis.statistics import ENOUGH
-from bundle.reporting.words import count, explain_nsd, listed, name, share
+from bundle.reporting.words import explain_nsd, format_share, join_words, metric_name, plural
 
 ROLE_WARNINGS = {
     "training": "were used for training: their scores say how well it remembers, and nothing about new patients.",
@@ -21,7 +21,7 @@ PARTS = {
 RULES = {"border": "Border", "empties": "Empty masks", "connectivity": "Voxels of a lesion touch"}
 
 
-def part(summary: Mapping[str, Any]) -> str:
+def describe_part(summary: Mapping[str, Any]) -> str:
     """Which part of the data list was evaluated."""
     if not summary["part"]:
         return "not known: there is no evaluation.json"
@@ -29,10 +29,10 @@ def part(summary: Mapping[str, Any]) -> str:
     return f"{PARTS.get(kind, kind)} {fold}".strip()
 
 
-def meanings(scored: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
+def metric_meanings(scored: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
     """What each number means, as far as evaluation.json says."""
     told = scored.get("definitions", {})
-    said = [(name(metric, length), meaning) for metric, meaning in told.get("metrics", {}).items()]
+    said = [(metric_name(metric, length), meaning) for metric, meaning in told.get("metrics", {}).items()]
     said += [(heading, told[key]) for key, heading in RULES.items() if key in told]
     if "lesion_found_iou" in told:
         said.append(("A lesion is found", f"where a predicted one has an IoU over {told['lesion_found_iou']} with it"))
@@ -46,43 +46,43 @@ def role_warnings(roles: Mapping[str, Any] | None, patients: int) -> list[str]:
     """A sentence for each part that evaluated patients had in making the system that is evaluated."""
     used = roles or {}
     return [
-        f"{len(used[role])} of {count(patients, 'evaluated patient')} {text}"
+        f"{len(used[role])} of {plural(patients, 'evaluated patient')} {text}"
         for role, text in ROLE_WARNINGS.items()
         if used.get(role)
     ]
 
 
-def findings(summary: Mapping[str, Any]) -> list[str]:
+def evaluation_findings(summary: Mapping[str, Any]) -> list[str]:
     """The page in a few sentences."""
     regions = summary["regions"]
-    medians = [f"{share(own['metrics']['dice']['median'])} for {region}" for region, own in regions.items()]
+    medians = [f"{format_share(own['metrics']['dice']['median'])} for {region}" for region, own in regions.items()]
     below = [own[f"dice_below_{LOW[0]}"] for own in regions.values()]
     low = [f"{few} of {own['cases']} for {region}" for few, (region, own) in zip(below, regions.items(), strict=True)]
     others = [
-        f"{share(own['dice_without_absent']['median'])} for {region}"
+        f"{format_share(own['dice_without_absent']['median'])} for {region}"
         for region, own in regions.items()
         if own["absent"] and own["dice_without_absent"]
     ]
-    without = f"; without cases that are rightly empty {listed(others, most=None)}" if others else ""
+    without = f"; without cases that are rightly empty {join_words(others, most=None)}" if others else ""
     said = [
-        f"The median Dice is {listed(medians, most=None)}{without}.",
-        f"Cases with a Dice below {LOW[0]}: {listed(low, most=None) if any(below) else 'none'}.",
+        f"The median Dice is {join_words(medians, most=None)}{without}.",
+        f"Cases with a Dice below {LOW[0]}: {join_words(low, most=None) if any(below) else 'none'}.",
     ]
     for note, text in (("missed", "Missed altogether"), ("hallucinated", "Drawn where there is none")):
         if numbers := _by_region(summary, note):
             said.append(f"{text}: {numbers}.")
     if lost := _lost(summary):
-        said.append(f"{count(lost, 'case')} could not be scored and {'counts' if lost == 1 else 'count'} as Dice 0.")
+        said.append(f"{plural(lost, 'case')} could not be scored and {'counts' if lost == 1 else 'count'} as Dice 0.")
     return said
 
 
-def trust(region: str, curve: Mapping[str, Any]) -> str:
+def describe_reliability(region: str, curve: Mapping[str, Any]) -> str:
     """What a reliability curve shows: the tenth of probability in which it is furthest off."""
-    begin = f"{region}, {count(curve['patients'], 'patient')}"
+    begin = f"{region}, {plural(curve['patients'], 'patient')}"
     if curve["furthest"] is None:
         return f"{begin}: too few voxels in any tenth to tell."
     one = next(one for one in curve["bins"] if one["bin"] == curve["furthest"])
-    said, found = share(one["confidence"]), share(one["frequency"])
+    said, found = format_share(one["confidence"]), format_share(one["frequency"])
     if said == found:
         return f"{begin}: what it says comes true, to a hundredth in every tenth."
     low, high = one["frequency_interval"] or (1, 0)
@@ -93,12 +93,12 @@ def trust(region: str, curve: Mapping[str, Any]) -> str:
     return f"{begin}: furthest off where it says {said}: {found} are {region}, {verdict}."
 
 
-def limits(summary: Mapping[str, Any]) -> Iterator[str]:
+def evaluation_limits(summary: Mapping[str, Any]) -> Iterator[str]:
     """What these numbers cannot say."""
     patients, cases, lost = summary["patients"], summary["cases"], _lost(summary)
     if patients < ENOUGH:
         yield (
-            f"{count(patients, 'patient')} {'is' if patients == 1 else 'are'} few. Below {ENOUGH}, bootstrap intervals"
+            f"{plural(patients, 'patient')} {'is' if patients == 1 else 'are'} few. Below {ENOUGH}, bootstrap intervals"
             " are too narrow, and two systems must differ much before the difference can be told from chance."
         )
     else:
@@ -122,13 +122,13 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
     )
     if cases > patients:
         yield (
-            f"{cases} cases come from {count(patients, 'patient')}. Tables count cases. Intervals draw patients, each"
+            f"{cases} cases come from {plural(patients, 'patient')}. Tables count cases. Intervals draw patients, each"
             " with all of its cases, since scans of one patient are alike; the limits of agreement do not allow for"
             " that."
         )
     if lost:
         yield (
-            f"{count(lost, 'failed case')} {'counts' if lost == 1 else 'count'} as an empty prediction: Dice 0, no"
+            f"{plural(lost, 'failed case')} {'counts' if lost == 1 else 'count'} as an empty prediction: Dice 0, no"
             " distance. Volumes and lesions are not known without a mask, so the parts about these leave"
             f" {'it' if lost == 1 else 'them'} out and look better than they should."
         )
@@ -153,8 +153,8 @@ def limits(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _by_region(summary: Mapping[str, Any], note: str) -> str:
-    found = [f"{region} in {count(own[note], 'case')}" for region, own in summary["regions"].items() if own[note]]
-    return listed(found, most=None)
+    found = [f"{region} in {plural(own[note], 'case')}" for region, own in summary["regions"].items() if own[note]]
+    return join_words(found, most=None)
 
 
 def _lost(summary: Mapping[str, Any]) -> int:

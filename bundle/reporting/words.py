@@ -42,14 +42,14 @@ SIGNS = {"cm2": "cm²", "pixel": "pixels"}
 NOTHING = "\u2013"  # an en dash
 
 
-def name(metric: str, unit: str = "mm") -> str:
+def metric_name(metric: str, unit: str = "mm") -> str:
     """What a reader calls a metric: `NSD 2 mm` for nsd_2mm; the tolerance is in the unit of length."""
     if metric.startswith("nsd_"):
-        return f"NSD {metric.removeprefix('nsd_').removesuffix('mm')} {sign(unit)}"
+        return f"NSD {metric.removeprefix('nsd_').removesuffix('mm')} {unit_sign(unit)}"
     return NAMES.get(metric, metric.replace("_", " "))
 
 
-def sign(unit: str) -> str:
+def unit_sign(unit: str) -> str:
     """A unit as it is written: cm² for cm2, and in the plural."""
     return SIGNS.get(unit, unit)
 
@@ -57,17 +57,17 @@ def sign(unit: str) -> str:
 def explain_nsd(unit: str) -> str:
     """What the NSD at a tolerance of 2 of this unit measures, and where it does not."""
     return (
-        f"NSD 2 {sign(unit)} is the share of the borders that lie within 2 {sign(unit)} of each other. Where voxels are"
-        " larger than half of that, it measures the grid rather than the outlines."
+        f"NSD 2 {unit_sign(unit)} is the share of the borders that lie within 2 {unit_sign(unit)} of each other. Where"
+        " voxels are larger than half of that, it measures the grid rather than the outlines."
     )
 
 
-def size(unit: str) -> str:
+def size_word(unit: str) -> str:
     """What is measured in a unit of volumes: an area where the masks are flat."""
     return "area" if unit in ("cm2", "pixel") else "volume"
 
 
-def share(value: Any, places: int = 2) -> str:
+def format_share(value: Any, places: int = 2) -> str:
     """A number between 0 and 1, never rounded up to a perfect 1 or down to a plain 0."""
     value = _number(value)
     if value is None:
@@ -80,12 +80,12 @@ def share(value: Any, places: int = 2) -> str:
     return f"{value:.{places}f}"
 
 
-def share3(value: Any) -> str:
+def format_share3(value: Any) -> str:
     """The same with three places, for tables."""
-    return share(value, 3)
+    return format_share(value, 3)
 
 
-def amount(value: Any, signed: bool = False) -> str:
+def format_amount(value: Any, signed: bool = False) -> str:
     """A length, area or volume: about three digits, ∞ for inf."""
     value = _number(value)
     if value is None:
@@ -98,12 +98,12 @@ def amount(value: Any, signed: bool = False) -> str:
     return f"{plus}{size:,.{places}f}".replace(",", "\u202f")
 
 
-def signed(value: Any) -> str:
+def format_signed(value: Any) -> str:
     """The same with a plus where it is above 0."""
-    return amount(value, signed=True)
+    return format_amount(value, signed=True)
 
 
-def change(value: Any) -> str:
+def format_change(value: Any) -> str:
     """A difference of two numbers between 0 and 1, with its sign."""
     value = _number(value)
     if value is None:
@@ -112,22 +112,22 @@ def change(value: Any) -> str:
     return written[1:] if float(written) == 0 else written.replace("-", MINUS)
 
 
-def between(pair: Sequence[Any] | None, write: Any = share) -> str:
+def format_range(pair: Sequence[Any] | None, write: Any = format_share) -> str:
     """An interval or the quartiles as "0.71 to 0.82"."""
     return NOTHING if pair is None else f"{write(pair[0])} to {write(pair[1])}"
 
 
-def p_value(value: float) -> str:
+def format_p(value: float) -> str:
     """A p value with as many digits as it deserves."""
     return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
+def plural(number: int, noun: str, plural: str = "") -> str:
     """`1 case`, `3 cases`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def listed(items: Sequence[str], most: int | None = 8) -> str:
+def join_words(items: Sequence[str], most: int | None = 8) -> str:
     """`A, B and C`; the rest as a number where there are more than `most`."""
     items = list(items)
     if most and len(items) > most:
@@ -135,7 +135,7 @@ def listed(items: Sequence[str], most: int | None = 8) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def whole(value: Any) -> str:
+def format_whole(value: Any) -> str:
     """A count that came through a table of numbers."""
     value = _number(value)
     return NOTHING if value is None else f"{value:.0f}"

@@ -3,15 +3,15 @@
 import pandas as pd
 import pytest
 
-from bundle.analysis.calibration import pool
-from bundle.reporting.sentences import trust
+from bundle.analysis.calibration import pool_reliability
+from bundle.reporting.sentences import describe_reliability
 from scripts.scoring.cohort import RELIABILITY_COLUMNS
 
 
 def curve(*rows) -> dict:
     """The curve of WT of rows (case, patient, bin, voxels, confidence, frequency)."""
     table = pd.DataFrame([[case, who, "WT", *rest] for case, who, *rest in rows], columns=RELIABILITY_COLUMNS)
-    return pool(table, ["WT"])["WT"]
+    return pool_reliability(table, ["WT"])["WT"]
 
 
 def test_patients_weigh_the_same_however_large_their_tumours_are():
@@ -55,17 +55,23 @@ def test_overconfidence_and_underconfidence_differ_on_both_sides_of_one_half():
     assert found["under"] == pytest.approx(0.05 * 0.2 + 0.15 * 0.2)
     assert found["gap"] == pytest.approx(found["over"] + found["under"])
     assert found["furthest"] == 0.9
-    assert trust("WT", found) == "WT, 1 patient: furthest off where it says 0.95: 0.75 are WT, over-confident."
+    assert (
+        describe_reliability("WT", found)
+        == "WT, 1 patient: furthest off where it says 0.95: 0.75 are WT, over-confident."
+    )
 
 
 def test_a_few_voxels_do_not_decide_what_the_page_says():
     found = curve(("a", "a", 0.4, 99, 0.45, 1.0), ("a", "a", 0.6, 100, 0.65, 0.8))
-    assert trust("WT", found) == "WT, 1 patient: furthest off where it says 0.65: 0.80 are WT, under-confident."
-    assert "too few voxels" in trust("WT", curve(("a", "a", 0.4, 99, 0.45, 1.0)))
+    assert (
+        describe_reliability("WT", found)
+        == "WT, 1 patient: furthest off where it says 0.65: 0.80 are WT, under-confident."
+    )
+    assert "too few voxels" in describe_reliability("WT", curve(("a", "a", 0.4, 99, 0.45, 1.0)))
 
 
 def test_what_comes_true_is_said_to_come_true():
-    assert "comes true, to a hundredth" in trust("WT", curve(("a", "a", 0.9, 1000, 0.95, 0.951)))
+    assert "comes true, to a hundredth" in describe_reliability("WT", curve(("a", "a", 0.9, 1000, 0.95, 0.951)))
 
 
 def test_a_difference_within_the_interval_over_patients_may_be_chance():
@@ -73,12 +79,12 @@ def test_a_difference_within_the_interval_over_patients_may_be_chance():
     found = curve(*[(str(k), str(k), 0.7, 100, 0.75, share) for k, share in enumerate(shares)])
     low, high = found["bins"][7]["frequency_interval"]
     assert 0.2 < low < sum(shares) / 6 < 0.75 < high < 1.0
-    assert trust("WT", found).endswith("0.65 are WT, which may be chance.")
+    assert describe_reliability("WT", found).endswith("0.65 are WT, which may be chance.")
     few = curve(*[(str(k), str(k), 0.7, 100, 0.75, share) for k, share in enumerate(shares[:4])])
     assert few["bins"][7]["frequency_interval"] is None
 
 
 def test_regions_of_which_nothing_is_known_have_no_curve():
     table = pd.DataFrame([["a", "a", "WT", 0.1, 5, 0.1, 0.2]], columns=RELIABILITY_COLUMNS)
-    assert list(pool(table, ["ET", "WT"])) == ["WT"]
-    assert pool(table, ["ET"]) is None
+    assert list(pool_reliability(table, ["ET", "WT"])) == ["WT"]
+    assert pool_reliability(table, ["ET"]) is None

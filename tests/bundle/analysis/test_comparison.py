@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bundle.analysis.comparison import compare
-from bundle.analysis.evaluation import read
-from bundle.analysis.pairing import match
+from bundle.analysis.comparison import compare_systems
+from bundle.analysis.evaluation import read_evaluation
+from bundle.analysis.pairing import match_systems
 from tests.made import cohort, failed, rows_of, write
 
 RNG = np.random.default_rng(7)
@@ -15,8 +15,8 @@ BETTER = (np.array(FORTY) + RNG.normal(0.03, 0.02, 40)).tolist()
 
 def compared(folder, *systems, **options):
     names = [chr(ord("A") + k) for k in range(len(systems))]
-    tables = [read(write(folder / name, rows)) for name, rows in zip(names, systems, strict=True)]
-    return compare(match(tables, names, **options))
+    tables = [read_evaluation(write(folder / name, rows)) for name, rows in zip(names, systems, strict=True)]
+    return compare_systems(match_systems(tables, names, **options))
 
 
 def rows_by_score(found, pair=0):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bundle.analysis.costs import Price, add_own, parse_prices, parse_weights
-from bundle.analysis.evaluation import by_patient, read
+from bundle.analysis.costs import Price, add_user_scores, parse_prices, parse_weights
+from bundle.analysis.evaluation import average_by_patient, read_evaluation
 from scripts.errors import InputError
 from tests.made import INF, cohort, failed, rows_of, write
 
@@ -12,7 +12,7 @@ REGIONS = ("WT", "TC", "ET")
 
 
 def own_scores(folder, rows, **given):
-    return by_patient(add_own(read(write(folder, rows)).scores, **given)).loc["all"]
+    return average_by_patient(add_user_scores(read_evaluation(write(folder, rows)).scores, **given)).loc["all"]
 
 
 def test_weights_are_read_as_they_are_written():

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from bundle.analysis.evaluation import read
+from bundle.analysis.evaluation import read_evaluation
 from scripts.errors import InputError
 from tests.made import INF, cohort, failed, rows_of, tenths, write
 
 
 def test_failed_case_counts_as_an_empty_prediction_in_every_region(tmp_path):
     rows = rows_of("a", "WT", 0.9) + rows_of("a", "ET", 0.8) + failed("b", "wrong grid")
-    evaluation = read(write(tmp_path, rows))
+    evaluation = read_evaluation(write(tmp_path, rows))
     lost = evaluation.scores[evaluation.scores["case"] == "b"].set_index("region")
     assert list(lost.index) == ["WT", "ET"]
     assert lost["dice"].eq(0).all()
@@ -23,19 +23,19 @@ def test_failed_case_counts_as_an_empty_prediction_in_every_region(tmp_path):
 
 def test_failed_case_lowers_boundary_metrics_only_where_they_were_measured(tmp_path):
     rows = [*rows_of("a", "membrane", 0.9), ["a", "a", "membrane", "rand_f", 0.8, "", ""], *failed("b")]
-    assert list(read(write(tmp_path / "cells", rows)).scores["rand_f"]) == [0.8, 0.0]
-    assert "rand_f" not in read(write(tmp_path / "tumour", rows_of("a", "WT", 0.9) + failed("b"))).scores
+    assert list(read_evaluation(write(tmp_path / "cells", rows)).scores["rand_f"]) == [0.8, 0.0]
+    assert "rand_f" not in read_evaluation(write(tmp_path / "tumour", rows_of("a", "WT", 0.9) + failed("b"))).scores
 
 
 def test_missing_prediction_differs_from_a_broken_one(tmp_path):
-    evaluation = read(write(tmp_path, rows_of("a", "WT", 0.9) + failed("b") + failed("c", "wrong grid")))
+    evaluation = read_evaluation(write(tmp_path, rows_of("a", "WT", 0.9) + failed("b") + failed("c", "wrong grid")))
     assert evaluation.missing == ["b"]
     assert list(evaluation.failed) == ["b", "c"]
 
 
 def test_regions_keep_table_order_and_cases_are_sorted(tmp_path):
     rows = rows_of("b", "WT", 0.9) + rows_of("b", "ET", 0.7) + rows_of("a", "WT", 0.8) + rows_of("a", "ET", 0.6)
-    evaluation = read(write(tmp_path, rows))
+    evaluation = read_evaluation(write(tmp_path, rows))
     assert evaluation.regions == ("WT", "ET")
     assert list(zip(evaluation.scores["case"], evaluation.scores["region"], strict=True)) == [
         ("a", "WT"),
@@ -46,41 +46,41 @@ def test_regions_keep_table_order_and_cases_are_sorted(tmp_path):
 
 
 def test_notes_and_infinite_distances_survive(tmp_path):
-    evaluation = read(write(tmp_path, rows_of("a", "ET", 0.0, note="missed") + rows_of("b", "ET", 0.8)))
-    assert list(evaluation.of("ET")["note"]) == ["missed", ""]
-    assert list(np.isinf(evaluation.of("ET")["hd95"])) == [True, False]
+    evaluation = read_evaluation(write(tmp_path, rows_of("a", "ET", 0.0, note="missed") + rows_of("b", "ET", 0.8)))
+    assert list(evaluation.rows_of("ET")["note"]) == ["missed", ""]
+    assert list(np.isinf(evaluation.rows_of("ET")["hd95"])) == [True, False]
 
 
 def test_a_table_with_dice_alone_can_be_read(tmp_path):
     rows = [row for row in cohort([0.8, 0.9]) if row[3] == "dice"]
-    evaluation = read(write(tmp_path, rows))
+    evaluation = read_evaluation(write(tmp_path, rows))
     assert evaluation.has("dice")
     assert not evaluation.has("hd95")
 
 
 def test_units_come_from_the_table(tmp_path):
     rows = [[*row[:5], {"mm": "pixel", "ml": "pixel"}.get(row[5], ""), row[6]] for row in cohort([0.8, 0.9])]
-    evaluation = read(write(tmp_path, rows))
-    assert (evaluation.length, evaluation.volume) == ("pixel", "pixel")
+    evaluation = read_evaluation(write(tmp_path, rows))
+    assert (evaluation.length_unit, evaluation.volume_unit) == ("pixel", "pixel")
     assert (evaluation.units["hd95"], evaluation.units["volume_fp"], evaluation.units["dice"]) == ("pixel", "pixel", "")
 
 
 def test_probabilities_are_read_by_case(tmp_path):
     rows = [*cohort([0.8, 0.9]), ["c00", "c00", "all", "ece", 0.03, "", ""], ["c01", "c01", "all", "ece", 0.05, "", ""]]
-    assert list(read(write(tmp_path, rows)).calibration["ece"]) == [0.03, 0.05]
+    assert list(read_evaluation(write(tmp_path, rows)).calibration["ece"]) == [0.03, 0.05]
 
 
 def test_names_like_numbers_stay_names(tmp_path):
-    assert set(read(write(tmp_path, rows_of("007", "1", 0.9))).scores["case"]) == {"007"}
+    assert set(read_evaluation(write(tmp_path, rows_of("007", "1", 0.9))).scores["case"]) == {"007"}
 
 
 def test_without_a_record_nothing_is_made_up(tmp_path):
-    assert read(write(tmp_path, cohort([0.8]))).record == {}
+    assert read_evaluation(write(tmp_path, cohort([0.8]))).record == {}
 
 
 def test_a_folder_that_was_never_scored_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds no cases\.csv"):
-        read(tmp_path)
+        read_evaluation(tmp_path)
 
 
 @pytest.mark.parametrize(("text", "said"), [("{half", "is not JSON"), ("[1]", "holds no object")])
@@ -88,21 +88,21 @@ def test_a_damaged_record_is_refused(tmp_path, text, said):
     write(tmp_path, cohort([0.8]))
     (tmp_path / "evaluation.json").write_text(text)
     with pytest.raises(InputError, match=said):
-        read(tmp_path)
+        read_evaluation(tmp_path)
 
 
 def test_a_table_that_lost_its_last_cases_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds 1 cases where evaluation\.json beside it tells of 4"):
-        read(write(tmp_path, cohort([0.8]), cases=4))
+        read_evaluation(write(tmp_path, cohort([0.8]), cases=4))
 
 
 def test_lesions_are_read_where_they_are(tmp_path):
     folder = write(tmp_path, cohort([0.8]))
-    assert read(folder).lesions is None
+    assert read_evaluation(folder).lesions is None
     (folder / "lesions.csv").write_text(
         "case,patient,region,lesion,volume,unit,detected,dice\n007,007,WT,1,0.5,ml,1,0.7\n"
     )
-    lesions = read(folder).lesions
+    lesions = read_evaluation(folder).lesions
     assert list(lesions["case"]) == ["007"]
     assert lesions["volume"].sum() == 0.5
 
@@ -114,13 +114,15 @@ def test_a_damaged_table_of_lesions_is_refused(tmp_path, text):
     folder = write(tmp_path, cohort([0.8]))
     (folder / "lesions.csv").write_text(text)
     with pytest.raises(InputError, match=r"lesions\.csv"):
-        read(folder)
+        read_evaluation(folder)
 
 
 def test_reliability_curve_is_read_and_empty_bins_stay_empty(tmp_path):
     folder = write(tmp_path, cohort([0.8]))
-    assert read(folder).reliability is None
-    table = read(tenths(folder, [["007", "007", "WT", 0.3, 0, None, None], ["007", "007", "WT", 0.9, 5, 0.95, 0.8]]))
+    assert read_evaluation(folder).reliability is None
+    table = read_evaluation(
+        tenths(folder, [["007", "007", "WT", 0.3, 0, None, None], ["007", "007", "WT", 0.9, 5, 0.95, 0.8]])
+    )
     assert list(table.reliability["case"]) == ["007", "007"]
     assert list(table.reliability["frequency"].isna()) == [True, False]
 
@@ -139,7 +141,7 @@ def test_reliability_curve_is_read_and_empty_bins_stay_empty(tmp_path):
 def test_a_damaged_reliability_curve_is_refused(tmp_path, row, said):
     folder = tenths(write(tmp_path, cohort([0.8])), [["a", "a", "WT", 0.1, 5, 0.15, 0.8], row])
     with pytest.raises(InputError, match=said):
-        read(folder)
+        read_evaluation(folder)
 
 
 def test_slices_of_a_patient_are_read_as_a_volume_too(tmp_path):
@@ -147,7 +149,7 @@ def test_slices_of_a_patient_are_read_as_a_volume_too(tmp_path):
     folder = write(tmp_path / "patients", rows_of("a", "WT", 0.8)) / "cases.csv"
     write(tmp_path, slices)
     folder.rename(tmp_path / "patients.csv")
-    evaluation = read(tmp_path)
+    evaluation = read_evaluation(tmp_path)
     assert list(evaluation.scores["dice"]) == [0.9, 0.1]
     assert list(evaluation.volumes.scores["dice"]) == [0.8]
 
@@ -156,9 +158,9 @@ def test_volumes_that_all_failed_leave_the_slices_readable(tmp_path):
     write(tmp_path / "patients", failed("a", "slice 2: wrong grid")).joinpath("cases.csv").rename(
         tmp_path / "patients.csv"
     )
-    assert read(write(tmp_path, rows_of("a-1", "WT", 0.9, patient="a"))).volumes is None
+    assert read_evaluation(write(tmp_path, rows_of("a-1", "WT", 0.9, patient="a"))).volumes is None
 
 
 def test_what_scoring_wrote_is_what_is_read(tmp_path):
     scored = {"part": "test", "about": {"patients": {"training": ["c00"]}}}
-    assert read(write(tmp_path, cohort([0.8]), **scored)).record == json.loads(json.dumps(scored))
+    assert read_evaluation(write(tmp_path, cohort([0.8]), **scored)).record == json.loads(json.dumps(scored))

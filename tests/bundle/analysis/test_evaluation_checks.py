@@ -2,7 +2,7 @@
 
 import pytest
 
-from bundle.analysis.evaluation import read
+from bundle.analysis.evaluation import read_evaluation
 from scripts.errors import InputError
 from tests.made import INF, cohort, failed, rows_of, write
 
@@ -36,4 +36,4 @@ def refusals():
 @pytest.mark.parametrize(("rows", "said"), [pytest.param(rows, said, id=name) for name, rows, said in refusals()])
 def test_a_table_that_cannot_be_meant_is_refused(tmp_path, rows, said):
     with pytest.raises(InputError, match=said):
-        read(write(tmp_path, rows))
+        read_evaluation(write(tmp_path, rows))

@@ -3,8 +3,8 @@
 import pytest
 
 from bundle.analysis.costs import Price
-from bundle.analysis.evaluation import read
-from bundle.analysis.pairing import match
+from bundle.analysis.evaluation import read_evaluation
+from bundle.analysis.pairing import match_systems
 from scripts.errors import InputError
 from tests.made import INF, cohort, failed, rows_of, write
 
@@ -13,9 +13,10 @@ TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 def matched(folder, first, second, record=({}, {}), **options):
     tables = [
-        read(write(folder / name, rows, **own)) for name, rows, own in zip("AB", (first, second), record, strict=True)
+        read_evaluation(write(folder / name, rows, **own))
+        for name, rows, own in zip("AB", (first, second), record, strict=True)
     ]
-    return match(tables, ["A", "B"], **options)
+    return match_systems(tables, ["A", "B"], **options)
 
 
 def test_cases_of_a_patient_are_averaged_before_systems_are_compared(tmp_path):
@@ -146,7 +147,7 @@ def test_the_same_folder_twice_is_refused_under_two_names_too(tmp_path):
     folder = write(tmp_path / "here", BOTH)
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(InputError, match="link is given twice"):
-        match([read(folder), read(tmp_path / "link")], ["A", "B"])
+        match_systems([read_evaluation(folder), read_evaluation(tmp_path / "link")], ["A", "B"])
 
 
 def test_a_later_version_that_measures_more_can_still_be_compared(tmp_path):

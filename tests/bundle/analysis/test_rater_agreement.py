@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from bundle.analysis.agreement_summary import like_a_rater
-from bundle.analysis.consensus import majority, staple
+from bundle.analysis.agreement_summary import compare_model_with_raters
+from bundle.analysis.consensus import majority_mask, staple_mask
 from bundle.analysis.rater_pairs import COLUMNS
-from bundle.reporting.agreement_sentences import verdicts
+from bundle.reporting.agreement_sentences import model_verdicts
 
 PEOPLE = ["anna", "ben", "carla"]
 
@@ -26,26 +26,26 @@ def staple_on_everything(masks: np.ndarray) -> np.ndarray:
 
 def test_majority_is_more_than_half_and_a_tie_is_none():
     masks = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]], bool)
-    assert majority(masks[:3]).tolist() == [True, True, False, False]
-    assert majority(masks).tolist() == [True, False, False, False]
+    assert majority_mask(masks[:3]).tolist() == [True, True, False, False]
+    assert majority_mask(masks).tolist() == [True, False, False, False]
 
 
 def test_staple_outvotes_one_bad_rater():
     masks = balls(((30, 30, 20), 10), ((31, 30, 20), 10), ((30, 31, 20), 10), ((44, 30, 20), 10))
-    found, bad = staple(masks), masks[3] & ~masks[:3].any(axis=0)
+    found, bad = staple_mask(masks), masks[3] & ~masks[:3].any(axis=0)
     assert 2 * (found & masks[0]).sum() / (found.sum() + masks[0].sum()) > 0.95
     assert not (found & bad).any()
 
 
 def test_air_changes_nothing_for_raters_who_are_equally_good():
     masks = balls(((30, 30, 20), 10), ((32, 30, 20), 10), ((30, 32, 20), 10))
-    assert np.array_equal(staple(masks), staple_on_everything(masks))
+    assert np.array_equal(staple_mask(masks), staple_on_everything(masks))
 
 
 def test_staple_ignores_background_which_would_favour_the_generous_rater():
     masks = balls(((30, 30, 20), 12), ((31, 30, 20), 12), ((30, 31, 20), 11.5), ((30, 30, 20), 16))
     inside, everywhere, voted = (
-        int(found.sum()) for found in (staple(masks), staple_on_everything(masks), majority(masks).sum())
+        int(found.sum()) for found in (staple_mask(masks), staple_on_everything(masks), majority_mask(masks).sum())
     )
     assert voted < inside < everywhere < masks[3].sum()
 
@@ -54,8 +54,8 @@ def test_staple_ignores_background_which_would_favour_the_generous_rater():
 def test_raters_who_all_draw_the_same_have_that_as_consensus(value):
     masks = np.zeros((3, 8, 8), bool)
     masks[:, 2:5, 2:5] = value
-    assert np.array_equal(staple(masks), masks[0])
-    assert np.array_equal(majority(masks), masks[0])
+    assert np.array_equal(staple_mask(masks), masks[0])
+    assert np.array_equal(majority_mask(masks), masks[0])
 
 
 def table(model, between=(0.80, 0.84, 0.88), images=20, noise=0.01) -> pd.DataFrame:
@@ -77,15 +77,16 @@ def words(model, **options) -> str:
         "units": {"length": "mm", "size": "ml"},
         "model": {
             "like_a_rater": {
-                metric: like_a_rater(table(model, **options), PEOPLE, metric) for metric in ("dice", "nsd_2mm")
+                metric: compare_model_with_raters(table(model, **options), PEOPLE, metric)
+                for metric in ("dice", "nsd_2mm")
             }
         },
     }
-    return verdicts(summary)[0]
+    return model_verdicts(summary)[0]
 
 
 def test_model_agreeing_as_raters_do_is_within_their_range():
-    found = like_a_rater(table(0.84, noise=0.05), PEOPLE, "dice")
+    found = compare_model_with_raters(table(0.84, noise=0.05), PEOPLE, "dice")
     assert found["place"] == "within"
     assert found["interval"][0] < 0 < found["interval"][1]
     assert found["rater_means"] == pytest.approx({"anna": 0.82, "ben": 0.84, "carla": 0.86}, abs=0.02)
@@ -94,7 +95,7 @@ def test_model_agreeing_as_raters_do_is_within_their_range():
 
 
 def test_a_bad_model_is_outside_their_range():
-    found = like_a_rater(table(0.6), PEOPLE, "dice")
+    found = compare_model_with_raters(table(0.6), PEOPLE, "dice")
     assert found["place"] == "below"
     assert found["interval"][1] < 0
     assert found["difference"] == pytest.approx(-0.24, abs=0.01)
@@ -103,12 +104,12 @@ def test_a_bad_model_is_outside_their_range():
 
 
 def test_model_that_averages_the_raters_is_not_called_better():
-    assert like_a_rater(table(0.95), PEOPLE, "dice")["place"] == "above"
+    assert compare_model_with_raters(table(0.95), PEOPLE, "dice")["place"] == "above"
     assert "that does not make it better than they are" in words(0.95)
 
 
 def test_a_few_images_show_nothing_either_way():
-    assert like_a_rater(table(0.6, images=4), PEOPLE, "dice")["interval"] is None
+    assert compare_model_with_raters(table(0.6, images=4), PEOPLE, "dice")["interval"] is None
     assert "There is no interval for fewer than 5 images: nothing is shown either way." in words(0.6, images=4)
 
 
@@ -118,7 +119,7 @@ def test_many_images_are_not_called_few():
 
 def test_two_raters_have_no_range():
     rows = table(0.84)
-    found = like_a_rater(rows[~rows.isin(["carla"]).any(axis=1)], PEOPLE[:2], "dice")
+    found = compare_model_with_raters(rows[~rows.isin(["carla"]).any(axis=1)], PEOPLE[:2], "dice")
     assert (found["place"], found["rater_means"]) == (None, {})
     assert found["interval"] is not None
 
@@ -126,11 +127,11 @@ def test_two_raters_have_no_range():
 def test_only_images_drawn_by_all_raters_rank_a_model():
     rows = table(0.84)
     hard = (rows["image"] == "X0") & ((rows["first"] == "carla") | (rows["second"] == "carla"))
-    found = like_a_rater(rows[~hard], PEOPLE, "dice")
+    found = compare_model_with_raters(rows[~hard], PEOPLE, "dice")
     assert (found["images"], found["complete_images"]) == (20, 19)
 
 
 def test_no_image_in_common_with_the_model_is_said():
-    found = like_a_rater(table(0.84).query("first != 'model'"), PEOPLE, "dice")
+    found = compare_model_with_raters(table(0.84).query("first != 'model'"), PEOPLE, "dice")
     assert found["images"] == 0
     assert found["model"] is None

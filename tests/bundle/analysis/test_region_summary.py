@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.analysis.evaluation import read
+from bundle.analysis.evaluation import read_evaluation
 from bundle.analysis.region_summary import summarise_regions
-from bundle.analysis.strict_json import strict
+from bundle.analysis.strict_json import to_strict_json
 from tests.made import cohort, failed, rows_of, write
 
 TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
 def regions_of(folder: Path, rows: list) -> dict:
-    return strict(summarise_regions(read(write(folder, rows))))
+    return to_strict_json(summarise_regions(read_evaluation(write(folder, rows))))
 
 
 def test_failed_cases_pull_the_mean_down(tmp_path):

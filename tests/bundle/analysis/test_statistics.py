@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bundle.analysis.statistics import mean_interval, median_interval, quantiles, share_interval, spread
+from bundle.analysis.statistics import describe_spread, mean_interval, median_interval, quantiles, share_interval
 
 INF = float("inf")
 RNG = np.random.default_rng(3)
@@ -70,7 +70,7 @@ def test_quantiles_next_to_inf_are_inf_and_never_nan():
 
 
 def test_a_spread_counts_infinite_values_and_keeps_its_quantiles():
-    found = spread([1, 2, 3, INF])
+    found = describe_spread([1, 2, 3, INF])
     assert (found["minimum"], found["q1"], found["median"], found["maximum"]) == pytest.approx((1, 1.75, 2.5, INF))
     assert found["infinite"] == 1
 

@@ -10,7 +10,7 @@ import pytest
 
 from bundle.analysis import evaluation as evaluations
 from bundle.analysis.costs import Price
-from bundle.analysis.summary import match_reference, rank, summarise
+from bundle.analysis.summary import match_reference, rank_cases, summarise_evaluation
 from tests.made import ROOT, cohort, failed, rows_of, write
 
 SCHEMA = json.loads((ROOT / "bundle/reporting/summary.schema.json").read_text())
@@ -18,13 +18,17 @@ TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
 def own_summary(folder: Path, rows: list, weights: dict | None = None, prices: dict | None = None) -> dict:
-    return summarise(evaluations.read(write(folder, rows)), "title", None, weights, prices)
+    return summarise_evaluation(evaluations.read_evaluation(write(folder, rows)), "title", None, weights, prices)
 
 
 def summary_of(folder: Path, rows: list, reference: list | None = None, **scored) -> dict:
-    evaluation = evaluations.read(write(folder / "here", rows, **scored))
-    other = match_reference(evaluation, evaluations.read(write(folder / "there", reference))) if reference else None
-    return summarise(evaluation, "title", other)
+    evaluation = evaluations.read_evaluation(write(folder / "here", rows, **scored))
+    other = (
+        match_reference(evaluation, evaluations.read_evaluation(write(folder / "there", reference)))
+        if reference
+        else None
+    )
+    return summarise_evaluation(evaluation, "title", other)
 
 
 def test_intervals_are_of_patients_not_of_scans(tmp_path):
@@ -53,7 +57,7 @@ def test_lesions_by_volume_come_from_their_own_table(tmp_path):
             "dice": 0.5,
         }
     ).to_csv(folder / "lesions.csv", index=False)
-    classes = summarise(evaluations.read(folder), "title")["regions"]["WT"]["lesions_by_volume"]
+    classes = summarise_evaluation(evaluations.read_evaluation(folder), "title")["regions"]["WT"]["lesions_by_volume"]
     assert [(c["lesions"], c["found"]) for c in classes] == [(2, 1), (1, 0), (1, 1), (1, 1)]
     assert classes[-1]["up_to"] == "inf"
 
@@ -67,7 +71,7 @@ def test_the_worst_and_the_typical_are_of_different_patients(tmp_path):
 
 def test_ranking_averages_over_regions_and_leaves_out_failed_cases(tmp_path):
     rows = cohort([0.9, 0.6], "WT") + cohort([0.1, 0.6], "ET") + failed("lost")
-    ranking = rank(evaluations.read(write(tmp_path, rows)))
+    ranking = rank_cases(evaluations.read_evaluation(write(tmp_path, rows)))
     assert list(ranking["case"]) == ["c00", "c01"]
     assert list(ranking["dice"]) == pytest.approx([0.5, 0.6])
 

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from bundle.cohort.case_views import view_case
-from bundle.drawing.slices import radiological
+from bundle.drawing.slices import to_radiological
 from scripts.data.case_files import Case
 
 
@@ -11,6 +11,6 @@ def test_a_picture_is_drawn_as_it_is_seen(tmp_path):
     array[2, 3] = 200  # up and to the left
     Image.fromarray(array).save(tmp_path / "a.png")
     view = view_case(Case("a", [tmp_path / "a.png"]))
-    contact = radiological(view["image"][0])
+    contact = to_radiological(view["image"][0])
     assert np.argwhere(contact > 100).tolist() == [[2, 3]]
     assert view["spacing"] is None

@@ -10,13 +10,13 @@ from PIL import Image
 from bundle.cohort.phantom_anatomy import CHANNELS, KINDS, make_patient
 from bundle.drawing.slices import (
     OKABE_ITO,
-    colours,
-    contact_sheet,
+    draw_contact_sheet,
+    draw_predictions,
     evenly_spaced,
-    prediction_picture,
+    format_volume,
+    intensity_window,
+    label_colours,
     tumour_slice,
-    volume,
-    window,
 )
 from scripts.errors import InputError
 
@@ -56,13 +56,13 @@ def test_what_is_not_background_counts_where_0_is_a_label():
     label = np.full((8, 8, 3), 255)
     label[2:5, 2, 1] = 0
     assert tumour_slice(label, background=255) == 1
-    assert volume(label, (10.0, 10.0, 10.0), background=255) == "3.0 ml"
+    assert format_volume(label, (10.0, 10.0, 10.0), background=255) == "3.0 ml"
 
 
 def test_sizes_are_in_pixels_where_there_is_no_spacing(tmp_path):
-    assert volume(np.eye(5), None) == "5 px"
+    assert format_volume(np.eye(5), None) == "5 px"
     flat = {**patient(dims=2), "spacing": None}
-    contact_sheet([flat], tmp_path / "a.png", CHANNELS, LABELS)
+    draw_contact_sheet([flat], tmp_path / "a.png", CHANNELS, LABELS)
     assert pixels(tmp_path / "a.png").any()
 
 
@@ -72,9 +72,9 @@ def test_without_tumour_the_middle_slice_is_shown():
 
 
 def test_the_patients_right_front_is_at_the_upper_left(tmp_path):
-    contact_sheet([one_square(1)], tmp_path / "a.png", ["T1"], LABELS)
+    draw_contact_sheet([one_square(1)], tmp_path / "a.png", ["T1"], LABELS)
     picture = pixels(tmp_path / "a.png")[98:, 190:]  # the one cell, below the legend and past the titles
-    rows, columns = np.nonzero(near(picture, colours(LABELS)[1]))
+    rows, columns = np.nonzero(near(picture, label_colours(LABELS)[1]))
     assert rows.max() < picture.shape[0] / 2
     assert columns.max() < picture.shape[1] / 2
 
@@ -82,19 +82,19 @@ def test_the_patients_right_front_is_at_the_upper_left(tmp_path):
 def test_air_does_not_decide_what_is_black():
     image = np.zeros((20, 20, 20))
     image[5:10] = np.linspace(100, 200, 2000).reshape(5, 20, 20)
-    assert window(image) == pytest.approx((101, 199))
+    assert intensity_window(image) == pytest.approx((101, 199))
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 4)), np.ones((4, 4, 4))])
 def test_an_image_of_one_grey_has_a_window_too(image):
-    low, high = window(image)
+    low, high = intensity_window(image)
     assert low < high
 
 
 def test_volumes_carry_their_unit():
     label = np.ones((10, 10, 10))
-    assert volume(label, (1.0, 1.0, 3.0)) == "3.0 ml"
-    assert volume(label[..., 0], (2.0, 2.0)) == "4.0 cm²"
+    assert format_volume(label, (1.0, 1.0, 3.0)) == "3.0 ml"
+    assert format_volume(label[..., 0], (2.0, 2.0)) == "4.0 cm²"
 
 
 def test_cohort_picture_spans_first_to_last_case():
@@ -107,32 +107,32 @@ def test_cohort_picture_spans_first_to_last_case():
 
 
 def test_no_two_labels_share_a_colour():
-    assert len(set(colours({name: value for value, name in enumerate("abcdefg")}).values())) == 7
-    assert colours({"ET": 4, "NCR": 1, "ED": 2}) == dict(zip((1, 2, 4), OKABE_ITO[:3], strict=True))
+    assert len(set(label_colours({name: value for value, name in enumerate("abcdefg")}).values())) == 7
+    assert label_colours({"ET": 4, "NCR": 1, "ED": 2}) == dict(zip((1, 2, 4), OKABE_ITO[:3], strict=True))
 
 
 def test_air_is_black_in_normalised_images_too(tmp_path):
     """Without its label, so that only greys are drawn: the same head as it is and moved below 0, air left at 0."""
     case = {**one_square(), "label": None}
     moved = {**case, "image": np.where(case["image"] == 0, 0, case["image"] - 5)}
-    contact_sheet([case], tmp_path / "a.png", ["T1"], LABELS)
-    contact_sheet([moved], tmp_path / "b.png", ["T1"], LABELS)
+    draw_contact_sheet([case], tmp_path / "a.png", ["T1"], LABELS)
+    draw_contact_sheet([moved], tmp_path / "b.png", ["T1"], LABELS)
     assert np.abs(pixels(tmp_path / "a.png") - pixels(tmp_path / "b.png")).max() <= 1
 
 
 def test_every_label_is_outlined_in_every_channel(tmp_path):
-    contact_sheet([patient(0)], tmp_path / "a.png", CHANNELS, LABELS)
+    draw_contact_sheet([patient(0)], tmp_path / "a.png", CHANNELS, LABELS)
     picture = pixels(tmp_path / "a.png")[98:, 190:]
-    for colour in colours(LABELS).values():
+    for colour in label_colours(LABELS).values():
         columns = np.array_split(near(picture, colour, by=60), 4, axis=1)
         assert all(column.any() for column in columns)
 
 
 def test_label_and_prediction_share_colours_in_separate_columns(tmp_path):
     case = one_square(3)
-    prediction_picture([{**case, "prediction": np.zeros_like(case["label"])}], tmp_path / "missed.png", ["T1"], LABELS)
-    prediction_picture([{**case, "prediction": case["label"]}], tmp_path / "found.png", ["T1"], LABELS)
-    painted = 0.75 * 255 * np.array(to_rgb(colours(LABELS)[3])) + 0.25 * 255  # over the white square
+    draw_predictions([{**case, "prediction": np.zeros_like(case["label"])}], tmp_path / "missed.png", ["T1"], LABELS)
+    draw_predictions([{**case, "prediction": case["label"]}], tmp_path / "found.png", ["T1"], LABELS)
+    painted = 0.75 * 255 * np.array(to_rgb(label_colours(LABELS)[3])) + 0.25 * 255  # over the white square
     for name, columns in (("missed", [False, True, False]), ("found", [False, True, True])):
         picture = pixels(tmp_path / f"{name}.png")[98:, 190:]
         hit = np.abs(picture - painted).max(-1) <= 12
@@ -148,14 +148,14 @@ def test_cases_load_one_at_a_time_up_to_one_sheet(tmp_path):
         images.append(weakref.ref(case["image"]))
         return case
 
-    contact_sheet(map(load, range(1000)), tmp_path / "a.png", ["T1"], LABELS, of=1000)
+    draw_contact_sheet(map(load, range(1000)), tmp_path / "a.png", ["T1"], LABELS, of=1000)
     assert len(images) == 24
 
 
 def test_a_long_sequence_is_spread_over_one_sheet(tmp_path):
     cases = [{**one_square(1), "case": str(k)} for k in range(60)]
-    contact_sheet(cases, tmp_path / "all.png", ["T1"], LABELS)
-    contact_sheet(evenly_spaced(cases), tmp_path / "some.png", ["T1"], LABELS, of=60)
+    draw_contact_sheet(cases, tmp_path / "all.png", ["T1"], LABELS)
+    draw_contact_sheet(evenly_spaced(cases), tmp_path / "some.png", ["T1"], LABELS, of=60)
     assert np.array_equal(pixels(tmp_path / "all.png"), pixels(tmp_path / "some.png"))
 
 
@@ -168,8 +168,8 @@ def test_cases_of_every_shape_are_drawn_within_a_bounded_picture(tmp_path):
         {**patient(3), "label": np.zeros((32, 32, 32), int), "prediction": np.zeros((32, 32, 32), int)},
         {**patient(4), "spacing": (6.0, 1.0, 6.0)},
     ]
-    contact_sheet(cases, tmp_path / "sheet.png", CHANNELS, LABELS, title="all kinds")
-    prediction_picture(cases, tmp_path / "prediction.png", CHANNELS, LABELS, title="all kinds")
+    draw_contact_sheet(cases, tmp_path / "sheet.png", CHANNELS, LABELS, title="all kinds")
+    draw_predictions(cases, tmp_path / "prediction.png", CHANNELS, LABELS, title="all kinds")
     for name in ("sheet", "prediction"):
         high, wide, _ = pixels(tmp_path / f"{name}.png").shape
         assert high < 800
@@ -178,11 +178,11 @@ def test_cases_of_every_shape_are_drawn_within_a_bounded_picture(tmp_path):
 
 def test_nothing_to_draw_is_said_and_leaves_no_file(tmp_path):
     with pytest.raises(InputError, match="no case to draw"):
-        contact_sheet([], tmp_path / "a.png", CHANNELS, LABELS)
+        draw_contact_sheet([], tmp_path / "a.png", CHANNELS, LABELS)
     assert not list(tmp_path.iterdir())
 
 
 def test_unwritable_picture_is_reported_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        contact_sheet([one_square(1)], tmp_path / "file" / "a.png", ["T1"], LABELS)
+        draw_contact_sheet([one_square(1)], tmp_path / "file" / "a.png", ["T1"], LABELS)

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 from matplotlib import rc_context
 
-from bundle.drawing.svg import STYLE, Ink, draw, new_figure
+from bundle.drawing.svg import STYLE, Ink, figure_to_svg, new_figure
 
 
 @rc_context(STYLE)
@@ -13,7 +13,7 @@ def drawing(words="three dots", label="x"):
     axes = figure.subplots()
     axes.scatter([1, 2, 3], [0.123456789, 2, 3], color=Ink.ACCENT, gid="dots")
     axes.set_xlabel(label)
-    return draw(figure, words, {"dots": ["a: 1", "b: <2>", "c: 3"]})
+    return figure_to_svg(figure, words, {"dots": ["a: 1", "b: <2>", "c: 3"]})
 
 
 def test_colours_are_the_pages_variables():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bundle.analysis import evaluation
 from bundle.drawing.planes import PREDICTION, TRUTH
-from bundle.reporting.examples import describe, illustrate, open_scans
+from bundle.reporting.examples import describe_patient, illustrate_patients, open_scans
 from scripts.data import datalist as lists
 from scripts.errors import InputError
 from tests.made import rows_of, write
@@ -53,11 +53,13 @@ class Patient:
         }
         (folder / "list.json").write_text(json.dumps(self.list))
         scored = {"predictions": str(folder / "pred"), "datalist": lists.list_hash(self.list)} | scored
-        self.evaluation = evaluation.read(write(folder / "scored", rows_of("one", "WT", 0.5, patient="p"), **scored))
+        self.evaluation = evaluation.read_evaluation(
+            write(folder / "scored", rows_of("one", "WT", 0.5, patient="p"), **scored)
+        )
 
     def example(self):
         scans = open_scans(self.evaluation, str(self.folder / "list.json"))
-        return illustrate(self.evaluation, [describe(self.evaluation, "one")], scans)[0]
+        return illustrate_patients(self.evaluation, [describe_patient(self.evaluation, "one")], scans)[0]
 
 
 def box(shape, *ranges):
@@ -190,7 +192,7 @@ def test_the_right_prediction_needs_no_error_to_be_drawn(tmp_path):
 def test_words_alone_need_no_images(tmp_path):
     rows = rows_of("a", "WT", 0.5, volume_fn=14.2, volume_fp=0.3) + rows_of("a", "TC", 0, note="missed")
     rows += rows_of("a", "ET", 0, 0.0, note="hallucinated") + rows_of("a", "RC", 1, 0.0, note="absent")
-    sentences = describe(evaluation.read(write(tmp_path, rows)), "a").sentences
+    sentences = describe_patient(evaluation.read_evaluation(write(tmp_path, rows)), "a").sentences
     assert sentences == (
         "WT: misses 14.2 ml, adds 0.30 ml (Dice 0.50)",
         "TC: misses all 20.0 ml",

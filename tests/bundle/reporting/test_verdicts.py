@@ -2,7 +2,14 @@
 
 import pytest
 
-from bundle.reporting.verdicts import order, percent, power, remarks, score, verdict
+from bundle.reporting.verdicts import (
+    comparison_remarks,
+    comparison_verdict,
+    describe_power,
+    describe_ranking,
+    format_percent,
+    score_name,
+)
 from bundle.reporting.words import MINUS
 
 ROW = {
@@ -32,12 +39,12 @@ COST = ROW | {"metric": "cost", "region": "all", "unit": "points", "finding": "n
 
 
 def test_a_verdict_names_the_size_the_interval_and_the_patients():
-    said = verdict("A", "B", [ROW, ET])
+    said = comparison_verdict("A", "B", [ROW, ET])
     assert said == "B is better on WT Dice (+0.021 [0.004, 0.039], n = 42); no difference shown on Dice (ET)."
 
 
 def test_median_replaces_the_mean_where_a_difference_is_infinite():
-    assert verdict("A", "B", [HD95]).replace(MINUS, "-") == (
+    assert comparison_verdict("A", "B", [HD95]).replace(MINUS, "-") == (
         "B is better on WT HD95 (median -1.2 mm [-∞, -0.40], n = 42)."
     )
 
@@ -48,47 +55,51 @@ def test_each_system_gets_its_wins_and_uncertainty_is_stated():
         ET | {"finding": "worse", "mean": -0.03, "mean_interval": [-0.05, -0.01]},
         COST | {"finding": "unclear"},
     ]
-    said = verdict("A", "B", rows).replace(MINUS, "-")
+    said = comparison_verdict("A", "B", rows).replace(MINUS, "-")
     assert "; A is better on ET Dice (-0.030 [-0.050, -0.010]); unclear which is better on cost (" in said
 
 
 def test_the_patients_of_each_score_are_counted_where_they_differ():
-    said = verdict("A", "B", [ROW, ROW | {"region": "ET", "patients": 40}])
+    said = comparison_verdict("A", "B", [ROW, ROW | {"region": "ET", "patients": 40}])
     assert "n = 42" in said
     assert "n = 40" in said
 
 
 def test_without_any_difference_it_names_both_systems_and_claims_nothing():
-    said = verdict("a net", "b net", [ET, ET | {"region": "WT"}, COST])
+    said = comparison_verdict("a net", "b net", [ET, ET | {"region": "WT"}, COST])
     assert said == "No difference between a net and b net is shown on Dice (ET, WT) and cost."
 
 
 def test_few_patients_are_told_which_difference_they_could_have_shown():
-    said = power([ROW, ET, COST], tests=3)
+    said = describe_power([ROW, ET, COST], tests=3)
     assert said.startswith("42 patients are few.")
     assert "shown in four of five comparisons: Dice (ET 0.050) and cost (12.3 points)." in said
 
 
 def test_patients_too_few_for_any_difference_are_told_so():
-    said = power([ET | {"patients": 5, "can_show": False}], tests=9)
+    said = describe_power([ET | {"patients": 5, "can_show": False}], tests=9)
     assert "Even if all of them changed to the same side" in said
     assert "a correction for 9 tests" in said
 
 
 def test_significant_or_large_comparisons_need_no_remark_on_power():
-    assert power([ROW], tests=1) is None
-    assert power([ET | {"patients": 50}], tests=1) is None
+    assert describe_power([ROW], tests=1) is None
+    assert describe_power([ET | {"patients": 50}], tests=1) is None
 
 
 def test_users_own_scores_have_names():
-    assert [score(ROW), score(COST), score(COST | {"metric": "weighted_dice"})] == ["WT Dice", "cost", "weighted Dice"]
+    assert [score_name(ROW), score_name(COST), score_name(COST | {"metric": "weighted_dice"})] == [
+        "WT Dice",
+        "cost",
+        "weighted Dice",
+    ]
 
 
 @pytest.mark.parametrize(
     ("part", "said"), [(0, "0 %"), (0.001, "under 1 %"), (0.42, "42 %"), (0.999, "over 99 %"), (1, "100 %")]
 )
 def test_a_share_of_draws_is_never_rounded_to_certainty(part, said):
-    assert percent(part) == said
+    assert format_percent(part) == said
 
 
 def test_the_order_says_how_firm_it_is():
@@ -97,11 +108,11 @@ def test_the_order_says_how_firm_it_is():
         {"name": "B", "mean_rank": 1.3, "places": [0.9, 0.1]},
     ]
     ranking = {"overall": {"patients": 40, "holds": 0.88, "systems": systems}, "scores": [1, 2, 3]}
-    said = order(ranking)
+    said = describe_ranking(ranking)
     assert said.startswith("By mean rank over 3 scores and 40 patients: B (1.30) and A (2.20).")
     assert said.endswith("the whole order stays in 88 % of draws, and B is first in 90 %.")
     ranking["overall"]["holds"] = None
-    assert order(ranking).endswith("Too few patients to say how firm that order is.")
+    assert describe_ranking(ranking).endswith("Too few patients to say how firm that order is.")
 
 
 def test_what_weakens_a_comparison_is_said():
@@ -109,7 +120,7 @@ def test_what_weakens_a_comparison_is_said():
         {"name": "A", "datalist": None, "failed": {"c1": "no file"}},
         {"name": "B", "datalist": "x", "failed": {}},
     ]
-    said = " ".join(remarks(systems, [HD95 | {"patients": 40}, COST], patients=42))
+    said = " ".join(comparison_remarks(systems, [HD95 | {"patients": 40}, COST], patients=42))
     for words in (
         "does not mean that there is none",
         "42 patients are few",
@@ -120,6 +131,6 @@ def test_what_weakens_a_comparison_is_said():
         "an error in the inner one costs in both",
     ):
         assert words in said
-    plain = " ".join(remarks(systems[1:], [ROW | {"patients": 60}], patients=60))
+    plain = " ".join(comparison_remarks(systems[1:], [ROW | {"patients": 60}], patients=60))
     assert "few" not in plain
     assert "failed" not in plain
