@@ -112,7 +112,7 @@ def check_case(case: Case, expected: Expected) -> Record:
         expected: its channels and labels.
     """
     record = Record(case.case, case.patient or case.volume or case.case, list(case.problems))
-    channels = list(_read_channels(case, expected, record))
+    channels = list(read_channels(case, expected, record))
     frame = _check_geometry(channels, record)
     sound = [channel for channel in channels if frame and channel.shape == frame.shape]
     _check_copies(sound, case, record)
@@ -126,7 +126,8 @@ def check_case(case: Case, expected: Expected) -> Record:
     return record
 
 
-def _read_channels(case: Case, expected: Expected, record: Record) -> Iterator[Channel]:
+def read_channels(case: Case, expected: Expected, record: Record) -> Iterator[Channel]:
+    """The channels of a case that can be used; what is wrong with the others becomes a problem of the record."""
     names = expected.channels if len(case.images) == len(expected.channels) else [path.name for path in case.images]
     for path, name in zip(case.images, names, strict=True):
         if not pictures.file_of(path).is_file():  # the layout has said so

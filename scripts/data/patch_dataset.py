@@ -110,7 +110,7 @@ class PreparedCases(Dataset):
         return {"case": entry["case"], "voxel_ml": torch.tensor([voxel_ml(prepared["image"])]), **tensors}
 
     def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        folder = self.cache_dir / KEPT / self._name(entry)
+        folder = self.cache_dir / KEPT / self.cache_name(entry)
         if not folder.is_dir():
             case = self._prepare(entry)
             try:
@@ -134,7 +134,8 @@ class PreparedCases(Dataset):
             if EARLIER.fullmatch(folder.name) and (folder / "image.npy").is_file():
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _name(self, entry: Mapping[str, Any]) -> str:
+    def cache_name(self, entry: Mapping[str, Any]) -> str:
+        """The folder of a case in the cache on disk: a hash of its files, the transforms and the versions."""
         files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files_of(entry)]
         versions = [monai.__version__, torch.__version__, np.__version__, FORMAT]
         recipe = pickle_hashing(self.transform.flatten().transforms).decode()

@@ -362,7 +362,7 @@ def test_each_patch_gets_another_noise_of_a_strength_that_varies():
     assert not torch.equal(first[0], first[1])
 
 
-def test_every_angle_and_strength_of_its_range_is_drawn(small_train):
+def test_every_angle_and_strength_of_its_range_is_drawn(small_train, monkeypatch):
     """A transform whose inner part is seeded alike draws its angle from the number that let it happen."""
     augment = small_train().get_parsed_content("train#trainer#prepare_batch")
     transforms = {type(t).__name__: t for t in augment.augmentation.transforms}
@@ -374,12 +374,17 @@ def test_every_angle_and_strength_of_its_range_is_drawn(small_train):
         "RandAdjustContrastd": (lambda t: t.adjuster.gamma_value, 0.7, 1.5),
     }
     drawn = {name: [] for name in ranges}
+    for name, (read, *_) in ranges.items():
+
+        def draw_and_record(image, own=transforms[name], draw=transforms[name].draw, read=read, values=drawn[name]):
+            numbers = draw(image)
+            values.extend([] if numbers is None else [read(own)])
+            return numbers
+
+        monkeypatch.setattr(transforms[name], "draw", draw_and_record)
     for seed in range(0, 3000, 5):
         patch = {"image": torch.rand(1, 1, 4, 4, 4), "label": torch.ones(1, 1, 4, 4, 4), "seed": torch.tensor([seed])}
         augment(patch, "cpu")
-        for name, (read, *_) in ranges.items():
-            if transforms[name]._do_transform:
-                drawn[name].append(read(transforms[name]))
     for name, (_, low, high) in ranges.items():
         places = (np.ravel(drawn[name]) - low) / (high - low)
         assert len(places) > 50, name

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bundle.cohort.recognise import by_patterns
 from bundle.cohort.tasks import choose_task, known_tasks
-from scripts.data.case_checks import Record, _read_channels, check_case, overlap
+from scripts.data.case_checks import Record, check_case, overlap, read_channels
 from scripts.data.case_files import Case
 from scripts.data.images import read_stored
 from scripts.errors import InputError
@@ -156,7 +156,7 @@ def test_z_scored_images_with_nonzero_background_are_checked(write):
 def test_real_channels_lie_far_from_the_threshold_on_either_side(shared_data, data, task):
     task = choose_task(task, known_tasks())
     case = by_patterns(shared_data(data), task).cases[0]
-    channels = list(_read_channels(case, task.expected(), Record(case.case)))
+    channels = list(read_channels(case, task.expected(), Record(case.case)))
     for one, other in itertools.combinations(channels, 2):
         dice, distance = overlap(one, other)
         assert dice > 0.998

@@ -257,7 +257,7 @@ def test_different_method_scope_or_statistics_is_another_cache_entry(small_train
     case = small_train().get_parsed_content("train#dataset").data[0]
     choices = [(m, s) for m in ("zscore", "minmax") for s in ("slice", "volume")]
     choices += [("minmax", "dataset", [{"method": "minmax", "low": 0, "high": high}]) for high in (1, 2)]
-    names = {PreparedCases([case], Normalized("image", *choice))._name(case) for choice in choices}
+    names = {PreparedCases([case], Normalized("image", *choice)).cache_name(case) for choice in choices}
     assert len(names) == len(choices) == 6
 
 

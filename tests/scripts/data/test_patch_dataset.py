@@ -293,7 +293,7 @@ config = ConfigParser()
 config.read_config(["configs/train.yaml", "configs/tasks/phantom.yaml"])
 config.update({"datalist": sys.argv[1], "dataset_dir": sys.argv[2], "device": "cpu", "run_dir": "x"})
 cases = config.get_parsed_content("train#dataset").cases
-print(*[cases._name(entry) for entry in cases.data])
+print(*[cases.cache_name(entry) for entry in cases.data])
 """
 
 
@@ -301,7 +301,7 @@ def test_another_process_gives_a_prepared_case_the_same_name(small_train, cohort
     """Otherwise every run would prepare every case again, and fill the disk."""
     config = small_train(patch_size=[32, 32, 32], filters=[8, 16, 32, 64], run_dir="x")
     cases = config.get_parsed_content("train#dataset").cases
-    here = [cases._name(entry) for entry in cases.data]
+    here = [cases.cache_name(entry) for entry in cases.data]
     command = [sys.executable, "-c", NAMES, str(cohort.datalist), str(cohort.dataset_dir)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}

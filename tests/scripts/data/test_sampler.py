@@ -61,7 +61,7 @@ def test_requested_share_of_patches_with_tumour_holds_for_small_tumours(share, l
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 @pytest.mark.filterwarnings("ignore:Num foregrounds 0")
 def test_a_case_without_tumour_yields_patches_of_brain(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(PreparedCases, "_name", lambda *_: "box")  # of its files, and this case has none
+    monkeypatch.setattr(PreparedCases, "cache_name", lambda *_: "box")  # of its files, and this case has none
     dataset = cut_from([box(tumour=False)], cache=cache, cache_dir=tmp_path)
     for index in EpochSampler(cases=1, samples=4):
         patch = dataset[index]

@@ -148,22 +148,21 @@ def test_cpu_runs_one_window_at_a_time_by_default():
 
 
 @needs_gpu
-def test_a_gpu_is_shown_several_windows_without_waiting_between_them(monkeypatch):
+def test_gpu_predicts_several_windows_without_waiting_between_them():
     network, scan = lopsided(3).cuda(), torch.randn(1, 2, 48, 8, 8).cuda()
     infer = MirroringSlidingWindowInferer(**{**WINDOWS, "sw_batch_size": "auto"}, regions=3)
-    seen, see = [], infer._seen
+    seen = []
 
-    def strictly(*args):
-        seen.append(len(args[2]))
-        torch.cuda.set_sync_debug_mode("error")
+    def strict_network(windows: torch.Tensor) -> torch.Tensor:
+        torch.cuda.set_sync_debug_mode("default" if seen else "error")  # an error from the first call to the second
+        seen.append(len(windows))
+        return network(windows)
+
+    with torch.no_grad():
         try:
-            return see(*args)
+            logits = infer(scan, strict_network)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-
-    monkeypatch.setattr(infer, "_seen", strictly)
-    with torch.no_grad():
-        logits = infer(scan, network)
         expected = SlidingWindowInferer(**WINDOWS)(scan, network)
     assert seen == [4, 4]
     assert torch.allclose(logits, expected, atol=0.01)  # TF32

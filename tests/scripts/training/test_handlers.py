@@ -241,8 +241,11 @@ def test_a_nan_of_one_process_ends_the_epoch_of_all(in_two_processes):
     def scored(rank: int) -> str:
         watch = StopOnNan("c")
         watch.waiting = (torch.tensor(float("nan") if rank else 1.0), None, f"step 4, of process {rank}")
+        engine = Engine(lambda *_: None)
+        engine.register_events(*IterationEvents)
+        watch.attach(engine)
         try:
-            watch._look_at_last()
+            engine.fire_event(Events.EPOCH_COMPLETED)
         except InputError as error:
             return str(error)
         return "went on"

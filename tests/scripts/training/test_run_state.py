@@ -107,7 +107,6 @@ def test_a_copy_on_the_host_stays_as_it_was(tmp_path):
     state = {"network": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}
     save(tmp_path / "first.pt", state)
     copied = on_host(state)
-    assert copied["network"]._metadata == state["network"]._metadata
     optimizer.step()
     save(tmp_path / "second.pt", copied)
     assert (tmp_path / "first.pt").read_bytes() == (tmp_path / "second.pt").read_bytes()
