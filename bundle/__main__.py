@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import fire
 
-from scripts.errors import EXIT_CODE, INTERRUPTED, InputError, sentence_of
+from scripts.errors import EXIT_CODE, INTERRUPTED, InputError, input_error_message
 
 COMMANDS = {
     "smoke": "the whole story on synthetic patients in about a minute: data, training, scoring, segmenting",
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         _refuse_unknown_options(command, arguments[1:])
         fire.Fire({name: command}, command=arguments, name="python -m bundle", serialize=lambda result: None)
     except Exception as error:
-        sentence = sentence_of(error)
+        sentence = input_error_message(error)
         if sentence is None:
             raise
         print(f"error: {sentence}", file=sys.stderr)

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def first() -> bool:
+def is_first_process() -> bool:
     """Whether this is the first of all processes: the one that prints, and does what is done once."""
     group = _group()
     return (group.get_rank() if group else int(os.environ.get("RANK", 0))) == 0
 
 
-def here() -> int:
+def local_world_size() -> int:
     """How many processes share this machine's cores."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if _group() else 1
 
 
-def way_to_start_workers() -> str | None:
+def worker_start_method() -> str | None:
     """For `multiprocessing.get_context`: a forked worker would hold the connections of a process that has ended."""
     return "spawn" if _group() else None
 
 
-def wait() -> None:
+def wait_for_all() -> None:
     """Wait until every process has come this far.
 
     Raises:
@@ -44,7 +44,7 @@ def wait() -> None:
             group.barrier()
 
 
-def shared_out(find: Callable[[], list[Item]], kind: Callable[[Item], Hashable]) -> list[Item]:
+def find_own_part(find: Callable[[], list[Item]], kind: Callable[[Item], Hashable]) -> list[Item]:
     """This process's part of the items that the first one finds; those of one group stay together.
 
     Where there are fewer groups than processes, some have nothing to do.
@@ -58,20 +58,20 @@ def shared_out(find: Callable[[], list[Item]], kind: Callable[[Item], Hashable])
     """
     if not (group := _group()):
         return find()
-    found = [find() if first() else []]
+    found = [find() if is_first_process() else []]
     with _peers():
         group.broadcast_object_list(found, src=0)
-    own = {*part(list(dict.fromkeys(map(kind, found[0]))))}
+    own = {*own_part(list(dict.fromkeys(map(kind, found[0]))))}
     return [item for item in found[0] if kind(item) in own]
 
 
-def part(items: Sequence[Item]) -> Sequence[Item]:
+def own_part(items: Sequence[Item]) -> Sequence[Item]:
     """This process's part of items that every process has in the same order."""
     group = _group()
     return items[group.get_rank() :: group.get_world_size()] if group else items
 
 
-def agreed(value: float) -> float:
+def synchronized(value: float) -> float:
     """The first process's value in every process: clocks differ, and processes that end at different steps hang."""
     if not (group := _group()):
         return value
@@ -83,7 +83,7 @@ def agreed(value: float) -> float:
     return float(shared)
 
 
-def gathered(items: list[Item]) -> list[Item]:
+def gather_items(items: list[Item]) -> list[Item]:
     """The items of all processes, in the order of the processes, in every process; as many as each of them has.
 
     Raises:
@@ -97,7 +97,7 @@ def gathered(items: list[Item]) -> list[Item]:
     return [item for items in parts for item in items]
 
 
-def summed(values: torch.Tensor) -> torch.Tensor:
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes, in each of them, and gradients as if one process had computed it all.
 
     Every process must go on alike from the sum, and gradients be averaged over processes, as

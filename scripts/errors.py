@@ -18,7 +18,7 @@ class InputError(Exception):
     """The user's input is wrong: the message says what was found, where, what was expected and what to do."""
 
 
-def sentence_of(error: BaseException | None) -> str | None:
+def input_error_message(error: BaseException | None) -> str | None:
     """The message of the `InputError` behind `error`, or None if there is none.
 
     MONAI wraps what a transform or a config expression raises, and a loader process hands over only the text of its
@@ -43,7 +43,7 @@ def report_and_exit(kind: type[BaseException], error: BaseException, trace: Trac
     if issubclass(kind, KeyboardInterrupt):
         print("\nInterrupted; a training resumes with --resume RUN_DIR.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-    sentence = sentence_of(error)
+    sentence = input_error_message(error)
     if sentence is None:
         sys.__excepthook__(kind, error, trace)
         return
@@ -51,6 +51,6 @@ def report_and_exit(kind: type[BaseException], error: BaseException, trace: Trac
     sys.exit(EXIT_WRONG_INPUT)
 
 
-def speak_plainly() -> None:
+def install_excepthook() -> None:
     """Install `report_and_exit`, for processes whose entry point is not ours (`python -m monai.bundle`)."""
     sys.excepthook = report_and_exit

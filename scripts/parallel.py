@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def cores() -> int:
+def available_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -39,14 +39,16 @@ def map_in_processes(
     """
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers is {workers}: give a whole number of processes, 1 or more.")
-    workers = min(workers or max(1, cores() // distributed.here()), len(items))
+    workers = min(workers or max(1, available_cores() // distributed.local_world_size()), len(items))
 
     def shown(work: Iterable) -> tqdm:
-        return tqdm(work, desc=desc, unit=unit, total=len(items), disable=not items or not distributed.first())
+        return tqdm(
+            work, desc=desc, unit=unit, total=len(items), disable=not items or not distributed.is_first_process()
+        )
 
     if workers <= 1:
         return [call(item) for item in shown(items)]
-    context = get_context(distributed.way_to_start_workers())
+    context = get_context(distributed.worker_start_method())
     pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent)
     waiting = {pool.submit(call, item): number for number, item in enumerate(items)}
     results = {}

@@ -23,11 +23,11 @@ from monai.utils import BundlePropertyConfig
 from rich.console import Console
 from rich.table import Table
 
-from scripts.errors import InputError, speak_plainly
+from scripts.errors import InputError, install_excepthook
 
 RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
 # what tasks and runs tell other workflows and `prepare`; laid over a workflow without a use for it, it is no mistake
-TOLD = (
+EXTRA_KEYS = (
     "label_scheme",
     "labels",
     "channel_files",
@@ -41,14 +41,14 @@ TOLD = (
 )
 # the Model Zoo's names, and what `--tracking mlflow` brings along
 TRACKING = ("output_dir", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
-GIVEN = ("_meta_", "handlers", *TRACKING)
+MONAI_KEYS = ("_meta_", "handlers", *TRACKING)
 REFERENCE = re.compile(r"@(\w+)")
 WHOLE_REFERENCE = re.compile(r"@\w+(?:(?:::|#)\w+)*")
 MODULES = (("monai", "monai"), ("torch", "torch"), ("np", "numpy"), ("numpy", "numpy"))  # that MONAI imports itself
-PATIENCE = timedelta(hours=6)  # of a process that waits for another; one that has died is told of at once
+PROCESS_TIMEOUT = timedelta(hours=6)  # of a process that waits for another; one that has died is told of at once
 
 
-def begin(workflow: str) -> None:
+def begin_workflow(workflow: str) -> None:
     """Start a workflow: from here on wrong input ends in one sentence, and every setting and name is one that exists.
 
     Args:
@@ -58,10 +58,10 @@ def begin(workflow: str) -> None:
         InputError: a top-level key is used by nothing, which is what a mistyped override looks like; or the config
             names what does not exist.
     """
-    speak_plainly()
+    install_excepthook()
     config = running_config()
-    refuse_unused(config, ConfigParser.load_config_file(workflow))
-    refuse_unresolved(config)
+    refuse_unused_settings(config, ConfigParser.load_config_file(workflow))
+    refuse_unresolved_names(config)
 
 
 def running_config() -> dict[str, Any]:
@@ -81,7 +81,7 @@ def running_config() -> dict[str, Any]:
     raise RuntimeError("running_config() was called outside a config")
 
 
-def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
+def refuse_unused_settings(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
     """MONAI accepts any override and ignores what nothing refers to; a mistyped setting is such a key.
 
     Args:
@@ -95,7 +95,7 @@ def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
         str(p[BundlePropertyConfig.ID]).split("::")[0] for p in (*TrainProperties.values(), *InferProperties.values())
     }
     used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | sections
-    used |= {*RUN_IDS, *TOLD, *GIVEN, *own}
+    used |= {*RUN_IDS, *EXTRA_KEYS, *MONAI_KEYS, *own}
     for key in config:
         if key not in used:
             near = difflib.get_close_matches(key, [k for k in config if k in used], n=3)
@@ -103,7 +103,7 @@ def refuse_unused(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
             raise InputError(f"there is no setting '{key}' in this workflow: nothing refers to it{hint}")
 
 
-def refuse_unresolved(config: Mapping[str, Any]) -> None:
+def refuse_unresolved_names(config: Mapping[str, Any]) -> None:
     """Every name in a config exists. MONAI finds out when it comes to it, which may be after an hour of training.
 
     Raises:
@@ -170,7 +170,7 @@ def refuse_moved_parts(folder: Path, config: Mapping[str, Any], purpose: str) ->
         )
 
 
-def as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]:
+def section_as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]:
     """A section of the running config and all that it refers to, as they are written rather than what they make.
 
     So that a run can hand its network on, whatever a recipe has put there. Items named in `without` are left out.
@@ -201,7 +201,7 @@ def check_device(device: str | torch.device) -> None:
         )
 
 
-def check_patch(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> None:
+def check_patch_size(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> None:
     """A patch can be halved as often as the network halves it; networks other than DynUNet are not looked at.
 
     Raises:
@@ -226,7 +226,7 @@ def default_device() -> str:
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
-def check_processes(world_size: int) -> None:
+def check_world_size(world_size: int) -> None:
     """As many processes learn together as torchrun has started.
 
     Raises:
@@ -256,8 +256,8 @@ def join_processes(device: str, alone: bool = False) -> None:
             own = default_device() if str(device) == "cuda" else device
             check_device(own)
             torch.cuda.set_device(own)
-        torch.distributed.init_process_group("nccl" if on_gpu and not alone else "gloo", timeout=PATIENCE)
-        speak_plainly()  # torch has put a hook of its own before ours, which would swallow the sentence
+        torch.distributed.init_process_group("nccl" if on_gpu and not alone else "gloo", timeout=PROCESS_TIMEOUT)
+        install_excepthook()  # torch has put a hook of its own before ours, which would swallow the sentence
     elif not alone:
         raise InputError(
             "multi_gpu_train.yaml needs several processes: start it by `torchrun --standalone --nproc_per_node=N -m"
@@ -265,7 +265,7 @@ def join_processes(device: str, alone: bool = False) -> None:
         )
 
 
-def require_all(**settings: Any) -> None:
+def require_settings(**settings: Any) -> None:
     """Settings without a default were given.
 
     Raises:
@@ -289,7 +289,7 @@ def require_numbers(**settings: Any) -> None:
             )
 
 
-def summary(network: torch.nn.Module, **facts: Any) -> None:
+def print_components(network: torch.nn.Module, **facts: Any) -> None:
     """Print what a workflow is made of; the last step of `check`, when every component has been instantiated."""
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     table = Table(title="every component could be made", show_header=False)

@@ -20,7 +20,7 @@ from bundle.benchmarks.patients import drawn, listed
 from bundle.benchmarks.timing import Result, Row
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError
-from scripts.files import written_whole
+from scripts.files import atomic_write
 
 DRAWN = 8  # phantoms; larger cohorts are copies of them under other names, each prepared and kept by itself
 SIZE, SPACING, PATCH = 64, 3.0, 32  # voxels, mm, voxels
@@ -148,6 +148,6 @@ def _draw(curves: dict[tuple[int, str], dict[str, Any]], path: Path) -> None:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(title="cache", frameon=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     print(f"picture: {os.fspath(path)}")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from bundle.cohort.phantom_anatomy import CHANNELS, ED, ET, KINDS, NCR, make_patient
 from scripts.errors import InputError
-from scripts.files import write_json, written_whole
+from scripts.files import atomic_write, write_json
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _save(path: Path, array: np.ndarray, spacing: float) -> None:
     affine[1, 3] = (array.shape[1] - 1) * spacing
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         nib.save(image, temporary)
 
 

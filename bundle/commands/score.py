@@ -66,7 +66,7 @@ def score(
     if part not in ("test", "validation", "labelled"):
         raise InputError(f"part is '{part}': expected test, validation (with --fold) or labelled.")
     dataset_dir = dataset_dir or Path(str(datalist)).parent
-    if distributed.first():
+    if distributed.is_first_process():
         print(f"scoring {part} cases of {datalist}")
     evaluation = score_predictions(
         content,
@@ -82,7 +82,7 @@ def score(
         workers=workers,
         about={"command": "score"},
     )
-    if distributed.first():
+    if distributed.is_first_process():
         print_summary(evaluation.cases, patients=evaluation.patients)
         print(f"wrote {Path(str(out)) / 'cases.csv'}")
         options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]

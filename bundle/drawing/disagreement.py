@@ -18,7 +18,7 @@ from PIL import Image as Picture
 from bundle.drawing.axes import cut_name, outline_mask
 from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
 from scripts.data.images import GridImage, box, ras_spacing, to_ras
-from scripts.files import written_whole
+from scripts.files import atomic_write
 
 SIDE = 4.2  # inches of a panel's longer side
 ROW, KEYS = 0.21, 4  # inches of a line of the legends, and how many numbers stand in it
@@ -79,7 +79,7 @@ def draw_disagreement(
     figure.legend(handles=keys, bbox_to_anchor=(0.75, bottom), ncols=KEYS, **legend)
     for cell in (left, right):
         cell.set(xticks=[], yticks=[])
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure_to_palette(figure, PALETTE, Picture.Quantize.FASTOCTREE).save(temporary, format="png", optimize=True)
 
 

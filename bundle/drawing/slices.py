@@ -27,7 +27,7 @@ from tqdm import tqdm
 from bundle.drawing.axes import outline_mask
 from scripts.data.images import box
 from scripts.errors import InputError
-from scripts.files import written_whole
+from scripts.files import atomic_write
 
 OKABE_ITO = ("#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#E69F00", "#0072B2")
 MOST_CASES = 24  # on one sheet; more rows than this nobody looks at
@@ -222,5 +222,5 @@ def figure_to_palette(figure: Figure, most: int, method: Picture.Quantize | None
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png", bbox_inches="tight")  # so that long names widen it

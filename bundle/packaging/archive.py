@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from scripts.files import written_whole
+from scripts.files import atomic_write
 
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows: the time of packing is not kept
 
@@ -16,7 +16,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def zip_folder(folder: Path, path: Path, top: str | None = None) -> None:
     """Write `folder` to a zip with everything in one folder, of the same name or called `top`."""
-    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in files_of(folder):
             entry = zipfile.ZipInfo(f"{top or folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16

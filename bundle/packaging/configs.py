@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from scripts.workflow import TOLD, TRACKING
+from scripts.workflow import EXTRA_KEYS, TRACKING
 
 MACRO = re.compile(r"^%configs/inference\.yaml::(\w+)$")
 PADDING = re.compile(r"(?<=\S) {2,}# ")  # a comment keeps its column when what stands before it grows shorter
@@ -74,7 +74,7 @@ def _inline(document: CommentedMap, source: CommentedMap) -> None:
 
 def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
-        if key not in OF_THE_MACHINE and (key in document or key not in TOLD):
+        if key not in OF_THE_MACHINE and (key in document or key not in EXTRA_KEYS):
             document[key] = _merged(document.get(key), value)
 
 

@@ -15,7 +15,7 @@ from bundle.packaging.runs import Run
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
-from scripts.network.weights import read_weights, save
+from scripts.network.weights import read_weights, save_state
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
@@ -138,7 +138,7 @@ def _fill(package: Path, plan: Plan, changelog: Mapping[str, str], report: Calla
     )
     for file, text in configs.self_contained(ROOT / "configs", settings, run.config, head).items():
         write_text(package / "configs" / file, text)
-    save(package / "models" / "model.pt", read_weights(run.weights))
+    save_state(package / "models" / "model.pt", read_weights(run.weights))
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
     content = metadata.of_run(base, run, plan.version, changelog, plan.summary)
     write_json(package / "configs" / "metadata.json", content)

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from scripts.errors import InputError, speak_plainly
-from scripts.workflow import refuse_unresolved
+from scripts.errors import InputError, install_excepthook
+from scripts.workflow import refuse_unresolved_names
 
 LARGEST = 1e-3  # of logits; further off, and it is another network
 SMALLEST_AGREEMENT = 0.9999  # of voxels with the same regions; a logit within rounding of 0 may fall on either side
@@ -96,7 +96,7 @@ def _build(config: Path, component: str, cases: Sequence[str]) -> None:
     for dataset in cases:
         parser[dataset] = [{"image": "case.nii.gz", "label": "case_label.nii.gz"}]
     parser.parse()
-    refuse_unresolved(parser.config)
+    refuse_unresolved_names(parser.config)
     with contextlib.redirect_stdout(sys.stderr):  # the last line of the standard output is the result
         parser.get_parsed_content(component)
 
@@ -118,5 +118,5 @@ def _load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 if __name__ == "__main__":
-    speak_plainly()
+    install_excepthook()
     _main(*sys.argv[1:])

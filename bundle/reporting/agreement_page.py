@@ -25,7 +25,7 @@ from bundle.reporting.page import embed_png, load_template
 from scripts.data import pictures
 from scripts.data.images import open_nifti
 from scripts.errors import InputError
-from scripts.files import write_json, write_text, written_whole
+from scripts.files import atomic_write, write_json, write_text
 from scripts.parallel import map_in_processes
 from scripts.scoring.prediction_files import stem
 
@@ -63,7 +63,7 @@ def write_agreement(
             "foreground": foreground,
         }
         summary = summarise_agreement(compared, pairs, list(raters), model is not None, about)
-        with written_whole(folder / "pairs.csv") as temporary:
+        with atomic_write(folder / "pairs.csv") as temporary:
             pairs.to_csv(temporary, index=False)
         write_json(folder / "raters.json", summary)
         write_text(folder / "raters.html", _render(summary, pairs, folder))

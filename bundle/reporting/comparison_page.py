@@ -13,7 +13,7 @@ from bundle.reporting import verdicts
 from bundle.reporting.comparison_figures import draw_dice_pairs, draw_differences, draw_overview, group_by_metric
 from bundle.reporting.page import load_template
 from bundle.reporting.sentences import role_warnings
-from scripts.files import write_json, write_text, written_whole
+from scripts.files import atomic_write, write_json, write_text
 
 SCHEMA = 1
 DPI = 150  # of the plot
@@ -29,7 +29,7 @@ def write_comparison(
     """
     comparison = _describe(matched, title, weights, prices)
     write_text(folder / "compare.html", _render(comparison, matched))
-    with written_whole(folder / "compare.png") as temporary:
+    with atomic_write(folder / "compare.png") as temporary:
         draw_overview(matched, comparison["pairs"]).savefig(temporary, dpi=DPI)
     write_json(folder / "compare.json", comparison)
     return comparison

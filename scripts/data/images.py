@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from scripts.data import pictures
 from scripts.errors import InputError
-from scripts.files import written_whole
+from scripts.files import atomic_write
 
 try:
     from isal import igzip as gzip  # three times as fast at reading, twelve times at writing
@@ -186,7 +186,7 @@ def write_image(path: str | os.PathLike, image: nib.Nifti1Image) -> None:
         InputError: the file cannot be written.
     """
     raw = image.to_bytes()
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(gzip.compress(raw, mtime=0) if Path(path).name.endswith(".gz") else raw)
 
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from scripts.data.datalist import files_of, named
 from scripts.data.images import voxel_ml
-from scripts.distributed import first
+from scripts.distributed import is_first_process
 from scripts.errors import InputError
 
 CACHES = ("memory", "disk", "none")
@@ -85,7 +85,9 @@ class PreparedCases(Dataset):
             self._remove_earlier()
         with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
             work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
-            shown = tqdm(work, total=len(self.data), desc=self.title, unit="case", leave=False, disable=not first())
+            shown = tqdm(
+                work, total=len(self.data), desc=self.title, unit="case", leave=False, disable=not is_first_process()
+            )
             self.held = list(shown)
 
     def __len__(self) -> int:

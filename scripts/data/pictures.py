@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from scripts.errors import InputError
-from scripts.files import written_whole
+from scripts.files import atomic_write
 
 TIFF = (".tif", ".tiff")
 LOSSY = (".jpg", ".jpeg")  # which keep no label: its values are changed at every edge
@@ -102,7 +102,7 @@ def write(path: Path, *arrays: np.ndarray) -> None:
     options: dict[str, Any] = {"save_all": True, "append_images": others} if others else {}
     if path.suffix.lower() in TIFF:
         options["compression"] = "tiff_deflate"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         first.save(temporary, **options)
 
 

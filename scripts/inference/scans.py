@@ -79,7 +79,7 @@ def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         image = case["image"]
         return pictures.file_of(image if isinstance(image, str) else image[0])
 
-    return distributed.shared_out(find, kind=file)
+    return distributed.find_own_part(find, kind=file)
 
 
 def not_yet_done(

@@ -15,18 +15,18 @@ from monai.networks.utils import copy_model_state
 from torch import nn
 
 from scripts.errors import InputError
-from scripts.files import written_whole
+from scripts.files import atomic_write
 
 HEADS = ("deep_supervision_heads", "super_head")  # DynUNet names each head of deep supervision twice
 
 
-def save(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
+def save_state(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     """Write a state whole or not at all.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             with temporary.open("wb") as stream:  # torch writes a path's name into the file, and this one is random
                 torch.save(dict(state), stream)
@@ -118,6 +118,6 @@ def without_heads(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     return {name: tensor.detach().cpu() for name, tensor in weights.items() if not any(head in name for head in HEADS)}
 
 
-def unwrapped(item: Any) -> Any:
+def unwrap_ddp(item: Any) -> Any:
     """The network inside DistributedDataParallel; anything else as it is."""
     return item.module if isinstance(item, nn.parallel.DistributedDataParallel) else item

@@ -27,7 +27,7 @@ from scripts import distributed
 from scripts.data import datalist as lists
 from scripts.data import pictures
 from scripts.errors import EXIT_SOME_FAILED, InputError
-from scripts.files import write_json, written_whole
+from scripts.files import atomic_write, write_json
 from scripts.parallel import map_in_processes
 from scripts.scoring.case import Job, Scores, definitions, score_case
 from scripts.scoring.lesions import BRATS_2023, BratsRule
@@ -94,7 +94,7 @@ def score_predictions(
     chosen = lists.select(datalist, dataset_dir, part, fold)
     names = {entry["case"] for entry in chosen}
     labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
-    lists.check_files(datalist, labels, dataset_dir, hashes=distributed.first())
+    lists.check_files(datalist, labels, dataset_dir, hashes=distributed.is_first_process())
     files = images_in(predictions)
     found = find(files, chosen)
     spare = set(files) - {pictures.file_of(file) for file in found.values()}
@@ -127,7 +127,7 @@ def score_predictions(
         if soft
         else None,
     )
-    if distributed.first():
+    if distributed.is_first_process():
         write(
             evaluation,
             output_dir,
@@ -140,7 +140,7 @@ def score_predictions(
             about=dict(about or {}),
         )
         shutil.rmtree(kept, ignore_errors=True)
-    distributed.wait()  # torchrun ends all of them when one ends, and the first is writing
+    distributed.wait_for_all()  # torchrun ends all of them when one ends, and the first is writing
     failed = evaluation.cases[evaluation.cases["metric"] == "failed"]
     if len(failed) == len(jobs):
         first = failed.iloc[0]
@@ -162,7 +162,7 @@ def write(evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule =
         if frame is None:  # what another evaluation left there would be taken for this one's
             (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
-        with written_whole(folder / f"{name}.csv") as temporary:
+        with atomic_write(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
     failed = cases[cases["metric"] == "failed"]
     content = {
@@ -182,10 +182,10 @@ def exit_if_some_failed(cases: pd.DataFrame) -> None:
     """End the program with exit code 1 and a sentence on stderr if cases failed; those that could be scored are."""
     failed = cases.loc[cases["metric"] == "failed", "case"].nunique()
     if failed:
-        if distributed.first():
+        if distributed.is_first_process():
             print(f"{failed} of {cases['case'].nunique()} cases could not be scored; the others are.", file=sys.stderr)
         sys.stdout.flush()
-        distributed.wait()  # until the first has said all: torchrun ends it as soon as another has ended
+        distributed.wait_for_all()  # until the first has said all: torchrun ends it as soon as another has ended
         sys.exit(EXIT_SOME_FAILED)
 
 
@@ -249,9 +249,9 @@ def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Pat
 
 
 def _score_all(score: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
-    own = distributed.part(tasks)
+    own = distributed.own_part(tasks)
     scores = map_in_processes(score, own, workers, desc="scoring", unit=unit)
-    of_all = dict(distributed.gathered([(task.case, found) for task, found in zip(own, scores, strict=True)]))
+    of_all = dict(distributed.gather_items([(task.case, found) for task, found in zip(own, scores, strict=True)]))
     return [of_all[task.case] for task in tasks]
 
 

@@ -60,7 +60,7 @@ def evaluate_run(
         workers=workers,
         about=about,
     )
-    if distributed.first():
+    if distributed.is_first_process():
         print_summary(evaluation.cases, patients=evaluation.patients)
         if not roles:
             print("It is not known which patients this checkpoint was trained on: no environment.json beside it tells.")

@@ -8,8 +8,8 @@ from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from torch import nn
 
-from scripts.distributed import agreed
-from scripts.network.weights import save, unwrapped, without_heads
+from scripts.distributed import synchronized
+from scripts.network.weights import save_state, unwrap_ddp, without_heads
 from scripts.training.budget import Budget
 from scripts.training.component_thresholds import ComponentStatistics
 from scripts.training.run_folder import RunFolder
@@ -86,7 +86,7 @@ class BestModel:
             self.best["without_better"] += 1
             self._end_if_patience_is_spent()
         # the last epoch is validated too, and a slow machine may take longer then
-        self.budget.reserve = max(self.budget.reserve, agreed(1.5 * (time.monotonic() - self.began)))
+        self.budget.reserve = max(self.budget.reserve, synchronized(1.5 * (time.monotonic() - self.began)))
 
     def _end_if_patience_is_spent(self) -> None:
         if self.patience is not None and self.best["without_better"] >= self.patience:
@@ -94,7 +94,7 @@ class BestModel:
             self.trainer.terminate()
 
     def _keep(self, score: float, epoch: int) -> None:
-        save(self.folder.path / "model.pt", without_heads(unwrapped(self.network).state_dict()))
+        save_state(self.folder.path / "model.pt", without_heads(unwrap_ddp(self.network).state_dict()))
         self.folder.keep_scores("validation_best", self.scores.cases, epoch, "model.pt")
         dice = {k: float(v) for k, v in self.evaluator.state.metrics.items() if k.startswith("dice_")}
         self.folder.keep_choice(

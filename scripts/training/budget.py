@@ -8,7 +8,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from scripts.distributed import agreed
+from scripts.distributed import synchronized
 
 
 class Budget:
@@ -62,7 +62,7 @@ class Budget:
         self.step = engine.state.iteration
         self.elapsed = self.spent_before + time.monotonic() - self.started
         if self.seconds is not None:  # without a limit nothing hangs on the clocks, and agreeing waits for the GPU
-            self.elapsed = agreed(self.elapsed)
+            self.elapsed = synchronized(self.elapsed)
             if self.elapsed + self.reserve >= self.seconds:
                 self.over = True
                 engine.terminate_epoch()  # EPOCH_COMPLETED still fires, and with it validation and checkpoint

@@ -7,7 +7,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.data.images import components
-from scripts.distributed import gathered
+from scripts.distributed import gather_items
 
 CANDIDATES_ML = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # 1 ml is a ball of 12 mm across
 DICE_TOLERANCE = 0.001  # mean Dice that a cleaner mask may cost
@@ -44,7 +44,7 @@ class ComponentStatistics:
             self.cases.append(case)
 
     def _share(self) -> None:
-        self.cases = gathered(self.cases)
+        self.cases = gather_items(self.cases)
 
     def choose(self) -> dict[str, float]:
         """Region to minimum volume in ml (of pictures: thousands of pixels).

@@ -18,16 +18,16 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.data.sampler import EpochSampler
-from scripts.distributed import gathered
+from scripts.distributed import gather_items
 from scripts.errors import InputError
-from scripts.network.weights import unwrapped
+from scripts.network.weights import unwrap_ddp
 from scripts.training.budget import Budget
 
 READ_EVERY = 20  # steps; whoever reads a number from a GPU waits until it has been computed
 logger = logging.getLogger(__name__)
 
 
-def existing(handler: Any) -> Any:
+def existing_handler(handler: Any) -> Any:
     """A handler that is defined elsewhere in the config: MONAI expects each item of its list to name a target."""
     return handler
 
@@ -58,7 +58,7 @@ class WeightAverage:
     """
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
-        self.learning, self.decay = unwrapped(network), decay
+        self.learning, self.decay = unwrap_ddp(network), decay
         self.model = AveragedModel(self.learning)
         self.network = self.model.module
 
@@ -115,7 +115,7 @@ class GradientClipping:
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
 
 
-def on_its_way(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None] | None]:
+def start_copy_to_host(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None] | None]:
     """A scalar's copy on the host, and what waits until it has arrived; None: it is there."""
     if not value.is_cuda:
         return value, None
@@ -142,14 +142,14 @@ class StopOnNan:
         self._raise_any(self._complaints())
         where = f"epoch {engine.state.epoch}, step {engine.state.iteration}"
         self.waiting = (
-            *on_its_way(engine.state.output["loss"].detach()),  # type: ignore[index]  # ignite says int
+            *start_copy_to_host(engine.state.output["loss"].detach()),  # type: ignore[index]  # ignite says int
             f"{where}, on a batch of {', '.join(engine.state.batch['case'])}",  # type: ignore[index]
         )
         if self.waiting[1] is None:
             self._raise_any(self._complaints())
 
     def _look_at_last(self) -> None:
-        self._raise_any(gathered(self._complaints()))  # the process that saves is to know of the others' losses
+        self._raise_any(gather_items(self._complaints()))  # the process that saves is to know of the others' losses
 
     def _complaints(self) -> list[str]:
         """Where the loss that is waiting was no number."""
@@ -184,14 +184,14 @@ class PatchOutputs:
         engine.state.output = [{**patch, "loss": loss} for patch in decollate_batch(output)]  # type: ignore[assignment]
 
 
-def loss_of(engine: Engine) -> torch.Tensor:
+def step_loss(engine: Engine) -> torch.Tensor:
     """The loss of the last step, on its device."""
     return torch.as_tensor(engine.state.output[0]["loss"])  # type: ignore[index]  # ignite says int
 
 
-def read_now(engine: Engine) -> bool:
+def reads_loss_now(engine: Engine) -> bool:
     """Whether a step's loss is read at once: on a CPU always, from a GPU every `READ_EVERY` steps."""
-    return not loss_of(engine).is_cuda or engine.state.iteration % READ_EVERY == 1
+    return not step_loss(engine).is_cuda or engine.state.iteration % READ_EVERY == 1
 
 
 class StepProgress(ProgressBar):
@@ -207,8 +207,8 @@ class StepProgress(ProgressBar):
         super().attach(engine, output_transform=(lambda _: self._read(engine)) if self.show_loss else None)
 
     def _read(self, engine: Engine) -> dict[str, float]:
-        if read_now(engine):
-            self.shown = {"loss": float(loss_of(engine))}
+        if reads_loss_now(engine):
+            self.shown = {"loss": float(step_loss(engine))}
         return self.shown
 
 
@@ -225,8 +225,8 @@ class LossCurve(TensorBoardStatsHandler):
 
     def iteration_completed(self, engine: Engine) -> None:
         """Keep the loss, and write all that are kept if they are to be read now."""
-        self.waiting.append((loss_of(engine).detach(), engine.state.iteration, time.time()))
-        if read_now(engine):
+        self.waiting.append((step_loss(engine).detach(), engine.state.iteration, time.time()))
+        if reads_loss_now(engine):
             self._write()
 
     def epoch_completed(self, engine: Engine) -> None:
@@ -283,7 +283,7 @@ class EpochLog:
     def attach(self, engine: Engine) -> None:
         """Attach it after the validation."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(loss_of(e).detach()))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(step_loss(e).detach()))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
 
     def _begin(self) -> None:

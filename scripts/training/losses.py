@@ -13,7 +13,7 @@ from monai.losses import TverskyLoss
 from torch import nn
 from torch.nn import functional
 
-from scripts.distributed import summed
+from scripts.distributed import sum_over_processes
 
 
 class RegionDiceCELoss(nn.Module):
@@ -74,7 +74,7 @@ class RegionDiceCELoss(nn.Module):
         axes = [axis for axis in range(target.dim()) if axis != 1 and (axis or self.batch)]
         both, size = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
         sums = voxels * torch.stack([both, size])
-        both, size = summed(sums) if self.batch else sums
+        both, size = sum_over_processes(sums) if self.batch else sums
         return 1 - (2 * both + 1e-5) / (size + 1e-5)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.data.datalist import named
 from scripts.errors import InputError
-from scripts.files import written_whole
+from scripts.files import atomic_write
 from scripts.workflow import running_config
 
 EXPORTED = "model_exported.pt"  # a longer name than model.pt: MONAI Label offers the shortest first
@@ -45,5 +45,5 @@ def publish(weights: str | os.PathLike, bundle_root: str | os.PathLike) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)

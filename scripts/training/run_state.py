@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.errors import InputError
-from scripts.network.weights import read_state, save, unwrapped
+from scripts.network.weights import read_state, save_state, unwrap_ddp
 
 
 class RunState:
@@ -45,13 +45,13 @@ class RunState:
     def _save(self, engine: Engine) -> None:
         if not self.writes:
             return
-        state = {name: unwrapped(item).state_dict() for name, item in self.objects.items()}
+        state = {name: unwrap_ddp(item).state_dict() for name, item in self.objects.items()}
         state["engine"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         if (scaler := getattr(engine, "scaler", None)) is not None:
             state["scaler"] = scaler.state_dict()
         state["peak_memory_gib"] = self.memory = max(self.memory, peak_memory_gib())
         self._finish()
-        self.writing = self.writer.submit(save, self.path, on_host(state))
+        self.writing = self.writer.submit(save_state, self.path, copy_to_host(state))
 
     def _finish(self) -> None:
         """Wait for the file; raises what went wrong in writing it."""
@@ -70,7 +70,7 @@ class RunState:
         state = read_state(self.path)
         for name, item in self.objects.items():
             try:
-                unwrapped(item).load_state_dict(state[name])
+                unwrap_ddp(item).load_state_dict(state[name])
             except (KeyError, RuntimeError, ValueError) as error:
                 raise InputError(
                     f"{self.path} does not fit this run's {name}: resume with the config that it was started with"
@@ -82,7 +82,7 @@ class RunState:
             scaler.load_state_dict(state["scaler"])
 
 
-def on_host(state: Mapping[str, Any]) -> dict[str, Any]:
+def copy_to_host(state: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a nested state whose tensors are all on the host and change no more.
 
     Several names of one tensor stay names of one. Copies from a GPU go to pinned memory, one wait for all of them.

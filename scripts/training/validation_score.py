@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from ignite.engine import Engine, Events
 
-from scripts.distributed import gathered
+from scripts.distributed import gather_items
 from scripts.errors import InputError
 from scripts.scoring import metrics
 from scripts.scoring.cohort import COLUMNS
@@ -80,7 +80,7 @@ class RegionScore:
                     self.rows.append([case, self.patients[case], region, name, value, unit, note])
 
     def _score(self, engine: Engine, name: str) -> None:
-        self.cases = pd.DataFrame(sorted(gathered(self.rows), key=lambda row: row[0]), columns=COLUMNS)
+        self.cases = pd.DataFrame(sorted(gather_items(self.rows), key=lambda row: row[0]), columns=COLUMNS)
         table = summary(self.cases).loc[self.regions]
         for prefix, column in (("dice", "mean"), ("dice_median", "median"), (f"dice_under_{LOW_DICE}", "low")):
             engine.state.metrics |= {f"{prefix}_{region}": float(table[column][region]) for region in self.regions}

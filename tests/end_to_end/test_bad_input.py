@@ -19,7 +19,7 @@ import torch
 from monai.bundle import run
 
 from scripts.data.datalist import file_hash
-from scripts.errors import sentence_of
+from scripts.errors import input_error_message
 from tests.made import ROOT
 
 TRAIN = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
@@ -38,7 +38,7 @@ def refused(run_id: str, files: list[str], **settings: Any) -> str:
     """The one sentence in which a workflow ends."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - MONAI wraps ours in its own, whatever that is
         run(run_id=run_id, config_file=files, **settings)
-    sentence = sentence_of(caught.value)
+    sentence = input_error_message(caught.value)
     assert sentence is not None, f"a traceback would have been shown: {caught.value!r}"
     assert "\n" not in sentence
     return sentence

@@ -14,7 +14,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from bundle.__main__ import COMMANDS
-from scripts.workflow import GIVEN, RUN_IDS
+from scripts.workflow import MONAI_KEYS, RUN_IDS
 from tests.made import ROOT
 
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
@@ -61,7 +61,7 @@ def flags_of(program: str, name: str) -> set[str]:
             "help",
         }
     files = [workflow(RUNS[name])] if name in RUNS else [workflow(name) for name in WORKFLOWS.values()]
-    return {*inspect.signature(monai.bundle.run).parameters, *GIVEN, *keys_of(*files, *OVERLAYS)}
+    return {*inspect.signature(monai.bundle.run).parameters, *MONAI_KEYS, *keys_of(*files, *OVERLAYS)}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS.values())

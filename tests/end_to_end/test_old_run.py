@@ -16,7 +16,7 @@ from monai.bundle import run
 from monai.networks.nets import DynUNet
 
 from bundle.commands.export import export
-from scripts.errors import InputError, sentence_of
+from scripts.errors import InputError, input_error_message
 from scripts.scoring.cohort import read_cases
 
 RECORDED = Path(__file__).parent
@@ -77,7 +77,7 @@ def test_an_old_run_is_not_resumed_but_names_its_revision(old_run, cohort):
     files = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
         run("training", config_file=files, resume=str(old_run), device="cpu", **given)
-    assert sentence_of(caught.value) == sentence(old_run, "resume")
+    assert input_error_message(caught.value) == sentence(old_run, "resume")
     assert {path.name: path.read_bytes() for path in old_run.iterdir()} == before
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_net_in_out
 
-from scripts.workflow import refuse_unused
+from scripts.workflow import refuse_unused_settings
 from tests.made import ROOT
 
 TASKS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))
@@ -51,7 +51,7 @@ def test_every_task_fits_over_every_workflow(workflow, task):
     parser = ConfigParser()
     parser.read_config([f"configs/{workflow}.yaml", str(task)])
     parser.parse()
-    refuse_unused(parser.config)
+    refuse_unused_settings(parser.config)
     painted = parser.get_parsed_content("labels_out")
     regions = parser.get_parsed_content("regions")
     labels = parser.get_parsed_content("labels")
@@ -64,7 +64,7 @@ def test_every_task_fits_over_every_workflow(workflow, task):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_builds_a_trainer(recipe, small_train):
     parser = small_train(str(recipe.relative_to(ROOT)))
-    refuse_unused(parser.config)
+    refuse_unused_settings(parser.config)
     assert parser.get_parsed_content("train::trainer") is not None
 
 

@@ -3,42 +3,42 @@
 import pytest
 import torch
 
-from scripts.distributed import agreed, first, gathered, summed, wait
+from scripts.distributed import gather_items, is_first_process, sum_over_processes, synchronized, wait_for_all
 from scripts.inference.scans import own_share
 
 CASES = [{"case": name, "image": [f"{name}_t1.nii", f"{name}_t2.nii"]} for name in "abcde"]
 
 
 def test_a_run_of_one_process_goes_by_its_own_clock():
-    assert agreed(1.25) == 1.25
+    assert synchronized(1.25) == 1.25
 
 
 def test_processes_agree_on_the_clock_of_the_first(in_two_processes):
-    assert in_two_processes(lambda rank: agreed(1.5 + rank)) == [1.5, 1.5]
+    assert in_two_processes(lambda rank: synchronized(1.5 + rank)) == [1.5, 1.5]
 
 
 def test_one_process_has_its_own_cases():
-    assert gathered(["a", "b"]) == ["a", "b"]
+    assert gather_items(["a", "b"]) == ["a", "b"]
 
 
 def test_each_process_has_all_cases_however_many_it_had(in_two_processes):
-    assert in_two_processes(lambda rank: gathered([["a", "b"], ["c"]][rank])) == [["a", "b", "c"]] * 2
+    assert in_two_processes(lambda rank: gather_items([["a", "b"], ["c"]][rank])) == [["a", "b", "c"]] * 2
 
 
 def test_a_process_alone_takes_every_case_and_waits_for_none():
-    wait()
-    assert first()
+    wait_for_all()
+    assert is_first_process()
     assert own_share(lambda: CASES) == CASES
 
 
 def test_the_first_process_is_known_before_they_have_met(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    assert not first()
+    assert not is_first_process()
 
 
 def test_every_case_is_taken_by_one_process_and_checked_once(in_two_processes):
     def names(rank: int) -> list[str]:
-        assert first() == (rank == 0)
+        assert is_first_process() == (rank == 0)
         return [case["case"] for case in own_share(lambda: CASES if rank == 0 else pytest.fail("looked twice"))]
 
     assert in_two_processes(names) == [["a", "c", "e"], ["b", "d"]]
@@ -55,4 +55,7 @@ def test_pages_of_a_file_stay_in_one_process(in_two_processes):
 
 
 def test_a_sum_is_that_of_all_processes(in_two_processes):
-    assert in_two_processes(lambda rank: summed(torch.tensor([1.0, 10.0 * rank])).tolist()) == [[2.0, 10.0]] * 2
+    assert (
+        in_two_processes(lambda rank: sum_over_processes(torch.tensor([1.0, 10.0 * rank])).tolist())
+        == [[2.0, 10.0]] * 2
+    )

@@ -8,7 +8,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, Lambdad
 
-from scripts.errors import InputError, report_and_exit, sentence_of, speak_plainly
+from scripts.errors import InputError, input_error_message, install_excepthook, report_and_exit
 
 SENTENCE = "/data/a_t1.nii.gz is cut short: copy it again."
 
@@ -34,11 +34,11 @@ def test_the_sentence_is_found_behind_what_monai_wraps_around_it():
     transform = Compose([Lambdad("image", refuse)])
     wrapped = raised(lambda: transform({"image": torch.zeros(1)}))
     assert not isinstance(wrapped, InputError)
-    assert sentence_of(wrapped) == SENTENCE
+    assert input_error_message(wrapped) == SENTENCE
 
 
 def test_input_error_in_a_loader_process_becomes_its_sentence():
-    assert sentence_of(loader_error()) == SENTENCE
+    assert input_error_message(loader_error()) == SENTENCE
 
 
 def test_input_error_of_plain_datasets_in_loaders_becomes_its_sentence():
@@ -50,14 +50,14 @@ def test_input_error_of_plain_datasets_in_loaders_becomes_its_sentence():
             refuse(index)
 
     loader = torch.utils.data.DataLoader(Refusing(), num_workers=1)
-    assert sentence_of(raised(lambda: next(iter(loader)))) == SENTENCE
+    assert input_error_message(raised(lambda: next(iter(loader)))) == SENTENCE
 
 
 def test_the_sentence_of_a_loader_process_survives_a_further_wrapping():
     def wrap():
         raise RuntimeError("evaluating the expression failed") from loader_error()
 
-    assert sentence_of(raised(wrap)) == SENTENCE
+    assert input_error_message(raised(wrap)) == SENTENCE
 
 
 def test_later_of_two_sentences_from_a_loader_process_is_shown():
@@ -68,18 +68,18 @@ def test_later_of_two_sentences_from_a_loader_process_is_shown():
             raise InputError("case a cannot be prepared.") from error
 
     data = torch.utils.data.DataLoader(Dataset([0], transform=refuse_again), num_workers=1)
-    assert sentence_of(raised(lambda: next(iter(data)))) == "case a cannot be prepared."
+    assert input_error_message(raised(lambda: next(iter(data)))) == "case a cannot be prepared."
 
 
 def test_a_bug_is_not_mistaken_for_a_wrong_input():
-    assert sentence_of(raised(lambda: [][1])) is None
-    assert sentence_of(None) is None
+    assert input_error_message(raised(lambda: [][1])) is None
+    assert input_error_message(None) is None
 
 
 def test_errors_that_cause_each_other_do_not_loop_forever():
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert sentence_of(first) is None
+    assert input_error_message(first) is None
 
 
 def test_the_excepthook_prints_one_line_and_ends_with_code_2(capsys):
@@ -96,7 +96,7 @@ def test_the_excepthook_leaves_the_traceback_of_a_bug(capsys):
 
 def test_speak_plainly_installs_the_excepthook(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
-    speak_plainly()
+    install_excepthook()
     assert sys.excepthook is report_and_exit
 
 
@@ -105,7 +105,7 @@ def test_speak_plainly_installs_the_excepthook(monkeypatch):
     [("InputError('a.nii is missing.')", 2, "error: a.nii is missing."), ("KeyError('x')", 1, "KeyError: 'x'")],
 )
 def test_a_whole_process_ends_as_the_hook_says(at_root, error, code, last_line):
-    program = f"from scripts.errors import InputError, speak_plainly; speak_plainly(); raise {error}"
+    program = f"from scripts.errors import InputError, install_excepthook; install_excepthook(); raise {error}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code
     assert done.stderr.strip().splitlines()[-1] == last_line

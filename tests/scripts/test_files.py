@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from scripts.errors import InputError
-from scripts.files import write_json, write_text, written_whole
+from scripts.files import atomic_write, write_json, write_text
 
 
 def names(folder) -> list[str]:
@@ -22,7 +22,7 @@ def test_a_file_gets_its_content_and_the_folder_is_made(tmp_path):
 
 @pytest.mark.parametrize(("name", "ending"), [("a.nii.gz", ".nii.gz"), ("a.pt", ".pt"), ("v1.2.json", ".json")])
 def test_the_temporary_name_keeps_the_ending_that_writers_go_by(tmp_path, name, ending):
-    with written_whole(tmp_path / name) as temporary:
+    with atomic_write(tmp_path / name) as temporary:
         assert temporary.parent == tmp_path
         assert temporary.name.endswith(ending)
         assert temporary.name != name
@@ -73,7 +73,7 @@ def test_run_stopped_while_writing_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def write_and_stop():
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 

@@ -9,7 +9,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts import workflow
-from scripts.errors import InputError, report_and_exit, sentence_of
+from scripts.errors import InputError, input_error_message, report_and_exit
 
 WORKFLOWS = ("train", "evaluate", "inference")
 
@@ -19,18 +19,20 @@ def test_no_setting_of_a_workflow_is_unused_with_any_task(read_config, at_root, 
     tasks = sorted(path.name for path in (at_root / "configs" / "tasks").glob("*.yaml"))
     assert len(tasks) >= 8
     config = read_config(f"configs/{name}.yaml").config
-    workflow.refuse_unused(config)
+    workflow.refuse_unused_settings(config)
     for task in tasks:  # a task only sets settings of the top level
         settings = yaml.safe_load((at_root / "configs" / "tasks" / task).read_text(encoding="utf-8"))
         assert not any("::" in key or key.startswith("+") for key in settings), task
-        workflow.refuse_unused({**config, **settings})
+        workflow.refuse_unused_settings({**config, **settings})
 
 
 def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, at_root):
     overlays = sorted(path.relative_to(at_root) for path in (at_root / "configs" / "recipes").glob("*.yaml"))
     assert len(overlays) >= 3
     for overlay in [*overlays, "configs/multi_gpu_train.yaml"]:
-        workflow.refuse_unused(read_config("configs/train.yaml", "configs/tasks/brats.yaml", str(overlay)).config)
+        workflow.refuse_unused_settings(
+            read_config("configs/train.yaml", "configs/tasks/brats.yaml", str(overlay)).config
+        )
 
 
 def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_config):
@@ -38,7 +40,7 @@ def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_con
     folder.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
     for name in ("evaluate", "inference"):
         config = read_config(f"configs/{name}.yaml", str(folder.path / "settings.yaml"))
-        workflow.refuse_unused(config.config)
+        workflow.refuse_unused_settings(config.config)
         assert config["min_component_ml"] == {"WT": 0.1}
         assert config["filters"] == [4, 8, 8]
 
@@ -57,25 +59,25 @@ def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_con
 def test_a_mistyped_setting_is_refused_with_the_nearest_one(read_config, name, typo, meant):
     config = read_config(f"configs/{name}.yaml", **{typo: 1})
     with pytest.raises(InputError, match=rf"no setting '{typo}' in this workflow: .*did you mean {meant}\b"):
-        workflow.refuse_unused(config.config)
+        workflow.refuse_unused_settings(config.config)
 
 
 def test_setting_similar_to_no_other_is_still_refused(read_config):
     config = read_config("configs/inference.yaml", qqqqqq=1)
     with pytest.raises(InputError, match=r"no setting 'qqqqqq' in this workflow: nothing refers to it\.$"):
-        workflow.refuse_unused(config.config)
+        workflow.refuse_unused_settings(config.config)
 
 
 def test_a_setting_of_training_is_refused_by_inference(read_config):
     with pytest.raises(InputError, match="no setting 'learning_rate'"):
-        workflow.refuse_unused(read_config("configs/inference.yaml", learning_rate=1.0).config)
+        workflow.refuse_unused_settings(read_config("configs/inference.yaml", learning_rate=1.0).config)
 
 
 def test_beginning_refuses_a_mistyped_setting_and_makes_errors_plain(read_config):
     config = read_config("configs/inference.yaml", input="somewhere", learning_rate=1.0)
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
         config.get_parsed_content("initialize")
-    assert "no setting 'learning_rate'" in sentence_of(caught.value)
+    assert "no setting 'learning_rate'" in input_error_message(caught.value)
     assert sys.excepthook is report_and_exit
 
 
@@ -141,13 +143,13 @@ def test_training_together_needs_torchrun_and_the_rest_does_not(monkeypatch):
 
 def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    workflow.check_processes(1)
+    workflow.check_world_size(1)
     with pytest.raises(InputError, match="world_size is 2, processes started: 1"):
-        workflow.check_processes(2)
+        workflow.check_world_size(2)
     monkeypatch.setenv("WORLD_SIZE", "4")
-    workflow.check_processes(4)
+    workflow.check_world_size(4)
     with pytest.raises(InputError, match=r"world_size is 1, processes started: 4.*multi_gpu_train\.yaml"):
-        workflow.check_processes(1)
+        workflow.check_world_size(1)
 
 
 def test_a_process_that_torchrun_started_joins_the_group(monkeypatch):
@@ -164,9 +166,9 @@ def test_a_process_that_torchrun_started_joins_the_group(monkeypatch):
 
 
 def test_a_setting_without_a_default_must_be_given():
-    workflow.require_all(datalist="list.json", fold=0)
+    workflow.require_settings(datalist="list.json", fold=0)
     with pytest.raises(InputError, match="input is not given: add --input"):
-        workflow.require_all(datalist="list.json", input=None)
+        workflow.require_settings(datalist="list.json", input=None)
 
 
 @pytest.mark.parametrize("value", ["1e-4", "strong", None, True, -1, float("nan")])
@@ -179,7 +181,7 @@ def test_non_numeric_setting_is_named_with_the_correct_notation(value):
 def test_the_summary_tells_what_was_made(capsys):
     network = torch.nn.Linear(10, 100)
     network.bias.requires_grad = False
-    workflow.summary(network, batch_size=2, run_dir="runs/x")
+    workflow.print_components(network, batch_size=2, run_dir="runs/x")
     printed = capsys.readouterr().out
     assert "Linear, 1,000 weights to learn" in printed
     assert "batch size" in printed
@@ -218,7 +220,7 @@ def test_missing_name_is_refused_with_the_nearest_one(read_config, change, sente
     config = read_config("configs/inference.yaml", input="somewhere", **change)
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
         config.get_parsed_content("initialize")
-    assert sentence in sentence_of(caught.value)
+    assert sentence in input_error_message(caught.value)
 
 
 @pytest.mark.parametrize(

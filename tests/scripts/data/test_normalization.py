@@ -20,7 +20,7 @@ from skimage.exposure import equalize_adapthist
 
 from scripts.data.normalization import METHODS, SCOPES, Normalized
 from scripts.data.patch_dataset import PreparedCases
-from scripts.errors import InputError, sentence_of
+from scripts.errors import InputError, input_error_message
 from tests.made.normalization import normalized, settings_of, started
 
 # ---- air ------------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_inference_without_dataset_statistics_ends_in_one_sentence(cohort, small
             **given,
             **small,
         )
-    assert "intensity_statistics are not given" in sentence_of(caught.value)
+    assert "intensity_statistics are not given" in input_error_message(caught.value)
     assert not (tmp_path / "out").exists()
 
 

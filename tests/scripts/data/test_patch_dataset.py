@@ -17,7 +17,7 @@ from scripts.data import pictures
 from scripts.data.datalist import read, select
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import KEPT, PreparedCases
-from scripts.errors import InputError, sentence_of
+from scripts.errors import InputError, input_error_message
 from tests.made.patches import box, cut_from
 
 # ---- the sequence of patches ---------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def test_a_damaged_scan_is_named_when_cases_are_prepared(small_train, cohort, tm
 
     with pytest.raises(RuntimeError) as failed:
         prepare()
-    assert re.match(r".*damaged_t1\.nii\.gz cannot be read as an image", sentence_of(failed.value))
+    assert re.match(r".*damaged_t1\.nii\.gz cannot be read as an image", input_error_message(failed.value))
 
 
 def test_a_prepared_case_tells_the_volume_of_its_voxels(small_train):

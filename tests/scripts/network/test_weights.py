@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.errors import InputError
-from scripts.network.weights import load, read_state, read_weights, save, start_from, unwrapped, without_heads
+from scripts.network.weights import load, read_state, read_weights, save_state, start_from, unwrap_ddp, without_heads
 from tests.made import refused
 from tests.made.network import network
 
@@ -15,7 +15,7 @@ from tests.made.network import network
 def model(tmp_path):
     """model.pt of a network that learned with coarse heads, as a run leaves it, and that network."""
     learned = network(heads=True, seed=1)
-    save(tmp_path / "model.pt", without_heads(learned.state_dict()))
+    save_state(tmp_path / "model.pt", without_heads(learned.state_dict()))
     return tmp_path / "model.pt", learned
 
 
@@ -47,7 +47,7 @@ def test_wider_networks_checkpoint_is_refused_with_the_first_different_weight(mo
 
 def test_a_weight_too_few_or_too_many_is_called_absent(model, tmp_path):
     assert "absent against" in refused(load, network(filters=(4, 8, 8, 8, 8)), model[0])
-    save(tmp_path / "with_heads.pt", model[1].state_dict())
+    save_state(tmp_path / "with_heads.pt", model[1].state_dict())
     assert "against absent in the config" in refused(load, network(heads=False), tmp_path / "with_heads.pt")
 
 
@@ -56,13 +56,13 @@ def test_the_checkpoint_for_other_regions_is_refused(model):
 
 
 def test_run_state_is_refused_as_a_model(tmp_path):
-    save(tmp_path / "checkpoint.pt", {"network": network().state_dict(), "engine": {"epoch": 3}})
+    save_state(tmp_path / "checkpoint.pt", {"network": network().state_dict(), "engine": {"epoch": 3}})
     assert "is a checkpoint of another network" in refused(load, network(), tmp_path / "checkpoint.pt")
 
 
 def test_weights_under_model_are_read_too(tmp_path):
     weights = network(seed=5).state_dict()
-    save(tmp_path / "zoo.pt", {"model": weights})
+    save_state(tmp_path / "zoo.pt", {"model": weights})
     assert torch.equal(read_weights(tmp_path / "zoo.pt")["input_block.conv1.conv.weight"], next(iter(weights.values())))
 
 
@@ -86,7 +86,7 @@ def test_a_file_with_something_else_in_it_is_refused(tmp_path):
 
 def test_the_same_weights_are_the_same_bytes(tmp_path):
     for name in ("first", "second"):
-        save(tmp_path / f"{name}.pt", network(seed=3).state_dict())
+        save_state(tmp_path / f"{name}.pt", network(seed=3).state_dict())
     first, second = (hashlib.sha256((tmp_path / f"{name}.pt").read_bytes()).hexdigest() for name in ("first", "second"))
     assert first == second
 
@@ -94,9 +94,9 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("room", [10, 5_000, 50_000])
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_why(tmp_path, full_disk, room):
     path = tmp_path / "checkpoint.pt"
-    save(path, {"epoch": 1})
+    save_state(path, {"epoch": 1})
     with full_disk(room), pytest.raises(InputError) as caught:
-        save(path, network().state_dict())
+        save_state(path, network().state_dict())
     assert "checkpoint.pt cannot be written (" in str(caught.value)
     assert "enforce fail" not in str(caught.value)  # torch's own words
     assert read_state(path) == {"epoch": 1}
@@ -121,7 +121,7 @@ def test_without_a_start_the_network_keeps_its_random_weights():
 
 
 def test_a_start_from_quite_another_network_is_refused(tmp_path):
-    save(tmp_path / "model.pt", network(filters=(6, 10, 10, 10)).state_dict())
+    save_state(tmp_path / "model.pt", network(filters=(6, 10, 10, 10)).state_dict())
     message = refused(start_from, network(), tmp_path / "model.pt")
     assert "fits only" in message
     assert "expected the same network" in message
@@ -130,8 +130,8 @@ def test_a_start_from_quite_another_network_is_refused(tmp_path):
 def test_weights_of_several_processes_are_those_of_the_network_itself(tmp_path, in_two_processes):
     def names(rank: int) -> list[str]:
         wrapped = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
-        return list(unwrapped(wrapped).state_dict())
+        return list(unwrap_ddp(wrapped).state_dict())
 
     assert in_two_processes(names) == [["weight", "bias"]] * 2
     plain = torch.nn.Linear(1, 1)
-    assert unwrapped(plain) is plain
+    assert unwrap_ddp(plain) is plain

@@ -29,7 +29,7 @@ from scripts.training.handlers import (
     StepProgress,
     StopOnNan,
     WeightAverage,
-    existing,
+    existing_handler,
 )
 from scripts.training.run_state import RunState
 
@@ -208,8 +208,8 @@ def test_nonfinite_loss_names_the_cases_and_never_reaches_the_weights(value):
 @pytest.fixture
 def as_from_a_gpu(monkeypatch):
     """Losses arrive after their step, and are read every third step, as losses of a GPU are every twentieth."""
-    monkeypatch.setattr(handlers, "on_its_way", lambda value: (value.clone(), lambda: None))
-    monkeypatch.setattr(handlers, "read_now", lambda engine: engine.state.iteration % 3 == 1)
+    monkeypatch.setattr(handlers, "start_copy_to_host", lambda value: (value.clone(), lambda: None))
+    monkeypatch.setattr(handlers, "reads_loss_now", lambda engine: engine.state.iteration % 3 == 1)
 
 
 @pytest.mark.usefixtures("as_from_a_gpu")
@@ -372,4 +372,4 @@ def test_the_line_tells_how_long_the_rest_will_take(caplog, spent, left):
 
 def test_a_handler_that_is_defined_elsewhere_is_that_handler():
     handler = StopOnNan("x")
-    assert existing(handler) is handler
+    assert existing_handler(handler) is handler

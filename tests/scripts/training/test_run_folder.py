@@ -7,7 +7,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from scripts.errors import sentence_of
+from scripts.errors import input_error_message
 from scripts.training.run_folder import MAY_DIFFER, RunFolder, environment
 
 
@@ -35,7 +35,7 @@ def open_folder(path, resume: bool = False, writes: bool = True, **settings) -> 
 def refused(path, **others) -> str:
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
         open_folder(path, **others)
-    message = sentence_of(caught.value)
+    message = input_error_message(caught.value)
     assert message is not None
     return message
 
@@ -150,7 +150,7 @@ def test_run_can_be_extended_but_not_with_another_network(small_train, tmp_path)
     begin(resume=str(tmp_path / "run"), max_epochs=5, num_workers=1, cache="disk")
     with pytest.raises(RuntimeError) as caught:  # MONAI's, around ours
         begin(resume=str(tmp_path / "run"), filters=[4, 4, 4])
-    assert "other values of filters" in sentence_of(caught.value)
+    assert "other values of filters" in input_error_message(caught.value)
 
 
 def test_one_of_several_processes_writes_while_the_others_wait(tmp_path, in_two_processes):

@@ -5,9 +5,9 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.errors import InputError
-from scripts.network.weights import read_state, save
+from scripts.network.weights import read_state, save_state
 from scripts.training import run_state
-from scripts.training.run_state import RunState, on_host
+from scripts.training.run_state import RunState, copy_to_host
 from tests.made import refused
 from tests.made.network import network
 
@@ -88,7 +88,7 @@ def test_state_that_does_not_fit_names_the_part_and_config(tmp_path, change):
         state["network"] = torch.nn.Linear(3, 1).state_dict()
     else:
         del state["network"]
-    save(path, state)
+    save_state(path, state)
     message = refused(Training(path, resume=True).run)
     assert "state.pt does not fit this run's network" in message
     assert "config.yaml" in message
@@ -105,10 +105,10 @@ def test_a_copy_on_the_host_stays_as_it_was(tmp_path):
     net(torch.randn(1, 4, 16, 16, 16)).sum().backward()
     optimizer.step()
     state = {"network": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}
-    save(tmp_path / "first.pt", state)
-    copied = on_host(state)
+    save_state(tmp_path / "first.pt", state)
+    copied = copy_to_host(state)
     optimizer.step()
-    save(tmp_path / "second.pt", copied)
+    save_state(tmp_path / "second.pt", copied)
     assert (tmp_path / "first.pt").read_bytes() == (tmp_path / "second.pt").read_bytes()
 
 
@@ -116,9 +116,9 @@ def test_a_full_disk_ends_the_run_at_its_next_checkpoint(tmp_path, monkeypatch):
     def full(path, state) -> None:
         if state["engine"]["epoch"] == 2:
             raise InputError("the disk is full")
-        save(path, state)
+        save_state(path, state)
 
-    monkeypatch.setattr(run_state, "save", full)
+    monkeypatch.setattr(run_state, "save_state", full)
     run = Training(tmp_path / "state.pt")
     assert refused(run.run) == "the disk is full"
     assert run.engine.state.epoch == 3
