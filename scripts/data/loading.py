@@ -42,7 +42,9 @@ class WholeFileReader(NibabelReader):
 class PageReader(PILReader):
     """MONAI's reader of pictures, for what `scripts.data.pictures` reads: TIFF and its pages, numbers unchanged."""
 
-    def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> Image.Image:  # type: ignore[override]  # no arrays
+    def read(  # type: ignore[override]  # MONAI's takes arrays too
+        self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any
+    ) -> Image.Image:
         """The page of one file.
 
         Raises:
