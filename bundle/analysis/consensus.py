@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from scripts.data.images import box, write_like
+from scripts.data.images import bounding_box, write_like
 
 DEFINITIONS = {
     "majority": "voxels that more than half of those who drew the image drew; of two raters, what both drew",
@@ -27,7 +27,7 @@ def staple_mask(masks: np.ndarray) -> np.ndarray:
     much air is around it decides what the raters are believed to be able to, and with much of it whoever draws too much
     is right.
     """
-    here = box(masks.any(axis=0), margin=[0] * (masks.ndim - 1))
+    here = bounding_box(masks.any(axis=0), margin=[0] * (masks.ndim - 1))
     inside = masks[(slice(None), *here)]
     if (inside == inside[0]).all():  # STAPLE has no answer where there is nothing to weigh
         return masks[0].copy()

@@ -112,7 +112,7 @@ def read_mask(path: Path, foreground: int | None = None) -> Mask:
         InputError: it is a picture in colours, or holds fractions or more values than a mask does.
     """
     try:
-        voxels, affine = (pages.grey(pages.read(path)), None) if pages.is_picture(path) else read_image(path)
+        voxels, affine = (pages.to_grey(pages.read_picture(path)), None) if pages.is_picture(path) else read_image(path)
     except InputError as error:
         raise UnreadableMask(str(error)) from error
     colours = voxels.dtype.kind not in "buif" or (affine is None and voxels.ndim != 2)
@@ -160,8 +160,8 @@ def _files(folder: str | os.PathLike) -> dict[str, Path]:
     """The file or page of each image in a folder, by its name in small letters."""
     found: dict[str, Path] = {}
     for file in images_in(folder):
-        number = pages.count(file)
-        for path in [file] if number == 1 else [pages.page_of(file, page) for page in range(number)]:
+        number = pages.count_pages(file)
+        for path in [file] if number == 1 else [pages.page_name(file, page) for page in range(number)]:
             key = _name(path, Path(folder)).lower()
             if key in found:
                 raise InputError(f"{found[key]} and {path} have the same name but for words like _mask: keep one.")
@@ -182,7 +182,7 @@ def _files_of(folder: str | os.PathLike | None, known: Mapping[str, int]) -> dic
 
 
 def _name(path: Path, folder: Path) -> str:
-    file, page = pages.split(path)
+    file, page = pages.file_and_page(path)
     plain = WORDS.sub("", stem(file) or file.name) or file.name
     return file.relative_to(folder).with_name(plain if page is None else f"{plain}_{page}").as_posix()
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bundle.analysis.consensus import CONSENSUS
 from bundle.analysis.rater_masks import MODEL, Image, Mask, UnreadableMask, mask_levels, read_mask
-from scripts.data.images import GridImage, box, grid_difference
+from scripts.data.images import GridImage, bounding_box, grid_difference
 from scripts.errors import InputError
 from scripts.scoring import metrics
 
@@ -107,7 +107,7 @@ def _measure(
     units = ("pixel", "pixel") if affine is None else ("mm", "ml" if axes == 3 else "cm2")
     voxel = 1.0 if affine is None else float(np.prod(spacing)) / 10**axes
     sizes = {who: np.count_nonzero(mask) * voxel for who, mask in drawn.items()}
-    here = box(np.any(list(drawn.values()), axis=0), margin=[1] * axes)
+    here = bounding_box(np.any(list(drawn.values()), axis=0), margin=[1] * axes)
     drawn = {who: mask[here] for who, mask in drawn.items()}
     rows = []
     for one, other in _pairs(raters, drawn):

@@ -137,7 +137,7 @@ def _usual(config: ConfigParser) -> Callable:
         random.append(getattr(transforms, name)(**values))
     crop = transforms.RandCropByPosNegLabeld(["image", "label"], "label", size, image_key="image")
     steps = [config.get_parsed_content("validate#preprocessing"), transforms.SpatialPadd(["image", "label"], size)]
-    data = datalist.select(config.get_parsed_content("data"), config["dataset_dir"], "training", 0)
+    data = datalist.select_cases(config.get_parsed_content("data"), config["dataset_dir"], "training", 0)
     dataset = CacheDataset(data, transforms.Compose([*steps, *random, crop]), progress=False)
 
     def batch() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from scripts.data.case_checks import air
+from scripts.data.case_checks import background_value
 from scripts.data.case_files import Case
 from scripts.data.images import ras_spacing, read_stored, to_ras
-from scripts.data.pictures import grey
+from scripts.data.pictures import to_grey
 
 
 def fullest_cases(cases: Sequence[Case], patients: Mapping[str, str], volumes: Mapping[str, float]) -> list[Case]:
@@ -29,7 +29,7 @@ def view_case(case: Case, background: int = 0, prediction: Path | None = None) -
     """
     images = [read_stored(path)[0] for path in case.images]
     affine = images[0].affine
-    arrays = np.moveaxis(images[0].voxels, -1, 0) if case.stacked else [grey(image.voxels) for image in images]
+    arrays = np.moveaxis(images[0].voxels, -1, 0) if case.stacked else [to_grey(image.voxels) for image in images]
     masks = {"label": case.label, "prediction": prediction}
     return {
         "case": case.case,
@@ -46,5 +46,5 @@ def _whole(mask: np.ndarray) -> np.ndarray:
 
 def _without_air(array: np.ndarray) -> np.ndarray:
     """The image with background at 0, where it has any: the sides of a microscope's picture have no one value."""
-    outside, share = air(array)
+    outside, share = background_value(array)
     return array - outside if share > 0.5 else array

@@ -11,7 +11,7 @@ from bundle.cohort.outliers import check_cases, cohort_notes, some
 from bundle.cohort.recognise import by_patterns, example, recognise, unlabelled_among_labelled
 from bundle.cohort.splits import Split, Splitting, split_cases
 from bundle.cohort.tasks import Layout, Task, task_from_options
-from scripts.data.case_checks import Record
+from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
 from scripts.errors import InputError
 
@@ -128,7 +128,7 @@ def make_datalist(
     return DataList(content, cases, split, volumes, unit, notes)
 
 
-def _require_one_kind(records: Sequence[Record]) -> None:
+def _require_one_kind(records: Sequence[CaseRecord]) -> None:
     """Every case has as many axes as the others, and either all or none have a spacing."""
     kinds: dict[str, str] = {}
     for record in records:
@@ -140,7 +140,7 @@ def _require_one_kind(records: Sequence[Record]) -> None:
         )
 
 
-def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) -> list[str]:
+def _refuse_or_leave_out(records: Sequence[CaseRecord], root: Path, skip_bad: bool) -> list[str]:
     """A note for each bad case; `BadCases` if they may not be left out, or are all."""
     bad = {r.case: [text.replace(f"{root}{os.sep}", "") for text in r.problems] for r in records if r.problems}
     if bad and (not skip_bad or len(bad) == len(records)):
@@ -149,7 +149,7 @@ def _refuse_or_leave_out(records: Sequence[Record], root: Path, skip_bad: bool) 
     return [f"left out {case}: {' '.join(problems)}" for case, problems in bad.items()]
 
 
-def _twins(records: Sequence[Record]) -> dict[tuple[str, ...], list[str]]:
+def _twins(records: Sequence[CaseRecord]) -> dict[tuple[str, ...], list[str]]:
     """Groups of cases that share voxels, whatever their files are called, with the channels that they share."""
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in records:
@@ -162,7 +162,7 @@ def _twins(records: Sequence[Record]) -> dict[tuple[str, ...], list[str]]:
     return dict(twins)
 
 
-def _gathered(records: Sequence[Record]) -> list[str]:
+def _gathered(records: Sequence[CaseRecord]) -> list[str]:
     """The notes of single cases, each text once."""
     cases: dict[str, list[str]] = defaultdict(list)
     for record in records:
@@ -171,7 +171,7 @@ def _gathered(records: Sequence[Record]) -> list[str]:
     return [f"{note.rstrip('.')}: {some(names)}." for note, names in cases.items()]
 
 
-def _unseen_labels(records: Sequence[Record], task: Task, tasks: Sequence[Task]) -> list[str]:
+def _unseen_labels(records: Sequence[CaseRecord], task: Task, tasks: Sequence[Task]) -> list[str]:
     """Labels of the scheme that no case has: chance, or a sign that the scheme is another."""
     seen = {value for record in records for value in record.counts}
     unseen = [f"{name}={value}" for name, value in task.labels.items() if value not in {*seen, task.labels_fill}]
@@ -187,7 +187,7 @@ def _unseen_labels(records: Sequence[Record], task: Task, tasks: Sequence[Task])
 
 
 def _header(
-    root: Path, layout: Layout, records: Sequence[Record], how: Splitting, notes: Sequence[str]
+    root: Path, layout: Layout, records: Sequence[CaseRecord], how: Splitting, notes: Sequence[str]
 ) -> dict[str, Any]:
     task = layout.task
     hashes = {_relative(path, root): value for record in records for path, value in record.hashes.items()}

@@ -11,7 +11,7 @@ import torch
 from monai.transforms import Compose, CropForegroundd, Spacingd
 from tqdm import tqdm
 
-from scripts.data.intensity_statistics import draw, statistics_of, voxels_of_cases
+from scripts.data.intensity_statistics import compute_statistics, sample_cases, sample_voxels
 from scripts.data.normalization import Normalized
 
 PERCENTILES = (1, 25, 50, 75, 99)
@@ -64,7 +64,7 @@ class Example:
 
 def record(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> Record:
     """The record of an image [C, ...] with metadata and its label [1, ...], which is `fill` where no region is."""
-    seen = [channel[channel != 0] for channel in draw(image, VOXELS, seed=0).values]
+    seen = [channel[channel != 0] for channel in sample_voxels(image, VOXELS, seed=0).values]
     marked = label[0].numpy(force=True).round().astype(int)
     values, counts = np.unique(marked, return_counts=True)
     nothing = np.full(len(PERCENTILES), np.nan)
@@ -130,8 +130,8 @@ def read_records(before: Compose, entries: Sequence[dict[str, Any]], fill: int =
 def read_statistics(before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice]) -> Statistics:
     """The statistics of training cases, for each method with scope `dataset`."""
     methods = [method for method, scope in choices if scope == "dataset"]
-    voxels = list(voxels_of_cases(before, entries)) if methods else []
-    return {method: statistics_of(voxels, method) for method in methods}
+    voxels = list(sample_cases(before, entries)) if methods else []
+    return {method: compute_statistics(voxels, method) for method in methods}
 
 
 def read_examples(

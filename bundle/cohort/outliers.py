@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from scripts.data import pictures
-from scripts.data.case_checks import Expected, Record, check_case
+from scripts.data.case_checks import CaseRecord, ExpectedCase, check_case
 from scripts.data.case_files import Case
 from scripts.parallel import map_in_processes
 
@@ -16,20 +16,20 @@ SPREAD = 0.3  # of log intensity, at least: a case is never an outlier below a f
 SMALL = 20_000_000  # bytes; below this, starting processes costs more than it saves
 
 
-def check_cases(cases: Sequence[Case], expected: Expected, workers: int | None = None) -> list[Record]:
+def check_cases(cases: Sequence[Case], expected: ExpectedCase, workers: int | None = None) -> list[CaseRecord]:
     """Check every case, in `workers` processes (default: one per core), with a progress bar; sorted by case.
 
     Raises:
         InputError: a process was killed, most likely for its memory.
     """
     if workers is None:
-        files = {pictures.file_of(path) for case in cases for path in (*case.images, case.label) if path}
+        files = {pictures.file_of_page(path) for case in cases for path in (*case.images, case.label) if path}
         workers = 1 if sum(file.stat().st_size for file in files if file.is_file()) < SMALL else None
     records = map_in_processes(partial(check_case, expected=expected), cases, workers, desc="checking", unit="case")
     return sorted(records, key=lambda record: record.case)
 
 
-def cohort_notes(records: Sequence[Record]) -> list[str]:
+def cohort_notes(records: Sequence[CaseRecord]) -> list[str]:
     """What sets single cases apart from the rest: spacing, orientation, and intensity (a robust z-score of its log)."""
     notes = []
     for what, of in (

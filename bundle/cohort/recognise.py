@@ -146,7 +146,7 @@ def _home(case: Case, root: Path) -> str:
     """
     if not case.images:
         return ""
-    if (file := pages.file_of(case.images[0])) != case.images[0]:
+    if (file := pages.file_of_page(case.images[0])) != case.images[0]:
         return str(file)
     own, letter, digit = re.escape(case.case), r"(?<![a-zA-Z])(?=[a-zA-Z])", r"(?<!\d)(?=\d)"  # case a is not in "data"
     return re.sub(f"(?:{letter}|{digit}){own}(?![a-zA-Z0-9])", "", os.path.relpath(case.images[0].parent, root))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.data.case_checks import Expected
+from scripts.data.case_checks import ExpectedCase
 from scripts.data.case_files import Case
 from scripts.errors import InputError
 
@@ -43,11 +43,11 @@ class Task:
         """Whether a case of this task may have this name."""
         return not self.case_names or re.fullmatch(self.case_names, case) is not None
 
-    def expected(self, others: Sequence[Task] = (), allow_empty: bool = False) -> Expected:
+    def expected(self, others: Sequence[Task] = (), allow_empty: bool = False) -> ExpectedCase:
         """What a case of this task should hold; `others` may know label values that this task does not."""
         labels, empty = frozenset(self.labels.values()), self.empty_labels or allow_empty
         hint = partial(_tasks_that_know, self, others)
-        return Expected(self.channels, labels, self.scheme(), self.labels_fill, empty, hint)
+        return ExpectedCase(self.channels, labels, self.scheme(), self.labels_fill, empty, hint)
 
     def scheme(self) -> str:
         """The label scheme in words, for messages."""

@@ -15,8 +15,8 @@ from bundle.reporting.cohort_table import cohort_sentences, cohort_tables
 from bundle.reporting.normalization_page import write_normalization_pages
 from bundle.reporting.patch_page import write_patch_page
 from scripts.data import datalist as lists
-from scripts.data.intensity_statistics import before_normalization
-from scripts.data.normalization import METHODS, require_possible
+from scripts.data.intensity_statistics import steps_before_normalization
+from scripts.data.normalization import METHODS, require_valid_normalization
 from scripts.errors import InputError
 
 
@@ -63,16 +63,19 @@ def look(
     require_whole(1, cases=cases, patches=patches)
     require_whole(0, cohort=cohort, seed=seed)
     choices = _choices(items(normalize), items(scope))
-    content = lists.read(str(datalist))
+    content = lists.read_datalist(str(datalist))
     root = Path(str(datalist)).parent if dataset_dir is None else Path(str(dataset_dir))
     config = training_config(content, items(task))
     ask = config.get_parsed_content
-    lists.require_same(content, ask("channels"), ask("label_scheme"), ask("labels"))
+    lists.require_same_task(content, ask("channels"), ask("label_scheme"), ask("labels"))
     shown = content | {"training": [entry for entry in content["training"] if entry.get("split") != "test"]}
-    known, training = lists.select(shown, root, "labelled"), lists.select(shown, root, "training", ask("fold"))
+    known, training = (
+        lists.select_cases(shown, root, "labelled"),
+        lists.select_cases(shown, root, "training", ask("fold")),
+    )
     lists.check_files(shown, shown["training"], root, hashes=False)
 
-    before, fill = before_normalization(ask("preprocessing")), ask("labels_fill")
+    before, fill = steps_before_normalization(ask("preprocessing")), ask("labels_fill")
     read = evenly_spaced(known, cohort or len(known))
     records = read_records(before, read, fill)
     statistics = read_statistics(before, evenly_spaced(training, cohort or len(training)), choices)
@@ -113,5 +116,5 @@ def _choices(methods: Sequence[str], scopes: Sequence[str]) -> list[Choice]:
     if not choices:
         raise InputError("--normalize and --scope need a name each: see --help.")
     for choice in possible or choices:
-        require_possible(*choice)
+        require_valid_normalization(*choice)
     return possible

@@ -60,7 +60,7 @@ def score(
         from scripts.workflow import join_processes
 
         join_processes("cpu", alone=True)
-    content = lists.read(str(datalist))
+    content = lists.read_datalist(str(datalist))
     if part is None:
         part = "test" if any(entry.get("split") == "test" for entry in content["training"]) else "labelled"
     if part not in ("test", "validation", "labelled"):

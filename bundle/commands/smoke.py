@@ -84,9 +84,9 @@ def _workflow(run_id: str, files: Sequence[str], **settings: Any) -> None:
 
 def _draw(cases: str, patients: str, masks: Path, path: Path) -> None:
     """Up to three test cases: input, label, prediction."""
-    content = datalist.read(cases)
+    content = datalist.read_datalist(cases)
     shown = []
-    for entry in evenly_spaced(datalist.select(content, patients, "test"), 3):
+    for entry in evenly_spaced(datalist.select_cases(content, patients, "test"), 3):
         case = Case(entry["case"], [Path(name) for name in entry["image"]], Path(entry["label"]))
         shown.append(view_case(case, prediction=masks / f"{case.case}.nii.gz"))
     draw_predictions(shown, path, content["channels"], content["labels"], title="patients set aside")

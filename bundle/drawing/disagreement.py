@@ -17,7 +17,7 @@ from PIL import Image as Picture
 
 from bundle.drawing.axes import cut_name, outline_mask
 from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
-from scripts.data.images import GridImage, box, ras_spacing, to_ras
+from scripts.data.images import GridImage, bounding_box, ras_spacing, to_ras
 from scripts.files import atomic_write
 
 SIDE = 4.2  # inches of a panel's longer side
@@ -92,8 +92,11 @@ class _Slice:
         disputed = ((votes > 0) & (votes < len(raters))).sum((0, 1))
         self.k = int(np.argmax(disputed if disputed.any() else (votes > 0).sum((0, 1))))
         seen = np.any([self._turn(mask) for mask in masks.values()], axis=0)[..., self.k]
-        around = [int(AROUND * (part.stop - part.start)) + 4 for part in box(seen, (0, 0)) if part.stop] or [0, 0]
-        self.cut = box(seen, around)
+        around = [int(AROUND * (part.stop - part.start)) + 4 for part in bounding_box(seen, (0, 0)) if part.stop] or [
+            0,
+            0,
+        ]
+        self.cut = bounding_box(seen, around)
         wide, high = ras_spacing(GridImage(seen, affine), 3)[:2]
         self.aspect = high / wide
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from bundle.drawing.axes import outline_mask
 from bundle.drawing.slices import ROOM, figure_to_palette, fill_labels, intensity_window, to_radiological
-from scripts.data.images import box, components
+from scripts.data.images import bounding_box, connected_components
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis that each looks along, in RAS
@@ -33,7 +33,7 @@ class WorstError:
 
     def __init__(self, scan: np.ndarray, truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]):
         seen = (scan != 0) | truth | prediction
-        head = box(seen, [ROOM] * 3)
+        head = bounding_box(seen, [ROOM] * 3)
         self.scan, self.truth, self.prediction = scan[head], truth[head], prediction[head]
         self.spacing = spacing
         self.grey = intensity_window(scan)
@@ -91,7 +91,7 @@ def _worst(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
     """The largest connected part of a mask; of equal ones the first."""
-    numbered, sizes = components(mask)
+    numbered, sizes = connected_components(mask)
     return numbered == 1 + sizes.argmax() if len(sizes) else mask
 
 

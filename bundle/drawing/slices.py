@@ -25,7 +25,7 @@ from PIL import Image as Picture
 from tqdm import tqdm
 
 from bundle.drawing.axes import outline_mask
-from scripts.data.images import box
+from scripts.data.images import bounding_box
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
@@ -146,7 +146,7 @@ class _View:
         mask = next((mask for mask in found.values() if mask is not None), None)
         k = tumour_slice(mask, image[0].shape[-1], case.get("background", 0))
         seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
-        cut = (*box(seen, (ROOM, ROOM)), k)
+        cut = (*bounding_box(seen, (ROOM, ROOM)), k)
         self.title = title
         self.image = [to_radiological(channel[cut]) for channel in image]
         self.windows = [intensity_window(channel) for channel in image]

@@ -37,8 +37,8 @@ def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int)
     """
     path, root = datalist or run.config["datalist"], dataset_dir or run.config["dataset_dir"]
     try:
-        content = lists.read(path)
-        chosen = lists.select(content, root, "validation", run.config["fold"])[:cases]
+        content = lists.read_datalist(path)
+        chosen = lists.select_cases(content, root, "validation", run.config["fold"])[:cases]
         lists.check_files(content, chosen, ".", hashes=False)  # select has put the root before each path
     except InputError as error:
         raise InputError(

@@ -74,7 +74,7 @@ def _compare_and_draw(image: Image, foreground: int | None, folder: Path) -> Ima
     compared, drawn = compare_masks(image, foreground)
     if drawn is None:
         return compared
-    file = pictures.file_of(drawn.like)
+    file = pictures.file_of_page(drawn.like)
     ending = file.name[len(stem(file) or "") :]
     for name, mask in drawn.consensus.items():  # in the first rater's format and names, to be read as masks again
         write_consensus(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
@@ -106,8 +106,8 @@ def _read_picture(path: Path) -> np.ndarray:
     """As it looks, [x, y] or [x, y, colour]: colours of a palette are no intensities, but can be shown."""
     with Picture.open(path) as picture:
         if picture.mode == "P":
-            return pictures.grey(np.swapaxes(np.asarray(picture.convert("RGB")), 0, 1))
-    return pictures.grey(pictures.read(path))
+            return pictures.to_grey(np.swapaxes(np.asarray(picture.convert("RGB")), 0, 1))
+    return pictures.to_grey(pictures.read_picture(path))
 
 
 def _render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> str:

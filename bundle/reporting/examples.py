@@ -18,8 +18,8 @@ from bundle.reporting.page import embed_png
 from bundle.reporting.words import format_amount, format_share, unit_sign
 from scripts.data import datalist as lists
 from scripts.data import pictures
-from scripts.data.case_checks import air
-from scripts.data.images import grid_difference, onto_grid, ras_spacing, read_image, read_labels, to_ras
+from scripts.data.case_checks import background_value
+from scripts.data.images import grid_difference, ras_spacing, read_image, read_labels, resample_labels, to_ras
 from scripts.errors import InputError
 from scripts.scoring.prediction_files import find, images_in
 
@@ -65,9 +65,9 @@ def open_scans(
     Raises:
         InputError: the data list is not the one that was scored, or the predictions are not there.
     """
-    content = lists.read(datalist)
+    content = lists.read_datalist(datalist)
     scored = evaluation.record.get("datalist")
-    if scored and scored != lists.list_hash(content):
+    if scored and scored != lists.datalist_hash(content):
         raise InputError(
             f"{datalist} is not the data list that {evaluation.folder} was scored with: give that one, or score again."
         )
@@ -98,7 +98,7 @@ def illustrate_patients(
     Raises:
         InputError: a case is not in the data list, or a file cannot be read.
     """
-    entries = {entry["case"]: entry for entry in lists.select(scans.datalist, scans.dataset_dir, "labelled")}
+    entries = {entry["case"]: entry for entry in lists.select_cases(scans.datalist, scans.dataset_dir, "labelled")}
     if unknown := [example.case for example in examples if example.case not in entries]:
         raise InputError(f"case {unknown[0]} is not in the data list: give the one that was scored.")
     found = find(images_in(scans.predictions), [entries[example.case] for example in examples])
@@ -132,7 +132,7 @@ def _illustrated(
     rename = {int(old): int(new) for old, new in evaluation.record.get("label_map", {}).items()}
     label, prediction = read_labels(entry["label"], known), read_labels(path, known, rename)
     if grid_difference(label, prediction):
-        prediction = onto_grid(prediction, label)
+        prediction = resample_labels(prediction, label)
 
     def turn(array: np.ndarray) -> np.ndarray:
         """On the label's grid to RAS, with a third axis of length one where there are two."""
@@ -165,7 +165,7 @@ def _channels(files: str | Sequence[str], axes: int) -> list[np.ndarray]:
     """The channels of a case in the file's axis order; pictures as [column, row] or [column, row, colour]."""
     several = not isinstance(files, str)
     found = [
-        (pictures.read(file) if pictures.is_picture(file) else read_image(file).voxels).astype(np.float32)
+        (pictures.read_picture(file) if pictures.is_picture(file) else read_image(file).voxels).astype(np.float32)
         for file in (files if several else [files])
     ]
     return found if several or found[0].ndim <= axes else list(np.moveaxis(found[0], -1, 0))
@@ -183,4 +183,4 @@ def _clearest(
         off = float(array[region].mean() - array[ring].mean()) if spread and ring.any() else 0.0
         return float(np.nan_to_num(abs(off) / (spread or 1.0)))
 
-    return max(((turn(array - air(array)[0]), name) for array, name in channels), key=contrast)
+    return max(((turn(array - background_value(array)[0]), name) for array, name in channels), key=contrast)

@@ -10,7 +10,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 ROUNDING = 1e-5  # of an image's range: values that differ by less are one value
 
 
-class AirIsZerod(MapTransform):
+class ZeroBackgroundd(MapTransform):
     """Subtract from each channel of an image [C, ...] the value of its air, where that is one value and not 0.
 
     Scans that were normalised before they were published hold a negative constant around the brain; what crops to the

@@ -26,12 +26,12 @@ APART = {"stripped": (0.85, 8.0), "head": (0.70, 12.0)}
 COPY = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
 
 
-def no_hint(case: str, values: set[int]) -> str:
+def no_label_hint(case: str, values: set[int]) -> str:
     """No advice about label values that are not in the scheme."""
     return ""
 
 
-class Expected(NamedTuple):
+class ExpectedCase(NamedTuple):
     """What a case should hold.
 
     Attributes:
@@ -48,11 +48,11 @@ class Expected(NamedTuple):
     scheme: str
     labels_fill: int = 0
     empty_labels: bool = False
-    hint: Callable[[str, set[int]], str] = no_hint
+    hint: Callable[[str, set[int]], str] = no_label_hint
 
 
 @dataclass
-class Record:
+class CaseRecord:
     """What is known of a case after its files were read, small enough to keep for a cohort of thousands.
 
     Attributes:
@@ -90,7 +90,7 @@ class Record:
 
 
 @dataclass
-class Channel:
+class CheckedChannel:
     """What is kept of a channel while its case is checked: a coarse copy, its brain mask and a few numbers."""
 
     name: str
@@ -104,14 +104,14 @@ class Channel:
     bright: float
 
 
-def check_case(case: Case, expected: Expected) -> Record:
+def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     """Read the files of one case, each once, and find out what is wrong with them.
 
     Args:
         case: its files; what the layout found wrong already stays in the record.
         expected: its channels and labels.
     """
-    record = Record(case.case, case.patient or case.volume or case.case, list(case.problems))
+    record = CaseRecord(case.case, case.patient or case.volume or case.case, list(case.problems))
     channels = list(read_channels(case, expected, record))
     frame = _check_geometry(channels, record)
     sound = [channel for channel in channels if frame and channel.shape == frame.shape]
@@ -121,25 +121,25 @@ def check_case(case: Case, expected: Expected) -> Record:
     record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
     if channels and not record.channels:
         record.problems.append(f"{case.images[0]} shows nothing in any channel: leave it out.")
-    if case.label and pictures.file_of(case.label).is_file():
+    if case.label and pictures.file_of_page(case.label).is_file():
         _check_label(case.label, expected, frame, sound, record)
     return record
 
 
-def read_channels(case: Case, expected: Expected, record: Record) -> Iterator[Channel]:
+def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Iterator[CheckedChannel]:
     """The channels of a case that can be used; what is wrong with the others becomes a problem of the record."""
     names = expected.channels if len(case.images) == len(expected.channels) else [path.name for path in case.images]
     for path, name in zip(case.images, names, strict=True):
-        if not pictures.file_of(path).is_file():  # the layout has said so
+        if not pictures.file_of_page(path).is_file():  # the layout has said so
             continue
         try:
             image, sha256 = read_stored(path)
         except InputError as error:
             record.problems.append(str(error))
             continue
-        record.hashes[pictures.file_of(path)] = sha256
+        record.hashes[pictures.file_of_page(path)] = sha256
         if image.affine is None and not case.stacked and image.voxels.ndim == 3:
-            image = image._replace(voxels=pictures.grey(image.voxels))
+            image = image._replace(voxels=pictures.to_grey(image.voxels))
             if image.voxels.ndim == 2:
                 record.notes.append("a picture in colours that are all grey is read as one channel")
         if problem := _form_problem(path, image, case, expected):
@@ -150,7 +150,7 @@ def read_channels(case: Case, expected: Expected, record: Record) -> Iterator[Ch
             yield from _summarise(channel, path, image._replace(voxels=array), case, record)
 
 
-def _form_problem(path: Path, image: GridImage, case: Case, expected: Expected) -> str | None:
+def _form_problem(path: Path, image: GridImage, case: Case, expected: ExpectedCase) -> str | None:
     """Why the array cannot be the channels of a case, whatever its values."""
     shape, kind = image.voxels.shape, image.voxels.dtype
     if image.affine is None and len(shape) == 3 and not case.stacked:
@@ -177,7 +177,7 @@ def _affine_is_sound(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
-def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Record) -> Iterator[Channel]:
+def _summarise(name: str, path: Path, image: GridImage, case: Case, record: CaseRecord) -> Iterator[CheckedChannel]:
     """One channel, or none if its voxels cannot be used; its mask is empty where a slice shows nothing."""
     array = image.voxels
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
@@ -193,7 +193,7 @@ def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Reco
     # Files are stored with the first axis running fastest; transposed, their bytes need no copy
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.asfortranarray(array, dtype="<f4").T.data)
-    outside, flat = air(array)
+    outside, flat = background_value(array)
     coarse = array[_steps(image._replace(voxels=array))]
     mask, stripped = _brain_mask(coarse, outside, flat) if low < high else (np.zeros(coarse.shape, bool), False)
     if not mask.any() and case.slice is None:
@@ -203,7 +203,9 @@ def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Reco
         record.notes.append(f"channel {name} shows nothing in these slices")
     signal = float(np.percentile(coarse[mask], 99)) - outside if mask.any() else 0.0
     bright = float(np.log(max(abs(signal), 1e-6)))
-    yield Channel(name, path, array.shape, image.affine, digest.hexdigest(), coarse.copy(), mask, stripped, bright)
+    yield CheckedChannel(
+        name, path, array.shape, image.affine, digest.hexdigest(), coarse.copy(), mask, stripped, bright
+    )
 
 
 def _steps(image: GridImage) -> tuple[slice, ...]:
@@ -213,10 +215,10 @@ def _steps(image: GridImage) -> tuple[slice, ...]:
     return tuple(slice(None, None, max(1, int(COARSE / size))) for size in sizes)
 
 
-def air(array: np.ndarray) -> tuple[float, float]:
+def background_value(array: np.ndarray) -> tuple[float, float]:
     """The commonest value on the faces of the volume, or the sides of the picture, and its share of them.
 
-    Also where corners differ; what networks are shown is stricter (`scripts.data.background.AirIsZerod`).
+    Also where corners differ; what networks are shown is stricter (`scripts.data.background.ZeroBackgroundd`).
     """
     faces = [np.moveaxis(array, axis, 0)[end].ravel() for axis in range(array.ndim) for end in (0, -1)]
     values, counts = np.unique(np.concatenate(faces), return_counts=True)
@@ -244,7 +246,7 @@ def _threshold(signal: np.ndarray) -> float:
     return float(threshold_otsu(np.minimum(signal, np.percentile(signal, 99))))
 
 
-def _check_geometry(channels: Sequence[Channel], record: Record) -> Channel | None:
+def _check_geometry(channels: Sequence[CheckedChannel], record: CaseRecord) -> CheckedChannel | None:
     """The channel whose shape and place most others share; the others become problems."""
     if not channels:
         return None
@@ -265,7 +267,7 @@ def _check_geometry(channels: Sequence[Channel], record: Record) -> Channel | No
     return frame
 
 
-def _difference(frame: Channel, shape: tuple[int, ...], affine: np.ndarray | None) -> str | None:
+def _difference(frame: CheckedChannel, shape: tuple[int, ...], affine: np.ndarray | None) -> str | None:
     """How a file lies differently from `frame`, in words, or None: a tenth of a voxel is allowed."""
     if shape != frame.shape:
         return f"has shape {_by(shape)}, not the {_by(frame.shape)}"
@@ -280,7 +282,7 @@ def _difference(frame: Channel, shape: tuple[int, ...], affine: np.ndarray | Non
     return f"has another affine: by its header it lies up to {distance:.2f} mm from where it should, on the grid"
 
 
-def _check_copies(channels: Sequence[Channel], case: Case, record: Record) -> None:
+def _check_copies(channels: Sequence[CheckedChannel], case: Case, record: CaseRecord) -> None:
     for one, other in itertools.combinations([channel for channel in channels if channel.mask.any()], 2):
         if one.digest == other.digest:
             how = "is a copy of"
@@ -297,17 +299,17 @@ def _check_copies(channels: Sequence[Channel], case: Case, record: Record) -> No
         )
 
 
-def _correlation(one: Channel, other: Channel) -> float:
+def _correlation(one: CheckedChannel, other: CheckedChannel) -> float:
     inside = one.mask | other.mask
     return float(np.corrcoef(one.coarse[inside], other.coarse[inside])[0, 1]) if inside.sum() > 2 else 0.0
 
 
-def _check_alignment(channels: Sequence[Channel], record: Record) -> None:
+def _check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> None:
     """Find the channel whose brain does not lie where the others' do; a slice does not show where a brain lies."""
     channels = [channel for channel in channels if _is_volume(channel)]
     apart: dict[tuple[int, int], tuple[float, float]] = {}
     for (i, one), (j, other) in itertools.combinations(enumerate(channels), 2):
-        dice, distance = overlap(one, other)
+        dice, distance = mask_overlap(one, other)
         least, most = APART["stripped" if one.stripped and other.stripped else "head"]
         if dice < least or distance > most:
             apart[i, j] = dice, distance
@@ -324,11 +326,11 @@ def _check_alignment(channels: Sequence[Channel], record: Record) -> None:
             break
 
 
-def _is_volume(channel: Channel) -> bool:
+def _is_volume(channel: CheckedChannel) -> bool:
     return channel.affine is not None and len(channel.shape) == 3
 
 
-def overlap(one: Channel, other: Channel) -> tuple[float, float]:
+def mask_overlap(one: CheckedChannel, other: CheckedChannel) -> tuple[float, float]:
     """Dice of two channels' brain masks, and the distance of their centroids in mm."""
     dice = 2 * np.count_nonzero(one.mask & other.mask) / (np.count_nonzero(one.mask) + np.count_nonzero(other.mask))
     steps = np.array([full / small for full, small in zip(one.shape, one.mask.shape, strict=True)])
@@ -338,14 +340,18 @@ def overlap(one: Channel, other: Channel) -> tuple[float, float]:
 
 
 def _check_label(
-    path: Path, expected: Expected, frame: Channel | None, channels: Sequence[Channel], record: Record
+    path: Path,
+    expected: ExpectedCase,
+    frame: CheckedChannel | None,
+    channels: Sequence[CheckedChannel],
+    record: CaseRecord,
 ) -> None:
     try:
         image, sha256 = read_stored(path)
     except InputError as error:
         record.problems.append(str(error))
         return
-    record.hashes[pictures.file_of(path)] = sha256
+    record.hashes[pictures.file_of_page(path)] = sha256
     if problem := _values_problem(path, image, record):
         record.problems.append(problem)
         return
@@ -375,10 +381,10 @@ def _check_label(
             )
 
 
-def _values_problem(path: Path, image: GridImage, record: Record) -> str | None:
+def _values_problem(path: Path, image: GridImage, record: CaseRecord) -> str | None:
     """Why the values are no label; values a little off a whole number are noted."""
     array = image.voxels
-    if pictures.file_of(path).suffix.lower() in pictures.LOSSY:
+    if pictures.file_of_page(path).suffix.lower() in pictures.LOSSY:
         return f"{path} is a JPEG, whose compression changes the values of a label: save it anew as PNG or TIFF."
     if image.affine is None and array.ndim == 3:
         return f"{path} is a picture in colours: a label has one value a pixel; save it in grey."
@@ -401,7 +407,9 @@ def _values_problem(path: Path, image: GridImage, record: Record) -> str | None:
     return None
 
 
-def _strange_values(path: Path, array: np.ndarray, record: Record, strange: Sequence[int], expected: Expected) -> str:
+def _strange_values(
+    path: Path, array: np.ndarray, record: CaseRecord, strange: Sequence[int], expected: ExpectedCase
+) -> str:
     shown = ", ".join(f"{value} ({record.counts[value]} {_points(array)})" for value in strange[:5])
     shown += ", ..." if len(strange) > 5 else ""
     return (

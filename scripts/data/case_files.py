@@ -131,7 +131,7 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
     return [str(case.images[channel]) for channel in channels]
 
 
-def case_of(
+def image_of_case(
     path: str | os.PathLike, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]
 ) -> str | list[str] | None:
     """The image of the one case in a folder, or of the case of which a file is one channel: as in a data list's entry.
@@ -153,7 +153,7 @@ def case_of(
     path = Path(path).absolute()
     folder = path if path.is_dir() else path.parent
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    found = [case for case in _gather(files, folder.parent, by_name_too(channel_files)) if case.images]
+    found = [case for case in _gather(files, folder.parent, with_file_names(channel_files)) if case.images]
     if not path.is_dir():
         found = [case for case in found if path in case.images.values()]
         if not found:
@@ -165,14 +165,14 @@ def case_of(
     return image_entry(require_channels(found[0], channels, channel_files))
 
 
-def channels_of(path: str | os.PathLike, channel_files: Mapping[str, Sequence[str]]) -> list[str]:
+def channels_of_file(path: str | os.PathLike, channel_files: Mapping[str, Sequence[str]]) -> list[str]:
     """The channels whose patterns know this file by its name."""
-    posix = pictures.file_of(path).as_posix()
-    known = by_name_too(channel_files)
+    posix = pictures.file_of_page(path).as_posix()
+    known = with_file_names(channel_files)
     return [name for name, patterns in known.items() if _match(posix, [pattern_to_regex(p) for p in patterns])]
 
 
-def by_name_too(channel_files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def with_file_names(channel_files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Each channel's patterns, and their last parts if these tell the case."""
     last = {name: [pattern.rpartition("/")[2] for pattern in patterns] for name, patterns in channel_files.items()}
     return {name: [*channel_files[name], *(part for part in last[name] if "{case}" in part)] for name in channel_files}
@@ -242,7 +242,7 @@ def _key(found: CaseFiles) -> tuple:
 
 def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
     """The case itself, or a case for each page of its files."""
-    numbers = {file: pictures.count(file) for file in (*found.images.values(), found.label) if file}
+    numbers = {file: pictures.count_pages(file) for file in (*found.images.values(), found.label) if file}
     most = max(numbers.values())
     if most == 1:
         yield found
@@ -258,8 +258,8 @@ def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
             f"the files of case {found.case} differ in their pages, {listed}: give all files of a stack as many."
         )
     for k in range(most):
-        images = {channel: pictures.page_of(file, k) for channel, file in found.images.items()}
-        label = found.label and pictures.page_of(found.label, k)
+        images = {channel: pictures.page_name(file, k) for channel, file in found.images.items()}
+        label = found.label and pictures.page_name(found.label, k)
         yield replace(found, case=f"{found.case}_{k}", images=images, label=label, volume=found.case, slice=k)
 
 

@@ -27,7 +27,7 @@ from scripts.errors import InputError
 HEADER = ("channels", "label_scheme", "labels", "regions", "hashes", "training")
 
 
-def read(path: str | os.PathLike) -> dict[str, Any]:
+def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
     """The data list at `path`, its form checked.
 
     Raises:
@@ -48,7 +48,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(
             f"the data list {path} has no {', '.join(missing)}: make it anew with `python -m bundle prepare`."
         )
-    for entry in entries(content):
+    for entry in all_entries(content):
         for key in ("image", "case", "patient"):
             if key not in entry:
                 raise InputError(f"an entry of {path} has no '{key}': {json.dumps(entry)[:200]}.")
@@ -60,21 +60,23 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
-def entries(datalist: Mapping[str, Any]) -> list[dict[str, Any]]:
+def all_entries(datalist: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every case of the list, with and without a label."""
     return [*datalist["training"], *datalist.get("testing", [])]
 
 
-def files_of(entry: Mapping[str, Any]) -> list[str]:
+def entry_files(entry: Mapping[str, Any]) -> list[str]:
     """The files of one entry as the list names them: images in channel order, then the label if there is one.
 
     Of a page of a TIFF (`stack.tif#5`, see `scripts.data.pictures`) that is the file.
     """
     images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-    return [pictures.file_of(name).as_posix() for name in (*images, *([entry["label"]] if "label" in entry else []))]
+    return [
+        pictures.file_of_page(name).as_posix() for name in (*images, *([entry["label"]] if "label" in entry else []))
+    ]
 
 
-def named(entry: Mapping[str, Any]) -> dict[str, Any]:
+def name_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The entry with a case and a patient, which are the name of its image where nothing else tells them."""
     if "case" in entry:
         return dict(entry)
@@ -83,13 +85,13 @@ def named(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"case": name, "patient": name, **entry}
 
 
-def select(
+def select_cases(
     datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, part: str, fold: int | None = None
 ) -> list[dict[str, Any]]:
     """The entries of one part with their files as absolute paths.
 
     Args:
-        datalist: what `read` gave.
+        datalist: what `read_datalist` gave.
         dataset_dir: the folder that the list's paths start from.
         part: `training` (every fold but `fold`), `validation` (`fold`), `test` (set aside), `labelled` (all three) or
             `testing` (no label).
@@ -115,7 +117,7 @@ def select(
     return [_absolute(entry, Path(dataset_dir)) for entry in chosen]
 
 
-def share(chosen: Sequence[dict[str, Any]], rank: int, world_size: int) -> list[dict[str, Any]]:
+def cases_of_rank(chosen: Sequence[dict[str, Any]], rank: int, world_size: int) -> list[dict[str, Any]]:
     """The part of the cases that one of several processes takes.
 
     Raises:
@@ -126,9 +128,9 @@ def share(chosen: Sequence[dict[str, Any]], rank: int, world_size: int) -> list[
     return list(chosen[rank::world_size])
 
 
-def patients(datalist: Mapping[str, Any], part: str, fold: int | None = None) -> list[str]:
-    """The patients of one part (see `select`), sorted."""
-    return sorted({entry["patient"] for entry in select(datalist, ".", part, fold)})
+def patients_in_part(datalist: Mapping[str, Any], part: str, fold: int | None = None) -> list[str]:
+    """The patients of one part (see `select_cases`), sorted."""
+    return sorted({entry["patient"] for entry in select_cases(datalist, ".", part, fold)})
 
 
 def part_to_evaluate(datalist: Mapping[str, Any], part: str | None = None) -> str:
@@ -145,11 +147,11 @@ def part_to_evaluate(datalist: Mapping[str, Any], part: str | None = None) -> st
     return part
 
 
-def check(datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, hashes: bool = True) -> None:
+def check_datalist(datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, hashes: bool = True) -> None:
     """Hold the rule of the list: a patient, or the same voxels, in one fold only; every file there and unchanged.
 
     Args:
-        datalist: what `read` gave.
+        datalist: what `read_datalist` gave.
         dataset_dir: the folder that the list's paths start from.
         hashes: read every file and compare it with the hash that the list took (a second for a GB or so).
 
@@ -157,7 +159,7 @@ def check(datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, hashes: b
         InputError: names the first patient, case or file that breaks the rule.
     """
     check_split(datalist)
-    check_files(datalist, entries(datalist), dataset_dir, hashes)
+    check_files(datalist, all_entries(datalist), dataset_dir, hashes)
 
 
 def check_split(datalist: Mapping[str, Any]) -> None:
@@ -203,7 +205,7 @@ def check_files(
         InputError: names the first file that is missing or changed.
     """
     root = Path(dataset_dir)
-    files = list(dict.fromkeys(name for entry in wanted for name in files_of(entry)))
+    files = list(dict.fromkeys(name for entry in wanted for name in entry_files(entry)))
     for name in files:
         if not (root / name).is_file():
             raise InputError(
@@ -232,12 +234,12 @@ def file_hash(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def list_hash(datalist: Mapping[str, Any]) -> str:
+def datalist_hash(datalist: Mapping[str, Any]) -> str:
     """The sha256 of the list itself, whatever its formatting: what a run writes down about its data."""
     return hashlib.sha256(json.dumps(datalist, sort_keys=True).encode()).hexdigest()
 
 
-def require_same(
+def require_same_task(
     datalist: Mapping[str, Any], channels: Sequence[str], label_scheme: str, labels: Mapping[str, int]
 ) -> None:
     """The list and the task speak of the same channels and the same labels.

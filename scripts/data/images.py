@@ -81,11 +81,11 @@ def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
         InputError: the file cannot be opened, is of no known kind, is damaged, or ends before its data do.
     """
     path = Path(path)
-    file = pictures.file_of(path)
+    file = pictures.file_of_page(path)
     if not file.name.lower().endswith((*NIFTI, *pictures.PICTURES)):
         raise InputError(f"{path} is not a {' or '.join((*NIFTI, *pictures.PICTURES))} file: convert it.")
     if not is_nifti(file):
-        return GridImage(pictures.read(path), None), _sha256(file, file.stat().st_mtime_ns)
+        return GridImage(pictures.read_picture(path), None), _sha256(file, file.stat().st_mtime_ns)
     content = _content(file)
     sha256 = hashlib.sha256(content).hexdigest()
     image = _decode_nifti(path, content)
@@ -104,7 +104,7 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
         InputError: the file cannot be read, or holds values that are not whole numbers or not known.
     """
     image = read_image(path)
-    voxels = whole_numbers(image.voxels, path) if image.voxels.dtype.kind == "f" else image.voxels
+    voxels = to_integer_labels(image.voxels, path) if image.voxels.dtype.kind == "f" else image.voxels
     known, rename = {0, *known}, rename or {}
     values = pd.unique(voxels.ravel(order="K")).tolist()
     if unknown := sorted(value for value in values if rename.get(value, value) not in known):
@@ -118,7 +118,7 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
     return GridImage(renamed, image.affine)
 
 
-def whole_numbers(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+def to_integer_labels(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """The labels of a float file as int32.
 
     Raises:
@@ -167,10 +167,10 @@ def _decode_nifti(path: Path, content: bytes) -> nib.Nifti1Image:
 
 
 def _read_grey(path: str | os.PathLike) -> np.ndarray:
-    file = pictures.file_of(path)
-    if file == Path(path) and (number := pictures.count(file)) > 1:
+    file = pictures.file_of_page(path)
+    if file == Path(path) and (number := pictures.count_pages(file)) > 1:
         raise InputError(f"{path} holds {number} pages: give one file per case, or name the page as {file.name}#0.")
-    array = pictures.grey(pictures.read(path))
+    array = pictures.to_grey(pictures.read_picture(path))
     if array.ndim != 2:
         raise InputError(f"{path} is a picture in colours: a label map has one value per pixel; save it in grey.")
     return array
@@ -199,7 +199,7 @@ def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
         like: the file whose affine, codes and units are kept; of a picture there are none.
     """
     if pictures.is_picture(path):
-        pictures.write(path, voxels)
+        pictures.write_picture(path, voxels)
         return
     if pictures.is_picture(like):
         write_image(path, nib.Nifti1Image(voxels, np.eye(4)))
@@ -255,7 +255,7 @@ def grid_difference(truth: GridImage, prediction: GridImage) -> str:
     return f"an affine that differs from the label's by up to {apart:.3g} mm"
 
 
-def onto_grid(prediction: GridImage, truth: GridImage) -> GridImage:
+def resample_labels(prediction: GridImage, truth: GridImage) -> GridImage:
     """The prediction on the grid of the label, by nearest neighbour.
 
     Raises:
@@ -286,7 +286,7 @@ def ras_spacing(image: GridImage, axes: int) -> tuple[float, ...]:
 # ---- masks ---------------------------------------------------------------------------------------------------------
 
 
-def box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
+def bounding_box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
     """The smallest box around the mask, grown by `margin` voxels within the image; the whole image if it is empty."""
     slices = []
     for axis, grow in enumerate(margin):
@@ -297,7 +297,7 @@ def box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slices)
 
 
-def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def connected_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The connected components of a mask, diagonal neighbours included.
 
     Returns:

@@ -13,11 +13,11 @@ from scripts.data.normalization import BRAIN, HIGH, LOW, Normalized
 from scripts.errors import InputError
 
 LEVELS = 65  # quantiles that tell a data set's histogram
-VOXELS = 4_000_000  # of all cases together, by channel, that statistics are computed from: 16 MB
-VOXELS_OF_A_CASE = 200_000
+MAX_VOXELS = 4_000_000  # of all cases together, by channel, that statistics are computed from: 16 MB
+MAX_VOXELS_PER_CASE = 200_000
 
 
-class Voxels(NamedTuple):
+class SampledVoxels(NamedTuple):
     """Voxels of an image, drawn at random: values [C, N], and the least and the greatest [C] of all of its voxels."""
 
     values: np.ndarray
@@ -25,7 +25,7 @@ class Voxels(NamedTuple):
     greatest: np.ndarray
 
 
-def learn_statistics(
+def measure_statistics(
     preprocessing: Compose,
     cases: Sequence[Mapping[str, Any]],
     once: Callable[[str, Callable[[], Any]], Any],
@@ -50,25 +50,25 @@ def learn_statistics(
         return
 
     def measure() -> list[dict[str, Any]]:
-        before = before_normalization(preprocessing)
-        return statistics_of(voxels_of_cases(before, cases, show=show), waiting[0].method)
+        before = steps_before_normalization(preprocessing)
+        return compute_statistics(sample_cases(before, cases, show=show), waiting[0].method)
 
     statistics = once("intensity_statistics", measure)
     for step in waiting:
         step.statistics = statistics
 
 
-def before_normalization(preprocessing: Compose) -> Compose:
+def steps_before_normalization(preprocessing: Compose) -> Compose:
     """The steps of `preprocessing` up to the normalisation."""
     steps = list(preprocessing.flatten().transforms)
     end = next((i for i, s in enumerate(steps) if isinstance(s, Normalized | NormalizeIntensityd)), len(steps))
     return Compose(steps[:end])
 
 
-def voxels_of_cases(
+def sample_cases(
     before: Compose, cases: Sequence[Mapping[str, Any]], workers: int = 2, show: bool = True
-) -> Iterable[Voxels]:
-    """Voxels of each case, the same number of each, at most `VOXELS` of all.
+) -> Iterable[SampledVoxels]:
+    """Voxels of each case, the same number of each, at most `MAX_VOXELS` of all.
 
     Args:
         before: the steps up to the normalisation.
@@ -76,10 +76,10 @@ def voxels_of_cases(
         workers: threads that read.
         show: a progress bar.
     """
-    most = min(VOXELS // len(cases), VOXELS_OF_A_CASE)
+    most = min(MAX_VOXELS // len(cases), MAX_VOXELS_PER_CASE)
 
-    def one(number: int) -> Voxels:
-        return draw(before(dict(cases[number]), threading=True)["image"], most, seed=number)
+    def one(number: int) -> SampledVoxels:
+        return sample_voxels(before(dict(cases[number]), threading=True)["image"], most, seed=number)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(one, range(len(cases)))
@@ -87,15 +87,15 @@ def voxels_of_cases(
         yield from tqdm(work, disable=not show, **bar)
 
 
-def draw(image: torch.Tensor, most: int, seed: int) -> Voxels:
+def sample_voxels(image: torch.Tensor, most: int, seed: int) -> SampledVoxels:
     """At most `most` voxels of an image [C, ...], at the same places in all channels."""
     flat = image.numpy(force=True).reshape(len(image), -1)
     size = flat.shape[1]
     chosen = slice(None) if size <= most else np.random.default_rng(seed).integers(size, size=most)
-    return Voxels(flat[:, chosen].astype(np.float32), flat.min(1), flat.max(1))
+    return SampledVoxels(flat[:, chosen].astype(np.float32), flat.min(1), flat.max(1))
 
 
-def statistics_of(voxels: Iterable[Voxels], method: str) -> list[dict[str, Any]]:
+def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dict[str, Any]]:
     """What scope `dataset` needs of several images, one dict a channel, of plain numbers with six digits.
 
     Each has the `method` and its numbers: `mean` and `std` (z-scores), `low` and `high` (minmax: of all voxels;

@@ -19,7 +19,7 @@ from monai.utils.enums import MetaKeys
 from PIL import Image
 
 from scripts.data import pictures
-from scripts.data.case_files import case_of, channels_of
+from scripts.data.case_files import channels_of_file, image_of_case
 from scripts.data.images import corner_distance, grid_tolerance, open_nifti
 from scripts.errors import InputError
 
@@ -116,7 +116,7 @@ class LoadImageChannelsd(MapTransform):
         files = [Path(file) for file in ensure_tuple(named)]
         if len(files) == len(self.channels):
             for file, channel in zip(files, self.channels, strict=True):
-                if (known := channels_of(file, self.channel_files)) and channel not in known:
+                if (known := channels_of_file(file, self.channel_files)) and channel not in known:
                     raise InputError(
                         f"{file} stands where channel {channel} is expected, but is named like {' or '.join(known)}:"
                         f" the order is {', '.join(self.channels)}; change the list, or the patterns in channel_files."
@@ -126,8 +126,8 @@ class LoadImageChannelsd(MapTransform):
     def _find(self, path: Path) -> str | list[str] | Path:
         """The file itself, or those of all channels if it is a folder or the file of one of several channels."""
         several = len(self.channels) > 1 and path.is_file() and not pictures.is_picture(path)
-        if path.is_dir() or (several and channels_of(path, self.channel_files)):
-            return case_of(path, self.channels, self.channel_files) or path
+        if path.is_dir() or (several and channels_of_file(path, self.channel_files)):
+            return image_of_case(path, self.channels, self.channel_files) or path
         return path
 
     def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
@@ -156,7 +156,7 @@ class LoadImageChannelsd(MapTransform):
 
 def _read(file: Path) -> MetaTensor:
     """One file [C, ...]: whole numbers in their own type where torch has it, anything else in float32."""
-    if not pictures.file_of(file).is_file():
+    if not pictures.file_of_page(file).is_file():
         raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
     reader = PageReader() if pictures.is_picture(file) else WholeFileReader()
     try:

@@ -44,7 +44,7 @@ class Normalized(MapTransform):
         method: one of `METHODS`.
         scope: what the method looks at: each `slice` along the last axis (a 2D image is one slice), the whole `volume`,
             or, by `statistics`, the `dataset`.
-        statistics: for the scope `dataset`, one dict a channel (`statistics_of`); `learn_statistics` may set it later.
+        statistics: for scope `dataset`, one dict per channel (`compute_statistics`); set later by `measure_statistics`.
 
     Raises:
         InputError: there is no such method or scope, the two do not go together, or statistics are missing, of another
@@ -59,7 +59,7 @@ class Normalized(MapTransform):
         statistics: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(keys)
-        require_possible(method, scope)
+        require_valid_normalization(method, scope)
         self.method, self.scope = method, scope
         self.statistics = statistics if scope == "dataset" else None
         if self.statistics is not None and {s.get("method") for s in self.statistics} != {method}:
@@ -100,7 +100,7 @@ class Normalized(MapTransform):
         return _on_its_voxels(channel, self.method, statistics)
 
 
-def require_possible(method: str, scope: str) -> None:
+def require_valid_normalization(method: str, scope: str) -> None:
     """There are such a method and such a scope, and they go together.
 
     Raises:

@@ -26,7 +26,7 @@ from monai.transforms import Compose, Transform
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from scripts.data.datalist import files_of, named
+from scripts.data.datalist import entry_files, name_entry
 from scripts.data.images import voxel_ml
 from scripts.distributed import is_first_process
 from scripts.errors import InputError
@@ -42,7 +42,7 @@ class PreparedCases(Dataset):
     """The cases of a data list after deterministic preprocessing, as plain float32 tensors.
 
     Args:
-        data: entries with absolute paths (`scripts.data.datalist.select`).
+        data: entries with absolute paths (`scripts.data.datalist.select_cases`).
         otherwise: entries to take where there are none.
         transform: deterministic transforms; what they leave under `keep` is kept.
         cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under
@@ -70,7 +70,7 @@ class PreparedCases(Dataset):
     ) -> None:
         if cache not in CACHES:
             raise InputError(f"cache is '{cache}': expected {', '.join(CACHES)}.")
-        self.data = [named(entry) for entry in data or otherwise]
+        self.data = [name_entry(entry) for entry in data or otherwise]
         self.transform = transform if isinstance(transform, Compose) else Compose([transform])
         self.cache, self.keep = cache, tuple(keep)
         self.cache_dir = Path(cache_dir or Path(tempfile.gettempdir()) / "brain-tumour-cache")
@@ -138,7 +138,7 @@ class PreparedCases(Dataset):
 
     def cache_name(self, entry: Mapping[str, Any]) -> str:
         """The folder of a case in the cache on disk: a hash of its files, the transforms and the versions."""
-        files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in files_of(entry)]
+        files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in entry_files(entry)]
         versions = [monai.__version__, torch.__version__, np.__version__, FORMAT]
         recipe = pickle_hashing(self.transform.flatten().transforms).decode()
         pages = entry["image"], entry.get("label")  # several cases may be pages of one file

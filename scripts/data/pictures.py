@@ -25,26 +25,26 @@ PAGE = re.compile(r"(.+\.tiff?)#(\d+)", flags=re.IGNORECASE)
 
 def is_picture(name: str | os.PathLike) -> bool:
     """Whether this is the name of a picture, or of a page of one."""
-    return file_of(name).name.lower().endswith(PICTURES)
+    return file_of_page(name).name.lower().endswith(PICTURES)
 
 
-def split(name: str | os.PathLike) -> tuple[Path, int | None]:
+def file_and_page(name: str | os.PathLike) -> tuple[Path, int | None]:
     """The file and the page that a name means; None where it names no page."""
     match = PAGE.fullmatch(os.fspath(name))
     return (Path(match[1]), int(match[2])) if match else (Path(name), None)
 
 
-def file_of(name: str | os.PathLike) -> Path:
+def file_of_page(name: str | os.PathLike) -> Path:
     """The file in which the page lies; any other name is the file itself."""
-    return split(name)[0]
+    return file_and_page(name)[0]
 
 
-def page_of(file: Path, number: int) -> Path:
+def page_name(file: Path, number: int) -> Path:
     """The name of a page."""
     return file.with_name(f"{file.name}#{number}")
 
 
-def count(file: Path) -> int:
+def count_pages(file: Path) -> int:
     """How many pages a file has: 1 for all but a TIFF, and for one that cannot be read, which its reader will tell."""
     if not file.name.lower().endswith(TIFF):
         return 1
@@ -55,7 +55,7 @@ def count(file: Path) -> int:
         return 1
 
 
-def read(name: str | os.PathLike) -> np.ndarray:
+def read_picture(name: str | os.PathLike) -> np.ndarray:
     """The page as an array [x, y] or [x, y, colour], as MONAI's `PILReader` gives it.
 
     Raises:
@@ -71,7 +71,7 @@ def open_page(name: str | os.PathLike) -> Image.Image:
         InputError: the file is missing, cut short, damaged or not the kind its ending says; it has no such page, or
             several where none is named; or its numbers are no intensities or would be changed by reading.
     """
-    file, number = split(name)
+    file, number = file_and_page(name)
     try:
         with Image.open(file) as picture:
             several = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
@@ -92,7 +92,7 @@ def open_page(name: str | os.PathLike) -> Image.Image:
         raise InputError(f"{file} cannot be read to its end ({reason}): copy it again.") from error
 
 
-def write(path: Path, *arrays: np.ndarray) -> None:
+def write_picture(path: Path, *arrays: np.ndarray) -> None:
     """Write arrays [x, y] as a picture, without loss, each a page; the file's ending says in what format.
 
     Raises:
@@ -106,7 +106,7 @@ def write(path: Path, *arrays: np.ndarray) -> None:
         first.save(temporary, **options)
 
 
-def grey(array: np.ndarray) -> np.ndarray:
+def to_grey(array: np.ndarray) -> np.ndarray:
     """[x, y] of a grey picture that was saved in colours; every other array as it is."""
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 3 and (array == array[..., :1]).all() else array
 

@@ -6,7 +6,7 @@ from typing import Any
 from monai.transforms import Spacingd
 
 
-class SpacingBesideOthersd(Spacingd):
+class MonaiLabelSpacingd(Spacingd):
     """MONAI's `Spacingd`, blind to entries that are no images and no metadata.
 
     `Spacingd` of MONAI 1.6.1 calls `update` on every entry whose name starts with `image_`, as if it held metadata;

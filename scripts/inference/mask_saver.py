@@ -19,7 +19,7 @@ def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[st
 
     A JPEG would change the values of a mask, so that of a JPEG is a PNG.
     """
-    file = pictures.file_of(image if isinstance(image, str) else image[0])
+    file = pictures.file_of_page(image if isinstance(image, str) else image[0])
     ending = file.suffix.lower() if pictures.is_picture(file) else ".nii.gz"
     return Path(output_dir) / f"{case}{'.png' if ending in pictures.LOSSY else ending}"
 
@@ -27,7 +27,7 @@ def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[st
 def stack_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path | None:
     """Where the masks of all pages of a TIFF are written, None for the mask of what is no page of several."""
     name = image if isinstance(image, str) else image[0]
-    page = pictures.split(name)[1]
+    page = pictures.file_and_page(name)[1]
     return None if page is None else mask_path(output_dir, case.removesuffix(f"_{page}"), name)
 
 
@@ -84,17 +84,17 @@ class MaskSaver:
                 write_like(self.output_dir / "probabilities" / f"{case}.nii.gz", maps["probabilities"], like=image)
             # last, since the mask is the sign that a case is done
             path = mask_path(self.output_dir, case, image)
-            write_like(path, maps["pred"][..., 0], like=pictures.file_of(image))
+            write_like(path, maps["pred"][..., 0], like=pictures.file_of_page(image))
             if stack := stack_path(self.output_dir, case, image):
                 self.saved[stack] = case, image
 
     def _gather(self) -> None:
         for stack, (case, image) in self.saved.items():
-            file, page = pictures.split(image)
-            names = [f"{case.removesuffix(f'_{page}')}_{k}" for k in range(pictures.count(file))]
+            file, page = pictures.file_and_page(image)
+            names = [f"{case.removesuffix(f'_{page}')}_{k}" for k in range(pictures.count_pages(file))]
             single = [mask_path(self.output_dir, name, image) for name in names]
             if all(path.exists() for path in single):
-                pictures.write(stack, *map(pictures.read, single))
+                pictures.write_picture(stack, *map(pictures.read_picture, single))
                 for path in single:
                     path.unlink()
 

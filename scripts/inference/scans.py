@@ -36,8 +36,8 @@ def scans(
         return []
     source = Path(source)
     if source.suffix == ".json":
-        content = datalist.read(source)
-        entries = datalist.select(content, dataset_dir, "testing" if content.get("testing") else "labelled")
+        content = datalist.read_datalist(source)
+        entries = datalist.select_cases(content, dataset_dir, "testing" if content.get("testing") else "labelled")
         return [{"image": entry["image"], "case": entry["case"]} for entry in entries]
     if source.is_file():
         return _slices_or_scan(source)
@@ -62,10 +62,10 @@ def scans(
 
 
 def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
-    number = pictures.count(file)
+    number = pictures.count_pages(file)
     if number == 1:
         return [{"image": str(file), "case": _stem(file)}]
-    return [{"image": str(pictures.page_of(file, k)), "case": f"{_stem(file)}_{k}"} for k in range(number)]
+    return [{"image": str(pictures.page_name(file, k)), "case": f"{_stem(file)}_{k}"} for k in range(number)]
 
 
 def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
     def file(case: Mapping[str, Any]) -> Path:
         image = case["image"]
-        return pictures.file_of(image if isinstance(image, str) else image[0])
+        return pictures.file_of_page(image if isinstance(image, str) else image[0])
 
     return distributed.find_own_part(find, kind=file)
 

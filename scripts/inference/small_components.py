@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from scripts.data.images import components, voxel_ml
+from scripts.data.images import connected_components, voxel_ml
 
 
 class RemoveSmallComponentsd(MapTransform):
@@ -44,7 +44,7 @@ class RemoveSmallComponentsd(MapTransform):
             for channel, region in enumerate(self.regions):
                 if self.minimum.get(region, 0.0) <= 0:
                     continue
-                numbered, sizes = components((image[channel] > self.threshold).cpu().numpy())
+                numbered, sizes = connected_components((image[channel] > self.threshold).cpu().numpy())
                 small = np.flatnonzero(sizes * ml < self.minimum[region]) + 1
                 if small.size:
                     image[channel][torch.from_numpy(np.isin(numbered, small)).to(image.device)] = 0

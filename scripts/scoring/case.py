@@ -11,7 +11,7 @@ import numpy as np
 
 from scripts.data import pictures
 from scripts.data.datalist import file_hash
-from scripts.data.images import GridImage, box, grid_difference, onto_grid, read_image, read_labels
+from scripts.data.images import GridImage, bounding_box, grid_difference, read_image, read_labels, resample_labels
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.scoring import cell_boundaries, lesions, metrics
@@ -98,7 +98,7 @@ def no_prediction(job: Job) -> str:
 
 def key(job: Job) -> str:
     """A hash of the files of a case and of the rules that it is scored by."""
-    files = [file_hash(pictures.file_of(file)) for file in (job.label, job.prediction, job.probability) if file]
+    files = [file_hash(pictures.file_of_page(file)) for file in (job.label, job.prediction, job.probability) if file]
     rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
     return hashlib.sha256(json.dumps([files, rules, definitions(job.brats)]).encode()).hexdigest()
 
@@ -115,7 +115,7 @@ def read_pair(job: Job) -> tuple[GridImage, GridImage, str]:
     difference = grid_difference(truth, prediction)
     if difference and not job.resample:
         raise InputError(f"{job.prediction} has {difference}: predict on the label's grid, or allow --resample.")
-    return truth, onto_grid(prediction, truth) if difference else prediction, difference
+    return truth, resample_labels(prediction, truth) if difference else prediction, difference
 
 
 def measure_regions(
@@ -141,7 +141,7 @@ def measure_regions(
     units = {"": "", "length": job.unit, "volume": volume}
     scale = {"volume": 1 if job.unit == "pixel" else 10**axes}  # mm^3 to ml
     if not job.boundaries and not any(0 in values for values in job.regions.values()):
-        here = box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
+        here = bounding_box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
         truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # NIfTI's is slow
     for region, values in job.regions.items():
         true, predicted = (region_mask(voxels, values) for voxels in (truth, prediction))

@@ -74,7 +74,7 @@ def score_predictions(
     Interrupted, the same call goes on where it stopped.
 
     Args:
-        datalist: what `scripts.data.datalist.read` gave.
+        datalist: what `scripts.data.datalist.read_datalist` gave.
         dataset_dir: the folder that the list's paths start from.
         predictions: the folder of label maps, named after the cases (see `scripts.scoring.prediction_files`).
         output_dir: the folder to write to.
@@ -91,13 +91,13 @@ def score_predictions(
         InputError: no case can be scored, a label is missing or has changed, or a folder is wrong. A single case that
             cannot be scored is a row instead.
     """
-    chosen = lists.select(datalist, dataset_dir, part, fold)
+    chosen = lists.select_cases(datalist, dataset_dir, part, fold)
     names = {entry["case"] for entry in chosen}
     labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
     lists.check_files(datalist, labels, dataset_dir, hashes=distributed.is_first_process())
     files = images_in(predictions)
     found = find(files, chosen)
-    spare = set(files) - {pictures.file_of(file) for file in found.values()}
+    spare = set(files) - {pictures.file_of_page(file) for file in found.values()}
     soft = _find_probabilities(probabilities, found)
     output_dir = Path(output_dir)
     kept = output_dir / ".scoring"
@@ -135,7 +135,7 @@ def score_predictions(
             part=part if fold is None else f"{part} (fold {fold})",
             predictions=str(Path(predictions).resolve()),
             files_of_no_case=len(spare),
-            datalist=lists.list_hash(datalist),
+            datalist=lists.datalist_hash(datalist),
             label_map=label_map,
             about=dict(about or {}),
         )

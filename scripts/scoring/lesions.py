@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from scripts.data.images import box, components
+from scripts.data.images import bounding_box, connected_components
 from scripts.scoring.surfaces import hd95_by_area
 
 FOUND = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
@@ -37,7 +37,7 @@ def measure(
     truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: BratsRule = BRATS_2023
 ) -> dict[str, float]:
     """All lesion metrics of two boolean masks of one shape; `spacing` in mm along each axis."""
-    true, predicted = components(truth), components(prediction)
+    true, predicted = connected_components(truth), connected_components(prediction)
     return {**detection(true, predicted), **lesionwise(truth, predicted[0], len(predicted[1]), spacing, brats)}
 
 
@@ -63,10 +63,10 @@ def each(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, floa
     """Every true lesion, the largest first: its size in voxels, whether it was found (1 or 0), and its Dice with the
     predicted lesion that it makes a pair with (0 if it was missed).
     """
-    here = box(truth | prediction, margin=[0] * truth.ndim)
+    here = bounding_box(truth | prediction, margin=[0] * truth.ndim)
     truth, prediction = truth[here], prediction[here]
-    numbered, sizes = components(truth)
-    found, iou = matched(*ious(numbered, components(prediction)[0]))
+    numbered, sizes = connected_components(truth)
+    found, iou = matched(*ious(numbered, connected_components(prediction)[0]))
     dice = np.zeros(len(sizes))
     dice[found - 1] = 2 * iou / (1 + iou)
     return [(int(sizes[k]), int(dice[k] > 0), float(dice[k])) for k in np.argsort(-sizes, kind="stable")]
@@ -128,13 +128,13 @@ def lesionwise(
 def _zones(truth: np.ndarray, dilations: int) -> tuple[np.ndarray, int]:
     """The components of the dilated mask, numbered from 1, and their number."""
     zones = np.zeros(truth.shape, dtype=np.int32)
-    here = box(truth, margin=[dilations] * truth.ndim)
+    here = bounding_box(truth, margin=[dilations] * truth.ndim)
     dilated = truth[here]
     if dilations > 0:  # faces and edges, not corners
         dilated = ndimage.binary_dilation(
             dilated, ndimage.generate_binary_structure(truth.ndim, 2), iterations=dilations
         )
-    zones[here], sizes = components(dilated)
+    zones[here], sizes = connected_components(dilated)
     return zones, len(sizes)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from scripts.data.images import box
+from scripts.data.images import bounding_box
 from scripts.scoring import lesions
 from scripts.scoring.surfaces import nearest, positions
 
@@ -108,7 +108,7 @@ def measure(
         brats: the parameters of the lesion-wise rule.
         wanted: names of `METRICS`.
     """
-    region = box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
+    region = bounding_box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
     truth, prediction = truth[region], prediction[region]
     empty = state(truth, prediction)
     values = volumes(truth, prediction, float(np.prod(spacing)))
@@ -212,6 +212,6 @@ def _near_tumour(
     truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Truth and probability of each region inside the grown box, flat, in float64: sums in float32 stand still."""
-    region = box(np.any(truth, axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
+    region = bounding_box(np.any(truth, axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
     for true, p in zip(truth, probability, strict=True):
         yield true[region].ravel().astype(np.float64), p[region].ravel().astype(np.float64)

@@ -81,13 +81,13 @@ def find(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[st
     pages = {
         entry["case"]: (entry.get("volume", entry["patient"]), page)
         for entry in entries
-        if (page := pictures.split(entry["label"])[1]) is not None
+        if (page := pictures.file_and_page(entry["label"])[1]) is not None
     }
     cases = [entry["case"] for entry in entries]
     found = match(files, [*cases, *sorted({stack for stack, _ in pages.values()} - {*cases})])
     for case, (stack, page) in pages.items():
         if case not in found and stack in found:
-            found[case] = pictures.page_of(found[stack], page)
+            found[case] = pictures.page_name(found[stack], page)
     return {case: str(found[case]) for case in cases if case in found}
 
 

@@ -45,7 +45,7 @@ def evaluate_run(
         checkpoint: whose masks these are; the environment.json beside it tells which patients its training used.
         workers: processes that score; None: one a core, shared among the processes of torchrun.
     """
-    patients = sorted({entry["patient"] for entry in datalist.select(data, dataset_dir, part, fold)})
+    patients = sorted({entry["patient"] for entry in datalist.select_cases(data, dataset_dir, part, fold)})
     roles = patient_roles(checkpoint, patients)
     about = {"checkpoint": str(checkpoint), "sha256": datalist.file_hash(checkpoint), "patients": roles}
     probabilities = Path(masks) / "probabilities"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 
-from scripts.data.images import components
+from scripts.data.images import connected_components
 from scripts.distributed import gather_items
 
 CANDIDATES_ML = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # 1 ml is a ball of 12 mm across
@@ -39,7 +39,7 @@ class ComponentStatistics:
             case, ml = [], float(source[self.voxel_key])
             for pred, truth in zip(item["pred"], item["label"], strict=True):
                 truth = truth.cpu().numpy() > 0
-                numbered, sizes = components(pred.cpu().numpy() > 0)
+                numbered, sizes = connected_components(pred.cpu().numpy() > 0)
                 overlaps = np.bincount(numbered[truth], minlength=len(sizes) + 1)[1:]
                 case.append({"ml": sizes * ml, "hit": overlaps * ml, "truth": truth.sum() * ml})
             self.cases.append(case)

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scripts.data.datalist import named
+from scripts.data.datalist import name_entry
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.workflow import running_config
@@ -32,7 +32,7 @@ def datalist(fold: int, **header: Any) -> dict[str, Any]:
     if isinstance(training, str):
         raise InputError("datalist is not given: add --datalist ... to the command.")
     in_folds = [(fold + 1, training), (fold, validation or training)]
-    entries = [{**named(entry), "fold": k} for k, part in in_folds for entry in part]
+    entries = [{**name_entry(entry), "fold": k} for k, part in in_folds for entry in part]
     return {**header, "hashes": {}, "training": entries}
 
 

@@ -45,7 +45,7 @@ def write_patients(folder: Path) -> Path:
             image = np.where(head[..., None], rng.integers(80, 120, (50, 40, 3)), 0)
             image[..., 1] += 100 * tumour
             Image.fromarray(image.swapaxes(0, 1).astype(np.uint8)).save(case / f"{case.name}_{k}.tif")
-            pictures.write(case / f"{case.name}_{k}_mask.tif", 255 * tumour.astype(np.uint8))
+            pictures.write_picture(case / f"{case.name}_{k}_mask.tif", 255 * tumour.astype(np.uint8))
     return folder
 
 
@@ -55,8 +55,8 @@ def write_stack(folder: Path) -> Path:
     x, y = np.indices((50, 40))
     membranes = [((x + k) % 12 < 3) | ((y + 2 * k) % 14 < 3) for k in range(12)]
     images = [np.where(m, 60, 180) + rng.integers(-20, 20, m.shape) for m in membranes]
-    pictures.write(folder / "train-volume.tif", *(image.astype(np.uint8) for image in images))
-    pictures.write(folder / "train-labels.tif", *(np.where(m, 0, 255).astype(np.uint8) for m in membranes))
+    pictures.write_picture(folder / "train-volume.tif", *(image.astype(np.uint8) for image in images))
+    pictures.write_picture(folder / "train-labels.tif", *(np.where(m, 0, 255).astype(np.uint8) for m in membranes))
     return folder
 
 
@@ -90,7 +90,10 @@ def test_patient_slices_train_score_in_pixels_and_segment_as_tiff(tmp_path):
     assert set(frame.query("metric == 'hd95'")["unit"]) == {"pixel"}
     assert set(found.index) == {entry["case"] for entry in held_out}
     for entry in held_out[1:]:
-        mask, truth = pictures.read(scored / "masks" / f"{entry['case']}.tif"), pictures.read(source / entry["label"])
+        mask, truth = (
+            pictures.read_picture(scored / "masks" / f"{entry['case']}.tif"),
+            pictures.read_picture(source / entry["label"]),
+        )
         assert set(np.unique(mask)) <= {0, 255}
         assert dice(mask > 0, truth > 0) == pytest.approx(found[entry["case"]])
         assert found[entry["case"]] > 0.7  # bright discs are easy to learn
@@ -99,7 +102,9 @@ def test_patient_slices_train_score_in_pixels_and_segment_as_tiff(tmp_path):
     names = segment(results, patient, tmp_path / "masks")
     assert names == [f"{patient.name}_{k}.tif" for k in (1, 2, 3)]
     for name in names:
-        assert np.array_equal(pictures.read(tmp_path / "masks" / name), pictures.read(scored / "masks" / name))
+        assert np.array_equal(
+            pictures.read_picture(tmp_path / "masks" / name), pictures.read_picture(scored / "masks" / name)
+        )
 
     report(str(scored))
     export(str(results), out=str(tmp_path / "dist"), formats="onnx")
@@ -118,7 +123,9 @@ def test_patient_slices_train_score_in_pixels_and_segment_as_tiff(tmp_path):
     for name in names:
         alone = Image.open(package / "masks" / name)
         assert (alone.size, alone.mode) == ((50, 40), "L")
-        assert np.array_equal(pictures.read(package / "masks" / name), pictures.read(tmp_path / "masks" / name))
+        assert np.array_equal(
+            pictures.read_picture(package / "masks" / name), pictures.read_picture(tmp_path / "masks" / name)
+        )
 
 
 def test_stack_trains_in_blocks_and_is_segmented_as_one_stack(tmp_path):
@@ -130,9 +137,9 @@ def test_stack_trains_in_blocks_and_is_segmented_as_one_stack(tmp_path):
 
     assert segment(results, source / "train-volume.tif", tmp_path / "masks") == ["train-volume.tif"]
     stack = tmp_path / "masks" / "train-volume.tif"
-    assert pictures.count(stack) == 12
+    assert pictures.count_pages(stack) == 12
     for k in chosen:
-        mask, truth = pictures.read(f"{stack}#{k}"), pictures.read(source / f"train-labels.tif#{k}")
+        mask, truth = pictures.read_picture(f"{stack}#{k}"), pictures.read_picture(source / f"train-labels.tif#{k}")
         assert set(np.unique(mask)) == {0, 255}
-        assert np.array_equal(mask, pictures.read(scored / "masks" / f"train_{k}.tif"))
+        assert np.array_equal(mask, pictures.read_picture(scored / "masks" / f"train_{k}.tif"))
         assert dice(mask == 0, truth == 0) > 0.7

@@ -63,5 +63,5 @@ def save_picture_masks(folder, images: dict[str, str], stacks: bool = True) -> N
 
 
 def stack_of(path, number: int) -> dict[str, str]:
-    pictures.write(path, *np.zeros((number, 5, 6), np.uint8))
+    pictures.write_picture(path, *np.zeros((number, 5, 6), np.uint8))
     return {f"a_{k}": f"{path}#{k}" for k in range(number)}

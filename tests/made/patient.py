@@ -4,7 +4,7 @@ import numpy as np
 
 from bundle.cohort.phantom_anatomy import make_patient
 from bundle.cohort.tasks import Task
-from scripts.data.case_checks import Record
+from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
 from tests.made import save_nifti
 
@@ -35,8 +35,8 @@ def changed(index, array):
 def cohort(**last):
     """Ten ordinary cases and one that is not."""
     usual = {"spacing": (1.0, 1.0, 1.0), "orientation": "LPS"}
-    records = [Record(f"case{i}", **usual, bright={"T1": 6 + 0.1 * i}) for i in range(10)]
-    return [*records, Record("odd", **{**usual, "bright": {"T1": 6.5}, **last})]
+    records = [CaseRecord(f"case{i}", **usual, bright={"T1": 6 + 0.1 * i}) for i in range(10)]
+    return [*records, CaseRecord("odd", **{**usual, "bright": {"T1": 6.5}, **last})]
 
 
 CELLS = Task("cells", "cells", {"cell": 255}, ["grey"], {"cell": [255]})

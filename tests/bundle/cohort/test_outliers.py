@@ -10,7 +10,7 @@ from bundle.cohort.outliers import check_cases, cohort_notes
 from bundle.cohort.recognise import by_patterns
 from bundle.cohort.tasks import choose_task, known_tasks
 from scripts.data import pictures
-from scripts.data.case_checks import Record
+from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
 from tests.made.patient import CELL, CELLS, IMAGES, PICTURE, TASK, changed, cohort, write_patient
 
@@ -44,10 +44,11 @@ def test_a_cohort_of_equals_has_no_notes():
 
 def test_each_page_is_read_and_its_file_hashed_once(tmp_path):
     images, masks = tmp_path / "images.tif", tmp_path / "masks.tif"
-    pictures.write(images, PICTURE.T, PICTURE.T[::-1])
-    pictures.write(masks, CELL.T, CELL.T[::-1])
+    pictures.write_picture(images, PICTURE.T, PICTURE.T[::-1])
+    pictures.write_picture(masks, CELL.T, CELL.T[::-1])
     cases = [
-        Case(str(k), [pictures.page_of(images, k)], pictures.page_of(masks, k), volume="v", slice=k) for k in range(2)
+        Case(str(k), [pictures.page_name(images, k)], pictures.page_name(masks, k), volume="v", slice=k)
+        for k in range(2)
     ]
     first, second = check_cases(cases, CELLS.expected(), workers=1)
     assert first.problems == second.problems == []
@@ -58,7 +59,7 @@ def test_each_page_is_read_and_its_file_hashed_once(tmp_path):
 
 def test_intensity_is_compared_by_patient_and_not_by_slice():
     def slices(patient, *brightness):
-        return [Record(f"{patient}_{k}", group=patient, bright={"T1": b}) for k, b in enumerate(brightness)]
+        return [CaseRecord(f"{patient}_{k}", group=patient, bright={"T1": b}) for k, b in enumerate(brightness)]
 
     ends = [record for name in "abcd" for record in slices(name, 1.0, 5.0, 5.0, 5.0, 1.0)]
     assert cohort_notes(ends) == []

@@ -160,7 +160,7 @@ def test_sections_with_labels_are_recognised_as_one_volume(tmp_path):
 
 def test_stacks_are_recognised_and_unlabelled_ones_are_not_errors(tmp_path):
     for name in ("train-volume", "train-labels", "test-volume"):
-        pictures.write(tmp_path / f"{name}.tif", *np.zeros((2, 4, 5), np.uint8))
+        pictures.write_picture(tmp_path / f"{name}.tif", *np.zeros((2, 4, 5), np.uint8))
     layout = recognise(tmp_path, TASKS)
     assert layout.task.name == "isbi2012"
     assert [(case.case, case.label and case.label.name) for case in layout.cases] == [

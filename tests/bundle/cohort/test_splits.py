@@ -104,7 +104,7 @@ def test_too_few_slices_for_the_blocks_suggest_a_remedy():
 
 def test_one_section_gap_halves_neighbour_similarity_in_the_real_volume(shared_data):
     labels = shared_data("isbi2012") / "train" / "label"
-    membrane = np.stack([pictures.read(labels / f"{k}.png") == 0 for k in range(30)])
+    membrane = np.stack([pictures.read_picture(labels / f"{k}.png") == 0 for k in range(30)])
 
     def likeness(apart):
         """Mean Dice of sections so far apart, above what unlike sections have by chance."""

@@ -7,8 +7,8 @@ from scripts.data import datalist as lists
 
 
 def test_patches_are_those_that_training_draws(cohort, small_train, at_root):
-    content = lists.read(cohort.datalist)
-    entries = lists.select(content, cohort.dataset_dir, "training", 0)
+    content = lists.read_datalist(cohort.datalist)
+    entries = lists.select_cases(content, cohort.dataset_dir, "training", 0)
     small = {"patch_size": [16, 16, 16], "seed": 3, "normalize": "percentile", "cache": "none"}
     training = small_train(**small, steps_per_epoch=3)
     loader = training.get_parsed_content("train#dataloader")
@@ -21,7 +21,7 @@ def test_patches_are_those_that_training_draws(cohort, small_train, at_root):
 
 
 def test_a_recipe_can_be_laid_over_a_task(cohort, at_root):
-    config = training_config(lists.read(cohort.datalist), ["phantom", "configs/recipes/class_ratios.yaml"])
+    config = training_config(lists.read_datalist(cohort.datalist), ["phantom", "configs/recipes/class_ratios.yaml"])
     assert isinstance(config, ConfigParser)
     assert config["train"]["crop"]["_target_"] == "RandCropByLabelClassesd"
     assert config.get_parsed_content("patch_size") == [32, 32, 32]

@@ -93,7 +93,7 @@ def test_the_printed_numbers_are_those_of_the_files(looked, cohort):
 def test_slices_need_no_task(tmp_path, at_root, capsys):
     phantom(str(tmp_path / "slices"), cases=4, dims=2, size=48, spacing=4.0)
     prepare(str(tmp_path / "slices"), out=str(tmp_path / "slices.json"), folds=2, picture=False, workers=1)
-    config = training_config(lists.read(tmp_path / "slices.json"), None)
+    config = training_config(lists.read_datalist(tmp_path / "slices.json"), None)
     assert len(config.get_parsed_content("patch_size")) == 2
     main(
         f"look {tmp_path / 'slices.json'} --dataset_dir {tmp_path / 'slices'} --out {tmp_path / 'pages'}"
@@ -104,9 +104,9 @@ def test_slices_need_no_task(tmp_path, at_root, capsys):
 
 
 def test_background_neither_0_nor_in_every_corner_is_noted(tmp_path, cohort, at_root, capsys):
-    content = lists.read(cohort.datalist)
+    content = lists.read_datalist(cohort.datalist)
     (tmp_path / "list.json").write_text(json.dumps(content))
-    for name in [name for entry in content["training"] for name in lists.files_of(entry)]:
+    for name in [name for entry in content["training"] for name in lists.entry_files(entry)]:
         source = nib.load(cohort.dataset_dir / name)
         array = np.asarray(source.dataobj)
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ def rewrite(path, change):
 
 def prepared(folder, out, **options):
     prepare(str(folder), str(out), **{**QUIET, "folds": 2, **options})
-    return datalist.read(out)
+    return datalist.read_datalist(out)
 
 
 def truncate(folder):
@@ -137,7 +137,7 @@ def test_nothing_is_left_to_write_if_every_case_is_bad(mine, tmp_path):
 def test_each_layout_gives_a_list_that_training_accepts(tmp_path, capsys, layout, recognised, scheme, options):
     phantom(str(tmp_path / "set"), cases=4, layout=layout, unlabelled=1, **SMALL)
     made = prepared(tmp_path / "set", tmp_path / "list.json", **options)
-    datalist.check(made, tmp_path / "set")
+    datalist.check_datalist(made, tmp_path / "set")
     assert (made["layout"], made["label_scheme"], made["dimensions"], made["unit"]) == (recognised, scheme, 3, "mm")
     assert (len(made["training"]), len(made["testing"])) == (4, 1)
     said = capsys.readouterr().out
@@ -195,7 +195,7 @@ def test_held_out_test_patients_are_in_no_fold(adults, tmp_path):
     aside = [entry for entry in made["training"] if entry.get("split") == "test"]
     assert len({entry["patient"] for entry in aside}) == 1
     assert not any("fold" in entry for entry in aside)
-    datalist.check(made, adults)
+    datalist.check_datalist(made, adults)
 
 
 def renamed(adults, folder):
@@ -416,7 +416,7 @@ def sections(tmp_path):
 
 def test_slices_have_patient_and_number_and_patients_share_a_fold(patients, tmp_path, capsys):
     made = prepared(patients, tmp_path / "list.json", folds=3)
-    datalist.check(made, patients)
+    datalist.check_datalist(made, patients)
     assert made["training"][0] == {
         "image": "TCGA_a/TCGA_a_1.tif",
         "label": "TCGA_a/TCGA_a_1_mask.tif",
@@ -451,7 +451,7 @@ def test_slices_with_a_spacing_are_measured_in_mm(tmp_path, capsys):
 
 def test_volume_without_patients_is_split_into_blocks_with_a_reason(sections, tmp_path, capsys):
     made = prepared(sections, tmp_path / "list.json", folds=3)
-    datalist.check(made, sections)
+    datalist.check_datalist(made, sections)
     place = {entry["slice"]: (entry["patient"], entry["fold"]) for entry in made["training"]}
     assert sorted(place) == [0, 1, 2, 4, 5, 6, 7, 9, 10, 11]
     assert [place[k] for k in (0, 4, 11)] == [(f"train block {n}", n - 1) for n in (1, 2, 3)]
@@ -494,11 +494,11 @@ def test_a_stack_is_listed_by_its_pages(tmp_path):
     (tmp_path / "set").mkdir()
     for kind in ("volume", "labels"):
         arrays = RNG.integers(30, 200, (8, 20, 30)).astype(np.uint8)
-        pictures.write(
+        pictures.write_picture(
             tmp_path / f"set/train-{kind}.tif", *(255 * (arrays > 90).astype(np.uint8) if kind == "labels" else arrays)
         )
     made = prepared(tmp_path / "set", tmp_path / "list.json")
-    datalist.check(made, tmp_path / "set")
+    datalist.check_datalist(made, tmp_path / "set")
     last = made["training"][-1]
     assert (last["image"], last["label"], last["case"]) == (["train-volume.tif#7"], "train-labels.tif#7", "train_7")
     assert set(made["hashes"]) == {"train-volume.tif", "train-labels.tif"}
@@ -511,7 +511,7 @@ def test_any_folder_of_pictures_with_masks_is_read_by_patterns(tmp_path, ending)
         picture(tmp_path / f"set/masks/{name}_mask.png", label=True)
     patterns = {"channels": f"grey=images/{{case}}.{ending}", "label": "masks/{case}_mask.png", "labels": "cell=255"}
     made = prepared(tmp_path / "set", tmp_path / "list.json", **patterns)
-    datalist.check(made, tmp_path / "set")
+    datalist.check_datalist(made, tmp_path / "set")
     assert made["training"][0]["image"] == [f"images/a.{ending}"]
     assert {entry["patient"] for entry in made["training"]} == set("abcd")
     assert not any("slice" in entry for entry in made["training"])

@@ -24,7 +24,7 @@ def predicted(cohort, tmp_path):
     """The labels of the synthetic cohort as predictions, one of them empty."""
     folder = tmp_path / "predictions"
     folder.mkdir()
-    for number, entry in enumerate(lists.read(cohort.datalist)["training"]):
+    for number, entry in enumerate(lists.read_datalist(cohort.datalist)["training"]):
         label = nib.load(cohort.dataset_dir / entry["label"])
         voxels = np.asanyarray(label.dataobj).astype(np.uint8)
         nib.save(nib.Nifti1Image(voxels * (number > 0), label.affine), folder / f"{entry['case']}_seg.nii.gz")
@@ -79,7 +79,7 @@ def harm(kind: str, file: Path) -> None:
     ],
 )
 def test_one_bad_prediction_is_named_and_the_rest_is_scored(cohort, predicted, tmp_path, capsys, kind, said):
-    bad = lists.read(cohort.datalist)["training"][2]["case"]
+    bad = lists.read_datalist(cohort.datalist)["training"][2]["case"]
     harm(kind, predicted / f"{bad}_seg.nii.gz")
     partly(cohort, predicted, tmp_path / "out")
     printed = capsys.readouterr()

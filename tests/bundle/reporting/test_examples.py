@@ -52,7 +52,7 @@ class Patient:
             "training": [{**entry, "split": "test"}],
         }
         (folder / "list.json").write_text(json.dumps(self.list))
-        scored = {"predictions": str(folder / "pred"), "datalist": lists.list_hash(self.list)} | scored
+        scored = {"predictions": str(folder / "pred"), "datalist": lists.datalist_hash(self.list)} | scored
         self.evaluation = evaluation.read_evaluation(
             write(folder / "scored", rows_of("one", "WT", 0.5, patient="p"), **scored)
         )
@@ -180,7 +180,7 @@ def test_slices_of_a_stack_are_found_by_their_page(tmp_path):
     (tmp_path / "pred" / "one.tif").rename(tmp_path / "pred" / "p.tif")  # named after the patient
     content = patient.list | {"training": [entry]}
     (tmp_path / "list.json").write_text(json.dumps(content))
-    patient.evaluation.record["datalist"] = lists.list_hash(content)
+    patient.evaluation.record["datalist"] = lists.datalist_hash(content)
     assert [tile.source for tile in patient.example().tiles] == expected
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bundle.cohort.recognise import by_patterns
 from bundle.cohort.tasks import choose_task, known_tasks
-from scripts.data.case_checks import Record, check_case, overlap, read_channels
+from scripts.data.case_checks import CaseRecord, check_case, mask_overlap, read_channels
 from scripts.data.case_files import Case
 from scripts.data.images import read_stored
 from scripts.errors import InputError
@@ -156,14 +156,14 @@ def test_z_scored_images_with_nonzero_background_are_checked(write):
 def test_real_channels_lie_far_from_the_threshold_on_either_side(shared_data, data, task):
     task = choose_task(task, known_tasks())
     case = by_patterns(shared_data(data), task).cases[0]
-    channels = list(read_channels(case, task.expected(), Record(case.case)))
+    channels = list(read_channels(case, task.expected(), CaseRecord(case.case)))
     for one, other in itertools.combinations(channels, 2):
-        dice, distance = overlap(one, other)
+        dice, distance = mask_overlap(one, other)
         assert dice > 0.998
         assert distance < 0.1
         for axis in range(3):
             step = round(25 * other.mask.shape[axis] / other.shape[axis])  # about 25 mm
-            dice, distance = overlap(one, replace(other, mask=np.roll(other.mask, step, axis)))
+            dice, distance = mask_overlap(one, replace(other, mask=np.roll(other.mask, step, axis)))
             assert dice < 0.77
             assert distance > 18
 

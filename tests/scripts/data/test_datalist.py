@@ -42,15 +42,15 @@ def cases(chosen) -> list[str]:
 
 
 def test_list_written_by_prepare_is_read_and_keeps_its_split(cohort):
-    content = datalist.read(cohort.datalist)
-    datalist.check(content, cohort.dataset_dir)
-    assert len(datalist.select(content, cohort.dataset_dir, "training", 0)) == 3
-    assert len(datalist.entries(content)) == 5
+    content = datalist.read_datalist(cohort.datalist)
+    datalist.check_datalist(content, cohort.dataset_dir)
+    assert len(datalist.select_cases(content, cohort.dataset_dir, "training", 0)) == 3
+    assert len(datalist.all_entries(content)) == 5
 
 
 def test_a_missing_list_says_how_to_make_one(tmp_path):
     with pytest.raises(InputError, match=r"list\.json cannot be read .*python -m bundle prepare"):
-        datalist.read(tmp_path / "list.json")
+        datalist.read_datalist(tmp_path / "list.json")
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def test_a_missing_list_says_how_to_make_one(tmp_path):
 )
 def test_file_that_is_no_data_list_says_what_is_missing(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
-        datalist.read(written(tmp_path, content))
+        datalist.read_datalist(written(tmp_path, content))
 
 
 @pytest.mark.parametrize("key", ["image", "case", "patient"])
 def test_an_entry_that_lacks_a_key_is_shown(tmp_path, small, key):
     del small["testing"][0][key]
     with pytest.raises(InputError, match=f"an entry of .* has no '{key}'"):
-        datalist.read(written(tmp_path, small))
+        datalist.read_datalist(written(tmp_path, small))
 
 
 @pytest.mark.parametrize("change", [{"fold": 1, "split": "test"}, {"fold": None}, {"label": None}])
@@ -80,7 +80,7 @@ def test_training_case_has_a_label_and_either_fold_or_split(tmp_path, small, cha
     for key in [key for key, value in change.items() if value is None]:
         del entry[key]
     with pytest.raises(InputError, match=r'case a of `training` needs a label, and either a fold or "split": "test"'):
-        datalist.read(written(tmp_path, small))
+        datalist.read_datalist(written(tmp_path, small))
 
 
 @pytest.mark.parametrize(
@@ -94,31 +94,31 @@ def test_training_case_has_a_label_and_either_fold_or_split(tmp_path, small, cha
     ],
 )
 def test_each_part_holds_its_own_cases_without_held_out_ones(small, part, expected):
-    assert cases(datalist.select(small, "/data", part, fold=1)) == expected
+    assert cases(datalist.select_cases(small, "/data", part, fold=1)) == expected
 
 
 def test_paths_start_from_the_data_folder(small):
-    first = datalist.select(small, "/data", "training", 1)[0]
+    first = datalist.select_cases(small, "/data", "training", 1)[0]
     assert first["image"] == ["/data/a1.nii", "/data/a2.nii"]
     assert first["label"] == "/data/a_seg.nii"
-    assert datalist.select(small, "/data", "testing")[0]["image"] == "/data/e.nii"
+    assert datalist.select_cases(small, "/data", "testing")[0]["image"] == "/data/e.nii"
     assert small["training"][0]["label"] == "a_seg.nii"  # the list itself is left as it was
 
 
 def test_a_fold_that_is_not_there_names_those_that_are(small):
     with pytest.raises(InputError, match="no fold 5: it has 0, 1"):
-        datalist.select(small, "/data", "training", 5)
+        datalist.select_cases(small, "/data", "training", 5)
 
 
 def test_an_empty_part_is_refused(small):
     small["testing"] = []
     with pytest.raises(InputError, match="no case for testing"):
-        datalist.select(small, "/data", "testing")
+        datalist.select_cases(small, "/data", "testing")
 
 
 def test_the_patients_of_a_part_are_each_named_once(small):
-    assert datalist.patients(small, "training", 1) == ["p"]
-    assert datalist.patients(small, "labelled") == ["p", "q", "r"]
+    assert datalist.patients_in_part(small, "training", 1) == ["p"]
+    assert datalist.patients_in_part(small, "labelled") == ["p", "q", "r"]
 
 
 def test_held_out_patients_are_scored_before_the_validation_fold(small):
@@ -157,57 +157,57 @@ def test_a_case_that_stands_twice_is_refused(small):
 
 
 def test_a_file_that_is_gone_is_named(cohort, tmp_path):
-    content = datalist.read(cohort.datalist)
+    content = datalist.read_datalist(cohort.datalist)
     with pytest.raises(InputError, match=r"_t1\.nii\.gz is in the data list but not on disk: check dataset_dir"):
-        datalist.check(content, tmp_path, hashes=False)
+        datalist.check_datalist(content, tmp_path, hashes=False)
 
 
 def test_file_changed_since_the_list_was_made_is_named(cohort, tmp_path):
-    content = datalist.read(cohort.datalist)
+    content = datalist.read_datalist(cohort.datalist)
     shutil.copytree(cohort.dataset_dir, tmp_path / "copy")
-    datalist.check(content, tmp_path / "copy")
+    datalist.check_datalist(content, tmp_path / "copy")
     changed = tmp_path / "copy" / content["training"][1]["label"]
     changed.write_bytes(changed.read_bytes() + b"x")
-    datalist.check(content, tmp_path / "copy", hashes=False)
+    datalist.check_datalist(content, tmp_path / "copy", hashes=False)
     with pytest.raises(InputError, match=rf"{changed.name} has changed since the data list was made"):
-        datalist.check(content, tmp_path / "copy")
+        datalist.check_datalist(content, tmp_path / "copy")
 
 
 def test_list_hash_depends_on_content_and_not_on_formatting(small):
     again = dict(reversed(small.items()))
-    assert datalist.list_hash(again) == datalist.list_hash(small)
+    assert datalist.datalist_hash(again) == datalist.datalist_hash(small)
     again["seed"] = 1
-    assert datalist.list_hash(again) != datalist.list_hash(small)
+    assert datalist.datalist_hash(again) != datalist.datalist_hash(small)
 
 
 def test_a_list_of_other_channels_or_another_order_is_refused(small):
-    datalist.require_same(small, ["T1", "T2"], "demo", {"tumour": 1})
+    datalist.require_same_task(small, ["T1", "T2"], "demo", {"tumour": 1})
     with pytest.raises(InputError, match="the data list has channels T1, T2, the config has T2, T1"):
-        datalist.require_same(small, ["T2", "T1"], "demo", {"tumour": 1})
+        datalist.require_same_task(small, ["T2", "T1"], "demo", {"tumour": 1})
 
 
 @pytest.mark.parametrize(("scheme", "labels"), [("other", {"tumour": 1}), ("demo", {"tumour": 2})])
 def test_a_list_of_another_label_scheme_is_refused(small, scheme, labels):
     with pytest.raises(InputError, match="the data list has label scheme demo"):
-        datalist.require_same(small, ["T1", "T2"], scheme, labels)
+        datalist.require_same_task(small, ["T1", "T2"], scheme, labels)
 
 
 def test_processes_share_the_cases_out_without_losing_or_repeating_one(small):
-    chosen = datalist.select(small, "/data", "labelled")
-    parts = [datalist.share(chosen, rank, 3) for rank in range(3)]
+    chosen = datalist.select_cases(small, "/data", "labelled")
+    parts = [datalist.cases_of_rank(chosen, rank, 3) for rank in range(3)]
     assert sorted(case for part in parts for case in cases(part)) == ["a", "b", "c", "d"]
-    assert datalist.share(chosen, 0, 1) == chosen
+    assert datalist.cases_of_rank(chosen, 0, 1) == chosen
 
 
 def test_more_processes_than_cases_are_refused(small):
     with pytest.raises(InputError, match="4 cases cannot be shared by 5 processes"):
-        datalist.share(datalist.select(small, "/data", "labelled"), 0, 5)
+        datalist.cases_of_rank(datalist.select_cases(small, "/data", "labelled"), 0, 5)
 
 
 def test_pages_of_a_stack_share_one_file_which_is_verified(tmp_path):
     (tmp_path / "stack.tif").write_text("pages")
     entries = [{"image": [f"stack.tif#{page}"], "case": str(page)} for page in range(3)]
-    assert datalist.files_of(entries[2]) == ["stack.tif"]
+    assert datalist.entry_files(entries[2]) == ["stack.tif"]
     content = {"hashes": {"stack.tif": datalist.file_hash(tmp_path / "stack.tif")}}
     datalist.check_files(content, entries, tmp_path)
     (tmp_path / "stack.tif").write_text("other pages")

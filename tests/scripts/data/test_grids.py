@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.data.images import grid_difference, onto_grid, read_image, read_labels
+from scripts.data.images import grid_difference, read_image, read_labels, resample_labels
 from scripts.errors import InputError
 
 
@@ -112,7 +112,7 @@ def test_nearest_neighbour_puts_a_coarse_prediction_on_the_label_grid(tmp_path):
     coarse[1, 1, 1] = 4
     centres = np.diag([2.0, 2, 2, 1])
     centres[:3, 3] = 0.5  # the centre of the first coarse voxel lies between the first two fine ones
-    moved = onto_grid(read_image(nifti(tmp_path / "b.nii", coarse, centres)), truth)
+    moved = resample_labels(read_image(nifti(tmp_path / "b.nii", coarse, centres)), truth)
     assert moved.voxels.shape == (8, 8, 8)
     assert moved.voxels[2:4, 2:4, 2:4].tolist() == np.full((2, 2, 2), 4).tolist()
     assert np.count_nonzero(moved.voxels) == 8
@@ -122,7 +122,7 @@ def test_a_picture_cannot_be_resampled(tmp_path):
     Image.fromarray(np.ones((2, 3), np.uint8)).save(tmp_path / "X.png")
     Image.fromarray(np.ones((5, 5), np.uint8)).save(tmp_path / "Y.png")
     with pytest.raises(InputError, match="no place in space"):
-        onto_grid(read_image(tmp_path / "X.png"), read_image(tmp_path / "Y.png"))
+        resample_labels(read_image(tmp_path / "X.png"), read_image(tmp_path / "Y.png"))
 
 
 def stack(path, pages) -> Path:

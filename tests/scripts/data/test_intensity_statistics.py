@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from scripts.data import datalist, intensity_statistics, normalization
-from scripts.data.intensity_statistics import draw, statistics_of
+from scripts.data.intensity_statistics import compute_statistics, sample_voxels
 from scripts.data.normalization import METHODS
 from scripts.errors import InputError
 from tests.made.normalization import normalized, settings_of, started
 
 
 def measured(images, method: str) -> list[dict]:
-    return statistics_of([draw(image, 10**6, seed=0) for image in images], method)
+    return compute_statistics([sample_voxels(image, 10**6, seed=0) for image in images], method)
 
 
 def test_statistics_of_a_data_set_by_hand():
@@ -48,12 +48,14 @@ def test_dataset_scope_keeps_brightness_differences_between_cases(head, method):
 
 def test_few_voxels_tell_what_all_of_them_would(head):
     large = torch.cat([head] * 20, dim=1)
-    (few, _), (every, _) = (statistics_of([draw(large, most, 0)], "zscore_nonzero") for most in (5000, 10**9))
+    (few, _), (every, _) = (
+        compute_statistics([sample_voxels(large, most, 0)], "zscore_nonzero") for most in (5000, 10**9)
+    )
     assert few["mean"] == pytest.approx(every["mean"], rel=0.05)
     assert few["std"] == pytest.approx(every["std"], rel=0.05)
-    assert draw(large, 5000, 0).values.shape == (2, 5000)
-    assert np.array_equal(draw(large, 5000, 0).values, draw(large, 5000, 0).values)
-    assert draw(large, 10, 0).greatest.tolist() == large.amax((1, 2, 3)).tolist()
+    assert sample_voxels(large, 5000, 0).values.shape == (2, 5000)
+    assert np.array_equal(sample_voxels(large, 5000, 0).values, sample_voxels(large, 5000, 0).values)
+    assert sample_voxels(large, 10, 0).greatest.tolist() == large.amax((1, 2, 3)).tolist()
 
 
 def test_statistics_of_other_channels_are_refused(head):
@@ -69,12 +71,14 @@ def test_channel_empty_in_all_training_cases_is_refused(head):
 
 def test_statistics_come_from_training_cases_and_are_in_run_settings(small_train, cohort):
     config = started(small_train(normalize="percentile", normalize_scope="dataset"))
-    before = intensity_statistics.before_normalization(config.get_parsed_content("preprocessing"))
+    before = intensity_statistics.steps_before_normalization(config.get_parsed_content("preprocessing"))
     assert "Normalized" not in [type(step).__name__ for step in before.transforms]
-    content = datalist.read(cohort.datalist)
+    content = datalist.read_datalist(cohort.datalist)
     training, validation = (
-        statistics_of([draw(before(entry)["image"], 10**9, 0) for entry in entries], "percentile")
-        for entries in (datalist.select(content, cohort.dataset_dir, part, 0) for part in ("training", "validation"))
+        compute_statistics([sample_voxels(before(entry)["image"], 10**9, 0) for entry in entries], "percentile")
+        for entries in (
+            datalist.select_cases(content, cohort.dataset_dir, part, 0) for part in ("training", "validation")
+        )
     )
     stored = settings_of(config)
     assert (stored["normalize"], stored["normalize_scope"]) == ("percentile", "dataset")
@@ -85,4 +89,4 @@ def test_statistics_come_from_training_cases_and_are_in_run_settings(small_train
 def test_other_scopes_measure_nothing(small_train):
     assert settings_of(started(small_train()))["intensity_statistics"] is None
     config = small_train(normalize="clahe", normalize_scope="slice", run_dir="unused")
-    assert intensity_statistics.learn_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None
+    assert intensity_statistics.measure_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None

@@ -203,7 +203,7 @@ def test_training_sees_what_prepare_has_checked(tmp_path, name):
     picture(tmp_path / "a.tif", GREY)
     picture(tmp_path / "deep.png", GREY.astype(np.uint16) * 250)
     picture(tmp_path / "colours.png", np.stack([GREY, GREY + 1, GREY], -1))
-    pictures.write(tmp_path / "stack.tif", GREY.T, GREY.T + 1)
+    pictures.write_picture(tmp_path / "stack.tif", GREY.T, GREY.T + 1)
     channels = ["R", "G", "B"] if name == "colours.png" else ["grey"]
     loaded = LoadImageChannelsd("image", channels)({"image": str(tmp_path / name)})["image"]
     checked = read_stored(tmp_path / name)[0].voxels.astype(np.float32)

@@ -14,7 +14,7 @@ from monai.data import DataLoader, get_track_meta
 from monai.transforms import Compose, Lambdad, ScaleIntensityd, Transform
 
 from scripts.data import pictures
-from scripts.data.datalist import read, select
+from scripts.data.datalist import read_datalist, select_cases
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import KEPT, PreparedCases
 from scripts.errors import InputError, input_error_message
@@ -197,7 +197,7 @@ def test_cases_that_an_earlier_version_kept_are_removed(entries, tmp_path):
 
 def test_two_pages_of_one_file_are_two_cases_on_disk(entries, tmp_path):
     arrays = np.stack([np.full((4, 5), page, np.uint8) for page in range(2)])
-    pictures.write(tmp_path / "stack.tif", *arrays)
+    pictures.write_picture(tmp_path / "stack.tif", *arrays)
     several = [{**entries[0], "image": f"{tmp_path / 'stack.tif'}#{page}"} for page in range(2)]
     load = LoadImageChannelsd("image", ["EM"])
     cases = on_disk(several, tmp_path, load, keep=("image",))
@@ -263,7 +263,7 @@ def test_a_cache_of_another_name_is_refused():
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_a_damaged_scan_is_named_when_cases_are_prepared(small_train, cohort, tmp_path, cache):
-    entry = select(read(cohort.datalist), cohort.dataset_dir, "training", 0)[0]
+    entry = select_cases(read_datalist(cohort.datalist), cohort.dataset_dir, "training", 0)[0]
     damaged = tmp_path / "damaged_t1.nii.gz"
     damaged.write_bytes(b"not a scan")
     entry["image"][0] = str(damaged)

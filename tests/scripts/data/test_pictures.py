@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from scripts.data import pictures
-from scripts.data.pictures import count, file_of, is_picture, page_of, read, split, write
+from scripts.data.pictures import (
+    count_pages,
+    file_and_page,
+    file_of_page,
+    is_picture,
+    page_name,
+    read_picture,
+    write_picture,
+)
 from scripts.errors import InputError
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # [row, column]
@@ -36,15 +44,15 @@ def png_of_16_bit_colours(path) -> str:
 
 
 def test_a_page_is_named_by_its_file_and_its_number(tmp_path):
-    name = page_of(tmp_path / "a.tif", 5)
-    assert split(name) == (tmp_path / "a.tif", 5)
-    assert file_of(name) == tmp_path / "a.tif"
+    name = page_name(tmp_path / "a.tif", 5)
+    assert file_and_page(name) == (tmp_path / "a.tif", 5)
+    assert file_of_page(name) == tmp_path / "a.tif"
     assert is_picture(name)
 
 
 def test_hash_sign_in_other_names_is_part_of_the_name(tmp_path):
-    assert split("a#5.png") == (file_of("a#5.png"), None)
-    assert str(file_of("case#5")) == "case#5"
+    assert file_and_page("a#5.png") == (file_of_page("a#5.png"), None)
+    assert str(file_of_page("case#5")) == "case#5"
     assert not is_picture("scan.nii.gz")
 
 
@@ -55,38 +63,38 @@ def test_hash_sign_in_other_names_is_part_of_the_name(tmp_path):
 )
 def test_numbers_come_as_they_were_saved_with_x_first(tmp_path, ending, kind):
     array = (GREY.astype(kind) * (200 if kind == np.uint16 else 1)).astype(kind)
-    found = read(save(tmp_path / f"a{ending}", array))
+    found = read_picture(save(tmp_path / f"a{ending}", array))
     assert found.shape == (4, 3)
     np.testing.assert_array_equal(found.T, array)
 
 
 def test_colours_are_the_last_axis(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(read(save(tmp_path / "a.png", array)), array.swapaxes(0, 1))
+    np.testing.assert_array_equal(read_picture(save(tmp_path / "a.png", array)), array.swapaxes(0, 1))
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_transparency_is_no_channel(tmp_path, mode):
     Image.fromarray(GREY).convert(mode).save(tmp_path / "a.png")
-    assert read(tmp_path / "a.png").shape == ((4, 3) if mode == "LA" else (4, 3, 3))
+    assert read_picture(tmp_path / "a.png").shape == ((4, 3) if mode == "LA" else (4, 3, 3))
 
 
 def test_each_page_of_a_tiff_is_a_picture(tmp_path):
     name = stack(tmp_path / "a.tif", GREY, GREY + 1)
-    assert count(tmp_path / "a.tif") == 2
-    np.testing.assert_array_equal(read(f"{name}#1").T, GREY + 1)
+    assert count_pages(tmp_path / "a.tif") == 2
+    np.testing.assert_array_equal(read_picture(f"{name}#1").T, GREY + 1)
     with pytest.raises(InputError, match=r"a\.tif has 2 pages, so there is no page 2"):
-        read(f"{name}#2")
+        read_picture(f"{name}#2")
 
 
 def test_file_with_several_pages_is_refused_without_a_page(tmp_path):
     with pytest.raises(InputError, match=r"a\.tif has 2 pages where one is expected: name it, as a\.tif#0"):
-        read(stack(tmp_path / "a.tif", GREY, GREY + 1))
+        read_picture(stack(tmp_path / "a.tif", GREY, GREY + 1))
 
 
 def test_unreadable_file_counts_one_page_so_its_reader_can_report(tmp_path):
     (tmp_path / "a.tif").write_text("hello")
-    assert count(tmp_path / "a.tif") == count(tmp_path / "gone.tif") == count(tmp_path / "a.png") == 1
+    assert count_pages(tmp_path / "a.tif") == count_pages(tmp_path / "gone.tif") == count_pages(tmp_path / "a.png") == 1
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".jpg"])
@@ -95,39 +103,39 @@ def test_truncated_picture_is_refused_instead_of_half_read(tmp_path, ending):
     save(path, np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:-700])
     with pytest.raises(InputError, match=rf"a\{ending} (cannot be read to its end|is damaged)"):
-        read(path)
+        read_picture(path)
 
 
 def test_what_is_no_picture_or_not_there_is_one_sentence(tmp_path):
     (tmp_path / "a.png").write_text("hello")
     with pytest.raises(InputError, match="is damaged or no PNG, TIFF or JPEG"):
-        read(tmp_path / "a.png")
+        read_picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"gone\.png does not exist"):
-        read(tmp_path / "gone.png")
+        read_picture(tmp_path / "gone.png")
 
 
 def test_numbers_that_name_colours_are_no_intensities(tmp_path):
     Image.fromarray(GREY).convert("P").save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"a\.png has the colour mode P, .*save it in grey or RGB"):
-        read(tmp_path / "a.png")
+        read_picture(tmp_path / "a.png")
 
 
 def test_16_bit_colours_are_refused_instead_of_cut_to_8(tmp_path):
     with pytest.raises(InputError, match=r"colours of 16 bit, .*one grey file a channel"):
-        read(png_of_16_bit_colours(tmp_path / "a.png"))
+        read_picture(png_of_16_bit_colours(tmp_path / "a.png"))
 
 
 def test_written_pictures_are_read_back_in_one_or_several_pages(tmp_path):
     for name in ("a.png", "a.tif"):
-        write(tmp_path / "new" / name, GREY.T)
-        np.testing.assert_array_equal(read(tmp_path / "new" / name), GREY.T)
-    write(tmp_path / "b.tif", GREY.T, GREY.T + 1)
-    assert count(tmp_path / "b.tif") == 2
-    np.testing.assert_array_equal(read(f"{tmp_path / 'b.tif'}#1"), GREY.T + 1)
+        write_picture(tmp_path / "new" / name, GREY.T)
+        np.testing.assert_array_equal(read_picture(tmp_path / "new" / name), GREY.T)
+    write_picture(tmp_path / "b.tif", GREY.T, GREY.T + 1)
+    assert count_pages(tmp_path / "b.tif") == 2
+    np.testing.assert_array_equal(read_picture(f"{tmp_path / 'b.tif'}#1"), GREY.T + 1)
 
 
 def test_grey_picture_in_colours_is_distinguished_from_a_coloured_one():
     coloured = np.stack([GREY, GREY, GREY + 1], -1)
-    assert pictures.grey(np.stack([GREY] * 3, -1)).shape == GREY.shape
-    assert pictures.grey(coloured).shape == coloured.shape
-    assert pictures.grey(GREY).shape == GREY.shape
+    assert pictures.to_grey(np.stack([GREY] * 3, -1)).shape == GREY.shape
+    assert pictures.to_grey(coloured).shape == coloured.shape
+    assert pictures.to_grey(GREY).shape == GREY.shape

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImaged, Spacingd
 
-from scripts.data.spacing import SpacingBesideOthersd
+from scripts.data.spacing import MonaiLabelSpacingd
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def entry(tmp_path) -> dict:
 
 
 def test_resampling_keeps_the_image_path_of_a_scan(entry):
-    resampled = SpacingBesideOthersd("image", pixdim=(4.0, 4.0, 4.0))(entry)
+    resampled = MonaiLabelSpacingd("image", pixdim=(4.0, 4.0, 4.0))(entry)
     assert resampled["image_path"] == entry["image_path"]
     assert np.allclose(resampled["image"].pixdim, 4)
 
 
 def test_the_scan_is_resampled_as_monai_does_and_back(entry):
-    stock, ours = (kind("image", pixdim=(4.0, 4.0, 4.0)) for kind in (Spacingd, SpacingBesideOthersd))
+    stock, ours = (kind("image", pixdim=(4.0, 4.0, 4.0)) for kind in (Spacingd, MonaiLabelSpacingd))
     plain = {"image": entry["image"]}
     assert np.array_equal(ours(entry)["image"], stock(plain)["image"])
     assert ours.inverse(ours(entry))["image"].shape == (1, 8, 8, 8)

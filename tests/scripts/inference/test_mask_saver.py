@@ -79,8 +79,8 @@ def test_mask_has_the_format_of_its_image_but_never_jpeg(tmp_path, image, name):
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_mask_of_a_picture_matches_it_pixel_for_pixel(tmp_path, ending):
     save_picture_masks(tmp_path, {"a": f"/scans/a{ending}"})
-    assert np.array_equal(pictures.read(tmp_path / f"a{ending}"), MASK)
-    assert pictures.read(tmp_path / f"a{ending}").dtype == np.uint8
+    assert np.array_equal(pictures.read_picture(tmp_path / f"a{ending}"), MASK)
+    assert pictures.read_picture(tmp_path / f"a{ending}").dtype == np.uint8
 
 
 def test_the_masks_that_are_scored_stay_a_file_a_case(tmp_path):

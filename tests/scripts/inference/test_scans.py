@@ -85,7 +85,7 @@ def test_pictures_beside_scans_are_no_scans(tmp_path):
 
 
 def test_a_stack_is_a_case_for_each_page(tmp_path):
-    pictures.write(tmp_path / "a.tif", *np.zeros((3, 4, 5), np.uint8))
+    pictures.write_picture(tmp_path / "a.tif", *np.zeros((3, 4, 5), np.uint8))
     expected = [{"image": f"{tmp_path / 'a.tif'}#{k}", "case": f"a_{k}"} for k in range(3)]
     assert found(tmp_path / "a.tif") == found(tmp_path) == expected
 
@@ -132,5 +132,5 @@ def test_masks_of_a_stack_become_one_stack_when_complete(tmp_path):
     assert names(not_yet_done(waiting, tmp_path / "out", resume=True)) == ["a_2"]
     save_picture_masks(tmp_path / "out", images)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.tif"]
-    assert all(np.array_equal(pictures.read(f"{tmp_path / 'out' / 'a.tif'}#{k}"), MASK - k) for k in range(3))
+    assert all(np.array_equal(pictures.read_picture(f"{tmp_path / 'out' / 'a.tif'}#{k}"), MASK - k) for k in range(3))
     assert not_yet_done(waiting, tmp_path / "out", resume=True) == []

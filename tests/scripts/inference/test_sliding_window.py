@@ -424,6 +424,6 @@ def test_mask_of_a_picture_matches_pixels_and_scheme_values(read_config, tmp_pat
     )  # fmt: skip
     config.get_parsed_content("initialize")
     config.get_parsed_content("evaluator").run()
-    assert np.array_equal(pictures.read(tmp_path / "masks" / f"X{ending}"), 255 * label)
+    assert np.array_equal(pictures.read_picture(tmp_path / "masks" / f"X{ending}"), 255 * label)
     probabilities = nib.load(tmp_path / "masks" / "probabilities" / "X.nii.gz")
     assert np.array_equal(np.asarray(probabilities.dataobj)[..., 0] > 0.5, label)

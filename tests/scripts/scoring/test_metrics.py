@@ -16,7 +16,7 @@ from monai.metrics import (
 )
 from scipy import ndimage
 
-from scripts.data.images import box
+from scripts.data.images import bounding_box
 from scripts.scoring.metrics import METRICS, calibration, measure, reliability, state
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -209,7 +209,7 @@ def test_calibration_is_that_of_monai_in_the_same_box():
     rng = np.random.default_rng(5)
     probability = np.clip(0.7 * truth + rng.uniform(0, 0.3, truth.shape), 0, 1)
     found = calibration(truth, probability, (4.0, 4.0, 4.0))
-    inside = (slice(None), *box(truth.any(axis=0), [3, 3, 3]))  # 10 mm are 2.5 voxels
+    inside = (slice(None), *bounding_box(truth.any(axis=0), [3, 3, 3]))  # 10 mm are 2.5 voxels
     p, y = (torch.from_numpy(array[inside].astype(np.float64))[None] for array in (probability, truth))
     mean_p, mean_y, count = calibration_binning(p, y, num_bins=10)
     ece = (torch.nan_to_num(mean_p - mean_y).abs() * count).sum(-1) / p[0, 0].numel()

@@ -14,7 +14,7 @@ from scripts.scoring.run import evaluate_run, patient_roles
 @pytest.fixture
 def run(cohort, tmp_path):
     """A checkpoint with its record, and perfect masks of all labelled patients."""
-    data = datalist.read(cohort.datalist)
+    data = datalist.read_datalist(cohort.datalist)
     folder = tmp_path / "run"
     (folder / "masks").mkdir(parents=True)
     (folder / "model.pt").write_bytes(b"weights")
@@ -22,7 +22,7 @@ def run(cohort, tmp_path):
         label = cohort.dataset_dir / entry["label"]
         (folder / "masks" / f"{entry['case']}.nii.gz").write_bytes(label.read_bytes())
     used = {
-        part: datalist.patients(data, name, 0)
+        part: datalist.patients_in_part(data, name, 0)
         for part, name in (("training", "training"), ("validation", "validation"))
     }
     (folder / "environment.json").write_text(json.dumps({"patients": used}))
@@ -30,7 +30,7 @@ def run(cohort, tmp_path):
 
 
 def scored(cohort, run, **others) -> pd.DataFrame:
-    data = datalist.read(cohort.datalist)
+    data = datalist.read_datalist(cohort.datalist)
     arguments = {"part": "validation", "fold": 0, "checkpoint": run / "model.pt", "workers": 1, **others}
     evaluate_run(data, cohort.dataset_dir, run / "masks", run / "evaluation", **arguments)
     return pd.read_csv(run / "evaluation" / "cases.csv")
@@ -96,7 +96,7 @@ def test_a_record_of_something_else_is_no_record_of_patients(tmp_path):
 
 
 def test_probabilities_that_the_run_saved_are_scored_too(cohort, run):
-    data = datalist.read(cohort.datalist)
+    data = datalist.read_datalist(cohort.datalist)
     (run / "masks" / "probabilities").mkdir()
     for entry in data["training"]:
         label = nib.load(cohort.dataset_dir / entry["label"])
@@ -109,7 +109,7 @@ def test_probabilities_that_the_run_saved_are_scored_too(cohort, run):
 
 
 def test_run_on_slices_is_scored_by_slice_and_patient(cohort, run, capsys):
-    data = datalist.read(cohort.datalist)
+    data = datalist.read_datalist(cohort.datalist)
     for number, entry in enumerate(data["training"]):
         entry |= {"patient": "one", "slice": number, "fold": 0}
         voxels = nib.load(cohort.dataset_dir / entry["label"])

@@ -90,5 +90,7 @@ def test_packages_own_weights_are_kept_through_several_trainings(tmp_path):
 
 
 def test_case_is_named_by_its_image_unless_listed():
-    assert datalist.named({"image": "/x/A_t1.nii.gz"})["case"] == "A_t1"
-    assert datalist.named({"image": ["/x/A_t1.nii.gz", "/x/A_t2.nii.gz"], "case": "B", "patient": "C"})["case"] == "B"
+    assert datalist.name_entry({"image": "/x/A_t1.nii.gz"})["case"] == "A_t1"
+    assert (
+        datalist.name_entry({"image": ["/x/A_t1.nii.gz", "/x/A_t2.nii.gz"], "case": "B", "patient": "C"})["case"] == "B"
+    )
