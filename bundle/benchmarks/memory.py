@@ -26,7 +26,7 @@ def of_a_step(recipe: str | None = None, **settings: Any) -> float:
         config.get_parsed_content(name) for name in ("patch_size", "channels", "regions", "batch_size", "recompute")
     )
     with FakeTensorMode():
-        network = precision.arranged(config.get_parsed_content("network_def"), recompute=recompute)
+        network = precision.prepare_network(config.get_parsed_content("network_def"), recompute=recompute)
         average = [torch.empty_like(weight) for weight in network.parameters()]
         config.update({"network": network})
         config.parse()

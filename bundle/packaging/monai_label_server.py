@@ -20,7 +20,7 @@ from bundle.packaging.archive import files_of
 from scripts.data import pictures
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
-from scripts.inference.scans import scans
+from scripts.inference.scans import find_input_scans
 
 HOST = "127.0.0.1"  # MONAI Label asks nobody for a password
 TESTED = "0.8.5"
@@ -58,7 +58,7 @@ def find_scans(
     except OSError as error:
         raise InputError(f"studies folder {studies} cannot be read ({error.strerror}): change its rights.") from error
     place = channels.index(show) if show else 0
-    images = {case["case"]: case["image"] for case in scans(studies, channels, channel_files)}
+    images = {case["case"]: case["image"] for case in find_input_scans(studies, channels, channel_files)}
     shown = {case: Path(image if isinstance(image, str) else image[place]) for case, image in images.items()}
     if flat := next((file for file in shown.values() if pictures.is_picture(file)), None):
         raise InputError(f"{flat} is a picture: `serve` is for volumes, such as NIfTI files.")

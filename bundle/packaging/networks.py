@@ -10,13 +10,13 @@ from bundle.packaging.parity import read_config
 from bundle.packaging.runs import Run
 from scripts.data import datalist as lists
 from scripts.errors import InputError
-from scripts.network.weights import load, read_weights
+from scripts.network.weights import load_weights, read_weights
 
 
 def at_inference(package: Path) -> nn.Module:
     """The network as a package's inference.yaml makes it, its weights loaded, on the CPU."""
     parser = read_config(package / "configs" / "inference.yaml")
-    return load(parser.get_parsed_content("network_def"), package / "models" / "model.pt").eval()
+    return load_weights(parser.get_parsed_content("network_def"), package / "models" / "model.pt").eval()
 
 
 def training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:

@@ -95,7 +95,7 @@ class PreparedBatch(dict):
     """A batch whose image and label are those that the network gets."""
 
 
-class Prefetched:
+class PrefetchedBatches:
     """A loader for MONAI's trainer that on a GPU prepares each batch while the network works on the one before.
 
     Args:

@@ -9,7 +9,7 @@ from monai.utils import TraceKeys
 from torch.utils.data import Dataset
 
 
-class OneAhead(Dataset):
+class PrefetchedDataset(Dataset):
     """Prepares the next case in a thread of its own while the network works on this one.
 
     Args:

@@ -13,7 +13,7 @@ from scripts.errors import InputError
 from scripts.inference.mask_saver import mask_path, stack_path
 
 
-def scans(
+def find_input_scans(
     source: str | os.PathLike | None,
     channels: Sequence[str],
     channel_files: Mapping[str, Sequence[str]],
@@ -68,7 +68,7 @@ def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
     return [{"image": str(pictures.page_name(file, k)), "case": f"{_stem(file)}_{k}"} for k in range(number)]
 
 
-def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def own_cases(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """This process's part of the cases that `find` gives; the pages of one file stay together.
 
     Raises:
@@ -82,7 +82,7 @@ def own_share(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return distributed.find_own_part(find, kind=file)
 
 
-def not_yet_done(
+def unsegmented_cases(
     cases: Sequence[Mapping[str, Any]],
     output_dir: str | os.PathLike,
     resume: bool,

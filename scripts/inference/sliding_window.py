@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from scripts.network import precision
 
-AIR = -20.0  # logit of every region in a window of air: a probability of 2e-9
+BACKGROUND = -20.0  # logit of every region in a window of air: a probability of 2e-9
 FLAT = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
 AT_ONCE = 4  # windows on a GPU: more gain little, and need more memory
 BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a CPU peaked at 6.9 to 9.5 of them
@@ -24,7 +24,7 @@ BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
     """Sliding windows over a scan, only where there is something to see; mirrored, if asked, and averaged.
 
-    Where a window holds nothing but one value a channel, which is air, every logit is `AIR`. Where a GPU cannot hold
+    Where a window holds nothing but one value a channel, which is background, every logit is `BACKGROUND`. Where a GPU cannot hold
     the result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
 
     Args:
@@ -61,10 +61,10 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Logits [B, R, ...] of inputs [B, C, ...]."""
         if self.auto:
-            self.roi_size = largest_window(inputs.shape[2:], self.divisor, voxels_in_memory(network, inputs.device))
+            self.roi_size = largest_window(inputs.shape[2:], self.divisor, max_window_voxels(network, inputs.device))
         if self.auto_batch and inputs.is_cuda:
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
-            self.sw_batch_size = min(AT_ONCE, max(1, int(voxels_in_memory(network, inputs.device) / window)))
+            self.sw_batch_size = min(AT_ONCE, max(1, int(max_window_voxels(network, inputs.device) / window)))
         air = set() if self.regions is None else self._windows_of_air(inputs)
         logits = super().__call__(inputs, partial(self._seen, network, air), *args, **kwargs)
         assert torch.is_tensor(logits)
@@ -106,7 +106,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         if len(brain) == len(windows):
             return self._mirrored(network, windows, *args, **kwargs)
         assert self.regions is not None  # or no window would be skipped
-        logits = windows.new_full((len(windows), self.regions, *windows.shape[2:]), AIR)
+        logits = windows.new_full((len(windows), self.regions, *windows.shape[2:]), BACKGROUND)
         if brain:
             found = self._mirrored(network, torch.stack([windows[number] for number in brain]), *args, **kwargs)
             for number, window in zip(brain, found, strict=True):
@@ -117,7 +117,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         axes = _spatial(windows) if self.tta else ()
         mirrors = [m for count in range(len(axes) + 1) for m in itertools.combinations(axes, count)]
         images = torch.cat([windows.flip(mirror) for mirror in mirrors]) if self.tta else windows
-        images = precision.laid_out(images, network)
+        images = precision.match_memory_format(images, network)
         with precision.autocast(windows.device, self.half):
             parts = [network(part, *args, **kwargs).to(windows.dtype) for part in images.split(self.sw_batch_size)]
         if len(mirrors) == 1:
@@ -130,7 +130,7 @@ def _spatial(windows: torch.Tensor) -> tuple[int, ...]:
     return tuple(range(2, windows.dim()))
 
 
-def divisor(strides: Sequence[int | Sequence[int]], axes: int) -> list[int]:
+def window_divisor(strides: Sequence[int | Sequence[int]], axes: int) -> list[int]:
     """What each axis of an image must be a multiple of, for the network to halve it on every level."""
     return [math.prod(s if isinstance(s, int) else s[axis] for s in strides) for axis in range(axes)]
 
@@ -151,7 +151,7 @@ def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: fl
     return window
 
 
-def voxels_in_memory(network: Callable, device: torch.device) -> float:
+def max_window_voxels(network: Callable, device: torch.device) -> float:
     """Voxels of the largest window that a network can be shown with half of the free memory; an estimate.
 
     A U-Net is widest on its first level, where some `BUFFERS` feature maps of float32 live at once.

@@ -77,7 +77,7 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
         return (
             not torch.compiler.is_compiling()
             and x.is_cuda
-            and kernels_work()
+            and kernels_available()
             and self.affine
             and not self.track_running_stats
             and x.dtype in KINDS
@@ -88,7 +88,7 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
 
 
 @cache
-def kernels_work() -> bool:
+def kernels_available() -> bool:
     """Whether the kernels run here: Triton needs a C compiler, Python's headers and a card that it knows."""
     if norm_kernels is None or not torch.cuda.is_available():
         return False

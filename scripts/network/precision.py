@@ -12,20 +12,20 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch.utils.checkpoint import checkpoint
 
 from scripts.network.coarse_heads import with_coarse_heads
-from scripts.network.fused_norm import fuse_norms, kernels_work
+from scripts.network.fused_norm import fuse_norms, kernels_available
 
 BLOCKS = (UnetBasicBlock, UnetResBlock)  # what DynUNet is made of, and what it remembers for the way back
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
 
 
-def half_pays(device: str | torch.device) -> bool:
+def half_is_faster(device: str | torch.device) -> bool:
     """Whether the device has units for half precision: a GPU, or a CPU with AMX; any other CPU is many times slower."""
     if torch.device(device).type == "cpu":
         return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
     return True
 
 
-def half_kind(device: str | torch.device) -> str:
+def half_dtype(device: str | torch.device) -> str:
     """bfloat16, whose range is that of float32, so that no loss has to be scaled; float16 for a GPU without it."""
     old = torch.device(device).type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
     return "float16" if old else "bfloat16"
@@ -36,21 +36,21 @@ def autocast(device: torch.device, kind: str | None) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=getattr(torch, kind or "bfloat16"), enabled=kind is not None)
 
 
-def last_pays(device: str | torch.device, axes: int) -> bool:
+def channels_last_is_faster(device: str | torch.device, axes: int) -> bool:
     """Whether channels_last does: in 3D on a GPU with Triton, for which the norms have kernels."""
-    return torch.device(device).type == "cuda" and axes == 3 and kernels_work()
+    return torch.device(device).type == "cuda" and axes == 3 and kernels_available()
 
 
-def full(logits: Any) -> Any:
+def to_float32(logits: Any) -> Any:
     """Logits in float32, contiguous as losses want them: a tensor, or the heads of deep supervision in a list."""
     if torch.is_tensor(logits):
         return logits.to(torch.float32, memory_format=torch.contiguous_format)
-    return type(logits)(full(head) for head in logits)
+    return type(logits)(to_float32(head) for head in logits)
 
 
-def laid_out(inputs: torch.Tensor, network: Any) -> torch.Tensor:
-    """Inputs [B, C, ...] in channels_last if that is how `arranged` has left the network's weights."""
-    layout = LAST.get(inputs.dim())
+def match_memory_format(inputs: torch.Tensor, network: Any) -> torch.Tensor:
+    """Inputs [B, C, ...] in channels_last if that is how `prepare_network` has left the network's weights."""
+    layout = CHANNELS_LAST.get(inputs.dim())
     if layout is None or not isinstance(network, torch.nn.Module):
         return inputs
     weights = [weight for weight in network.parameters() if weight.dim() == inputs.dim()]
@@ -74,11 +74,11 @@ class PrecisionInferer(SimpleInferer):
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Logits of inputs [B, C, ...]."""
         with autocast(inputs.device, self.half):
-            logits = super().__call__(laid_out(inputs, network), network, *args, **kwargs)
-        return full(logits)
+            logits = super().__call__(match_memory_format(inputs, network), network, *args, **kwargs)
+        return to_float32(logits)
 
 
-def arranged(network: torch.nn.Module, channels_last: bool = False, recompute: bool = False) -> torch.nn.Module:
+def prepare_network(network: torch.nn.Module, channels_last: bool = False, recompute: bool = False) -> torch.nn.Module:
     """The same network with its weights laid out for the hardware, and with less to remember; returned for chaining.
 
     A DynUNet under deep supervision hands over its coarse heads as they are.
@@ -94,7 +94,7 @@ def arranged(network: torch.nn.Module, channels_last: bool = False, recompute: b
         with_coarse_heads(network)
     if channels_last:
         for parameter in network.parameters():
-            layout = LAST.get(parameter.dim())
+            layout = CHANNELS_LAST.get(parameter.dim())
             if layout is not None:
                 parameter.data = parameter.data.contiguous(memory_format=layout)
         fuse_norms(network)

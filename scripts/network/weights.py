@@ -60,7 +60,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     return state.get("model", state)
 
 
-def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
+def load_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
     """Put a checkpoint into a network of exactly its shape, and return the network.
 
     Raises:
@@ -84,7 +84,7 @@ def load(network: nn.Module, path: str | os.PathLike) -> nn.Module:
     return network
 
 
-def smallest_components(path: str | os.PathLike) -> dict[str, float]:
+def read_min_component_ml(path: str | os.PathLike) -> dict[str, float]:
     """What the run of a checkpoint chose on its validation cases: region to ml, from the settings.yaml beside it."""
     file = settings_file(Path(path).parent)
     return yaml.safe_load(file.read_text(encoding="utf-8")).get("min_component_ml", {}) if file.is_file() else {}
@@ -96,7 +96,7 @@ def settings_file(folder: Path) -> Path:
     return old if old.is_file() and not new.is_file() else new
 
 
-def start_from(network: nn.Module, path: str | os.PathLike | None) -> nn.Module:
+def init_from_weights(network: nn.Module, path: str | os.PathLike | None) -> nn.Module:
     """Start a training from another run's weights: every weight of the same name and shape is taken.
 
     Raises:

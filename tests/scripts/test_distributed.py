@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scripts.distributed import gather_items, is_first_process, sum_over_processes, synchronized, wait_for_all
-from scripts.inference.scans import own_share
+from scripts.inference.scans import own_cases
 
 CASES = [{"case": name, "image": [f"{name}_t1.nii", f"{name}_t2.nii"]} for name in "abcde"]
 
@@ -28,7 +28,7 @@ def test_each_process_has_all_cases_however_many_it_had(in_two_processes):
 def test_a_process_alone_takes_every_case_and_waits_for_none():
     wait_for_all()
     assert is_first_process()
-    assert own_share(lambda: CASES) == CASES
+    assert own_cases(lambda: CASES) == CASES
 
 
 def test_the_first_process_is_known_before_they_have_met(monkeypatch):
@@ -39,18 +39,18 @@ def test_the_first_process_is_known_before_they_have_met(monkeypatch):
 def test_every_case_is_taken_by_one_process_and_checked_once(in_two_processes):
     def names(rank: int) -> list[str]:
         assert is_first_process() == (rank == 0)
-        return [case["case"] for case in own_share(lambda: CASES if rank == 0 else pytest.fail("looked twice"))]
+        return [case["case"] for case in own_cases(lambda: CASES if rank == 0 else pytest.fail("looked twice"))]
 
     assert in_two_processes(names) == [["a", "c", "e"], ["b", "d"]]
 
 
 def test_a_process_may_have_nothing_to_do(in_two_processes):
-    assert in_two_processes(lambda rank: len(own_share(lambda: CASES[:1]))) == [1, 0]
+    assert in_two_processes(lambda rank: len(own_cases(lambda: CASES[:1]))) == [1, 0]
 
 
 def test_pages_of_a_file_stay_in_one_process(in_two_processes):
     cases = [{"case": f"{name}_{k}", "image": f"{name}.tif#{k}"} for name in "ab" for k in range(3)]
-    parts = in_two_processes(lambda rank: [case["case"] for case in own_share(lambda: cases)])
+    parts = in_two_processes(lambda rank: [case["case"] for case in own_cases(lambda: cases)])
     assert parts == [["a_0", "a_1", "a_2"], ["b_0", "b_1", "b_2"]]
 
 

@@ -205,8 +205,8 @@ def test_the_summary_tells_what_was_made(capsys):
             "names scripts.workflow.defualt_device, which does not exist; did you mean default_device",
         ),
         (
-            {"inferer::divisor": "$len(@strides) * windows.divizor(@preprocessing#transforms, 3)"},
-            "names scripts.inference.sliding_window.divizor, which does not exist; did you mean divisor",
+            {"inferer::divisor": "$len(@strides) * windows.window_divizor(@preprocessing#transforms, 3)"},
+            "names scripts.inference.sliding_window.window_divizor, which does not exist; did you mean window_divisor",
         ),
         (
             {"imports::1": "$import scripts.inference as scans"},

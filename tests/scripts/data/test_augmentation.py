@@ -9,7 +9,7 @@ from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose, Lambdad, RandAffined, RandFlipd
 
 from scripts.data import augmentation as ours
-from scripts.data.augmentation import AugmentedBatch, Prefetched
+from scripts.data.augmentation import AugmentedBatch, PrefetchedBatches
 from scripts.data.sampler import EpochSampler
 from scripts.training.handlers import EpochSeed
 
@@ -220,7 +220,7 @@ class Loader:
 def test_batches_ahead_are_never_those_of_the_next_epoch(ahead):
     sampler, seen = EpochSampler(cases=4, samples=2), []
     loader, prepare = Loader(sampler), AugmentedBatch(ours.RandFlipd(KEYS, prob=0.5))
-    ready = Prefetched(loader, prepare, "cpu")
+    ready = PrefetchedBatches(loader, prepare, "cpu")
     ready.ahead = ahead
     assert len(ready) == 2
 

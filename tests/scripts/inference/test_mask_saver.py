@@ -9,23 +9,23 @@ import pytest
 from scripts.data import pictures
 from scripts.errors import InputError
 from scripts.inference.mask_saver import mask_path
-from scripts.inference.scans import not_yet_done
+from scripts.inference.scans import unsegmented_cases
 from tests.made.masks import MASK, TWO, names, save_masks, save_picture_masks, scan, stack_of
 
 
 def test_masks_that_are_there_are_not_overwritten(tmp_path):
-    assert not_yet_done(TWO, tmp_path, resume=False) == TWO
+    assert unsegmented_cases(TWO, tmp_path, resume=False) == TWO
     mask_path(tmp_path, "a", "a.nii").write_text("")
     with pytest.raises(InputError, match=r"already holds masks of 1 of 2 cases: .*--resume"):
-        not_yet_done(TWO, tmp_path, resume=False)
+        unsegmented_cases(TWO, tmp_path, resume=False)
 
 
 def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
     mask_path(tmp_path, "a", "a.nii").write_text("")
-    assert names(not_yet_done(TWO, tmp_path, resume=True)) == ["b"]
+    assert names(unsegmented_cases(TWO, tmp_path, resume=True)) == ["b"]
     assert "1 of 2 cases are already in" in capsys.readouterr().out
     mask_path(tmp_path, "b", "b.nii").write_text("")
-    assert not_yet_done(TWO, tmp_path, resume=True) == []
+    assert unsegmented_cases(TWO, tmp_path, resume=True) == []
 
 
 @pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 4), (2, 0), (0, 2), (0, 0)])
@@ -95,7 +95,7 @@ def test_mask_older_than_the_weights_is_predicted_again(tmp_path):
         path.touch()
         os.utime(path, (1000 + place, 1000 + place))
     waiting = [{"case": "a", "image": "a.nii.gz"}]
-    assert not_yet_done(waiting, tmp_path, resume=True) == []
-    assert not_yet_done(waiting, tmp_path, resume=True, checkpoint=weights) == waiting
+    assert unsegmented_cases(waiting, tmp_path, resume=True) == []
+    assert unsegmented_cases(waiting, tmp_path, resume=True, checkpoint=weights) == waiting
     with pytest.raises(InputError, match="already holds masks of 1 of 1"):
-        not_yet_done(waiting, tmp_path, resume=False, checkpoint=weights)
+        unsegmented_cases(waiting, tmp_path, resume=False, checkpoint=weights)

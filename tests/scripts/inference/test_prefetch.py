@@ -7,7 +7,7 @@ import torch
 from monai.data import Dataset
 from monai.transforms import Lambdad
 
-from scripts.inference.prefetch import OneAhead
+from scripts.inference.prefetch import PrefetchedDataset
 
 
 def test_next_case_is_prepared_while_the_network_runs():
@@ -25,14 +25,14 @@ def test_next_case_is_prepared_while_the_network_runs():
         def __deepcopy__(self, memo):  # an event cannot be copied
             return self
 
-    cases = OneAhead(Cases())
+    cases = PrefetchedDataset(Cases())
     assert cases[0] == {"case": 0}
     assert prepared.wait(timeout=10)  # without being asked for
     assert cases[1] == {"case": 1}
 
 
 def test_case_that_fails_to_prepare_fails_at_its_turn():
-    cases = OneAhead(Dataset([{"x": 1.0}, {"y": 1.0}], Lambdad("x", lambda x: x + 1)))
+    cases = PrefetchedDataset(Dataset([{"x": 1.0}, {"y": 1.0}], Lambdad("x", lambda x: x + 1)))
     assert cases[0] == {"x": 2.0}
     with pytest.raises(RuntimeError):
         cases[1]

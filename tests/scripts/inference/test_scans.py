@@ -8,7 +8,7 @@ import pytest
 
 from scripts.data import pictures
 from scripts.errors import InputError
-from scripts.inference.scans import not_yet_done, scans
+from scripts.inference.scans import find_input_scans, unsegmented_cases
 from tests.made.masks import MASK, TWO, names, save_masks, save_picture_masks, scan, stack_of
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
@@ -17,7 +17,7 @@ FILES = {"T1": ["{case}/{case}_t1.nii*"], "T1c": ["{case}/{case}_t1ce.nii*"], "T
 
 
 def found(source, **others) -> list[dict]:
-    return scans(source, CHANNELS, FILES, **others)
+    return find_input_scans(source, CHANNELS, FILES, **others)
 
 
 def test_folder_of_patients_gives_all_with_channels_in_order(cohort):
@@ -67,7 +67,7 @@ def test_patient_slices_with_all_channels_in_one_file_are_found(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     files = {channel: ["{patient}/{patient}_{slice}.tif"] for channel in ("T1", "FLAIR", "T1c")}
-    found = scans(tmp_path, list(files), files)
+    found = find_input_scans(tmp_path, list(files), files)
     assert found == [{"image": str(tmp_path / "P" / f"P_{k}.tif"), "case": f"P_{k}"} for k in (2, 10)]
 
 
@@ -121,7 +121,7 @@ def test_full_disk_leaves_no_partial_mask_that_resume_would_skip(tmp_path, full_
     with full_disk(10_000), pytest.raises(InputError, match="cannot be written"):
         save_masks(tmp_path / "out", source, mask)
     assert list((tmp_path / "out").iterdir()) == []
-    assert names(not_yet_done(TWO, tmp_path / "out", resume=True)) == ["a", "b"]
+    assert names(unsegmented_cases(TWO, tmp_path / "out", resume=True)) == ["a", "b"]
 
 
 def test_masks_of_a_stack_become_one_stack_when_complete(tmp_path):
@@ -129,8 +129,8 @@ def test_masks_of_a_stack_become_one_stack_when_complete(tmp_path):
     save_picture_masks(tmp_path / "out", dict(list(images.items())[:2]))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
     waiting = [{"case": case, "image": image} for case, image in images.items()]
-    assert names(not_yet_done(waiting, tmp_path / "out", resume=True)) == ["a_2"]
+    assert names(unsegmented_cases(waiting, tmp_path / "out", resume=True)) == ["a_2"]
     save_picture_masks(tmp_path / "out", images)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.tif"]
     assert all(np.array_equal(pictures.read_picture(f"{tmp_path / 'out' / 'a.tif'}#{k}"), MASK - k) for k in range(3))
-    assert not_yet_done(waiting, tmp_path / "out", resume=True) == []
+    assert unsegmented_cases(waiting, tmp_path / "out", resume=True) == []

@@ -8,7 +8,7 @@ from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
 from scripts.data import pictures
-from scripts.inference.sliding_window import AIR, FLAT, MirroringSlidingWindowInferer, largest_window
+from scripts.inference.sliding_window import BACKGROUND, FLAT, MirroringSlidingWindowInferer, largest_window
 from tests.made.gpu import needs_gpu
 from tests.made.masks import oblique
 
@@ -90,7 +90,7 @@ def test_background_is_skipped_and_in_no_region_whatever_its_value():
     logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network)
     assert len(network.windows) == 2  # of 4; those that start at 0 and at 16 hold nothing
     assert torch.allclose(logits[0, 0, 9:15], scan[0, 0, 9:15] - 1, atol=1e-5)
-    assert (logits[0, :, :6] == AIR).all()  # which no other window covers
+    assert (logits[0, :, :6] == BACKGROUND).all()  # which no other window covers
 
 
 def test_background_window_between_two_brains_is_skipped_without_affecting_them():
@@ -110,7 +110,7 @@ def one_by_one(network, regions: int):
     def see(windows: torch.Tensor) -> torch.Tensor:
         axes = tuple(range(2, windows.dim()))
         brain = (windows.amax(axes) - windows.amin(axes) > FLAT).any(1)
-        logits = windows.new_full((len(windows), regions, *windows.shape[2:]), AIR)
+        logits = windows.new_full((len(windows), regions, *windows.shape[2:]), BACKGROUND)
         for number in brain.nonzero().flatten():
             logits[number] = network(windows[number][None])[0]
         return logits
@@ -132,7 +132,7 @@ def test_skipped_windows_are_exactly_the_empty_ones(size, window, overlap, batch
     with torch.no_grad():
         found = MirroringSlidingWindowInferer(**windows, regions=3)(scan, network)
         expected = SlidingWindowInferer(**windows)(scan, one_by_one(network, 3))
-    assert (expected == AIR).any()  # so that something was skipped
+    assert (expected == BACKGROUND).any()  # so that something was skipped
     assert torch.allclose(found, expected, atol=1e-6)
 
 

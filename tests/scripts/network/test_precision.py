@@ -11,11 +11,11 @@ from scripts.network.fused_norm import InstanceNormLeakyReLU
 from scripts.network.precision import (
     CudnnAutotuning,
     PrecisionInferer,
-    arranged,
-    half_kind,
-    half_pays,
-    laid_out,
-    last_pays,
+    channels_last_is_faster,
+    half_dtype,
+    half_is_faster,
+    match_memory_format,
+    prepare_network,
 )
 
 
@@ -30,9 +30,9 @@ def gradients(one: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_half_precision_on_cpu_requires_hardware_support():
-    assert half_pays("cpu") == torch.cpu.get_capabilities().get("amx_bf16", False)
-    assert half_pays("cuda")
-    assert half_kind("cpu") == "bfloat16"
+    assert half_is_faster("cpu") == torch.cpu.get_capabilities().get("amx_bf16", False)
+    assert half_is_faster("cuda")
+    assert half_dtype("cpu") == "bfloat16"
 
 
 @pytest.mark.parametrize("half", [None, "bfloat16"])
@@ -52,7 +52,7 @@ def test_heads_in_a_list_are_float32_too():
 
 def test_computing_blocks_again_changes_no_gradient_and_survives_a_copy():
     image = torch.randn(2, 2, 8, 8, 8)
-    plain, again = arranged(network()), arranged(network(), recompute=True)
+    plain, again = prepare_network(network()), prepare_network(network(), recompute=True)
     average = copy.deepcopy(again)  # as the averaged weights are made
     with torch.no_grad():
         for parameter in average.parameters():
@@ -72,29 +72,29 @@ def test_computing_blocks_again_remembers_less():
             one(torch.randn(1, 2, 16, 16, 16))
         return sum(tensor.untyped_storage().nbytes() for tensor in sizes.values())
 
-    assert remembered(arranged(network(), recompute=True)) < 0.6 * remembered(network())
+    assert remembered(prepare_network(network(), recompute=True)) < 0.6 * remembered(network())
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_layout_in_memory_changes_no_logit(dims):
     image = torch.randn(1, 2, *[8] * dims)
-    plain, last = network(dims).eval(), arranged(network(dims), channels_last=True).eval()
+    plain, last = network(dims).eval(), prepare_network(network(dims), channels_last=True).eval()
     layout = torch.channels_last if dims == 2 else torch.channels_last_3d
     assert last.input_block.conv1.conv.weight.is_contiguous(memory_format=layout)
-    assert laid_out(image, last).is_contiguous(memory_format=layout)
-    assert laid_out(image, plain) is image
+    assert match_memory_format(image, last).is_contiguous(memory_format=layout)
+    assert match_memory_format(image, plain) is image
     assert torch.allclose(PrecisionInferer()(image, plain), PrecisionInferer()(image, last), atol=1e-5)
 
 
 def test_logits_are_contiguous_whatever_the_layout_of_the_network():
-    heads = PrecisionInferer()(torch.randn(1, 2, 8, 8, 8), arranged(network(), channels_last=True))
+    heads = PrecisionInferer()(torch.randn(1, 2, 8, 8, 8), prepare_network(network(), channels_last=True))
     assert [head.shape[2] for head in heads] == [8, 4]
     assert all(head.is_contiguous() for head in heads)
 
 
 def test_the_norms_are_fused_where_features_lie_side_by_side():
     found = [
-        any(isinstance(module, InstanceNormLeakyReLU) for module in arranged(network(), last).modules())
+        any(isinstance(module, InstanceNormLeakyReLU) for module in prepare_network(network(), last).modules())
         for last in (False, True)
     ]
     assert found == [False, True]
@@ -102,9 +102,9 @@ def test_the_norms_are_fused_where_features_lie_side_by_side():
 
 def test_channels_last_pays_on_a_gpu_in_three_dimensions(monkeypatch):
     monkeypatch.setattr("scripts.network.precision.kernels_work", lambda: True)
-    assert last_pays("cuda:0", 3)
-    assert not last_pays("cuda", 2)
-    assert not last_pays("cpu", 3)
+    assert channels_last_is_faster("cuda:0", 3)
+    assert not channels_last_is_faster("cuda", 2)
+    assert not channels_last_is_faster("cpu", 3)
 
 
 @pytest.mark.parametrize("allowed", [True, False])

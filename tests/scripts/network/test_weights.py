@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from scripts.errors import InputError
-from scripts.network.weights import load, read_state, read_weights, save_state, start_from, unwrap_ddp, without_heads
+from scripts.network.weights import (
+    init_from_weights,
+    load_weights,
+    read_state,
+    read_weights,
+    save_state,
+    unwrap_ddp,
+    without_heads,
+)
 from tests.made import refused
 from tests.made.network import network
 
@@ -24,7 +32,7 @@ def model(tmp_path):
 
 def test_weights_without_heads_load_strictly_and_give_the_same_output(model):
     path, learned = model
-    plain = load(network(heads=False), path)
+    plain = load_weights(network(heads=False), path)
     scan = torch.randn(1, 4, 16, 16, 16)
     with torch.no_grad():
         assert torch.equal(plain.eval()(scan), learned.eval()(scan))
@@ -39,25 +47,25 @@ def test_heads_are_all_that_is_left_out():
 
 
 def test_wider_networks_checkpoint_is_refused_with_the_first_different_weight(model):
-    message = refused(load, network(filters=(6, 8, 8, 8)), model[0])
+    message = refused(load_weights, network(filters=(6, 8, 8, 8)), model[0])
     assert "model.pt is a checkpoint of another network" in message
     assert "input_block.conv1.conv.weight: (4, 4, 3, 3, 3) against (6, 4, 3, 3, 3) in the config" in message
     assert "settings.yaml" in message
 
 
 def test_a_weight_too_few_or_too_many_is_called_absent(model, tmp_path):
-    assert "absent against" in refused(load, network(filters=(4, 8, 8, 8, 8)), model[0])
+    assert "absent against" in refused(load_weights, network(filters=(4, 8, 8, 8, 8)), model[0])
     save_state(tmp_path / "with_heads.pt", model[1].state_dict())
-    assert "against absent in the config" in refused(load, network(heads=False), tmp_path / "with_heads.pt")
+    assert "against absent in the config" in refused(load_weights, network(heads=False), tmp_path / "with_heads.pt")
 
 
 def test_the_checkpoint_for_other_regions_is_refused(model):
-    assert "(3, 4, 1, 1, 1) against (1, 4, 1, 1, 1)" in refused(load, network(out=1), model[0])
+    assert "(3, 4, 1, 1, 1) against (1, 4, 1, 1, 1)" in refused(load_weights, network(out=1), model[0])
 
 
 def test_run_state_is_refused_as_a_model(tmp_path):
     save_state(tmp_path / "checkpoint.pt", {"network": network().state_dict(), "engine": {"epoch": 3}})
-    assert "is a checkpoint of another network" in refused(load, network(), tmp_path / "checkpoint.pt")
+    assert "is a checkpoint of another network" in refused(load_weights, network(), tmp_path / "checkpoint.pt")
 
 
 def test_weights_under_model_are_read_too(tmp_path):
@@ -67,14 +75,14 @@ def test_weights_under_model_are_read_too(tmp_path):
 
 
 def test_a_checkpoint_that_is_not_there_says_what_to_do(tmp_path):
-    assert "there is no checkpoint" in refused(load, network(), tmp_path / "model.pt")
+    assert "there is no checkpoint" in refused(load_weights, network(), tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
 def test_a_truncated_checkpoint_is_one_sentence(model, left):
     content = model[0].read_bytes()
     model[0].write_bytes(content[: left if left in (0, 100) else int(left * len(content))])
-    assert "is not a readable checkpoint: it may be damaged or cut short" in refused(load, network(), model[0])
+    assert "is not a readable checkpoint: it may be damaged or cut short" in refused(load_weights, network(), model[0])
 
 
 def test_a_file_with_something_else_in_it_is_refused(tmp_path):
@@ -108,7 +116,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_why(tmp_path, full_disk,
 
 def test_training_starts_from_another_tasks_weights_except_its_own_regions(model, capsys):
     path, learned = model
-    started = start_from(network(heads=True, seed=9, out=1), path)
+    started = init_from_weights(network(heads=True, seed=9, out=1), path)
     own, other = started.state_dict(), learned.state_dict()
     assert torch.equal(own["input_block.conv1.conv.weight"], other["input_block.conv1.conv.weight"])
     assert own["output_block.conv.conv.weight"].shape[0] == 1
@@ -116,13 +124,13 @@ def test_training_starts_from_another_tasks_weights_except_its_own_regions(model
 
 
 def test_without_a_start_the_network_keeps_its_random_weights():
-    before, after = network().state_dict(), start_from(network(), None).state_dict()
+    before, after = network().state_dict(), init_from_weights(network(), None).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_start_from_quite_another_network_is_refused(tmp_path):
     save_state(tmp_path / "model.pt", network(filters=(6, 10, 10, 10)).state_dict())
-    message = refused(start_from, network(), tmp_path / "model.pt")
+    message = refused(init_from_weights, network(), tmp_path / "model.pt")
     assert "fits only" in message
     assert "expected the same network" in message
 
