@@ -11,15 +11,14 @@ from pathlib import Path
 import monai.bundle
 import pytest
 import yaml
-from monai.bundle import ConfigParser
 
 from bundle.__main__ import COMMANDS
-from scripts.workflow import MONAI_KEYS, RUN_IDS
+from docs import make
+from scripts.workflow import MONAI_KEYS
 from tests.made import ROOT
 
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
 CONFIGS = ROOT / "docs" / "configs.md"
-WORKFLOWS = {"T": "train", "E": "evaluate", "I": "inference"}
 RUNS = {"training": "train", "evaluating": "evaluate", "inferring": "inference"}
 OVERLAYS = sorted([*(ROOT / "configs" / "tasks").glob("*.yaml"), *(ROOT / "configs" / "recipes").glob("*.yaml")])
 OURS = r"(?:configs|scripts|bundle|docs|tests|\.ci)/[\w./-]*\w"
@@ -35,13 +34,6 @@ def keys_of(*paths: Path | str) -> set[str]:
 
 def workflow(name: str) -> str:
     return f"configs/{name}.yaml"
-
-
-def setting_rows() -> list[list[str]]:
-    """The cells of each row of the tables of settings: setting, workflows, default, unit, effect."""
-    tables = CONFIGS.read_text(encoding="utf-8").partition("## Every setting")[2].partition("### Sections")[0]
-    rows = [line.strip("|").split(" | ") for line in tables.splitlines() if line.startswith("| `")]
-    return [[cell.strip() for cell in row] for row in rows]
 
 
 def commands(guide: Path) -> Iterator[tuple[str, str]]:
@@ -60,58 +52,18 @@ def flags_of(program: str, name: str) -> set[str]:
             *inspect.signature(getattr(importlib.import_module(f"bundle.commands.{name}"), name)).parameters,
             "help",
         }
-    files = [workflow(RUNS[name])] if name in RUNS else [workflow(name) for name in WORKFLOWS.values()]
+    files = [workflow(RUNS[name])] if name in RUNS else [workflow(name) for name in make.WORKFLOWS.values()]
     return {*inspect.signature(monai.bundle.run).parameters, *MONAI_KEYS, *keys_of(*files, *OVERLAYS)}
 
 
-@pytest.mark.parametrize("name", WORKFLOWS.values())
-def test_every_setting_and_section_of_a_workflow_is_explained(name):
-    text = CONFIGS.read_text(encoding="utf-8").partition("## Every setting")[2].partition("## Three examples")[0]
-    missing = [key for key in sorted(keys_of(workflow(name)) - {*RUN_IDS}) if f"`{key}`" not in text]
-    assert not missing, f"docs/configs.md says nothing about {missing}"
+def test_the_generated_parts_of_the_pages_are_up_to_date():
+    old = [page.name for page, text in make.made_pages().items() if page.read_text(encoding="utf-8") != text]
+    assert not old, f"run python docs/make.py, since {old} are not what it makes"
 
 
-def test_no_setting_is_explained_that_is_not_there():
-    for names, where, *_ in setting_rows():
-        for name in re.findall(r"`(\w+)`", names):
-            for letter, file in WORKFLOWS.items():
-                there = name in keys_of(workflow(file))
-                assert there == (letter in where), f"{name}: the table says {where}; {file}.yaml: {there}"
-
-
-@pytest.mark.usefixtures("at_root")
-def test_the_defaults_in_the_tables_are_those_of_the_files():
-    configs = {letter: ConfigParser() for letter in WORKFLOWS}
-    for letter, name in WORKFLOWS.items():
-        configs[letter].read_config(workflow(name))
-        configs[letter].resolve_macro_and_relative_ids()
-    compared = 0
-    for names, where, default, *_ in setting_rows():
-        for letters, cell in (part_of(part, where) for part in default.split("; ")):
-            values = re.findall(r"`([^`]+)`", cell)
-            if ", ".join(f"`{value}`" for value in values) != cell:
-                continue  # in words: it is worked out
-            for name, value in zip(re.findall(r"`(\w+)`", names), values, strict=True):
-                for letter in letters:
-                    there = configs[letter][name]
-                    assert there in (yaml.safe_load(value), f"@{value}"), f"{name} is {there}, the table says {value}"
-                    compared += 1
-    assert compared > 80
-
-
-def part_of(default: str, where: str) -> tuple[str, str]:
-    """For whom a default is, and the default: `T: 1` is for T alone."""
-    letters, colon, value = default.partition(": ")
-    return (letters, value) if colon and set(letters) <= set(WORKFLOWS) else (where, default)
-
-
-@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
-def test_every_task_and_recipe_is_listed_with_its_own_settings(path):
-    text = CONFIGS.read_text(encoding="utf-8")
-    assert f"| `{path.stem}` |" in text
-    workflows = keys_of(*(workflow(name) for name in WORKFLOWS.values()))
-    for key in keys_of(path) - workflows:
-        assert f"`{key}`" in text, f"docs/configs.md does not explain {key} of {path.name}"
+def test_every_setting_and_section_has_a_comment():
+    bare = [name for keys in make.grouped_keys().values() for name, key in keys.items() if not make.comments(key)]
+    assert not bare, f"configs/*.yaml say nothing about {bare}"
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
