@@ -15,8 +15,8 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose
 
 from bundle.benchmarks.nnunet import peer
-from bundle.benchmarks.patients import drawn
-from bundle.benchmarks.timing import Result, Row, in_turn, seconds, with_ratios
+from bundle.benchmarks.patients import write_patients
+from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_call, time_in_turn
 from scripts.data.images import write_like
 from scripts.network import precision
 
@@ -26,13 +26,13 @@ WINDOW = 128
 DEFAULT = [32, 64, 128, 256, 320, 320]
 
 
-def measure(
+def measure_inference(
     device: str = "cpu",
     repeats: int = 3,
     filters: list[int] | None = None,
     scale: float = 1.0,
     nnunet_python: str | None = None,
-) -> Result:
+) -> BenchmarkResult:
     """A phantom of four channels, without mirroring; the network is untrained, and finds nothing."""
     filters = filters or ([8, 16, 32, 64, 128, 128] if device == "cpu" else DEFAULT)
     with tempfile.TemporaryDirectory() as made:
@@ -81,20 +81,20 @@ def measure(
                     calls["plain: the whole volume, one window at a time"]()
 
             calls["   in half precision"] = plain_half
-        found = in_turn(calls, repeats, device)
+        found = time_in_turn(calls, repeats, device)
         used = [] if device == "cpu" else _use_of_gpu(end_to_end, device)
-    rows = [Row("the network alone: ours, its forward passes", passes[:repeats])]
-    rows += [Row(name, values) for name, values in found.items()]
+    rows = [Timing("the network alone: ours, its forward passes", passes[:repeats])]
+    rows += [Timing(name, values) for name, values in found.items()]
     if nnunet_python:
         image = {"image": prepared[0].numpy()}
-        theirs = peer.nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
-        rows.append(Row("nnU-Net: the brain's box by windows, without mirroring", theirs["windows"]))
+        theirs = peer.time_nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
+        rows.append(Timing("nnU-Net: the brain's box by windows, without mirroring", theirs["windows"]))
     rows += used
-    return Result(
+    return BenchmarkResult(
         "infer",
         f"{' x '.join(map(str, case.shape[1:]))} voxels, brain {' x '.join(map(str, prepared.shape[2:]))}, windows of"
         f" {window[0]} a side, features {filters}",
-        with_ratios(rows),
+        add_ratios(rows),
         {
             "shape": list(case.shape[1:]),
             "brain": list(prepared.shape[2:]),
@@ -122,7 +122,7 @@ class Stopwatch:
         def timed(*args: Any) -> torch.Tensor:
             found: list[torch.Tensor] = []
             if device == "cpu":
-                self.total += seconds(lambda: found.append(forward(*args)), device)
+                self.total += time_call(lambda: found.append(forward(*args)), device)
                 return found[0]
             began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             began.record()
@@ -160,22 +160,25 @@ def _stages(config: ConfigParser, folder: Path) -> tuple[dict[str, Callable[[], 
     return stages, image
 
 
-def _use_of_gpu(call: Callable[[], Any], device: str) -> list[Row]:
+def _use_of_gpu(call: Callable[[], Any], device: str) -> list[Timing]:
     """The share of a call's time that the GPU works, and the memory that it takes at most."""
     torch.cuda.reset_peak_memory_stats(device)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
-        wall = seconds(call, device)
+        wall = time_call(call, device)
     kernels = [e.time_range.elapsed_us() for e in watched.events() if e.device_type == torch.autograd.DeviceType.CUDA]
     memory = {"allocated": torch.cuda.max_memory_allocated, "reserved": torch.cuda.max_memory_reserved}
     return [
-        Row("   share of it that the GPU works", [sum(kernels) / 1e4 / wall], "%"),
-        *(Row(f"   memory of the GPU at most, {kind}", [most(device) / 2**30], "GiB") for kind, most in memory.items()),
+        Timing("   share of it that the GPU works", [sum(kernels) / 1e4 / wall], "%"),
+        *(
+            Timing(f"   memory of the GPU at most, {kind}", [most(device) / 2**30], "GiB")
+            for kind, most in memory.items()
+        ),
     ]
 
 
 def _case(folder: Path, scale: float) -> np.ndarray:
     """Writes a phantom's four channels, its head stretched to `BRAIN` in a scan of `SHAPE`; returns them normalised."""
-    drawn(folder / "drawn", cases=1, size=96, spacing=2.0)
+    write_patients(folder / "drawn", cases=1, size=96, spacing=2.0)
     shape, brain = ([round(n * scale) for n in size] for size in (SHAPE, BRAIN))
     inside = tuple(slice((n - b) // 2, (n - b) // 2 + b) for n, b in zip(shape, brain, strict=True))
     channels = []

@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
 
-from bundle.benchmarks.patients import drawn, listed
-from bundle.benchmarks.timing import Result, Row
+from bundle.benchmarks.patients import write_datalist, write_patients
+from bundle.benchmarks.timing import BenchmarkResult, Timing
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -28,20 +28,20 @@ PATCHES = 250  # in an epoch
 PEAK = "memory of its own"  # what no other process shares and the system cannot take back
 
 
-def measure(
+def measure_loading(
     cases: str | Sequence[int] = "8,64,512",
     repeats: int = 3,
     picture: str | None = None,
     patch: int | None = None,
     scale: float = 1.0,
-) -> Result:
+) -> BenchmarkResult:
     """Preparing, memory and time of an epoch of 250 patches, for each number of cases and both caches."""
     numbers, patch = _numbers(cases), patch or PATCH
     rows, curves = [], {}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        drawn(folder / "drawn", cases=DRAWN, size=round(SIZE * scale), spacing=SPACING / scale)
-        listed(folder / "drawn", folder / "list.json")
+        write_patients(folder / "drawn", cases=DRAWN, size=round(SIZE * scale), spacing=SPACING / scale)
+        write_datalist(folder / "drawn", folder / "list.json")
         for number in numbers:
             for cache in ("memory", "disk"):
                 # an executor, since a Pool waits for ever for a process that has died
@@ -49,19 +49,19 @@ def measure(
                     one = pool.submit(_one, str(folder), number, cache, repeats, patch).result()
                 curves[number, cache] = one
                 rows += [
-                    Row(f"{number} cases in {cache}: {PEAK}", [one["memory"]], "MB"),
-                    Row(f"{number} cases in {cache}: an epoch of {PATCHES} patches", one["epochs"]),
-                    Row(f"{number} cases in {cache}: prepared", [one["prepared"]]),
+                    Timing(f"{number} cases in {cache}: {PEAK}", [one["memory"]], "MB"),
+                    Timing(f"{number} cases in {cache}: an epoch of {PATCHES} patches", one["epochs"]),
+                    Timing(f"{number} cases in {cache}: prepared", [one["prepared"]]),
                 ]
                 for name, clock in one["clock"].items():
-                    rows.append(Row(f"{number} cases in {cache}: an epoch, {name}, by the clock", clock))
+                    rows.append(Timing(f"{number} cases in {cache}: an epoch, {name}, by the clock", clock))
             shutil.rmtree(folder / "cache", ignore_errors=True)
     if picture:
         _draw(curves, Path(picture))
     shape = " x ".join(map(str, curves[numbers[0], "disk"]["shape"]))
     settings = {"cases": numbers, "scale": scale, "patch": patch, "patches": PATCHES}
     notes = [f"{PEAK.capitalize()}: over what the process had before; files that are mapped can be taken back."]
-    return Result("load", f"phantoms of {shape} voxels, patches of {patch} a side", rows, settings, notes)
+    return BenchmarkResult("load", f"phantoms of {shape} voxels, patches of {patch} a side", rows, settings, notes)
 
 
 def _numbers(cases: str | int | Sequence[int]) -> list[int]:
@@ -84,8 +84,8 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
     config["train"]["dataset"]["data"] = copies
     config.parse()
     dataset, sampler = (config.get_parsed_content(f"train#{name}") for name in ("dataset", "sampler"))
-    original = PreparedCases._name  # a copy has its case's files; a name of its own makes it another entry on disk
-    PreparedCases._name = lambda self, entry: f"{original(self, entry)}-{entry['case']}"
+    original = PreparedCases.cache_name  # a copy has its case's files; a name of its own makes it another entry on disk
+    PreparedCases.cache_name = lambda self, entry: f"{original(self, entry)}-{entry['case']}"
     before, began = _own_memory(), time.perf_counter()
     dataset.cases.prepare()
     prepared = time.perf_counter() - began

@@ -10,7 +10,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from scripts.network import precision
 
 
-def of_a_step(recipe: str | None = None, **settings: Any) -> float:
+def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
     """GiB of all tensors of two optimiser steps in half precision: weights, their average, gradients, AdamW's moments,
     activations, losses. Not in it: what CUDA and its kernels need for themselves, and gaps between tensors.
 

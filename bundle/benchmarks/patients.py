@@ -4,18 +4,18 @@ from pathlib import Path
 
 from bundle.cohort.datalist_maker import make_datalist, read_layout
 from bundle.cohort.phantom_layouts import write_phantoms
-from bundle.cohort.splits import Splitting
+from bundle.cohort.splits import SplitOptions
 from bundle.cohort.tasks import known_tasks
 from scripts.files import write_json
 
 
-def drawn(folder: Path, cases: int, size: int, spacing: float) -> None:
+def write_patients(folder: Path, cases: int, size: int, spacing: float) -> None:
     """Phantoms of `size` voxels of `spacing` mm a side."""
     write_phantoms(folder, cases=cases, size=size, spacing=spacing)
 
 
-def listed(folder: Path, out: Path) -> None:
+def write_datalist(folder: Path, out: Path) -> None:
     """Their data list, in two folds."""
     tasks = known_tasks()
     layout = read_layout(str(folder), tasks)
-    write_json(out, make_datalist(str(folder), layout, tasks, Splitting(folds=2), workers=1).content)
+    write_json(out, make_datalist(str(folder), layout, tasks, SplitOptions(folds=2), workers=1).content)

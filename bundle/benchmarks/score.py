@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
+from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_in_turn
 from scripts.scoring import metrics
 from scripts.scoring.case import Job, score_case
 from scripts.scoring.lesions import BRATS_2023
@@ -25,7 +25,7 @@ SHAPE = (240, 240, 155)
 REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}  # the values that the BraTS 2023 script expects
 
 
-def measure(repeats: int = 3, brats_script: str | None = None, scale: float = 1.0) -> Result:
+def measure_scoring(repeats: int = 3, brats_script: str | None = None, scale: float = 1.0) -> BenchmarkResult:
     """All metrics of one case with three regions.
 
     Args:
@@ -64,17 +64,17 @@ def measure(repeats: int = 3, brats_script: str | None = None, scale: float = 1.
             ],
             "MONAI's public calls for the eight that it has, masks in memory": lambda: _monai_calls(*masks),
         }
-        rows = [Row(name, values) for name, values in in_turn(calls, repeats).items()]
+        rows = [Timing(name, values) for name, values in time_in_turn(calls, repeats).items()]
         if brats_script:
             name = "BraTS 2023 script, from the files"
-            rows += [Row(name, in_turn({name: lambda: _brats_calls(brats_script, prediction, label)}, 1)[name])]
+            rows += [Timing(name, time_in_turn({name: lambda: _brats_calls(brats_script, prediction, label)}, 1)[name])]
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             memory = pool.submit(_memory_above_arrays, job).result()
-    with_ratios(rows)
-    rows.append(Row("peak memory over the two label maps", [memory], "MB"))
+    add_ratios(rows)
+    rows.append(Timing("peak memory over the two label maps", [memory], "MB"))
     lesions = [ndimage.label(mask, np.ones((3, 3, 3)))[1] for mask in (masks[0][0], masks[1][0])]
     size = " x ".join(map(str, truth.shape))
-    return Result(
+    return BenchmarkResult(
         "score",
         f"{size} voxels, three regions; WT has {lesions[0]} true and {lesions[1]} predicted lesions",
         rows,

@@ -18,7 +18,7 @@ from scripts.workflow import check_device, default_device
 
 
 @dataclass
-class Row:
+class Timing:
     """One thing that was measured; `ratio` is its median over that of the subject's first row, in the same unit."""
 
     name: str
@@ -33,24 +33,24 @@ class Row:
 
 
 @dataclass
-class Result:
+class BenchmarkResult:
     """What a subject measured: a sentence on what, its settings, its rows."""
 
     subject: str
     title: str
-    rows: list[Row]
+    rows: list[Timing]
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def known_device(device: str | None) -> str:
+def choose_device(device: str | None) -> str:
     """The device that was asked for, if it is there; the GPU or else the CPU without one."""
     device = device or default_device()
     check_device(device)
     return device
 
 
-def seconds(call: Callable[[], Any], device: str = "cpu") -> float:
+def time_call(call: Callable[[], Any], device: str = "cpu") -> float:
     """Of the processor on a CPU, all threads together; of the clock on a GPU, when it has finished."""
     if device == "cpu":
         began = time.process_time()
@@ -63,22 +63,22 @@ def seconds(call: Callable[[], Any], device: str = "cpu") -> float:
     return time.perf_counter() - began
 
 
-def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
+def time_in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
     """Seconds of each call, `repeats` times; they take turns, so that a busy minute slows all of them."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for name in tqdm([*calls] * repeats, desc="measuring", leave=False):
-        found[name].append(seconds(calls[name], device))
+        found[name].append(time_call(calls[name], device))
     return found
 
 
-def with_ratios(rows: list[Row]) -> list[Row]:
+def add_ratios(rows: list[Timing]) -> list[Timing]:
     """The same rows, compared with the first one."""
     for row in rows:
         row.ratio = row.median / rows[0].median if row.unit == rows[0].unit and rows[0].median else None
     return rows
 
 
-def machine(device: str) -> dict[str, Any]:
+def describe_machine(device: str) -> dict[str, Any]:
     """What a ratio depends on: processor, cores, GPU, threads and versions."""
     name = "unknown processor"
     try:
@@ -98,7 +98,7 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def show(result: Result) -> None:
+def print_result(result: BenchmarkResult) -> None:
     """Print a subject's table: median, ratio, what it is, from the smallest to the largest."""
     print(f"\n{result.title}\n{'median':>10}{'ratio':>9}")
     for row in result.rows:
@@ -109,12 +109,12 @@ def show(result: Result) -> None:
         print(note)
 
 
-def write(out: str, results: list[Result], device: str) -> None:
+def write_results(out: str, results: list[BenchmarkResult], device: str) -> None:
     """The numbers as JSON, whole or not at all."""
     subjects = [asdict(result) for result in results]
     for subject, result in zip(subjects, results, strict=True):
         for made, row in zip(subject["rows"], result.rows, strict=True):
             made["median"] = row.median
-    content = {"time": datetime.datetime.now().isoformat(timespec="seconds"), "machine": machine(device)}
+    content = {"time": datetime.datetime.now().isoformat(timespec="seconds"), "machine": describe_machine(device)}
     write_json(out, {**content, "subjects": subjects})
     print(f"written: {out}")

@@ -14,8 +14,8 @@ from monai.data import CacheDataset, DataLoader, list_data_collate
 
 from bundle.benchmarks import memory
 from bundle.benchmarks.nnunet import peer
-from bundle.benchmarks.patients import drawn, listed
-from bundle.benchmarks.timing import Result, Row, in_turn, with_ratios
+from bundle.benchmarks.patients import write_datalist, write_patients
+from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_in_turn
 from scripts.data import datalist
 
 STEPS = 8  # in a repeat of ours: augmentation is random, so its cost is a mean
@@ -23,14 +23,14 @@ RECIPES = (None, "small_gpu", "large_gpu")
 DEFAULT = [32, 64, 128, 256, 320, 320]
 
 
-def measure(
+def measure_training(
     device: str = "cpu",
     repeats: int = 3,
     filters: list[int] | None = None,
     patch: int | None = None,
     nnunet_python: str | None = None,
     size: int = 192,
-) -> Result:
+) -> BenchmarkResult:
     """A step on two patches of four channels; `size` is that of the phantoms in voxels, of 192 mm in all."""
     filters = filters or ([16, 32, 64, 128] if device == "cpu" else DEFAULT)
     patch = patch or (64 if device == "cpu" else 128)
@@ -46,31 +46,33 @@ def measure(
         }
         for call in calls.values():
             call()  # once for what is made at first use
-        found = in_turn(calls, repeats, device)
+        found = time_in_turn(calls, repeats, device)
         network, loader, both, usual = found.values()
         theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python else {}
     loader, both = ([value / STEPS for value in values] for values in (loader, both))
     rows = [
-        Row("the network alone", network),
-        Row("our step: loader, augmentation, network", _sum(network, both)),
-        Row("   of which the loader", loader),
-        Row("   of which loader and augmentation", both),
-        Row("MONAI's usual step: augment the volume, then crop", _sum(network, usual)),
-        Row("   of which data", usual),
+        Timing("the network alone", network),
+        Timing("our step: loader, augmentation, network", _sum(network, both)),
+        Timing("   of which the loader", loader),
+        Timing("   of which loader and augmentation", both),
+        Timing("MONAI's usual step: augment the volume, then crop", _sum(network, usual)),
+        Timing("   of which data", usual),
     ]
     if theirs:
         rows += [
-            Row("nnU-Net's network alone", theirs["network"]),
-            Row("nnU-Net's step: its loader, augmentation, network", _sum(theirs["network"], theirs["data"])),
-            Row("   of which data", theirs["data"]),
+            Timing("nnU-Net's network alone", theirs["network"]),
+            Timing("nnU-Net's step: its loader, augmentation, network", _sum(theirs["network"], theirs["data"])),
+            Timing("   of which data", theirs["data"]),
         ]
-    with_ratios(rows)
+    add_ratios(rows)
     rows += [
-        Row(f"tensors of a step at their most, recipe {recipe or 'default'}", [memory.of_a_step(recipe)], "GiB")
+        Timing(
+            f"tensors of a step at their most, recipe {recipe or 'default'}", [memory.count_step_memory(recipe)], "GiB"
+        )
         for recipe in RECIPES
     ]
     half = config["amp_dtype"] if config.get_parsed_content("amp") else "float32"
-    return Result(
+    return BenchmarkResult(
         "train",
         f"two patches of {patch} voxels a side, four channels, features {filters}, one process",
         rows,
@@ -84,8 +86,8 @@ def _sum(network: list[float], data: list[float]) -> list[float]:
 
 
 def _config(folder: Path, size: int, settings: dict[str, Any]) -> ConfigParser:
-    drawn(folder / "patients", cases=2, size=size, spacing=192 / size)
-    listed(folder / "patients", folder / "list.json")
+    write_patients(folder / "patients", cases=2, size=size, spacing=192 / size)
+    write_datalist(folder / "patients", folder / "list.json")
     config = ConfigParser()
     config.read_config("configs/train.yaml")
     places = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder / "patients"), "run_dir": str(folder)}
@@ -156,4 +158,4 @@ def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, r
     case = config.get_parsed_content("train#dataset").cases[0]
     arrays = {"image": case["image"].numpy(), "label": case["label"].sum(0).numpy().astype(np.int16)}
     half = config.get_parsed_content("amp") and config.get_parsed_content("device") == "cpu"
-    return peer.nnunet(python, "train", arrays, filters, patch, repeats, half)
+    return peer.time_nnunet(python, "train", arrays, filters, patch, repeats, half)

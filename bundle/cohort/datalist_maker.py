@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bundle.cohort.outliers import check_cases, cohort_notes, some
-from bundle.cohort.recognise import by_patterns, example, recognise, unlabelled_among_labelled
-from bundle.cohort.splits import Split, Splitting, split_cases
-from bundle.cohort.tasks import Layout, Task, task_from_options
+from bundle.cohort.outliers import check_cases, outlier_notes, shortlist
+from bundle.cohort.recognise import describe_scans, read_by_patterns, recognise_folder, unlabelled_among_labelled
+from bundle.cohort.splits import Split, SplitOptions, split_cases
+from bundle.cohort.tasks import FolderLayout, Task, task_from_options
 from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
 from scripts.errors import InputError
@@ -24,7 +24,7 @@ class BadCases(InputError):
         self.problems = problems
 
 
-class Part(NamedTuple):
+class DatalistPart(NamedTuple):
     """A fold, the test set or the cases without a label: its cases and patients, and the cases' tumour volumes."""
 
     name: str
@@ -44,7 +44,7 @@ class DataList:
     unit: str  # ml, cm² or pixels
     notes: list[str]  # what the user should know
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DatalistPart]:
         """The folds in order, then the test set and the cases without a label where there are any."""
         places = self.split.places
         parts: dict[str, list[str]] = {f"fold {k}": [] for k in sorted(p for p in places.values() if p != "test")}
@@ -53,25 +53,27 @@ class DataList:
             name = "testing (no label)" if place is None else "test (set aside)" if place == "test" else f"fold {place}"
             parts.setdefault(name, []).append(case.case)
         return [
-            Part(name, cases, {self.split.patients[case] for case in cases}, [self.volumes[case] for case in cases])
+            DatalistPart(
+                name, cases, {self.split.patients[case] for case in cases}, [self.volumes[case] for case in cases]
+            )
             for name, cases in parts.items()
         ]
 
 
-def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: str) -> Layout:
+def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: str) -> FolderLayout:
     """Recognise a folder, or read it by the patterns that the options, those of `task_from_options`, give.
 
     A case without a label among labelled ones is a problem of that case.
     """
     task = task_from_options(tasks, **options)
     if task and (options.get("channels") or options.get("label")):
-        layout = by_patterns(folder, task)
+        layout = read_by_patterns(folder, task)
         if task.label_files and not any(case.label for case in layout.cases):
             raise InputError(
-                f"no file in {folder} fits the label's pattern {' or '.join(task.label_files)}{example(folder)}."
+                f"no file in {folder} fits the label's pattern {' or '.join(task.label_files)}{describe_scans(folder)}."
             )
     else:
-        layout = recognise(folder, tasks, task)
+        layout = recognise_folder(folder, tasks, task)
     for case in [] if allow_unlabelled else unlabelled_among_labelled(layout.cases, folder):
         case.problems.append(
             f"case {case.case} has no label, but others of its folder have one: add it, or give --allow-unlabelled to"
@@ -82,9 +84,9 @@ def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = Fal
 
 def make_datalist(
     folder: str,
-    layout: Layout,
+    layout: FolderLayout,
     tasks: Sequence[Task],
-    how: Splitting,
+    how: SplitOptions,
     skip_bad: bool = False,
     allow_empty: bool = False,
     workers: int | None = None,
@@ -120,7 +122,7 @@ def make_datalist(
             for same, channels in twins.items()
         ),
         *_gathered(records),
-        *cohort_notes(records),
+        *outlier_notes(records),
         *_unseen_labels(records, task, tasks),
     ]
     content = _header(root, layout, records, how, [*layout.notes, *notes]) | _entries(cases, root, split)
@@ -168,7 +170,7 @@ def _gathered(records: Sequence[CaseRecord]) -> list[str]:
     for record in records:
         for note in record.notes:
             cases[note].append(record.case)
-    return [f"{note.rstrip('.')}: {some(names)}." for note, names in cases.items()]
+    return [f"{note.rstrip('.')}: {shortlist(names)}." for note, names in cases.items()]
 
 
 def _unseen_labels(records: Sequence[CaseRecord], task: Task, tasks: Sequence[Task]) -> list[str]:
@@ -187,7 +189,7 @@ def _unseen_labels(records: Sequence[CaseRecord], task: Task, tasks: Sequence[Ta
 
 
 def _header(
-    root: Path, layout: Layout, records: Sequence[CaseRecord], how: Splitting, notes: Sequence[str]
+    root: Path, layout: FolderLayout, records: Sequence[CaseRecord], how: SplitOptions, notes: Sequence[str]
 ) -> dict[str, Any]:
     task = layout.task
     hashes = {_relative(path, root): value for record in records for path, value in record.hashes.items()}

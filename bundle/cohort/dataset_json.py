@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bundle.cohort.tasks import Layout, Task
+from bundle.cohort.tasks import FolderLayout, Task
 from scripts.data.case_files import Case
 from scripts.errors import InputError
 
 
-def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None = None) -> Layout | None:
+def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None = None) -> FolderLayout | None:
     """The layout that the folder's dataset.json describes; None where there is none, or one of something else.
 
     Raises:
@@ -52,7 +52,7 @@ def _read_description(root: Path) -> dict[str, Any] | None:
     return content
 
 
-def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task], chosen: Task | None) -> Layout:
+def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task], chosen: Task | None) -> FolderLayout:
     own = _task_of(root, description)
     if chosen and _plain(own) != _plain(chosen):
         raise InputError(
@@ -75,7 +75,7 @@ def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task]
         raise InputError(f"{root} has a dataset.json but no image in imagesTr or imagesTs ending in {ending}.")
     if twice := [name for name, count in Counter(case.case for case in cases).items() if count > 1]:
         raise InputError(f"{root} has two cases called {twice[0]} (imagesTr and imagesTs?): rename one of them.")
-    return Layout(name, replace(task, label_files=[], channel_files={}), cases, [note])
+    return FolderLayout(name, replace(task, label_files=[], channel_files={}), cases, [note])
 
 
 def _task_of(root: Path, description: Mapping[str, Any]) -> Task:

@@ -21,7 +21,7 @@ Statistics = Mapping[str, list[dict[str, Any]]]  # by method, for scope `dataset
 
 
 @dataclass
-class Record:
+class CaseFingerprint:
     """What the cohort's page shows of a case."""
 
     case: str
@@ -52,7 +52,7 @@ class ClassFrequency:
 
 
 @dataclass
-class Example:
+class NormalizationExample:
     """A case as the normalisation pages show it: by choice (None: as stored), then by channel."""
 
     case: str
@@ -62,13 +62,13 @@ class Example:
     voxels: dict[Choice | None, list[np.ndarray]]  # [N], those that are not 0 as stored
 
 
-def record(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> Record:
+def make_fingerprint(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> CaseFingerprint:
     """The record of an image [C, ...] with metadata and its label [1, ...], which is `fill` where no region is."""
     seen = [channel[channel != 0] for channel in sample_voxels(image, VOXELS, seed=0).values]
     marked = label[0].numpy(force=True).round().astype(int)
     values, counts = np.unique(marked, return_counts=True)
     nothing = np.full(len(PERCENTILES), np.nan)
-    return Record(
+    return CaseFingerprint(
         case=case,
         shape=tuple(image.shape[1:]),
         spacing=_spacing(image),
@@ -80,7 +80,7 @@ def record(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -
     )
 
 
-def class_frequencies(records: Sequence[Record], classes: Mapping[str, Sequence[int]]) -> list[ClassFrequency]:
+def class_frequencies(records: Sequence[CaseFingerprint], classes: Mapping[str, Sequence[int]]) -> list[ClassFrequency]:
     """How rare each class, made of some label values, is among the voxels of all records together."""
     every = sum(record.voxels for record in records)
     frequencies = []
@@ -92,9 +92,9 @@ def class_frequencies(records: Sequence[Record], classes: Mapping[str, Sequence[
     return frequencies
 
 
-def example(
+def make_normalization_example(
     case: str, image: torch.Tensor, label: torch.Tensor, choices: list[Choice], statistics: Statistics, fill: int = 0
-) -> Example:
+) -> NormalizationExample:
     """An image [C, ...] by each choice, in the slices with most of its label [1, ...], which is else `fill`."""
     stored = image.as_tensor()
     marked = label[0].round() != fill
@@ -108,19 +108,21 @@ def example(
             done = normalized({"image": stored.clone()})["image"]
         pictures[choice] = [_slices(channel, places) for channel in done]
         voxels[choice] = [channel[index].numpy() for channel, index in zip(done.flatten(1), chosen, strict=True)]
-    return Example(case, _spacing(image), pictures, [_slices(channel == 0, places) for channel in stored], voxels)
+    return NormalizationExample(
+        case, _spacing(image), pictures, [_slices(channel == 0, places) for channel in stored], voxels
+    )
 
 
-def read_records(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[Record]:
+def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[CaseFingerprint]:
     """The records of cases, as their files are: before they are resampled or cropped.
 
     `before` is the preprocessing up to normalisation, `fill` the labels' background.
     """
     load = Compose(list(takewhile(lambda step: not isinstance(step, Spacingd | CropForegroundd), before.transforms)))
 
-    def read(entry: dict[str, Any]) -> Record:
+    def read(entry: dict[str, Any]) -> CaseFingerprint:
         loaded = load(dict(entry), threading=True)
-        return record(entry["case"], loaded["image"], loaded["label"], fill)
+        return make_fingerprint(entry["case"], loaded["image"], loaded["label"], fill)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         work = pool.map(read, entries)
@@ -134,14 +136,16 @@ def read_statistics(before: Compose, entries: Sequence[dict[str, Any]], choices:
     return {method: compute_statistics(voxels, method) for method in methods}
 
 
-def read_examples(
+def read_normalization_examples(
     before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice], statistics: Statistics, fill: int = 0
-) -> list[Example]:
+) -> list[NormalizationExample]:
     """The examples of cases; the arguments are those of `read_records` and `example`."""
     examples = []
     for entry in tqdm(entries, desc="normalising", unit="case", leave=False):
         loaded = before(dict(entry))
-        examples.append(example(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill))
+        examples.append(
+            make_normalization_example(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill)
+        )
     return examples
 
 

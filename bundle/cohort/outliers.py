@@ -29,7 +29,7 @@ def check_cases(cases: Sequence[Case], expected: ExpectedCase, workers: int | No
     return sorted(records, key=lambda record: record.case)
 
 
-def cohort_notes(records: Sequence[CaseRecord]) -> list[str]:
+def outlier_notes(records: Sequence[CaseRecord]) -> list[str]:
     """What sets single cases apart from the rest: spacing, orientation, and intensity (a robust z-score of its log)."""
     notes = []
     for what, of in (
@@ -38,7 +38,7 @@ def cohort_notes(records: Sequence[CaseRecord]) -> list[str]:
     ):
         common, count = Counter(map(of, records)).most_common(1)[0] if records else ("", 0)
         if others := [f"{record.case} ({of(record)})" for record in records if of(record) != common]:
-            notes.append(f"{what}: {count} of {len(records)} cases have {common}; not so {some(others)}.")
+            notes.append(f"{what}: {count} of {len(records)} cases have {common}; not so {shortlist(others)}.")
     for channel in dict.fromkeys(channel for record in records for channel in record.bright):
         slices = defaultdict(list)
         for record in records:
@@ -50,10 +50,10 @@ def cohort_notes(records: Sequence[CaseRecord]) -> list[str]:
         far = {case: value - middle for case, value in values.items() if abs(value - middle) > OUTLIER * spread}
         if far and len(values) > 3:
             shown = [f"{case} ({np.exp(value):.3g} times)" for case, value in far.items()]
-            notes.append(f"intensity of {channel}: unlike the median of the cohort in {some(shown)}.")
+            notes.append(f"intensity of {channel}: unlike the median of the cohort in {shortlist(shown)}.")
     return notes
 
 
-def some(items: Sequence[str], most: int = 5) -> str:
+def shortlist(items: Sequence[str], most: int = 5) -> str:
     """The first few of the items, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -18,7 +18,7 @@ from scripts.files import atomic_write, write_json
 
 
 @dataclass(frozen=True)
-class Layout:
+class PhantomLayout:
     """Where a data set of the field keeps its files; `{case}`, `{part}` (Tr or Ts) and `{channel}` are filled in."""
 
     case: str  # from {patient} and {visit}
@@ -76,7 +76,7 @@ def _plan(cases: int, revisits: bool) -> list[tuple[int, int]]:
 
 
 def _write_case(
-    root: Path, layout: Layout, case: str, images: np.ndarray, label: np.ndarray | None, spacing: float
+    root: Path, layout: PhantomLayout, case: str, images: np.ndarray, label: np.ndarray | None, spacing: float
 ) -> None:
     part = "Tr" if label is not None else "Ts"
     images = images[[CHANNELS.index(name) for name in layout.order]].astype(np.int16)
@@ -124,21 +124,21 @@ def _describe_nnunet(labelled: list[str], unlabelled: list[str]) -> dict[str, An
 
 
 LAYOUTS = {
-    "brats2021": Layout(
+    "brats2021": PhantomLayout(
         case="BraTS2021_{patient:05d}",
         image="{case}/{case}_{channel}.nii.gz",
         label="{case}/{case}_seg.nii.gz",
         channels=("t1", "t1ce", "t2", "flair"),
         codes=(0, 1, 2, 4),
     ),
-    "brats2023": Layout(
+    "brats2023": PhantomLayout(
         case="BraTS-GLI-{patient:05d}-{visit:03d}",
         image="{case}/{case}-{channel}.nii.gz",
         label="{case}/{case}-seg.nii.gz",
         channels=("t1n", "t1c", "t2w", "t2f"),
         revisits=True,
     ),
-    "msd": Layout(
+    "msd": PhantomLayout(
         case="BRATS_{number:03d}",
         image="images{part}/{case}.nii.gz",
         label="labelsTr/{case}.nii.gz",
@@ -147,7 +147,7 @@ LAYOUTS = {
         codes=(0, 2, 1, 3),
         describe=_describe_msd,
     ),
-    "nnunet": Layout(
+    "nnunet": PhantomLayout(
         case="BRATS_{number:03d}",
         image="images{part}/{case}_{channel}.nii.gz",
         label="labelsTr/{case}.nii.gz",

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.cohort.dataset_json import read_described_layout
-from bundle.cohort.tasks import Layout, Task
+from bundle.cohort.tasks import FolderLayout, Task
 from scripts.data import pictures as pages
 from scripts.data.case_files import Case, CaseFiles, find_cases, image_entry, require_channels
 from scripts.data.images import NIFTI
 from scripts.errors import InputError
 
 
-def recognise(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | None = None) -> Layout:
+def recognise_folder(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | None = None) -> FolderLayout:
     """What `folder` holds: Decathlon or nnU-Net raw by its dataset.json, else files by the patterns of a task.
 
     With a `task`, which the user has chosen, nothing is guessed.
@@ -31,10 +31,10 @@ def recognise(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | Non
         raise InputError(f"{folder} {kind}: give the folder that holds the patients' scans.")
     if layout := read_described_layout(root, tasks, task):
         return layout
-    return by_patterns(folder, task) if task else _guess(folder, tasks)
+    return read_by_patterns(folder, task) if task else _guess(folder, tasks)
 
 
-def by_patterns(folder: str | os.PathLike, task: Task) -> Layout:
+def read_by_patterns(folder: str | os.PathLike, task: Task) -> FolderLayout:
     """The cases of `folder` by the file patterns of `task`, whatever else lies there."""
     if not task.channel_files:
         raise InputError(
@@ -50,11 +50,13 @@ def by_patterns(folder: str | os.PathLike, task: Task) -> Layout:
         named = found
     for channel, patterns in task.channel_files.items():
         if not any(channel in case.images for case in named):
-            raise InputError(f"no file in {folder} fits channel {channel} ({' or '.join(patterns)}){example(folder)}.")
+            raise InputError(
+                f"no file in {folder} fits channel {channel} ({' or '.join(patterns)}){describe_scans(folder)}."
+            )
     if left := len(found) - len(named):
         notes.append(f"{left} cases have other names than {task.case_names} and are not read.")
     cases = [_case_of_files(case, task) for case in named]
-    return Layout(f"files by the patterns of {task.name}", task, cases, notes)
+    return FolderLayout(f"files by the patterns of {task.name}", task, cases, notes)
 
 
 def unlabelled_among_labelled(cases: Sequence[Case], folder: str | os.PathLike) -> list[Case]:
@@ -64,7 +66,7 @@ def unlabelled_among_labelled(cases: Sequence[Case], folder: str | os.PathLike) 
     return [case for case in cases if not case.label and home[case.case] in labelled]
 
 
-def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> Layout:
+def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> FolderLayout:
     fits: list[tuple[Task, set[str]]] = []
     partly: list[str] = []
     for task in tasks:
@@ -92,7 +94,7 @@ def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> Layout:
                 f" {other.name} (such as {min(further - names)}): choose one with --task {task.name} or --task"
                 f" {other.name}."
             )
-    layout = by_patterns(folder, task)
+    layout = read_by_patterns(folder, task)
     layout.notes += [
         f"{other.name} would fit too, with labels {other.scheme()}: --task {other.name}" for other, _ in others
     ]
@@ -105,7 +107,7 @@ def _nothing_fits(folder: str | os.PathLike, partly: list[str]) -> str:
     below = sorted(Path(folder).glob("*/dataset.json"))
     if below:
         return f"{folder} is not recognised, but {below[0].parent} has a dataset.json: give that folder."
-    there = example(folder)
+    there = describe_scans(folder)
     way = '--channels "T1c={case}/*t1c*.nii.gz,FLAIR=..." --label "{case}/*seg*.nii.gz" --labels "lesion=1"'
     if "pictures, such as" in there:
         way = '--channels "grey=images/{case}.png" --label "masks/{case}.png" --labels "cell=255"'
@@ -115,7 +117,7 @@ def _nothing_fits(folder: str | os.PathLike, partly: list[str]) -> str:
     )
 
 
-def example(folder: str | os.PathLike) -> str:
+def describe_scans(folder: str | os.PathLike) -> str:
     """What scans lie in the folder, for the end of a message."""
     root = Path(folder)
     files = sorted(path for path in root.rglob("*") if not path.name.startswith("."))

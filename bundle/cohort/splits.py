@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from bundle.cohort.outliers import some
+from bundle.cohort.outliers import shortlist
 from bundle.cohort.tasks import Task
 from scripts.data.case_files import Case
 from scripts.errors import InputError
 
 
 @dataclass(frozen=True)
-class Splitting:
+class SplitOptions:
     """How cases are split."""
 
     folds: int = 5
@@ -40,7 +40,7 @@ class Split:
 def split_cases(
     cases: Sequence[Case],
     task: Task,
-    how: Splitting,
+    how: SplitOptions,
     twins: Iterable[Sequence[str]] = (),
     volumes: Mapping[str, float] | None = None,
 ) -> Split:
@@ -53,23 +53,23 @@ def split_cases(
         InputError: there are too few patients or slices, or the pattern does not fit.
     """
     pattern = task.patient_names if how.group_by is None else str(how.group_by)
-    patients = patients_of([case.case for case in cases], pattern, strict=how.group_by is not None)
+    patients = find_patients([case.case for case in cases], pattern, strict=how.group_by is not None)
     if pattern is None:
         patients = {case.case: case.patient or case.volume or case.case for case in cases}
         stacks = {case.volume for case in cases if case.volume and not case.patient and (case.label or case.problems)}
         if stacks and len(stacks) < how.folds + (how.test > 0):
             return _split_in_blocks(cases, patients, sorted(stacks), how, twins)
-    patients = join(patients, twins)
+    patients = join_patients(patients, twins)
     amounts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for case in cases:
         if case.label or case.problems:
             time_point = "" if case.slice is not None else case.case  # slices add up, time points do not
             amounts[patients[case.case]][time_point] += (volumes or {}).get(case.case, 0.0)
     largest = {patient: max(each.values()) for patient, each in amounts.items()}
-    return Split(patients, assign(largest, how.folds, how.test, how.seed) if largest else {})
+    return Split(patients, assign_folds(largest, how.folds, how.test, how.seed) if largest else {})
 
 
-def patients_of(cases: Iterable[str], pattern: str | None, strict: bool = False) -> dict[str, str]:
+def find_patients(cases: Iterable[str], pattern: str | None, strict: bool = False) -> dict[str, str]:
     """The patient of each case: the first group of `pattern` in its name, else (unless `strict`) the case itself."""
     cases = list(cases)
     if pattern is None:
@@ -89,7 +89,7 @@ def patients_of(cases: Iterable[str], pattern: str | None, strict: bool = False)
     return {case: match[1] if match and match[1] else case for case, match in found.items()}
 
 
-def join(patients: Mapping[str, str], same: Iterable[Sequence[str]]) -> dict[str, str]:
+def join_patients(patients: Mapping[str, str], same: Iterable[Sequence[str]]) -> dict[str, str]:
     """Patients by case, with those of each group of cases made one; the first name in the alphabet stays."""
     joined = dict(patients)
     for group in same:
@@ -99,7 +99,9 @@ def join(patients: Mapping[str, str], same: Iterable[Sequence[str]]) -> dict[str
     return joined
 
 
-def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed: int = 0) -> dict[str, int | str]:
+def assign_folds(
+    volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed: int = 0
+) -> dict[str, int | str]:
     """The fold of each patient, or "test"; folds differ by one patient at most, `test` is a share of the patients.
 
     Patients are sorted by tumour volume, in any one unit, and cut into blocks of neighbours; each fold gets one of a
@@ -127,7 +129,9 @@ def assign(volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed
     return places
 
 
-def cut(slices: Sequence[str], folds: int = 5, test: float = 0.0, gap: int = 1) -> tuple[list[list[str]], list[str]]:
+def cut_into_blocks(
+    slices: Sequence[str], folds: int = 5, test: float = 0.0, gap: int = 1
+) -> tuple[list[list[str]], list[str]]:
     """Cut the slices of one volume into consecutive blocks, one a fold, with a gap between, so that no two touch.
 
     Neighbouring slices are alike: drawn at random, most validation slices would have a neighbour in training. Blocks
@@ -154,13 +158,17 @@ def cut(slices: Sequence[str], folds: int = 5, test: float = 0.0, gap: int = 1) 
 
 
 def _split_in_blocks(
-    cases: Sequence[Case], patients: dict[str, str], stacks: list[str], how: Splitting, twins: Iterable[Sequence[str]]
+    cases: Sequence[Case],
+    patients: dict[str, str],
+    stacks: list[str],
+    how: SplitOptions,
+    twins: Iterable[Sequence[str]],
 ) -> Split:
     split = Split(patients, {})
     places = [*range(how.folds), *(["test"] if how.test else [])]
     for stack in stacks:
         slices = [case.case for case in cases if case.volume == stack and (case.label or case.problems)]
-        blocks, between = cut(slices, how.folds, how.test, how.gap)
+        blocks, between = cut_into_blocks(slices, how.folds, how.test, how.gap)
         split.gap += between
         for number, (block, place) in enumerate(zip(blocks, places, strict=True), start=1):
             split.patients.update(dict.fromkeys(block, f"{stack} block {number}"))
@@ -171,12 +179,12 @@ def _split_in_blocks(
                 f"slices {' and '.join(same)} hold the same pixels but lie in different folds: remove one of them."
             )
     split.notes.append(
-        f"no patient is told and there are too few volumes to share out ({some(stacks)}), so each is cut into"
+        f"no patient is told and there are too few volumes to share out ({shortlist(stacks)}), so each is cut into"
         f" {len(places)} consecutive blocks: neighbouring slices are alike, and a split at random would evaluate on"
         " what was learned."
     )
     if split.gap:
-        split.notes.append(f"left out, so that no two blocks touch (--gap {how.gap}): {some(split.gap, most=20)}.")
+        split.notes.append(f"left out, so that no two blocks touch (--gap {how.gap}): {shortlist(split.gap, most=20)}.")
     return split
 
 

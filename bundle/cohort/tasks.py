@@ -55,7 +55,7 @@ class Task:
 
 
 @dataclass
-class Layout:
+class FolderLayout:
     """A folder understood: how it was recognised, what is segmented in it, its cases, and what the user should know."""
 
     name: str

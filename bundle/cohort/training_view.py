@@ -16,7 +16,7 @@ from scripts.errors import InputError
 TRAIN = "configs/train.yaml"
 
 
-def training_config(content: Mapping[str, Any], overlays: Sequence[str] | None) -> ConfigParser:
+def read_training_config(content: Mapping[str, Any], overlays: Sequence[str] | None) -> ConfigParser:
     """train.yaml overridden by tasks, or, without any, by the channels, labels and regions of the data list."""
     if not Path(TRAIN).is_file():
         raise InputError(f"{Path.cwd()} has no {TRAIN}: run this from the repository's root.")
@@ -40,7 +40,7 @@ def _overlay(name: str) -> Path:
     return Path(name)
 
 
-def training_patches(
+def cut_training_patches(
     config: ConfigParser,
     entries: Sequence[dict[str, Any]],
     choice: Choice,

@@ -14,6 +14,13 @@ SUBJECTS = {
     "load": "memory and time a patch for cohorts of several sizes",
 }
 
+MEASURE = {
+    "train": "measure_training",
+    "infer": "measure_inference",
+    "score": "measure_scoring",
+    "load": "measure_loading",
+}
+
 
 def bench(
     subject: str | None = None,
@@ -63,16 +70,16 @@ def bench(
     from bundle.benchmarks import timing
     from bundle.benchmarks.nnunet import peer
 
-    given["device"] = timing.known_device(device)
+    given["device"] = timing.choose_device(device)
     if nnunet_python and given["device"] != "cpu":
         raise InputError(f"device is {given['device']}: nnU-Net is measured on a CPU; add --device cpu.")
     beside = given["device"] == "cpu" and subject in (None, "train", "infer")
     given["nnunet_python"] = peer.python_with_nnunet(nnunet_python) if beside else None
     results = []
     for name in [subject] if subject else SUBJECTS:
-        measure = importlib.import_module(f"bundle.benchmarks.{name}").measure
+        measure = getattr(importlib.import_module(f"bundle.benchmarks.{name}"), MEASURE[name])
         options = {key: value for key, value in given.items() if key in inspect.signature(measure).parameters}
         results.append(measure(**options))
-        timing.show(results[-1])
+        timing.print_result(results[-1])
     if out is not None:
-        timing.write(os.fspath(out), results, given["device"])
+        timing.write_results(os.fspath(out), results, given["device"])

@@ -51,15 +51,15 @@ def export(
     if isinstance(cases, bool) or not isinstance(cases, int) or cases < 1:
         raise InputError(f"--cases is {cases}: give a whole number of cases, 1 or more.")
     formats = [part.strip() for part in formats.split(",")] if isinstance(formats, str) else [str(f) for f in formats]
-    writers.require(formats)
-    trained, version = runs.read(run), str(version)
+    writers.require_formats(formats)
+    trained, version = runs.read_run(run), str(version)
     name = package.package_name(trained, str(name) if name else None, version)
     summary = package.read_summary(trained, evaluation)
     if summary is None:
         print("note: no evaluation is known, and metadata and model card will say so; --evaluation names one.")
-    if sentence := runs.changed_since(trained, package.ROOT):
+    if sentence := runs.describe_code_changes(trained, package.ROOT):
         print(f"note: {sentence}")
-    plan = package.Plan(trained, name, version, str(changelog), summary, formats, datalist, dataset_dir, cases)
+    plan = package.PackagePlan(trained, name, version, str(changelog), summary, formats, datalist, dataset_dir, cases)
     written = package.write_package(plan, Path(out), lambda line: print(line, flush=True))
 
     if written.unchanged:

@@ -6,8 +6,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from bundle.cohort.fingerprint import Choice, class_frequencies, read_examples, read_records, read_statistics
-from bundle.cohort.training_view import training_config, training_patches
+from bundle.cohort.fingerprint import (
+    Choice,
+    class_frequencies,
+    read_fingerprints,
+    read_normalization_examples,
+    read_statistics,
+)
+from bundle.cohort.training_view import cut_training_patches, read_training_config
 from bundle.commands.shared import items, require_whole
 from bundle.drawing.slices import evenly_spaced
 from bundle.reporting.cohort_page import write_cohort_page
@@ -65,7 +71,7 @@ def look(
     choices = _choices(items(normalize), items(scope))
     content = lists.read_datalist(str(datalist))
     root = Path(str(datalist)).parent if dataset_dir is None else Path(str(dataset_dir))
-    config = training_config(content, items(task))
+    config = read_training_config(content, items(task))
     ask = config.get_parsed_content
     lists.require_same_task(content, ask("channels"), ask("label_scheme"), ask("labels"))
     shown = content | {"training": [entry for entry in content["training"] if entry.get("split") != "test"]}
@@ -77,16 +83,16 @@ def look(
 
     before, fill = steps_before_normalization(ask("preprocessing")), ask("labels_fill")
     read = evenly_spaced(known, cohort or len(known))
-    records = read_records(before, read, fill)
+    records = read_fingerprints(before, read, fill)
     statistics = read_statistics(before, evenly_spaced(training, cohort or len(training)), choices)
     labelled = [entry for entry, record in zip(read, records, strict=True) if record.has_label] or read
-    examples = read_examples(before, evenly_spaced(labelled, cases), choices, statistics, fill)
+    examples = read_normalization_examples(before, evenly_spaced(labelled, cases), choices, statistics, fill)
     channels, regions, spacing, patch_size = ask("channels"), ask("regions"), ask("spacing"), ask("patch_size")
     frequencies = (
         class_frequencies(records, {name: [value] for name, value in ask("labels").items()}),
         class_frequencies(records, regions),
     )
-    cut = training_patches(
+    cut = cut_training_patches(
         config, evenly_spaced(training, patches), choices[0], statistics.get(choices[0][0]), patches, seed
     )
 

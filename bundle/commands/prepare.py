@@ -11,8 +11,8 @@ from rich.table import Table
 
 from bundle.cohort.case_views import fullest_cases, view_case
 from bundle.cohort.datalist_maker import BadCases, DataList, make_datalist, read_layout
-from bundle.cohort.splits import Splitting
-from bundle.cohort.tasks import Layout, Task, known_tasks
+from bundle.cohort.splits import SplitOptions
+from bundle.cohort.tasks import FolderLayout, Task, known_tasks
 from bundle.commands.shared import require_whole
 from scripts.errors import InputError
 from scripts.files import write_json
@@ -89,7 +89,7 @@ def prepare(
     for line in _recognised(folder, layout):  # before the files are read: a wrong guess shows here
         say(line)
     try:
-        how = Splitting(folds, test, gap, seed, group_by)
+        how = SplitOptions(folds, test, gap, seed, group_by)
         made = make_datalist(folder, layout, tasks, how, skip_bad, allow_empty, workers)
     except BadCases as error:
         for case, problems in error.problems.items():
@@ -121,7 +121,7 @@ def _check_target(out: str, overwrite: bool) -> Path:
     return target
 
 
-def _recognised(folder: str, layout: Layout) -> list[str]:
+def _recognised(folder: str, layout: FolderLayout) -> list[str]:
     task = layout.task
     lines = [
         f"{folder}: {layout.name}, {len(layout.cases)} cases",

@@ -31,7 +31,7 @@ def publish(
     from bundle.packaging import archive, hub, package_check, zoo
 
     folder = Path(str(package).rstrip("/"))
-    name, version = package_check.name_and_version(folder, package_check.check(folder))
+    name, version = package_check.read_name_and_version(folder, package_check.check_package(folder))
     if (to is None) == (repo is None):
         raise InputError("say where to: --to FOLDER for the Model Zoo's layout, or --repo OWNER/NAME for the hub.")
     if to is not None and Path(to).resolve().is_relative_to(folder.resolve()):
@@ -41,7 +41,7 @@ def publish(
     large = zoo.find_large_files(folder) if to is not None else []
     title = f"{to}/models/{name}" if to is not None else f"hub: {repo}"
     table = Table("file", Column("MB", justify="right"), "", title=title)
-    for path in archive.files_of(folder):
+    for path in archive.list_files(folder):
         remark = "in large_files.yml" if path in large else ""
         table.add_row(path.relative_to(folder).as_posix(), f"{path.stat().st_size / 1e6:.2f}", remark)
     Console().print(table)

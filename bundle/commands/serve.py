@@ -38,7 +38,7 @@ def serve(
     from bundle.packaging import package_check
 
     source = Path(str(package))
-    package_check.check(source)
+    package_check.check_package(source)
     source = source.resolve()
     settings = yaml.safe_load((source / "configs" / "inference.yaml").read_text(encoding="utf-8"))
     shown = servers.find_scans(Path(str(studies)), settings["channels"], settings["channel_files"], show)
@@ -63,4 +63,6 @@ def serve(
             flush=True,
         )
         server.wait()
-        raise InputError(f"MONAI Label ended by itself; the end of {folder.log}:\n{servers.last_lines(folder.log)}")
+        raise InputError(
+            f"MONAI Label ended by itself; the end of {folder.log}:\n{servers.read_last_lines(folder.log)}"
+        )

@@ -8,7 +8,7 @@ from scripts.files import atomic_write
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows: the time of packing is not kept
 
 
-def files_of(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """All files below `folder`, sorted by name, without what Python leaves behind."""
     found = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
@@ -17,7 +17,7 @@ def files_of(folder: Path) -> list[Path]:
 def zip_folder(folder: Path, path: Path, top: str | None = None) -> None:
     """Write `folder` to a zip with everything in one folder, of the same name or called `top`."""
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for file in files_of(folder):
+        for file in list_files(folder):
             entry = zipfile.ZipInfo(f"{top or folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, file.read_bytes())
@@ -25,5 +25,5 @@ def zip_folder(folder: Path, path: Path, top: str | None = None) -> None:
 
 def same_files(one: Path, other: Path) -> bool:
     """Whether two folders hold the same files with the same bytes."""
-    names = [[path.relative_to(folder).as_posix() for path in files_of(folder)] for folder in (one, other)]
+    names = [[path.relative_to(folder).as_posix() for path in list_files(folder)] for folder in (one, other)]
     return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])

@@ -10,7 +10,7 @@ from bundle.packaging.runs import Run
 UNKNOWN = "not known"
 
 
-def render(
+def render_card(
     run: Run, metadata: Mapping[str, Any], summary: Mapping[str, Any] | None, parameters: int, folder: str
 ) -> str:
     """The model card of a package called `folder`, whose network has so many `parameters`.

@@ -25,7 +25,9 @@ OF_THE_MACHINE = {"bundle_root", "datalist", "dataset_dir", "run_dir", "resume",
 OF_THE_MACHINE |= {"device", "preprocessing_device", "cache", "cache_dir", "num_workers"}
 
 
-def self_contained(folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any], head: str) -> dict[str, str]:
+def make_self_contained(
+    folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any], head: str
+) -> dict[str, str]:
     """The text of inference.yaml, train.yaml and evaluate.yaml for a package, with `head` above each.
 
     `folder` is the repository's configs/; `settings` and `config` are the run's settings.yaml and config.yaml.

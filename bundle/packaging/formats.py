@@ -20,7 +20,7 @@ OPSET = 20
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
-def require(formats: Sequence[str]) -> None:
+def require_formats(formats: Sequence[str]) -> None:
     """The formats are known, and what writes and reads them is installed."""
     for name in formats:
         if name not in FORMATS:
@@ -34,7 +34,7 @@ def require(formats: Sequence[str]) -> None:
                 )
 
 
-def write(
+def write_formats(
     package: Path, network: nn.Module, example: torch.Tensor, formats: Sequence[str], multiple: Sequence[int]
 ) -> None:
     """Write models/model.<format> of the network at inference for each of `formats`, into a package's folder.

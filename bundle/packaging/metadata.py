@@ -22,7 +22,7 @@ MOST_SEGMENTS = 16  # up to this value gaps are named; a label of 255 is for pic
 VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 
 
-def of_run(
+def make_metadata(
     base: Mapping[str, Any], run: Run, version: str, changelog: Mapping[str, str], summary: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The metadata of a run's package.
@@ -46,13 +46,13 @@ def of_run(
         "references": [*about.get("references", []), base["references"][0]] if about else base["references"],
         "version": version,
         "changelog": dict(changelog),
-        "eval_metrics": scores(summary),
+        "eval_metrics": quote_scores(summary),
         "training": {"seed": run.environment.get("seed"), "revision": run.environment.get("git"), **run.effort},
         "network_data_format": network_data_format(settings, about.get("modality", "MR")),
     }
 
 
-def scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+def quote_scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a summary.json says of each region: n, mean, median, quartiles, tail. Nothing without one."""
     if summary is None:
         return {}
@@ -73,7 +73,7 @@ def scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def network_data_format(settings: Mapping[str, Any], modality: str) -> dict[str, Any]:
     """What goes into the network, and what MONAI Label shows of what comes out: a name for each value of the mask."""
-    multiple = multiple_of(settings)
+    multiple = size_multiple(settings)
     # twice the product of the strides, since one voxel alone cannot be normalised
     shape = list(settings["patch_size"]) if multiple is None else [f"{2 * product}*n" for product in multiple]
     common = {"spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
@@ -112,7 +112,7 @@ def mask_values(settings: Mapping[str, Any]) -> dict[str, str]:
     return {str(value): name for value, name in {**told, fill: "background"}.items()}
 
 
-def multiple_of(settings: Mapping[str, Any]) -> list[int] | None:
+def size_multiple(settings: Mapping[str, Any]) -> list[int] | None:
     """By axis, what the size of a window has to be a multiple of; None where only the network itself knows."""
     if not _is_dynunet(settings):
         return None
@@ -121,20 +121,20 @@ def multiple_of(settings: Mapping[str, Any]) -> list[int] | None:
     return [math.prod(stride if isinstance(stride, int) else stride[axis] for stride in strides) for axis in axes]
 
 
-def check(path: str | os.PathLike) -> dict[str, Any]:
+def check_metadata(path: str | os.PathLike) -> dict[str, Any]:
     """Read a metadata.json that holds what MONAI's schema of bundles asks for; an `InputError` names what it lacks."""
     try:
         metadata = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON: export the package anew.") from error
-    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(metadata))
+    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(read_schema()).iter_errors(metadata))
     if problem is not None:
         where = ".".join(map(str, problem.absolute_path)) or "its top level"
         raise InputError(f"{path} is no metadata of a bundle: at {where}, {problem.message}; export the package anew.")
     return metadata
 
 
-def schema() -> dict[str, Any]:
+def read_schema() -> dict[str, Any]:
     """The rules of MONAI's metadata schema 20240725, and what this project's packages hold beyond them."""
     return json.loads(files("bundle.packaging").joinpath("metadata.schema.json").read_text(encoding="utf-8"))
 

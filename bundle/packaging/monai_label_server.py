@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bundle.packaging.archive import files_of
+from bundle.packaging.archive import list_files
 from scripts.data import pictures
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
@@ -159,16 +159,16 @@ def wait_for_answer(server: subprocess.Popen, port: int, name: str, log: Path) -
         if name not in info["models"]:
             break
         return info
-    raise InputError(f"MONAI Label does not serve {name}; the end of {log}:\n{last_lines(log)}")
+    raise InputError(f"MONAI Label does not serve {name}; the end of {log}:\n{read_last_lines(log)}")
 
 
-def last_lines(log: Path, lines: int = 30) -> str:
+def read_last_lines(log: Path, lines: int = 30) -> str:
     """The end of a log."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def _make_app(folder: ServerFolder, package: Path, python: Path) -> None:
-    hashes = [(path.relative_to(package).as_posix(), file_hash(path)) for path in files_of(package)]
+    hashes = [(path.relative_to(package).as_posix(), file_hash(path)) for path in list_files(package)]
     content = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
     model, mark = folder.model, folder.path / "package.sha256"
     if model.is_dir():

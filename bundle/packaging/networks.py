@@ -13,13 +13,13 @@ from scripts.errors import InputError
 from scripts.network.weights import load_weights, read_weights
 
 
-def at_inference(package: Path) -> nn.Module:
+def load_inference_network(package: Path) -> nn.Module:
     """The network as a package's inference.yaml makes it, its weights loaded, on the CPU."""
     parser = read_config(package / "configs" / "inference.yaml")
     return load_weights(parser.get_parsed_content("network_def"), package / "models" / "model.pt").eval()
 
 
-def training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
+def compute_training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
     """Logits [N, R, ...] of the network as training made it, coarse heads included, with the run's weights."""
     network = read_config(dict(run.config)).get_parsed_content("network_def").eval()
     missing, unexpected = network.load_state_dict(read_weights(run.weights), strict=False)
@@ -29,7 +29,9 @@ def training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
         return torch.cat([network(patch[None]) for patch in patches])
 
 
-def patches(run: Run, datalist: str | None, dataset_dir: str | None, cases: int) -> tuple[torch.Tensor, list[str]]:
+def cut_validation_patches(
+    run: Run, datalist: str | None, dataset_dir: str | None, cases: int
+) -> tuple[torch.Tensor, list[str]]:
     """Patches [N, C, ...] of validation cases, in the middle and where the label is, and the names of these cases.
 
     Raises:

@@ -24,7 +24,7 @@ COPIED = ("LICENSE", "configs/multi_gpu_train.yaml", "configs/logging.conf")
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackagePlan:
     """What a package is made of."""
 
     run: Run
@@ -38,7 +38,7 @@ class Plan:
     cases: int = 2
 
 
-class Written(NamedTuple):
+class WrittenPackage(NamedTuple):
     """A package on disk: its folder, its zip, its metadata, and whether it was there already with the same bytes."""
 
     folder: Path
@@ -47,7 +47,7 @@ class Written(NamedTuple):
     unchanged: bool
 
 
-def write_package(plan: Plan, out: Path, report: Callable[[str], None]) -> Written:
+def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -> WrittenPackage:
     """Write OUT/NAME-VERSION and its zip, both whole or not at all; `report` gets a line before each long step.
 
     Raises:
@@ -61,7 +61,7 @@ def write_package(plan: Plan, out: Path, report: Callable[[str], None]) -> Writt
         with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as unfinished:
             package = Path(unfinished, target.name)
             _fill(package, plan, {**earlier.get("changelog", {}), plan.version: plan.change}, report)
-            made = package_check.check(package)
+            made = package_check.check_package(package)
             _require_higher_version(made, earlier)
             unchanged = target.exists()
             if not unchanged:
@@ -73,7 +73,7 @@ def write_package(plan: Plan, out: Path, report: Callable[[str], None]) -> Writt
         raise InputError(
             f"{out} cannot be written ({error.strerror or error}): free space there, or choose another --out."
         ) from error
-    return Written(target, zipped, made, unchanged)
+    return WrittenPackage(target, zipped, made, unchanged)
 
 
 def package_name(run: Run, name: str | None, version: str) -> str:
@@ -119,15 +119,15 @@ def read_summary(run: Run, evaluation: str | None) -> dict[str, Any] | None:
     return summary
 
 
-def travelling_scripts() -> list[str]:
+def list_scripts() -> list[str]:
     """All of scripts/, whatever the workflows name: a module that is missed would be missed by the package's user."""
-    return [path.relative_to(ROOT).as_posix() for path in archive.files_of(ROOT / "scripts")]
+    return [path.relative_to(ROOT).as_posix() for path in archive.list_files(ROOT / "scripts")]
 
 
-def _fill(package: Path, plan: Plan, changelog: Mapping[str, str], report: Callable[[str], None]) -> None:
+def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report: Callable[[str], None]) -> None:
     """Write the package's files, and compare its network with the run's."""
     run, settings = plan.run, plan.run.settings
-    for file in (*COPIED, *travelling_scripts()):
+    for file in (*COPIED, *list_scripts()):
         (package / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, package / file)
     head = (
@@ -136,30 +136,30 @@ def _fill(package: Path, plan: Plan, changelog: Mapping[str, str], report: Calla
         f"(revision {run.environment.get('git') or 'unknown'}, seed {run.environment.get('seed')}) in place of tasks,"
         " recipes and what was borrowed from inference.yaml."
     )
-    for file, text in configs.self_contained(ROOT / "configs", settings, run.config, head).items():
+    for file, text in configs.make_self_contained(ROOT / "configs", settings, run.config, head).items():
         write_text(package / "configs" / file, text)
     save_state(package / "models" / "model.pt", read_weights(run.weights))
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    content = metadata.of_run(base, run, plan.version, changelog, plan.summary)
+    content = metadata.make_metadata(base, run, plan.version, changelog, plan.summary)
     write_json(package / "configs" / "metadata.json", content)
 
-    network = networks.at_inference(package)
-    patches, chosen = networks.patches(run, plan.datalist, plan.dataset_dir, plan.cases)
-    logits = networks.training_logits(run, patches)
+    network = networks.load_inference_network(package)
+    patches, chosen = networks.cut_validation_patches(run, plan.datalist, plan.dataset_dir, plan.cases)
+    logits = networks.compute_training_logits(run, patches)
     report(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *plan.formats))} ...")
-    formats.write(package, network, patches, plan.formats, metadata.multiple_of(settings))
+    formats.write_formats(package, network, patches, plan.formats, metadata.size_multiple(settings))
     report(f"comparing on {len(patches)} patches, in a process of its own ...")
-    compared = parity.compare(package, patches.numpy(), logits.numpy())
+    compared = parity.compare_formats(package, patches.numpy(), logits.numpy())
     content["compared"] = {"cases": chosen, "patches": len(patches), "formats": compared}
-    content["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.files_of(package / "models")}
+    content["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.list_files(package / "models")}
     write_text(package / "configs" / "metadata.json", json.dumps(content, indent=4, ensure_ascii=False) + "\n")
     parameters = sum(p.numel() for p in network.parameters())
-    write_text(package / "docs" / "README.md", card.render(run, content, plan.summary, parameters, plan.name))
+    write_text(package / "docs" / "README.md", card.render_card(run, content, plan.summary, parameters, plan.name))
     for leftover in package.rglob("__pycache__"):
         shutil.rmtree(leftover)
 
 
-def _read_earlier(out: Path, plan: Plan) -> dict[str, Any]:
+def _read_earlier(out: Path, plan: PackagePlan) -> dict[str, Any]:
     """The metadata of the highest version of the package in `out`, apart from the one that is made; {} if none."""
     found = {}
     for path in out.glob(f"{plan.name}-*/configs/metadata.json"):

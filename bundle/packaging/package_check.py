@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bundle.packaging.metadata import VERSION
-from bundle.packaging.metadata import check as check_metadata
-from bundle.packaging.networks import at_inference
+from bundle.packaging.metadata import check_metadata as check_metadata
+from bundle.packaging.networks import load_inference_network
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 
@@ -16,7 +16,7 @@ FILES = ["LICENSE", "configs/metadata.json", *(f"configs/{name}.yaml" for name i
 FILES += ["docs/README.md", "models/model.pt", "scripts/__init__.py"]
 
 
-def check(folder: str | os.PathLike) -> dict[str, Any]:
+def check_package(folder: str | os.PathLike) -> dict[str, Any]:
     """Check a package's files, metadata, hashes and weights, and return its metadata."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -34,11 +34,11 @@ def check(folder: str | os.PathLike) -> dict[str, Any]:
                 f"{folder / name} is not the file that was exported (its sha256 differs from configs/metadata.json):"
                 " copy the package again, or export it anew."
             )
-    at_inference(folder)  # MONAI Label would serve a network with random weights where the names differ
+    load_inference_network(folder)  # MONAI Label would serve a network with random weights where the names differ
     return metadata
 
 
-def name_and_version(folder: Path, metadata: Mapping[str, Any]) -> tuple[str, str]:
+def read_name_and_version(folder: Path, metadata: Mapping[str, Any]) -> tuple[str, str]:
     """The two parts of a package folder's name, which are checked."""
     name, _, version = folder.resolve().name.rpartition("-")
     if not name or not VERSION.match(version):

@@ -33,7 +33,7 @@ WORKFLOWS = {
 }
 
 
-def compare(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str, dict[str, float]]:
+def compare_formats(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str, dict[str, float]]:
     """How far each file in models/ is from the training network's logits [N, R, ...] on patches [N, C, ...], float32.
 
     Returns:

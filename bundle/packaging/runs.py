@@ -33,7 +33,7 @@ class Run:
         return self.settings.get("about") or {}
 
 
-def read(folder: str | os.PathLike) -> Run:
+def read_run(folder: str | os.PathLike) -> Run:
     """Read runs/X.
 
     Raises:
@@ -64,7 +64,7 @@ def read(folder: str | os.PathLike) -> Run:
     )
 
 
-def changed_since(run: Run, root: Path) -> str | None:
+def describe_code_changes(run: Run, root: Path) -> str | None:
     """A sentence if scripts or configs have changed since the run started, as far as git knows."""
     revision = run.environment.get("git")
     if not revision or run.environment.get("git_changes"):

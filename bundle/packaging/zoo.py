@@ -29,7 +29,7 @@ class ZooEntry(NamedTuple):
 
 def find_large_files(package: Path) -> list[Path]:
     """The files of a package that the zoo's repository does not take."""
-    return [path for path in archive.files_of(package) if path.stat().st_size > LARGE]
+    return [path for path in archive.list_files(package) if path.stat().st_size > LARGE]
 
 
 def plan_entry(zoo: Path, name: str, version: str) -> ZooEntry:

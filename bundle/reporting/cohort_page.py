@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
 from matplotlib.lines import Line2D
 
-from bundle.cohort.fingerprint import ClassFrequency, Record
+from bundle.cohort.fingerprint import CaseFingerprint, ClassFrequency
 from bundle.drawing.page_parts import DARK, draw_heading, title_axes
 from bundle.drawing.slices import OKABE_ITO, save_figure
 
@@ -17,7 +17,7 @@ from bundle.drawing.slices import OKABE_ITO, save_figure
 def write_cohort_page(
     path: str | os.PathLike,
     about: str,
-    records: Sequence[Record],
+    records: Sequence[CaseFingerprint],
     channels: Sequence[str],
     frequencies: tuple[Sequence[ClassFrequency], Sequence[ClassFrequency]],
     patch: Sequence[float],

@@ -6,13 +6,13 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from bundle.cohort.fingerprint import ClassFrequency, Record
+from bundle.cohort.fingerprint import CaseFingerprint, ClassFrequency
 
 AIR = 0.3  # a share of one value that no tissue has
 
 
 def cohort_tables(
-    records: Sequence[Record],
+    records: Sequence[CaseFingerprint],
     channels: Sequence[str],
     frequencies: tuple[Sequence[ClassFrequency], Sequence[ClassFrequency]],
     unit: str,
@@ -38,7 +38,7 @@ def cohort_tables(
 
 
 def cohort_sentences(
-    records: Sequence[Record], channels: Sequence[str], regions: Sequence[ClassFrequency]
+    records: Sequence[CaseFingerprint], channels: Sequence[str], regions: Sequence[ClassFrequency]
 ) -> Iterator[str]:
     """The imbalance of the rarest region, and a note for each channel whose background may not be 0."""
     rarest = max((one for one in regions if one.share), key=lambda one: one.to_one, default=None)

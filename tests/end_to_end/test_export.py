@@ -102,7 +102,7 @@ def test_a_package_segments_voxel_for_voxel_as_the_repository_does(released, ins
 def test_a_package_holds_all_that_git_tracks_under_scripts(released):
     listed = subprocess.run(["git", "ls-files", "scripts"], cwd=ROOT, capture_output=True, text=True, check=True)
     package = released.package
-    held = {path.relative_to(package).as_posix() for path in archive.files_of(package / "scripts")}
+    held = {path.relative_to(package).as_posix() for path in archive.list_files(package / "scripts")}
     assert held == set(listed.stdout.split())
 
 
@@ -136,7 +136,7 @@ def test_a_package_trains_alone(released, inside):
 
 def test_the_zoos_checks_pass(released, inside, tmp_path):
     schema = tmp_path / "schema.json"
-    schema.write_text(json.dumps(metadata.schema()))
+    schema.write_text(json.dumps(metadata.read_schema()))
     verify_metadata(meta_file="configs/metadata.json", filepath=str(schema))
     verify_net_in_out("network_def", "configs/metadata.json", "configs/inference.yaml", device="cpu")
     for config, kind in (("train", "train"), ("evaluate", "infer"), ("inference", "infer")):
@@ -217,10 +217,10 @@ def test_the_same_run_gives_the_same_bytes(released, tmp_path):
 
 def test_another_content_under_the_same_version_is_refused(released, tmp_path):
     shutil.copytree(released.package, tmp_path / released.package.name)
-    before = archive.files_of(tmp_path / released.package.name)
+    before = archive.list_files(tmp_path / released.package.name)
     with pytest.raises(InputError, match=r"holds another content: give a higher --version"):
         export(str(released.run), out=str(tmp_path))
-    assert archive.files_of(tmp_path / released.package.name) == before
+    assert archive.list_files(tmp_path / released.package.name) == before
     assert not list(tmp_path.glob(".writing*"))
 
 
@@ -235,8 +235,8 @@ def test_an_export_that_was_never_scored_says_so(released, tmp_path, capsys):
 def test_export_that_differs_from_the_trained_network_is_not_written(released, tmp_path, monkeypatch):
     from bundle.packaging import networks
 
-    real = networks.training_logits
-    monkeypatch.setattr(networks, "training_logits", lambda *given: real(*given) + 0.01)
+    real = networks.compute_training_logits
+    monkeypatch.setattr(networks, "compute_training_logits", lambda *given: real(*given) + 0.01)
     with pytest.raises(InputError, match=r"model.pt differs from the network that was trained"):
         export(str(released.run), out=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -245,10 +245,10 @@ def test_export_that_differs_from_the_trained_network_is_not_written(released, t
 def test_an_export_that_lacks_a_module_is_not_written(released, tmp_path, monkeypatch):
     from bundle.packaging import package
 
-    files = package.travelling_scripts()
+    files = package.list_scripts()
     assert "scripts/training/losses.py" in files
     files.remove("scripts/training/losses.py")
-    monkeypatch.setattr(package, "travelling_scripts", lambda: files)
+    monkeypatch.setattr(package, "list_scripts", lambda: files)
     with pytest.raises(InputError) as caught:
         export(str(released.run), out=str(tmp_path))
     assert str(caught.value) == (
@@ -263,7 +263,7 @@ def test_component_that_cannot_be_built_is_found_in_each_config(inside, config):
     path = inside / "configs" / f"{config}.yaml"
     path.write_text(path.read_text().replace("nonzero: true", "nonzeros: true", 1))
     with pytest.raises(InputError, match=r"cannot be loaded alone \(NormalizeIntensityd has no argument 'nonzeros'"):
-        parity.compare(inside, np.zeros((1, 4, 16, 16, 16), "float32"), np.zeros((1, 3, 16, 16, 16), "float32"))
+        parity.compare_formats(inside, np.zeros((1, 4, 16, 16, 16), "float32"), np.zeros((1, 3, 16, 16, 16), "float32"))
 
 
 def test_a_score_of_other_weights_is_refused(released, tmp_path):
@@ -310,14 +310,14 @@ def test_a_wrong_option_is_refused_in_a_sentence(released, tmp_path, options, se
 def test_a_package_with_a_missing_file_is_refused(inside):
     (inside / "configs" / "train.yaml").unlink()
     with pytest.raises(InputError, match=r"lacks configs/train.yaml"):
-        package_check.check(inside)
+        package_check.check_package(inside)
 
 
 def test_a_package_with_changed_weights_is_refused(inside):
     with (inside / "models" / "model.onnx").open("ab") as stream:
         stream.write(b"0")
     with pytest.raises(InputError, match=r"model.onnx is not the file that was exported"):
-        package_check.check(inside)
+        package_check.check_package(inside)
 
 
 def test_a_package_whose_metadata_fail_the_schema_is_refused(inside):
@@ -326,7 +326,7 @@ def test_a_package_whose_metadata_fail_the_schema_is_refused(inside):
     del content["network_data_format"]["outputs"]["pred"]["channel_def"]
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"at network_data_format.outputs.pred, 'channel_def' is a required property"):
-        package_check.check(inside)
+        package_check.check_package(inside)
 
 
 def test_weights_with_wrong_names_are_never_served(inside):
@@ -336,7 +336,7 @@ def test_weights_with_wrong_names_are_never_served(inside):
     content["weights"]["models/model.pt"] = file_hash(path)
     (inside / "configs" / "metadata.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="checkpoint of another network"):
-        package_check.check(inside)
+        package_check.check_package(inside)
 
 
 def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, monkeypatch):

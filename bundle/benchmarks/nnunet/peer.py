@@ -27,7 +27,7 @@ def python_with_nnunet(named: str | None) -> str | None:
     return python
 
 
-def nnunet(
+def time_nnunet(
     python: str, subject: str, case: Mapping[str, np.ndarray], filters: list[int], patch: int, repeats: int, half: bool
 ) -> dict[str, list[float]]:
     """What `nnunet.py` measures, on our case, patch, features and precision.

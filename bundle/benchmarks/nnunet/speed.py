@@ -26,7 +26,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 REGIONS = [(1, 2, 3), (2, 3), (3,)]
 
 
-def unet(channels: int, filters: list[int], deep_supervision: bool) -> PlainConvUNet:
+def make_unet(channels: int, filters: list[int], deep_supervision: bool) -> PlainConvUNet:
     """The network that its planner would make with these features."""
     levels = len(filters)
     return PlainConvUNet(
@@ -36,29 +36,33 @@ def unet(channels: int, filters: list[int], deep_supervision: bool) -> PlainConv
     )  # fmt: skip
 
 
-def precision(half: bool) -> AbstractContextManager:
+def half_precision(half: bool) -> AbstractContextManager:
     """It uses half precision on a GPU alone; here it gets what it is compared with."""
     return torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
 
 
-def infer(case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool) -> dict:
+def time_inference(
+    case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool
+) -> dict:
     """Its predictor, without mirroring."""
     predictor = nnUNetPredictor(
         use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
     )
-    predictor.network = unet(len(case["image"]), filters, deep_supervision=False)
+    predictor.network = make_unet(len(case["image"]), filters, deep_supervision=False)
     predictor.configuration_manager = SimpleNamespace(patch_size=patch)
     predictor.label_manager = SimpleNamespace(num_segmentation_heads=len(REGIONS))
     image, found = torch.from_numpy(case["image"]).float(), []
     for _ in range(repeats):
         began = time.process_time()
-        with precision(half):
+        with half_precision(half):
             predictor.predict_sliding_window_return_logits(image)
         found.append(time.process_time() - began)
     return {"windows": found}
 
 
-def train(case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool) -> dict:
+def time_training(
+    case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool
+) -> dict:
     """Its patch and augmentation, and a step of its network, loss and optimiser."""
     levels, image, label = len(filters), case["image"], case["label"][None]
     scales = [[1 / 2**level] * 3 for level in range(levels - 1)]
@@ -67,7 +71,7 @@ def train(case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], 
     augment = nnUNetTrainer.get_training_transforms(
         patch, angle, scales, (0, 1, 2), False, [True] * len(image), regions=REGIONS, foreground_labels=[1, 2, 3]
     )
-    network = unet(len(image), filters, deep_supervision=True)
+    network = make_unet(len(image), filters, deep_supervision=True)
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
     dice = {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}
     loss = DC_and_BCE_loss({}, dice, dice_class=MemoryEfficientSoftDiceLoss)
@@ -91,7 +95,7 @@ def train(case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], 
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with precision(half):
+        with half_precision(half):
             heads = network(batch[0])
         loss([head.float() for head in heads], batch[1]).backward()
         optimizer.step()
@@ -109,7 +113,7 @@ def train(case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], 
 
 def main(subject: str, path: str, features: str, side: str, repeats: str, half: str) -> None:
     """Measure and print."""
-    measure = {"train": train, "infer": infer}[subject]
+    measure = {"train": time_training, "infer": time_inference}[subject]
     print(json.dumps(measure(np.load(path), json.loads(features), [int(side)] * 3, int(repeats), half == "1")))
 
 

@@ -30,7 +30,7 @@ NAME = "Dataset001_minutes"
 CONFIGURATION = "3d_fullres"
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datalist", type=Path, help="made by `python -m bundle prepare`")
@@ -61,13 +61,13 @@ def require_possible(asked: argparse.Namespace, content: dict, entries: list[dic
         sys.exit("error: expected regions of several labels, and labels_out in the same order: nnU-Net paints by it.")
 
 
-def without_air(image: np.ndarray) -> np.ndarray:
+def zero_background(image: np.ndarray) -> np.ndarray:
     """The image less the value of its corners, where that is one."""
     corners = image[np.ix_(*((0, size - 1) for size in image.shape))]
     return image - image[0, 0, 0] if (corners == image[0, 0, 0]).all() else image
 
 
-def prepare(asked: argparse.Namespace, content: dict, entries: list[dict]) -> None:
+def prepare_dataset(asked: argparse.Namespace, content: dict, entries: list[dict]) -> None:
     """Its raw data set, fingerprint, plans (with our sizes) and preprocessed cases."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprint_dataset,
@@ -81,7 +81,7 @@ def prepare(asked: argparse.Namespace, content: dict, entries: list[dict]) -> No
     for entry in entries:
         for channel, file in enumerate(entry["image"]):
             source = nib.load(asked.dataset_dir / file)
-            image = without_air(np.asarray(source.dataobj, dtype=np.float32))
+            image = zero_background(np.asarray(source.dataobj, dtype=np.float32))
             nib.save(nib.Nifti1Image(image, source.affine), raw / "imagesTr" / f"{entry['case']}_{channel:04d}.nii.gz")
         source = nib.load(asked.dataset_dir / entry["label"])
         label = np.rint(np.asarray(source.dataobj)).astype(np.uint8)
@@ -120,14 +120,14 @@ def prepare(asked: argparse.Namespace, content: dict, entries: list[dict]) -> No
     (made / "splits_final.json").write_text(json.dumps(splits))
 
 
-def in_half(forward: Callable, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+def forward_in_half(forward: Callable, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
     """The network's heads, computed in bfloat16; the loss gets single precision, as ours does."""
     with torch.autocast("cpu", torch.bfloat16):
         heads = forward(image)
     return [head.float() for head in heads] if isinstance(heads, list | tuple) else heads.float()
 
 
-def train(asked: argparse.Namespace) -> Any:
+def train_network(asked: argparse.Namespace) -> Any:
     """Its trainer, when the minutes are over."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -142,7 +142,7 @@ def train(asked: argparse.Namespace) -> Any:
     trainer.on_train_start()
     trainer.network.train()
     if asked.half:
-        trainer.network.forward = partial(in_half, trainer.network.forward)
+        trainer.network.forward = partial(forward_in_half, trainer.network.forward)
     began, steps, share = time.process_time(), 0, 0.0
     with tqdm(total=1.0, desc="training", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as shown:
         while share < 1:
@@ -157,7 +157,7 @@ def train(asked: argparse.Namespace) -> Any:
     return trainer
 
 
-def segment(asked: argparse.Namespace, trainer: Any, entries: list[dict], mirror: bool) -> None:
+def write_masks(asked: argparse.Namespace, trainer: Any, entries: list[dict], mirror: bool) -> None:
     """Write the masks of the fold's patients."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -178,7 +178,7 @@ def segment(asked: argparse.Namespace, trainer: Any, entries: list[dict], mirror
 
 def main() -> None:
     """Prepare once, train for the minutes, write the masks."""
-    asked = arguments()
+    asked = parse_arguments()
     if not asked.datalist.is_file():
         sys.exit(f"error: {asked.datalist} does not exist: make it with `python -m bundle prepare`.")
     folders = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
@@ -191,13 +191,13 @@ def main() -> None:
     if not record.exists():
         for folder in folders.values():  # what an interrupted preparation left
             shutil.rmtree(asked.folder / folder, ignore_errors=True)
-        prepare(asked, content, entries)
+        prepare_dataset(asked, content, entries)
         record.write_text(json.dumps(settings))
     elif json.loads(record.read_text()) != settings:
         sys.exit(f"error: {asked.folder} was prepared with another list or other sizes: take another folder.")
-    trainer = train(asked)
+    trainer = train_network(asked)
     for mirror in (False, True) if asked.mirror else (False,):
-        segment(asked, trainer, entries, mirror)
+        write_masks(asked, trainer, entries, mirror)
 
 
 if __name__ == "__main__":

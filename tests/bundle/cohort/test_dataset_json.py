@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from bundle.cohort.recognise import recognise
+from bundle.cohort.recognise import recognise_folder
 from bundle.cohort.tasks import choose_task, known_tasks
 from scripts.errors import InputError
 
@@ -31,7 +31,7 @@ def test_a_decathlon_folder_is_described_by_its_dataset_json(tmp_path):
         test=["./imagesTs/BRATS_002.nii.gz"],
     )
     make(tmp_path, "imagesTr/BRATS_001.nii.gz", "labelsTr/BRATS_001.nii.gz", "imagesTs/BRATS_002.nii.gz")
-    layout = recognise(tmp_path, TASKS)
+    layout = recognise_folder(tmp_path, TASKS)
     assert layout.name == "Medical Segmentation Decathlon"
     assert layout.task.name == "msd_brain"
     assert [(case.case, case.stacked, case.label is None) for case in layout.cases] == [
@@ -55,7 +55,7 @@ def test_a_decathlon_folder_is_described_by_its_dataset_json(tmp_path):
 def test_both_forms_of_nnunet_raw_are_read(tmp_path, description):
     describe(tmp_path / "Dataset7", **description)
     make(tmp_path / "Dataset7", "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
-    layout = recognise(tmp_path / "Dataset7", TASKS)
+    layout = recognise_folder(tmp_path / "Dataset7", TASKS)
     assert layout.name == "nnU-Net raw"
     assert layout.task.label_scheme == "Dataset7"
     assert layout.task.labels == {"lesion": 1}
@@ -71,7 +71,7 @@ def test_overlapping_nnunet_regions_keep_their_names_and_order(tmp_path):
         regions_class_order=[1, 2, 3],
     )
     make(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
-    task = recognise(tmp_path, TASKS).task
+    task = recognise_folder(tmp_path, TASKS).task
     assert task.regions == {"whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
     assert task.labels_out == {"whole": 1, "core": 2, "enhancing": 3}
     assert sorted(task.labels.values()) == [1, 2, 3]
@@ -82,7 +82,7 @@ def test_file_missing_from_an_nnunet_dataset_is_a_case_problem(tmp_path):
     make(
         tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0002.nii.gz", "imagesTs/b_0000.nii.gz", "imagesTs/b_0001.nii.gz"
     )
-    a, b = recognise(tmp_path, TASKS).cases
+    a, b = recognise_folder(tmp_path, TASKS).cases
     assert any("lacks channel T2" in text for text in a.problems)
     assert any("does not name" in text for text in a.problems)
     assert any("needs its label" in text for text in a.problems)
@@ -99,7 +99,7 @@ def test_file_missing_from_a_decathlon_dataset_is_a_case_problem(tmp_path):
         training=[*entries, {"image": "c.nii"}],
     )
     make(tmp_path, "imagesTr/b.nii", "labelsTr/b.nii", "c.nii")
-    a, b, c = recognise(tmp_path, TASKS).cases
+    a, b, c = recognise_folder(tmp_path, TASKS).cases
     assert len(a.problems) == 2
     assert b.problems == []
     assert not b.stacked
@@ -117,23 +117,23 @@ def test_file_missing_from_a_decathlon_dataset_is_a_case_problem(tmp_path):
 )
 def test_a_wrong_dataset_json_is_explained(tmp_path, description, sentence):
     with pytest.raises(InputError, match=sentence):
-        recognise(describe(tmp_path, **description), TASKS)
+        recognise_folder(describe(tmp_path, **description), TASKS)
 
 
 def test_a_dataset_json_that_is_no_json_is_explained(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read as JSON"):
-        recognise(tmp_path, TASKS)
+        recognise_folder(tmp_path, TASKS)
 
 
 def test_same_name_for_training_and_test_case_is_refused(tmp_path):
     describe(tmp_path, channel_names={"0": "T1"}, labels={"background": 0, "lesion": 1})
     make(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz", "imagesTs/a_0000.nii.gz")
     with pytest.raises(InputError, match="two cases called a"):
-        recognise(tmp_path, TASKS)
+        recognise_folder(tmp_path, TASKS)
 
 
 def test_a_task_of_other_channels_than_dataset_json_is_refused(tmp_path):
     describe(tmp_path, channel_names={"0": "T1", "1": "T2"}, labels={"background": 0, "lesion": 1})
     with pytest.raises(InputError, match=r"leave --task out"):
-        recognise(tmp_path, TASKS, choose_task("brats", TASKS))
+        recognise_folder(tmp_path, TASKS, choose_task("brats", TASKS))

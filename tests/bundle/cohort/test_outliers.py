@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from bundle.cohort.outliers import check_cases, cohort_notes
-from bundle.cohort.recognise import by_patterns
+from bundle.cohort.outliers import check_cases, outlier_notes
+from bundle.cohort.recognise import read_by_patterns
 from bundle.cohort.tasks import choose_task, known_tasks
 from scripts.data import pictures
 from scripts.data.case_checks import CaseRecord
@@ -35,11 +35,11 @@ def test_processes_find_what_one_process_finds(write):
     ],
 )
 def test_what_sets_a_case_apart_from_the_cohort_is_noted(last, note):
-    assert cohort_notes(cohort(**last)) == [note]
+    assert outlier_notes(cohort(**last)) == [note]
 
 
 def test_a_cohort_of_equals_has_no_notes():
-    assert cohort_notes(cohort()) == cohort_notes([]) == []
+    assert outlier_notes(cohort()) == outlier_notes([]) == []
 
 
 def test_each_page_is_read_and_its_file_hashed_once(tmp_path):
@@ -62,12 +62,12 @@ def test_intensity_is_compared_by_patient_and_not_by_slice():
         return [CaseRecord(f"{patient}_{k}", group=patient, bright={"T1": b}) for k, b in enumerate(brightness)]
 
     ends = [record for name in "abcd" for record in slices(name, 1.0, 5.0, 5.0, 5.0, 1.0)]
-    assert cohort_notes(ends) == []
-    assert "in e (20.1 times)" in cohort_notes([*ends, *slices("e", 8.0, 8.0)])[0]
+    assert outlier_notes(ends) == []
+    assert "in e (20.1 times)" in outlier_notes([*ends, *slices("e", 8.0, 8.0)])[0]
 
 
 def test_real_slices_and_sections_are_sound(shared_data):
     for name in ("lgg", "isbi2012"):
         task = choose_task(name, known_tasks())
-        records = check_cases(by_patterns(shared_data(name), task).cases[:40], task.expected(), workers=1)
+        records = check_cases(read_by_patterns(shared_data(name), task).cases[:40], task.expected(), workers=1)
         assert [problem for record in records for problem in record.problems] == []

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.cohort.recognise import recognise, unlabelled_among_labelled
+from bundle.cohort.recognise import recognise_folder, unlabelled_among_labelled
 from bundle.cohort.tasks import choose_task, known_tasks
 from scripts.data import pictures
 from scripts.errors import InputError
@@ -41,7 +41,7 @@ def brats2023(case, *leave_out):
     ],
 )
 def test_brats_of_each_year_is_recognised_with_channels_in_order(tmp_path, files, scheme):
-    layout = recognise(make(tmp_path, *files), TASKS)
+    layout = recognise_folder(make(tmp_path, *files), TASKS)
     assert layout.task.label_scheme == scheme
     (case,) = layout.cases
     assert [path.name for path in case.images] == [Path(name).name for name in files[:4]]
@@ -49,44 +49,44 @@ def test_brats_of_each_year_is_recognised_with_channels_in_order(tmp_path, files
 
 
 def test_a_scheme_with_the_same_file_names_is_mentioned(tmp_path):
-    layout = recognise(make(tmp_path, *brats2023("BraTS-GLI-00000-000")), TASKS)
+    layout = recognise_folder(make(tmp_path, *brats2023("BraTS-GLI-00000-000")), TASKS)
     assert any("brats2024_post would fit too" in note and "RC=4" in note for note in layout.notes)
 
 
 def test_adult_and_paediatric_cases_in_one_folder_are_refused(tmp_path):
     make(tmp_path, *brats2023("BraTS-GLI-00000-000"), *brats2023("BraTS-PED-00001-000"))
     with pytest.raises(InputError, match=r"two kinds.*--task"):
-        recognise(tmp_path, TASKS)
-    chosen = recognise(tmp_path, TASKS, choose_task("brats_ped", TASKS))
+        recognise_folder(tmp_path, TASKS)
+    chosen = recognise_folder(tmp_path, TASKS, choose_task("brats_ped", TASKS))
     assert [case.case for case in chosen.cases] == ["BraTS-PED-00001-000"]
 
 
 def test_chosen_task_reads_cases_of_other_names_and_reports_it(tmp_path):
-    layout = recognise(make(tmp_path, *brats2023("BraTS-PED-00001-000")), TASKS, choose_task("brats2023", TASKS))
+    layout = recognise_folder(make(tmp_path, *brats2023("BraTS-PED-00001-000")), TASKS, choose_task("brats2023", TASKS))
     assert len(layout.cases) == 1
     assert "because you chose it" in layout.notes[0]
 
 
 def test_case_without_a_channel_is_kept_with_its_reason(tmp_path):
     make(tmp_path, *brats2021("a"), *brats2021("b", "t2"))
-    problems = {case.case: case.problems for case in recognise(tmp_path, TASKS).cases}
+    problems = {case.case: case.problems for case in recognise_folder(tmp_path, TASKS).cases}
     assert problems["a"] == []
     assert "lacks channel T2" in problems["b"][0]
 
 
 def test_a_channel_that_every_case_lacks_is_named(tmp_path):
     with pytest.raises(InputError, match=r"called as in brats, but not even case a has T2"):
-        recognise(make(tmp_path, *brats2021("a", "t2")), TASKS)
+        recognise_folder(make(tmp_path, *brats2021("a", "t2")), TASKS)
 
 
 def test_brats2023_files_under_other_case_names_require_a_scheme(tmp_path):
     with pytest.raises(InputError, match=r"called as in brats2023; if they are that, give --task brats2023"):
-        recognise(make(tmp_path, *brats2023("patient1")), TASKS)
+        recognise_folder(make(tmp_path, *brats2023("patient1")), TASKS)
 
 
 def test_a_dataset_json_of_something_else_does_not_hide_brats(tmp_path):
     (tmp_path / "dataset.json").write_text('{"title": "a paper\'s supplement"}')
-    assert recognise(make(tmp_path, *brats2021("a")), TASKS).task.name == "brats"
+    assert recognise_folder(make(tmp_path, *brats2021("a")), TASKS).task.name == "brats"
 
 
 @pytest.mark.parametrize(
@@ -103,27 +103,27 @@ def test_a_dataset_json_of_something_else_does_not_hide_brats(tmp_path):
 )
 def test_an_unknown_folder_is_described_with_what_to_do(tmp_path, files, sentence):
     with pytest.raises(InputError, match=sentence):
-        recognise(make(tmp_path, *files), TASKS)
+        recognise_folder(make(tmp_path, *files), TASKS)
 
 
 def test_a_file_or_a_missing_folder_is_told_apart(tmp_path):
     (tmp_path / "file.nii.gz").touch()
     with pytest.raises(InputError, match="is a file, not a folder"):
-        recognise(tmp_path / "file.nii.gz", TASKS)
+        recognise_folder(tmp_path / "file.nii.gz", TASKS)
     with pytest.raises(InputError, match="does not exist"):
-        recognise(tmp_path / "nowhere", TASKS)
+        recognise_folder(tmp_path / "nowhere", TASKS)
 
 
 def test_a_forgotten_label_is_told_from_a_folder_without_labels(tmp_path):
     make(tmp_path, *(f"Training/{name}" for name in brats2021("a") + brats2021("b", "seg")))
     make(tmp_path, *(f"Validation/{name}" for name in brats2021("c", "seg")))
-    cases = recognise(tmp_path, TASKS).cases
+    cases = recognise_folder(tmp_path, TASKS).cases
     assert [case.case for case in unlabelled_among_labelled(cases, tmp_path)] == ["b"]
 
 
 def test_task_without_file_names_cannot_read_a_folder(tmp_path):
     with pytest.raises(InputError, match="does not say how its files are called"):
-        recognise(make(tmp_path, *brats2021("a")), TASKS, choose_task("phantom", TASKS))
+        recognise_folder(make(tmp_path, *brats2021("a")), TASKS, choose_task("phantom", TASKS))
 
 
 # ---- pictures and slices -------------------------------------------------------------------------------------------
@@ -134,7 +134,9 @@ def lgg(patient, *numbers):
 
 
 def test_patient_slices_are_recognised_with_all_channels_in_one_file(tmp_path):
-    layout = recognise(make(tmp_path, *lgg("TCGA_CS_1_1999", 1, 2, 10), *lgg("TCGA_DU_2_1999", 1), "data.csv"), TASKS)
+    layout = recognise_folder(
+        make(tmp_path, *lgg("TCGA_CS_1_1999", 1, 2, 10), *lgg("TCGA_DU_2_1999", 1), "data.csv"), TASKS
+    )
     assert layout.task.name == "lgg"
     assert [(case.patient[:9], case.slice) for case in layout.cases] == [
         ("TCGA_CS_1", 1), ("TCGA_CS_1", 2), ("TCGA_CS_1", 10), ("TCGA_DU_2", 1)
@@ -148,7 +150,7 @@ def test_patient_slices_are_recognised_with_all_channels_in_one_file(tmp_path):
 
 
 def test_sections_with_labels_are_recognised_as_one_volume(tmp_path):
-    layout = recognise(
+    layout = recognise_folder(
         make(tmp_path, *(f"train/{kind}/{k}.png" for k in range(3) for kind in ("image", "label"))), TASKS
     )
     assert layout.task.name == "isbi2012"
@@ -161,7 +163,7 @@ def test_sections_with_labels_are_recognised_as_one_volume(tmp_path):
 def test_stacks_are_recognised_and_unlabelled_ones_are_not_errors(tmp_path):
     for name in ("train-volume", "train-labels", "test-volume"):
         pictures.write_picture(tmp_path / f"{name}.tif", *np.zeros((2, 4, 5), np.uint8))
-    layout = recognise(tmp_path, TASKS)
+    layout = recognise_folder(tmp_path, TASKS)
     assert layout.task.name == "isbi2012"
     assert [(case.case, case.label and case.label.name) for case in layout.cases] == [
         ("test_0", None), ("test_1", None), ("train_0", "train-labels.tif#0"), ("train_1", "train-labels.tif#1")
@@ -173,10 +175,10 @@ def test_missing_mask_is_reported_unless_the_patient_has_none(tmp_path):
     make(tmp_path, *lgg("TCGA_a", 1, 2), *lgg("TCGA_b", 1, 2))
     for name in ("TCGA_a/TCGA_a_2_mask.tif", "TCGA_b/TCGA_b_1_mask.tif", "TCGA_b/TCGA_b_2_mask.tif"):
         (tmp_path / name).unlink()
-    doubted = unlabelled_among_labelled(recognise(tmp_path, TASKS).cases, tmp_path)
+    doubted = unlabelled_among_labelled(recognise_folder(tmp_path, TASKS).cases, tmp_path)
     assert [case.case for case in doubted] == ["TCGA_a_2"]
 
 
 def test_pictures_that_nobody_knows_get_a_way_for_pictures(tmp_path):
     with pytest.raises(InputError, match=r"it holds 2 pictures, such as images/a\.png.*grey=images/\{case\}\.png"):
-        recognise(make(tmp_path, "images/a.png", "masks/a.png"), TASKS)
+        recognise_folder(make(tmp_path, "images/a.png", "masks/a.png"), TASKS)

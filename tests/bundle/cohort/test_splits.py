@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bundle.cohort.splits import assign, cut, join, patients_of
+from bundle.cohort.splits import assign_folds, cut_into_blocks, find_patients, join_patients
 from scripts.data import pictures
 from scripts.errors import InputError
 
@@ -15,12 +15,12 @@ def members(places, place):
 
 
 def test_time_points_of_a_patient_are_one_patient():
-    found = patients_of(["BraTS-GLI-00003-000", "BraTS-GLI-00003-001"], r"(BraTS-\w+-\d+)-\d+")
+    found = find_patients(["BraTS-GLI-00003-000", "BraTS-GLI-00003-001"], r"(BraTS-\w+-\d+)-\d+")
     assert set(found.values()) == {"BraTS-GLI-00003"}
 
 
 def test_without_a_pattern_each_case_is_a_patient():
-    assert patients_of(["a", "b"], None) == {"a": "a", "b": "b"}
+    assert find_patients(["a", "b"], None) == {"a": "a", "b": "b"}
 
 
 @pytest.mark.parametrize(
@@ -28,22 +28,22 @@ def test_without_a_pattern_each_case_is_a_patient():
 )
 def test_a_wrong_grouping_pattern_is_explained(pattern, sentence):
     with pytest.raises(InputError, match=sentence):
-        patients_of(["a1", "a2"], pattern, strict=True)
+        find_patients(["a1", "a2"], pattern, strict=True)
 
 
 def test_linked_cases_merge_their_patients_along_the_chain():
-    joined = join({"a": "A", "b": "B", "c": "C", "d": "D"}, [["a", "b"], ["b", "c"]])
+    joined = join_patients({"a": "A", "b": "B", "c": "C", "d": "D"}, [["a", "b"], ["b", "c"]])
     assert joined == {"a": "A", "b": "A", "c": "A", "d": "D"}
 
 
 def test_folds_differ_by_one_patient_at_most():
-    sizes = [len(members(assign(COHORT, folds=5), fold)) for fold in range(5)]
+    sizes = [len(members(assign_folds(COHORT, folds=5), fold)) for fold in range(5)]
     assert sum(sizes) == 53
     assert max(sizes) - min(sizes) == 1
 
 
 def test_every_fold_gets_small_and_large_tumours():
-    places = assign(COHORT, folds=5)
+    places = assign_folds(COHORT, folds=5)
     for fold in range(5):
         volumes = [COHORT[patient] for patient in members(places, fold)]
         assert min(volumes) < 5
@@ -52,7 +52,7 @@ def test_every_fold_gets_small_and_large_tumours():
 
 
 def test_test_set_has_the_requested_share_and_spans_the_volumes():
-    places = assign(COHORT, folds=5, test=0.2)
+    places = assign_folds(COHORT, folds=5, test=0.2)
     volumes = [COHORT[patient] for patient in members(places, "test")]
     assert len(volumes) == round(0.2 * 53)
     assert min(volumes) < 6
@@ -60,18 +60,18 @@ def test_test_set_has_the_requested_share_and_spans_the_volumes():
 
 
 def test_same_seed_gives_the_same_folds_and_another_differs():
-    assert assign(COHORT, seed=1) == assign(dict(reversed(COHORT.items())), seed=1)
-    assert assign(COHORT, seed=1) != assign(COHORT, seed=2)
+    assert assign_folds(COHORT, seed=1) == assign_folds(dict(reversed(COHORT.items())), seed=1)
+    assert assign_folds(COHORT, seed=1) != assign_folds(COHORT, seed=2)
 
 
 def test_fewer_patients_than_folds_says_what_to_pass():
     with pytest.raises(InputError, match=r"3 labelled patients cannot fill 5 folds: give --folds 3"):
-        assign({"a": 1.0, "b": 2.0, "c": 3.0}, folds=5)
+        assign_folds({"a": 1.0, "b": 2.0, "c": 3.0}, folds=5)
 
 
 def test_a_test_set_that_leaves_too_few_patients_is_explained():
     with pytest.raises(InputError, match="after 2 are set aside"):
-        assign({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, folds=3, test=0.5)
+        assign_folds({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, folds=3, test=0.5)
 
 
 # ---- the slices of one volume --------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_a_test_set_that_leaves_too_few_patients_is_explained():
 @pytest.mark.parametrize("gap", [0, 1, 3])
 @pytest.mark.parametrize("test", [0.0, 0.2])
 def test_blocks_are_contiguous_slices_separated_by_the_gap(gap, test):
-    blocks, left_out = cut(range(40), folds=4, test=test, gap=gap)
+    blocks, left_out = cut_into_blocks(range(40), folds=4, test=test, gap=gap)
     assert len(blocks) == (5 if test else 4)
     for block in blocks:
         assert block == list(range(block[0], block[-1] + 1))
@@ -90,16 +90,16 @@ def test_blocks_are_contiguous_slices_separated_by_the_gap(gap, test):
 
 
 def test_blocks_differ_by_at_most_one_slice_with_test_share():
-    blocks, _ = cut(range(34), folds=4, test=0.25, gap=1)
+    blocks, _ = cut_into_blocks(range(34), folds=4, test=0.25, gap=1)
     sizes = [len(block) for block in blocks]
     assert sizes[-1] == 8  # a quarter of the 30 that are kept
     assert max(sizes[:-1]) - min(sizes[:-1]) <= 1
 
 
 def test_too_few_slices_for_the_blocks_suggest_a_remedy():
-    assert cut("abcde", folds=3, gap=1)[0] == [["a"], ["c"], ["e"]]
+    assert cut_into_blocks("abcde", folds=3, gap=1)[0] == [["a"], ["c"], ["e"]]
     with pytest.raises(InputError, match=r"4 labelled slices cannot be cut into 3 blocks with gaps of 1 .*--gap"):
-        cut("abcd", folds=3, gap=1)
+        cut_into_blocks("abcd", folds=3, gap=1)
 
 
 def test_one_section_gap_halves_neighbour_similarity_in_the_real_volume(shared_data):

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from bundle.cohort.training_view import training_config, training_patches
+from bundle.cohort.training_view import cut_training_patches, read_training_config
 from scripts.data import datalist as lists
 
 
@@ -13,15 +13,17 @@ def test_patches_are_those_that_training_draws(cohort, small_train, at_root):
     training = small_train(**small, steps_per_epoch=3)
     loader = training.get_parsed_content("train#dataloader")
     expected = [training.get_parsed_content("train#trainer").prepare_batch(batch, "cpu") for batch in loader]
-    config = training_config(content, ["phantom"])
+    config = read_training_config(content, ["phantom"])
     config["patch_size"] = [16, 16, 16]
-    drawn = training_patches(config, entries, ("percentile", "volume"), None, count=6, seed=3)
+    drawn = cut_training_patches(config, entries, ("percentile", "volume"), None, count=6, seed=3)
     for key, several in (("image", [e[0] for e in expected]), ("label", [e[1] for e in expected])):
         assert np.array_equal(np.stack([patch[key] for patch in drawn]), torch.cat(several).numpy())
 
 
 def test_a_recipe_can_be_laid_over_a_task(cohort, at_root):
-    config = training_config(lists.read_datalist(cohort.datalist), ["phantom", "configs/recipes/class_ratios.yaml"])
+    config = read_training_config(
+        lists.read_datalist(cohort.datalist), ["phantom", "configs/recipes/class_ratios.yaml"]
+    )
     assert isinstance(config, ConfigParser)
     assert config["train"]["crop"]["_target_"] == "RandCropByLabelClassesd"
     assert config.get_parsed_content("patch_size") == [32, 32, 32]

@@ -14,7 +14,7 @@ from bundle.__main__ import main
 from bundle.benchmarks import infer, load, memory, train
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.nnunet import training as nnunet_training
-from bundle.benchmarks.timing import Result, Row, with_ratios
+from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios
 from bundle.commands.bench import SUBJECTS
 from tests.made import ROOT
 
@@ -24,7 +24,7 @@ SMALL = [4, 8, 8]
 needs_nnunet = pytest.mark.skipif("NNUNET" not in os.environ, reason="NNUNET names no Python with nnU-Net")
 
 
-def names(result: Result) -> str:
+def names(result: BenchmarkResult) -> str:
     assert all(value > 0 for row in result.rows for value in row.values)
     return "\n".join(row.name for row in result.rows)
 
@@ -47,7 +47,7 @@ def test_score_benchmark_prints_ratios_and_writes_the_documented_file(tmp_path, 
 
 @pytest.mark.usefixtures("at_root")
 def test_training_step_is_compared_with_bare_network_and_monai_order():
-    result = train.measure(repeats=1, filters=SMALL, patch=16, size=32)
+    result = train.measure_training(repeats=1, filters=SMALL, patch=16, size=32)
     told = names(result)
     for part in ("the network alone", "our step", "MONAI's usual step", "recipe default", "recipe small_gpu"):
         assert part in told
@@ -57,21 +57,21 @@ def test_training_step_is_compared_with_bare_network_and_monai_order():
 
 @pytest.mark.usefixtures("at_root")
 def test_blocks_computed_again_and_smaller_batches_need_less_memory():
-    default, halved = (memory.of_a_step(batch_size=batch, patch_size=[64] * 3) for batch in (2, 1))
-    assert memory.of_a_step("small_gpu", patch_size=[64] * 3) < halved < default
-    activations = memory.of_a_step() - memory.of_a_step(batch_size=1)
+    default, halved = (memory.count_step_memory(batch_size=batch, patch_size=[64] * 3) for batch in (2, 1))
+    assert memory.count_step_memory("small_gpu", patch_size=[64] * 3) < halved < default
+    activations = memory.count_step_memory() - memory.count_step_memory(batch_size=1)
     assert activations == pytest.approx(8 * (default - halved), rel=0.1)  # of patches twice as large along each axis
 
 
 @pytest.mark.usefixtures("at_root")
 def test_recipes_fit_the_memory_of_their_cards():
-    assert memory.of_a_step() < 8  # of 9 GiB; CUDA needs about one for itself
-    assert memory.of_a_step("small_gpu") < 5  # of 6
+    assert memory.count_step_memory() < 8  # of 9 GiB; CUDA needs about one for itself
+    assert memory.count_step_memory("small_gpu") < 5  # of 6
 
 
 @pytest.mark.usefixtures("at_root")
 def test_case_is_compared_with_plain_sliding_window_over_whole_volume():
-    result = infer.measure(repeats=1, filters=SMALL, scale=0.2)
+    result = infer.measure_inference(repeats=1, filters=SMALL, scale=0.2)
     told = names(result)
     for part in ("the network alone", "from four files to the mask", "as few windows", "plain: the whole volume"):
         assert part in told
@@ -82,7 +82,7 @@ def test_case_is_compared_with_plain_sliding_window_over_whole_volume():
 def test_cohorts_of_every_size_are_measured_and_plotted(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "SIZE", 24)  # in this process, which draws them
     monkeypatch.setattr(load, "SPACING", 8.0)
-    result = load.measure(cases="2", repeats=1, picture=str(tmp_path / "load.png"))
+    result = load.measure_loading(cases="2", repeats=1, picture=str(tmp_path / "load.png"))
     told = "\n".join(row.name for row in result.rows)
     for cache in ("memory", "disk"):
         assert f"2 cases in {cache}: an epoch" in told
@@ -93,7 +93,7 @@ def test_cohorts_of_every_size_are_measured_and_plotted(tmp_path, monkeypatch):
 def test_what_another_python_printed_stands_beside_ours(tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\necho loading; echo '{\"windows\": [1.5, 2.5]}'\n")
     (tmp_path / "python").chmod(0o755)
-    result = infer.measure(repeats=1, filters=SMALL, scale=0.2, nnunet_python=str(tmp_path / "python"))
+    result = infer.measure_inference(repeats=1, filters=SMALL, scale=0.2, nnunet_python=str(tmp_path / "python"))
     (theirs,) = [row for row in result.rows if row.name.startswith("nnU-Net")]
     assert theirs.values == [1.5, 2.5]
 
@@ -121,18 +121,18 @@ def test_nnunet_list_is_accepted_with_background_0():
     nnunet_training.require_possible(argparse.Namespace(fold=1), REGIONS, ENTRIES)
     scan = np.full((5, 4, 3), -3.5, np.float32)
     scan[2, 2, 1] = 1.5
-    assert np.unique(nnunet_training.without_air(scan)).tolist() == [0, 5]
+    assert np.unique(nnunet_training.zero_background(scan)).tolist() == [0, 5]
     scan[-1, -1, -1] = 0
-    assert nnunet_training.without_air(scan) is scan
+    assert nnunet_training.zero_background(scan) is scan
 
 
 @needs_nnunet
 @pytest.mark.usefixtures("at_root")
 def test_nnunet_is_measured_on_the_same_case_patch_and_features():
     python = peer.python_with_nnunet(os.environ["NNUNET"])
-    training = train.measure(repeats=1, filters=[4, 8, 8, 8], patch=32, size=48, nnunet_python=python)
+    training = train.measure_training(repeats=1, filters=[4, 8, 8, 8], patch=32, size=48, nnunet_python=python)
     assert "nnU-Net's step: its loader, augmentation, network" in names(training)
-    inference = infer.measure(repeats=1, filters=SMALL, scale=0.2, nnunet_python=python)
+    inference = infer.measure_inference(repeats=1, filters=SMALL, scale=0.2, nnunet_python=python)
     assert "nnU-Net: the brain's box by windows" in names(inference)
 
 
@@ -172,5 +172,5 @@ def test_the_help_names_every_subject(capsys):
 
 
 def test_a_ratio_compares_only_what_has_one_unit():
-    rows = with_ratios([Row("a", [2.0, 4.0, 3.0]), Row("b", [6.0]), Row("c", [1.0], "GiB")])
+    rows = add_ratios([Timing("a", [2.0, 4.0, 3.0]), Timing("b", [6.0]), Timing("c", [1.0], "GiB")])
     assert [row.ratio for row in rows] == [1, 2, None]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from bundle.__main__ import main
-from bundle.cohort.training_view import training_config
+from bundle.cohort.training_view import read_training_config
 from bundle.commands.look import look
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
@@ -93,7 +93,7 @@ def test_the_printed_numbers_are_those_of_the_files(looked, cohort):
 def test_slices_need_no_task(tmp_path, at_root, capsys):
     phantom(str(tmp_path / "slices"), cases=4, dims=2, size=48, spacing=4.0)
     prepare(str(tmp_path / "slices"), out=str(tmp_path / "slices.json"), folds=2, picture=False, workers=1)
-    config = training_config(lists.read_datalist(tmp_path / "slices.json"), None)
+    config = read_training_config(lists.read_datalist(tmp_path / "slices.json"), None)
     assert len(config.get_parsed_content("patch_size")) == 2
     main(
         f"look {tmp_path / 'slices.json'} --dataset_dir {tmp_path / 'slices'} --out {tmp_path / 'pages'}"

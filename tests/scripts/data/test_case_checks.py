@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from bundle.cohort.recognise import by_patterns
+from bundle.cohort.recognise import read_by_patterns
 from bundle.cohort.tasks import choose_task, known_tasks
 from scripts.data.case_checks import CaseRecord, check_case, mask_overlap, read_channels
 from scripts.data.case_files import Case
@@ -155,7 +155,7 @@ def test_z_scored_images_with_nonzero_background_are_checked(write):
 @pytest.mark.parametrize(("data", "task"), [("brats2015", "brats2015"), ("open-ms", "open_ms")])
 def test_real_channels_lie_far_from_the_threshold_on_either_side(shared_data, data, task):
     task = choose_task(task, known_tasks())
-    case = by_patterns(shared_data(data), task).cases[0]
+    case = read_by_patterns(shared_data(data), task).cases[0]
     channels = list(read_channels(case, task.expected(), CaseRecord(case.case)))
     for one, other in itertools.combinations(channels, 2):
         dice, distance = mask_overlap(one, other)
