@@ -1,36 +1,51 @@
 """The command line, `python -m bundle COMMAND`: imports one command alone, so that `--help` answers at once."""
 
-import difflib
+import contextlib
 import importlib
 import inspect
-import itertools
+import json
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import fire
+from fire.decorators import SetParseFn
 
-from scripts.errors import EXIT_CODE, INTERRUPTED, InputError, input_error_message
+from bundle.commands.arguments import CONSTANTS, nearest
+from bundle.commands.shared import Outcome
+from bundle.commands.usage import show_help
+from scripts.errors import InputError, input_error_message, report_and_exit
 
 COMMANDS = {
-    "smoke": "the whole story on synthetic patients in about a minute: data, training, scoring, segmenting",
+    "smoke": "run the full pipeline on synthetic patients in about a minute: data, training, evaluation, a new scan",
     "phantom": "write synthetic patients in a layout of the field (brats2021, brats2023, msd, nnunet)",
     "prepare": "recognise a folder of scans, check every file, split by patient, write the data list",
-    "look": "draw normalisations, the cohort and augmented patches: to look at before any training",
+    "look": "draw normalisations, the cohort and augmented patches, before any training",
+    "check": "build every component of a training, without training",
+    "train": "train a task, changed by recipes and settings: a run folder with the best weights",
+    "evaluate": "segment and score the test or validation patients of a run: cases.csv",
+    "segment": "segment new scans with a run or a package",
     "score": "score the masks of any system against a data list: cases.csv",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
-    "compare": "say whether one system is better than another, patient by patient: compare.html, compare.json",
-    "raters": "how far do several people's masks agree, and is a model like one of them? raters.html",
+    "compare": "test whether one system is better than another, paired by patient: compare.html, compare.json",
+    "raters": "measure the agreement of several people's masks, and of a model's with theirs: raters.html",
     "export": "turn a run into a Model Zoo package, compared with the network that was trained",
     "publish": "write a package in the Model Zoo's layout, or upload it to a Hugging Face repository",
     "serve": "serve a package by MONAI Label, for 3D Slicer, on this machine",
-    "bench": "measure on this machine: training, inference, scoring, loading, beside MONAI's plain way",
+    "bench": "measure on this machine: training, inference, scoring, loading, next to MONAI's usual way",
 }
-OPTION = re.compile(r"--|-[a-zA-Z]")  # what Fire takes for one; -1 is a value
+FORMER = {("publish", "to"): "out", ("serve", "work"): "out"}  # former names of options; all are accepted
+FORMER |= {(command, "output_dir"): "out" for command in ("evaluate", "segment")}
+FORMER |= {(command, "run_dir"): "out" for command in ("train", "check")}
+OPTION = re.compile(r"--\w|-[a-zA-Z]")  # -1 is a value
 EXAMPLES = """\
   python -m bundle smoke --out smoke
   python -m bundle prepare /data/BraTS2021 --out datalist.json
-  python -m bundle COMMAND --help"""
+  python -m bundle train brats --datalist datalist.json --dataset_dir /data/BraTS2021 --out runs/first
+  python -m bundle COMMAND --help
+
+exit codes: 0 all done; 1 some cases failed; 2 wrong input; 75 saved, to be requeued; 130 Ctrl-C; 143 SIGTERM"""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,64 +56,70 @@ def main(arguments: list[str] | None = None) -> None:
         print("\n".join(f"  {name:<9}{purpose}" for name, purpose in COMMANDS.items()))
         print(f"\nexamples:\n{EXAMPLES}")
         return
-    name = arguments[0]
     try:
-        if name not in COMMANDS:
-            raise InputError(
-                f"there is no command '{name}'{_nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}."
-            )
-        command = getattr(importlib.import_module(f"bundle.commands.{name}"), name)
-        if {"--help", "-h"} & set(arguments):
-            arguments = [name, "--help"]  # Fire would run the command before it shows its help
-        _refuse_unknown_options(command, arguments[1:])
-        fire.Fire({name: command}, command=arguments, name="python -m bundle", serialize=lambda result: None)
-    except Exception as error:
-        sentence = input_error_message(error)
-        if sentence is None:
+        run_command(*arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, Exception) and input_error_message(error) is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
-        sys.exit(EXIT_CODE)
-    except KeyboardInterrupt:
-        print("\nstopped.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        report_and_exit(type(error), error, error.__traceback__)
 
 
-def _refuse_unknown_options(command: Callable, arguments: list[str]) -> None:
-    """Fire would run the command first and complain about a mistyped option afterwards.
+def run_command(name: str, *arguments: str) -> None:
+    """Run the command `name`; with `--json` its numbers are the only text on stdout.
 
-    It would also take an option without its value for True, and a word too many for the next option.
+    Raises:
+        InputError: there is no such command, or an argument is wrong.
+        SystemExit: not everything was done.
+    """
+    if name not in COMMANDS:
+        raise InputError(f"there is no command '{name}'{nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}.")
+    module = importlib.import_module(f"bundle.commands.{name}")
+    command = getattr(module, name)
+    if {"--help", "-h"} & set(arguments):
+        print(show_help(command, module))
+        return
+    words, options = split_arguments(command, arguments)
+    as_json = options.pop("json", False)
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        outcome: Outcome | None = command(*words, **options)
+    if outcome is None:
+        return
+    if as_json:
+        print(json.dumps(outcome.numbers, indent=2, ensure_ascii=False))
+    if outcome.exit_code:
+        sys.exit(outcome.exit_code)
+
+
+def split_arguments(command: Callable, arguments: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The words and the options of a command line, all as text: Fire would turn the name 2024_01_15 into a number.
+
+    Raises:
+        InputError: an option has no value.
     """
     parameters = inspect.signature(command).parameters
-    known = [*parameters, "help"]
-    given = list(itertools.takewhile(lambda argument: argument != "--", arguments))
-    words: list[str] = []
-    named: set[str] = set()
-    is_value = False
-    for argument, following in zip(given, [*given[1:], "--"], strict=False):
-        if is_value or not OPTION.match(argument):
-            words += [] if is_value else [argument]
-            is_value = False
+    switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)} | {"json"}
+    given = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        if not OPTION.match(argument):
+            given.append(argument)
             continue
-        option, equals, _ = argument.lstrip("-").replace("-", "_").partition("=")
-        is_value = not equals and not OPTION.match(following)
-        named.add(option)
-        if argument.startswith("--") and option not in known and option.removeprefix("no") not in known:
-            raise InputError(f"{command.__name__} has no option --{option}{_nearest(option, known)}; see --help.")
-        if option in parameters and not (equals or is_value or isinstance(parameters[option].default, bool)):
-            raise InputError(f"--{option} has no value: put one behind it, in quotes if it has spaces; see --help.")
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values()):
-        return
-    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
-    if surplus := words[len(set(required) - named) if required else 1 :]:
-        raise InputError(
-            f"'{surplus[0]}' is one word too many for {command.__name__}: say by an option what it is, and put text"
-            " with spaces in quotes; see --help."
-        )
-
-
-def _nearest(word: str, known: object) -> str:
-    near = difflib.get_close_matches(word, list(known), n=3)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
+        option, equals, value = argument.lstrip("-").partition("=")
+        option = option.replace("-", "_")
+        initials = [name for name in parameters if not argument.startswith("--") and name.startswith(option)]
+        option = FORMER.get((command.__name__, option), initials[0] if len(initials) == 1 else option)
+        alone = following == "--" or OPTION.match(following) is not None
+        if option in switches and not equals and following not in CONSTANTS:
+            equals, value = "=", "True"
+        elif option.startswith("no") and option[2:] in switches and not equals:
+            option, equals, value = option[2:], "=", "False"
+        elif alone and not equals:
+            raise InputError(f"--{option} has no value: give one after it, in quotes if it has spaces; see --help.")
+        given.append(f"--{option}{equals}{value}")
+    found: list[Any] = []
+    collect = SetParseFn(str)(lambda *words, **options: found.extend((words, options)))
+    fire.Fire(collect, command=given, name="python -m bundle", serialize=lambda result: None)
+    words, options = found
+    return words, options
 
 
 if __name__ == "__main__":

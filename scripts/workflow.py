@@ -14,16 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from monai.bundle import ComponentLocator, ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser, run
 from monai.bundle.properties import InferProperties, TrainProperties
-from monai.utils import BundlePropertyConfig
+from monai.utils import BundlePropertyConfig, ensure_tuple
 from rich.console import Console
 from rich.table import Table
 
 from scripts.errors import InputError, install_excepthook
+from scripts.recipes import refuse_conflicts
 
 RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
 # what tasks and runs tell other workflows and `prepare`; laid over a workflow without a use for it, it is no mistake
@@ -42,6 +43,33 @@ EXTRA_KEYS = (
 # the Model Zoo's names, and what `--tracking mlflow` brings along
 TRACKING = ("output_dir", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 MONAI_KEYS = ("_meta_", "handlers", *TRACKING)
+PATHS = [
+    "bundle_root",
+    "cache_dir",
+    "checkpoint",
+    "datalist",
+    "dataset_dir",
+    "init_from",
+    "input",
+    "output_dir",
+    "run_dir",
+]
+
+
+class Kind(NamedTuple):
+    """What a setting may be, and how a message describes it."""
+
+    types: tuple[type, ...]
+    expected: str
+
+
+PATH = Kind((str,), """a path; one that looks like a number or a list is quoted twice: '"2024_01_15"'""")
+KINDS = {  # of a default, to what may take its place
+    bool: Kind((bool,), "True or False"),
+    int: Kind((int,), "a whole number, 0 or more"),
+    float: Kind((int, float), "a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)"),
+    list: Kind((list, tuple), 'a list, such as "[96,96,96]"'),
+}
 REFERENCE = re.compile(r"@(\w+)")
 WHOLE_REFERENCE = re.compile(r"@\w+(?:(?:::|#)\w+)*")
 MODULES = (("monai", "monai"), ("torch", "torch"), ("np", "numpy"), ("numpy", "numpy"))  # that MONAI imports itself
@@ -59,8 +87,13 @@ def begin_workflow(workflow: str) -> None:
             names what does not exist.
     """
     install_excepthook()
-    config = running_config()
-    refuse_unused_settings(config, ConfigParser.load_config_file(workflow))
+    config, own, call = running_config(), ConfigParser.load_config_file(workflow), _running_call()
+    if (run_id := call.get("run_id") or "run") not in config:
+        raise InputError(f"there is no run id '{run_id}' in this workflow: expected {', '.join(RUN_IDS)}.")
+    files = call.get("config_file") or ()
+    refuse_conflicts(file for file in ensure_tuple(files) if Path(str(file)).parent.name == "recipes")
+    refuse_unused_settings(config, own)
+    refuse_other_kinds(config, own)
     refuse_unresolved_names(config)
 
 
@@ -79,6 +112,46 @@ def running_config() -> dict[str, Any]:
             return {key: value for key, value in caller.get().items() if key != "_meta_"}
         frame = frame.f_back
     raise RuntimeError("running_config() was called outside a config")
+
+
+def _running_call() -> dict[str, Any]:
+    """The arguments of MONAI's `run` that this workflow was started with; empty where something else has started it."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is run.__code__:
+            arguments = dict(frame.f_locals)
+            given = ConfigParser.load_config_file(file) if (file := arguments.get("args_file")) else {}
+            return {**given, **{name: value for name, value in arguments.items() if value is not None}}
+        frame = frame.f_back
+    return {}
+
+
+def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """A setting has a value of the kind of its default: a number, a list, true or false, or text.
+
+    Expressions, references and sections are not looked at, nor settings that are null by default, but paths are.
+
+    Args:
+        config: the whole config as it runs.
+        own: the workflow's own file, with the defaults; one that is imported from another file is looked up there.
+
+    Raises:
+        InputError: names the setting, its value, and the kind that is expected.
+    """
+    for name, default in own.items():
+        while isinstance(default, str) and default.startswith("%"):
+            file, _, key = default[1:].partition("::")
+            default = ConfigParser.load_config_file(file)[key]
+        value = config.get(name)
+        if isinstance(value, str) and value.startswith(("$", "@", "%")):
+            continue
+        is_path = name in PATHS or (name == "resume" and default is None)
+        kind = PATH if is_path else KINDS.get(type(default))
+        if kind is None or (is_path and value is None):
+            continue
+        fits = isinstance(value, kind.types) and isinstance(value, bool) == (bool in kind.types)
+        if not fits or (isinstance(value, int | float) and not value >= 0):
+            raise InputError(f"{name} is {value!r}: expected {kind.expected}.")
 
 
 def refuse_unused_settings(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
@@ -274,19 +347,6 @@ def require_settings(**settings: Any) -> None:
     for name, value in settings.items():
         if value is None:
             raise InputError(f"{name} is not given: add --{name} ... to the command.")
-
-
-def require_numbers(**settings: Any) -> None:
-    """Settings are numbers, 0 or more. YAML takes 1e-4, which has no dot, for a text.
-
-    Raises:
-        InputError: names the first that is none.
-    """
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise InputError(
-                f"{name} is {value!r}: expected a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)."
-            )
 
 
 def print_components(network: torch.nn.Module, **facts: Any) -> None:

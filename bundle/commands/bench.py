@@ -2,9 +2,16 @@
 
 import importlib
 import inspect
-import os
 import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import Field, PositiveInt
+
+from bundle.analysis.strict_json import to_strict_json
+from bundle.commands.arguments import CommaList, Optional, check_arguments
+from bundle.commands.shared import Outcome
 from scripts.errors import InputError
 
 SUBJECTS = {
@@ -22,19 +29,21 @@ MEASURE = {
 }
 
 
+@check_arguments
 def bench(
-    subject: str | None = None,
-    out: str | None = None,
-    repeats: int = 3,
-    device: str | None = None,
-    filters: list[int] | None = None,
-    patch: int | None = None,
-    nnunet_python: str | None = None,
-    cases: str | list[int] = "8,64,512",
-    picture: str | None = None,
-    brats_script: str | None = None,
-    scale: float = 1.0,
-) -> None:
+    subject: Optional[Literal["train", "infer", "score", "load"]] = None,
+    *,
+    out: Optional[Path] = None,
+    repeats: PositiveInt = 3,
+    device: Optional[str] = None,
+    filters: Optional[CommaList[PositiveInt]] = None,
+    patch: Optional[PositiveInt] = None,
+    nnunet_python: Optional[str] = None,
+    cases: CommaList[PositiveInt] = (8, 64, 512),
+    picture: Optional[Path] = None,
+    brats_script: Optional[Path] = None,
+    scale: Annotated[float, Field(gt=0)] = 1.0,
+) -> Outcome:
     """Measure on this machine, print medians over repeats and their ratios; minutes. Patients are synthetic.
 
     On a CPU seconds are those of the processor, so that other work on the machine counts little; on a GPU they are
@@ -42,7 +51,7 @@ def bench(
 
     Examples:
         OMP_NUM_THREADS=1 python -m bundle bench train --out train.json
-        OMP_NUM_THREADS=1 python -m bundle bench train --nnunet-python nnunet/bin/python
+        OMP_NUM_THREADS=1 python -m bundle bench train --nnunet_python nnunet/bin/python
         OMP_NUM_THREADS=1 python -m bundle bench infer
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
@@ -61,11 +70,6 @@ def bench(
         scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, 64 a side for load.
     """
     given = {name: value for name, value in locals().items() if name not in ("subject", "out")}
-    if subject not in (None, *SUBJECTS):
-        raise InputError(f"there is no bench '{subject}': expected {', '.join(SUBJECTS)}.")
-    for name in ("repeats", "patch", "scale"):
-        if given[name] is not None and not (isinstance(given[name], int | float) and given[name] > 0):
-            raise InputError(f"{name} is {given[name]}: expected a number above 0.")
     warnings.filterwarnings("ignore")
     from bundle.benchmarks import timing
     from bundle.benchmarks.nnunet import peer
@@ -82,4 +86,5 @@ def bench(
         results.append(measure(**options))
         timing.print_result(results[-1])
     if out is not None:
-        timing.write_results(os.fspath(out), results, given["device"])
+        timing.write_results(out, results, given["device"])
+    return Outcome(lambda: to_strict_json([asdict(result) for result in results]))

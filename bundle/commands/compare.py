@@ -11,22 +11,25 @@ from rich.text import Text
 from bundle.analysis import evaluation
 from bundle.analysis.costs import parse_prices, parse_weights
 from bundle.analysis.pairing import match_systems
-from bundle.commands.shared import items, print_lines, score_table
+from bundle.analysis.strict_json import to_strict_json
+from bundle.commands.arguments import CommaList, Optional, check_arguments
+from bundle.commands.shared import Outcome, print_lines, score_table
 from bundle.reporting import verdicts
 from bundle.reporting.words import format_p, join_words, plural, unit_sign
 from scripts.errors import InputError
 
 
+@check_arguments
 def compare(
-    *folders: str,
-    names: str | None = None,
-    out: str = "comparison",
-    title: str | None = None,
-    regions: str | None = None,
-    metrics: str | None = None,
-    weights: str | None = None,
-    cost: str | None = None,
-) -> None:
+    *folders: Path,
+    names: Optional[CommaList[str]] = None,
+    out: Path = Path("comparison"),
+    title: Optional[str] = None,
+    regions: Optional[CommaList[str]] = None,
+    metrics: Optional[CommaList[str]] = None,
+    weights: Optional[str] = None,
+    cost: Optional[str] = None,
+) -> Outcome:
     """Say whether one system is better than another on the same patients: compare.html, compare.json, compare.png.
 
     Each folder is an evaluation (cases.csv) of the same data list. Every two are compared, patient by patient; three or
@@ -51,23 +54,22 @@ def compare(
         raise InputError(
             "give two or more evaluations to compare, such as `python -m bundle compare scores_old scores_new`."
         )
-    paths = [Path(str(folder)) for folder in folders]
-    systems = [evaluation.read_evaluation(path) for path in paths]
+    systems = [evaluation.read_evaluation(folder) for folder in folders]
     shared = [region for region in systems[0].regions if all(region in system.regions for system in systems)]
     chosen = None if weights is None else parse_weights(weights, shared)
     prices = None if cost is None else parse_prices(cost, shared)
-    called = name_systems(paths) if names is None else items(names)
-    if names is not None and not len(called) == len({*called}) == len(paths):
+    called = names or name_systems(folders)
+    if names is not None and not len(called) == len({*called}) == len(folders):
         raise InputError(
-            f"the names are {', '.join(called)}: expected {len(paths)} different ones, one for each folder."
+            f"the names are {', '.join(called)}: expected {len(folders)} different ones, one for each folder."
         )
-    matched = match_systems(systems, called, items(regions), items(metrics), chosen, prices)
+    matched = match_systems(systems, called, regions, metrics, chosen, prices)
     from bundle.reporting.comparison_page import write_comparison
 
-    folder = Path(str(out))
-    comparison = write_comparison(matched, folder, title, chosen, prices)
+    comparison = write_comparison(matched, out, title, chosen, prices)
     print_comparison(comparison)
-    print(f"written: {folder / 'compare.html'}, compare.json and compare.png")
+    print(f"written: {out / 'compare.html'}, compare.json and compare.png")
+    return Outcome(lambda: to_strict_json(comparison))
 
 
 def name_systems(folders: Sequence[Path]) -> list[str]:

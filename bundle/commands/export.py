@@ -1,26 +1,29 @@
 """The `export` command: turn a trained run into a Model Zoo package."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from scripts.errors import InputError
+from bundle.commands.arguments import CommaList, Optional, check_arguments
+from bundle.commands.shared import Outcome
 
 
+@check_arguments
 def export(
-    run: str,
-    out: str = "dist",
-    name: str | None = None,
+    run: Path,
+    *,
+    out: Path = Path("dist"),
+    name: Optional[str] = None,
     version: str = "0.1.0",
     changelog: str = "first export",
-    evaluation: str | None = None,
-    formats: Sequence[str] | str = (),
-    datalist: str | None = None,
-    dataset_dir: str | None = None,
-    cases: int = 2,
-) -> None:
+    evaluation: Optional[Path] = None,
+    formats: CommaList[str] = (),
+    datalist: Optional[Path] = None,
+    dataset_dir: Optional[Path] = None,
+    cases: PositiveInt = 2,
+) -> Outcome:
     """Turn a trained run into a Model Zoo package: OUT/NAME-VERSION/ and its zip.
 
     The package works alone: with MONAI's bundle commands, in MONAI Label, in a pull request to the Model Zoo. Every
@@ -48,19 +51,16 @@ def export(
     from bundle.packaging import formats as writers
     from bundle.packaging import package, runs
 
-    if isinstance(cases, bool) or not isinstance(cases, int) or cases < 1:
-        raise InputError(f"--cases is {cases}: give a whole number of cases, 1 or more.")
-    formats = [part.strip() for part in formats.split(",")] if isinstance(formats, str) else [str(f) for f in formats]
     writers.require_formats(formats)
-    trained, version = runs.read_run(run), str(version)
-    name = package.package_name(trained, str(name) if name else None, version)
+    trained = runs.read_run(run)
+    name = package.package_name(trained, name, version)
     summary = package.read_summary(trained, evaluation)
     if summary is None:
         print("note: no evaluation is known, and metadata and model card will say so; --evaluation names one.")
     if sentence := runs.describe_code_changes(trained, package.ROOT):
         print(f"note: {sentence}")
-    plan = package.PackagePlan(trained, name, version, str(changelog), summary, formats, datalist, dataset_dir, cases)
-    written = package.write_package(plan, Path(out), lambda line: print(line, flush=True))
+    plan = package.PackagePlan(trained, name, version, changelog, summary, formats, datalist, dataset_dir, cases)
+    written = package.write_package(plan, out, lambda line: print(line, flush=True))
 
     if written.unchanged:
         print(f"{written.folder} is there already, the same to the last byte.")
@@ -73,3 +73,4 @@ def export(
     folder, zipped = written.folder, written.zipped
     print(f"written: {folder} and {zipped} ({zipped.stat().st_size / 1e6:.1f} MB)")
     print(f"next: python -m bundle serve {folder} --studies DIR, or python -m bundle publish {folder} --to DIR")
+    return Outcome(lambda: {"package": str(folder), "zip": str(zipped), "compared": compared})

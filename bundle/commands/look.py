@@ -1,11 +1,14 @@
 """The `look` command: draw a cohort, its normalisations and training patches, without the test set."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 from rich.console import Console
 
+from bundle.analysis.strict_json import to_strict_json
 from bundle.cohort.fingerprint import (
     Choice,
     class_frequencies,
@@ -14,7 +17,8 @@ from bundle.cohort.fingerprint import (
     read_statistics,
 )
 from bundle.cohort.training_view import cut_training_patches, read_training_config
-from bundle.commands.shared import items, require_whole
+from bundle.commands.arguments import CommaList, Optional, check_arguments
+from bundle.commands.shared import Outcome
 from bundle.drawing.slices import evenly_spaced
 from bundle.reporting.cohort_page import write_cohort_page
 from bundle.reporting.cohort_table import cohort_sentences, cohort_tables
@@ -26,18 +30,20 @@ from scripts.data.normalization import METHODS, require_valid_normalization
 from scripts.errors import InputError
 
 
+@check_arguments
 def look(
-    datalist: str,
-    out: str = "look",
-    dataset_dir: str | None = None,
-    task: str | None = None,
-    normalize: str = ",".join(METHODS),
-    scope: str = "volume",
-    cases: int = 4,
-    patches: int = 12,
-    cohort: int = 100,
-    seed: int = 0,
-) -> None:
+    datalist: Path,
+    *,
+    out: Path = Path("look"),
+    dataset_dir: Optional[Path] = None,
+    task: Optional[CommaList[str]] = None,
+    normalize: CommaList[str] = tuple(METHODS),
+    scope: CommaList[str] = ("volume",),
+    cases: PositiveInt = 4,
+    patches: PositiveInt = 12,
+    cohort: NonNegativeInt = 100,
+    seed: NonNegativeInt = 0,
+) -> Outcome:
     """Draw normalisations, the cohort and augmented patches: the pictures to look at before any training.
 
     One page a channel and scope (the same cases by each method, their histograms beneath), one on the cohort
@@ -66,12 +72,10 @@ def look(
     Raises:
         InputError: an option or the list is wrong, a file cannot be read, or `out` cannot be written.
     """
-    require_whole(1, cases=cases, patches=patches)
-    require_whole(0, cohort=cohort, seed=seed)
-    choices = _choices(items(normalize), items(scope))
-    content = lists.read_datalist(str(datalist))
-    root = Path(str(datalist)).parent if dataset_dir is None else Path(str(dataset_dir))
-    config = read_training_config(content, items(task))
+    choices = _choices(normalize, scope)
+    content = lists.read_datalist(datalist)
+    root = dataset_dir or datalist.parent
+    config = read_training_config(content, task)
     ask = config.get_parsed_content
     lists.require_same_task(content, ask("channels"), ask("label_scheme"), ask("labels"))
     shown = content | {"training": [entry for entry in content["training"] if entry.get("split") != "test"]}
@@ -96,23 +100,23 @@ def look(
         config, evenly_spaced(training, patches), choices[0], statistics.get(choices[0][0]), patches, seed
     )
 
-    folder, unit = Path(str(out)), content.get("unit", "mm")
+    unit = content.get("unit", "mm")
     photographs = unit != "mm"
-    about = f"{content.get('name', Path(str(datalist)).stem)}: {len(records)} of {len(known)} cases"
-    pages = write_normalization_pages(folder, channels, examples, choices, photographs)
+    about = f"{content.get('name', datalist.stem)}: {len(records)} of {len(known)} cases"
+    pages = write_normalization_pages(out, channels, examples, choices, photographs)
     spacing = spacing or np.median([record.spacing for record in records], axis=0)
-    write_cohort_page(
-        folder / "cohort.png", about, records, channels, frequencies, np.multiply(patch_size, spacing), unit
-    )
-    write_patch_page(folder / "patches.png", cut, channels, list(regions), choices[0], photographs)
+    write_cohort_page(out / "cohort.png", about, records, channels, frequencies, np.multiply(patch_size, spacing), unit)
+    write_patch_page(out / "patches.png", cut, channels, list(regions), choices[0], photographs)
     console = Console(highlight=False)
     console.print(about, markup=False)
     for table in cohort_tables(records, channels, frequencies, unit):
         console.print(table)
     for sentence in cohort_sentences(records, channels, frequencies[1]):
         console.print(sentence, markup=False, soft_wrap=True)
-    for page in [*pages, folder / "cohort.png", folder / "patches.png"]:
+    for page in [*pages, out / "cohort.png", out / "patches.png"]:
         print(f"written: {page}")
+    of_labels, of_regions = ([asdict(one) for one in part] for part in frequencies)
+    return Outcome(lambda: to_strict_json({"cases": len(records), "labels": of_labels, "regions": of_regions}))
 
 
 def _choices(methods: Sequence[str], scopes: Sequence[str]) -> list[Choice]:

@@ -1,12 +1,16 @@
 """The `phantom` command: write synthetic patients."""
 
 import shlex
+from pathlib import Path
 
 from bundle.cohort.phantom_layouts import write_phantoms
+from bundle.commands.arguments import check_arguments
 
 
+@check_arguments
 def phantom(
-    out: str,
+    out: Path,
+    *,
     cases: int = 8,
     layout: str = "brats2021",
     dims: int = 3,

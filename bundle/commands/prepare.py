@@ -3,49 +3,55 @@
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bundle.analysis.strict_json import to_strict_json
 from bundle.cohort.case_views import fullest_cases, view_case
 from bundle.cohort.datalist_maker import BadCases, DataList, make_datalist, read_layout
 from bundle.cohort.splits import SplitOptions
 from bundle.cohort.tasks import FolderLayout, Task, known_tasks
-from bundle.commands.shared import require_whole
+from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.shared import Outcome
 from scripts.errors import InputError
 from scripts.files import write_json
 
 
+@check_arguments
 def prepare(
-    folder: str,
-    out: str = "datalist.json",
-    task: str | None = None,
-    channels: str | None = None,
-    label: str | None = None,
-    labels: str | None = None,
-    regions: str | None = None,
-    label_scheme: str | None = None,
-    group_by: str | None = None,
-    folds: int = 5,
-    test: float = 0.0,
-    gap: int = 1,
-    seed: int = 0,
+    folder: Path,
+    *,
+    out: Path = Path("datalist.json"),
+    task: Optional[str] = None,
+    channels: Optional[str] = None,
+    label: Optional[str] = None,
+    labels: Optional[str] = None,
+    regions: Optional[str] = None,
+    label_scheme: Optional[str] = None,
+    group_by: Optional[str] = None,
+    folds: Annotated[int, Field(ge=2)] = 5,
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    gap: NonNegativeInt = 1,
+    seed: NonNegativeInt = 0,
     skip_bad: bool = False,
     allow_empty: bool = False,
     allow_unlabelled: bool = False,
-    workers: int | None = None,
+    workers: Optional[PositiveInt] = None,
     picture: bool = True,
     overwrite: bool = False,
-) -> None:
+) -> Outcome:
     r"""Recognise a folder of scans, check every file, split by patient; write the data list and a picture of the cases.
 
     Examples:
         python -m bundle prepare /data/BraTS2021
         python -m bundle prepare /data/BraTS2024 --task brats2024_post --test 0.2 --out brats2024.json
         python -m bundle prepare /data/mine --channels "T1c={case}/*t1c*.nii.gz,FLAIR={case}/*flair*.nii.gz" \
-            --label "{case}/*mask*.nii.gz" --labels "lesion=1" --group-by "(.+)_visit"
+            --label "{case}/*mask*.nii.gz" --labels "lesion=1" --group_by "(.+)_visit"
         python -m bundle prepare /data/lgg-mri-segmentation/kaggle_3m
         python -m bundle prepare /data/cells --channels "grey=images/{case}.png" --label "masks/{case}.png" \
             --labels "cell=255"
@@ -75,16 +81,15 @@ def prepare(
     Raises:
         InputError: nothing is recognised, a case is bad, there are fewer patients than folds, or `out` exists.
     """
-    require_whole(2, folds=folds)
-    require_whole(0, gap=gap, seed=seed)
-    require_whole(1, workers=1 if workers is None else workers)
-    if isinstance(test, bool) or not isinstance(test, int | float) or not 0 <= test < 1:
-        raise InputError(f"--test is {test!r}: give the share of the patients to set aside, such as 0.2.")
-    folder, target, tasks = str(folder), _check_target(str(out), overwrite), known_tasks()
-    options = {"name": task, "channels": channels, "label": label, "labels": labels, "regions": regions}
-    options["label_scheme"] = label_scheme
-    texts = {name: str(value) for name, value in options.items() if value is not None}  # Fire makes numbers of some
-    layout = read_layout(folder, tasks, allow_unlabelled, **texts)
+    target, tasks = _check_target(out, overwrite), known_tasks()
+    described = {
+        "channels": channels,
+        "label": label,
+        "labels": labels,
+        "regions": regions,
+        "label_scheme": label_scheme,
+    }
+    layout = read_layout(folder, tasks, allow_unlabelled, name=task, **described)
     say = Console(highlight=False, markup=False, soft_wrap=True).print
     for line in _recognised(folder, layout):  # before the files are read: a wrong guess shows here
         say(line)
@@ -104,13 +109,14 @@ def prepare(
     if picture:
         _draw(made, layout.task, target.with_suffix(".png"))
         say(f"written: {target.with_suffix('.png')} (look whether channels and outlines are where they belong)")
+    parts = [part._asdict() | {"patients": sorted(part.patients)} for part in made.parts()]
+    return Outcome(lambda: to_strict_json({"datalist": str(target), "unit": made.unit, "parts": parts}))
 
 
-def _check_target(out: str, overwrite: bool) -> Path:
+def _check_target(target: Path, overwrite: bool) -> Path:
     """The list's path, if it can be written: better to know now than after every file was read."""
-    target = Path(out)
     if target.suffix != ".json":
-        raise InputError(f"--out is {out}: give the name of a file that ends in .json.")
+        raise InputError(f"--out is {target}: give the name of a file that ends in .json.")
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already: give another --out, or --overwrite to replace it.")
     above = next(path for path in target.resolve().parents if path.exists())
@@ -121,7 +127,7 @@ def _check_target(out: str, overwrite: bool) -> Path:
     return target
 
 
-def _recognised(folder: str, layout: FolderLayout) -> list[str]:
+def _recognised(folder: Path, layout: FolderLayout) -> list[str]:
     task = layout.task
     lines = [
         f"{folder}: {layout.name}, {len(layout.cases)} cases",

@@ -1,29 +1,30 @@
 """The `raters` command: agreement of several people's masks of the same images, and of a model's with theirs."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import PositiveInt
 from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from bundle.commands.shared import print_lines, score_table
-from scripts.errors import InputError
+from bundle.analysis.strict_json import to_strict_json
+from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.shared import Outcome, print_lines, score_table
+from scripts.errors import EXIT_SOME_FAILED
 
-SOME_FAILED = 1  # exit code: the result is there, but not every file could be compared
 
-
+@check_arguments
 def raters(
-    *folders: str,
-    model: str | None = None,
-    foreground: int | None = None,
-    images: str | None = None,
-    out: str = "raters",
-    title: str | None = None,
-    workers: int | None = None,
-) -> None:
+    *folders: Path,
+    model: Optional[Path] = None,
+    foreground: Optional[int] = None,
+    images: Optional[Path] = None,
+    out: Path = Path("raters"),
+    title: Optional[str] = None,
+    workers: Optional[PositiveInt] = None,
+) -> Outcome:
     """Compare several people's masks of the same images, and a model's with theirs: OUT/raters.html.
 
     Beside the page pairs.csv (a row a pair of masks), raters.json, masks/majority and masks/staple (the consensus), and
@@ -44,20 +45,14 @@ def raters(
         title: what stands above the page.
         workers: processes; as many as there are cores by default.
     """
-    if foreground is not None and (isinstance(foreground, bool) or not isinstance(foreground, int)):
-        raise InputError(f"foreground is '{foreground}': expected the whole number that the object is drawn as.")
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise InputError(f"--workers is {workers}: give a whole number of processes, 1 or more.")
     from bundle.analysis.rater_masks import find_images, name_raters
     from bundle.reporting.agreement_page import write_agreement
 
     named = name_raters(folders)
-    folder = Path(str(out))
-    summary = write_agreement(named, find_images(named, model, images), folder, foreground, workers, title, model)
+    summary = write_agreement(named, find_images(named, model, images), out, foreground, workers, title, model)
     print_summary(summary)
-    print(f"written: {folder / 'raters.html'}, pairs.csv, raters.json, masks and disagreement beside it")
-    if summary["failed"]:
-        sys.exit(SOME_FAILED)
+    print(f"written: {out / 'raters.html'}, and next to it pairs.csv, raters.json, masks and disagreement")
+    return Outcome(lambda: to_strict_json(summary), EXIT_SOME_FAILED if summary["failed"] else 0)
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:

@@ -11,23 +11,27 @@ from rich.text import Text
 from bundle.analysis import evaluation as evaluations
 from bundle.analysis.costs import POINTS, parse_prices, parse_weights
 from bundle.analysis.region_summary import LOW
+from bundle.analysis.strict_json import to_strict_json
 from bundle.analysis.summary import match_reference
-from bundle.commands.shared import print_lines, score_table
+from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.shared import Outcome, print_lines, score_table
 from bundle.reporting.verdicts import reference_verdict as against_reference
 from bundle.reporting.words import format_amount, format_range, format_share, plural
 from scripts.errors import InputError
 
 
+@check_arguments
 def report(
-    folder: str,
-    title: str | None = None,
-    reference: str | None = None,
-    datalist: str | None = None,
-    dataset_dir: str | None = None,
-    predictions: str | None = None,
-    weights: str | None = None,
-    cost: str | None = None,
-) -> None:
+    folder: Path,
+    *,
+    title: Optional[str] = None,
+    reference: Optional[Path] = None,
+    datalist: Optional[Path] = None,
+    dataset_dir: Optional[Path] = None,
+    predictions: Optional[Path] = None,
+    weights: Optional[str] = None,
+    cost: Optional[str] = None,
+) -> Outcome:
     """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
 
     All numbers come from FOLDER/cases.csv, and evaluation.json beside it if it is there. Pictures of patients need the
@@ -51,17 +55,18 @@ def report(
     """
     if (dataset_dir or predictions) and not datalist:
         raise InputError("--dataset_dir and --predictions are for the pictures of patients: give --datalist as well.")
-    evaluation = evaluations.read_evaluation(str(folder))
+    evaluation = evaluations.read_evaluation(folder)
     chosen = None if weights is None else parse_weights(weights, evaluation.regions)
     prices = None if cost is None else parse_prices(cost, evaluation.regions)
-    earlier = match_reference(evaluation, evaluations.read_evaluation(str(reference))) if reference else None
+    earlier = match_reference(evaluation, evaluations.read_evaluation(reference)) if reference else None
     from bundle.reporting.examples import open_scans
     from bundle.reporting.report_page import write_report
 
-    scans = open_scans(evaluation, str(datalist), dataset_dir, predictions) if datalist else None
-    written = write_report(evaluation, str(title or Path(str(folder)).resolve().name), earlier, chosen, prices, scans)
+    scans = open_scans(evaluation, datalist, dataset_dir, predictions) if datalist else None
+    written = write_report(evaluation, title or folder.resolve().name, earlier, chosen, prices, scans)
     print_summary(written.summary)
     print(f"written: {written.page} ({written.page.stat().st_size / 1e6:.1f} MB) and {written.numbers}")
+    return Outcome(lambda: to_strict_json(written.summary))
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:

@@ -3,7 +3,12 @@
 import os
 import shlex
 from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.shared import Outcome, read_numbers
 from scripts import distributed
 from scripts.data import datalist as lists
 from scripts.errors import InputError
@@ -12,20 +17,22 @@ from scripts.scoring.lesions import BRATS_2023
 from scripts.scoring.summary import print_summary
 
 
+@check_arguments
 def score(
-    predictions: str,
-    datalist: str,
-    out: str,
-    dataset_dir: str | None = None,
-    part: str | None = None,
-    fold: int | None = None,
+    predictions: Path,
+    *,
+    datalist: Path,
+    out: Path,
+    dataset_dir: Optional[Path] = None,
+    part: Optional[Literal["test", "validation", "labelled"]] = None,
+    fold: Optional[int] = None,
     labels: str = "",
-    probabilities: str | None = None,
+    probabilities: Optional[Path] = None,
     resample: bool = False,
-    dilations: int = BRATS_2023.dilations,
-    smallest: float = BRATS_2023.smallest,
-    workers: int | None = None,
-) -> None:
+    dilations: NonNegativeInt = BRATS_2023.dilations,
+    smallest: Annotated[float, Field(ge=0)] = BRATS_2023.smallest,
+    workers: Optional[PositiveInt] = None,
+) -> Outcome:
     """Score the label maps of any system against a data list: cases.csv, one row a case, region and metric.
 
     Beside it lesions.csv, one row a true lesion; where the cases are slices also patients.csv, each patient's slices as
@@ -60,19 +67,17 @@ def score(
         from scripts.workflow import join_processes
 
         join_processes("cpu", alone=True)
-    content = lists.read_datalist(str(datalist))
+    content = lists.read_datalist(datalist)
     if part is None:
         part = "test" if any(entry.get("split") == "test" for entry in content["training"]) else "labelled"
-    if part not in ("test", "validation", "labelled"):
-        raise InputError(f"part is '{part}': expected test, validation (with --fold) or labelled.")
-    dataset_dir = dataset_dir or Path(str(datalist)).parent
+    dataset_dir = dataset_dir or datalist.parent
     if distributed.is_first_process():
         print(f"scoring {part} cases of {datalist}")
     evaluation = score_predictions(
         content,
         dataset_dir,
-        str(predictions),
-        str(out),
+        predictions,
+        out,
         part=part,
         fold=fold,
         probabilities=probabilities,
@@ -84,10 +89,15 @@ def score(
     )
     if distributed.is_first_process():
         print_summary(evaluation.cases, patients=evaluation.patients)
-        print(f"wrote {Path(str(out)) / 'cases.csv'}")
+        print(f"wrote {out / 'cases.csv'}")
         options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
         print("next: python -m bundle report", shlex.join([str(out), *options]))
-    exit_if_some_failed(evaluation.cases)
+    code = 0
+    try:
+        exit_if_some_failed(evaluation.cases)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    return Outcome(lambda: read_numbers(out), code)
 
 
 def parse_labels(text: str) -> dict[int, int]:
@@ -97,6 +107,6 @@ def parse_labels(text: str) -> dict[int, int]:
         InputError: the text has another form.
     """
     try:
-        return {int(old): int(new) for old, new in (pair.split("=") for pair in str(text).split(",") if pair.strip())}
+        return {int(old): int(new) for old, new in (pair.split("=") for pair in text.split(",") if pair.strip())}
     except ValueError as error:
         raise InputError(f"labels are '{text}': expected pairs such as \"3=4,1=2\", theirs = ours.") from error

@@ -1,19 +1,24 @@
 """The `serve` command: serve a package to 3D Slicer by MONAI Label, on this machine."""
 
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from pydantic import Field
 
+from bundle.commands.arguments import Optional, check_arguments
 from scripts.errors import InputError
 
 
+@check_arguments
 def serve(
-    package: str,
-    studies: str,
-    port: int = 8000,
-    monailabel: str | None = None,
-    show: str | None = None,
-    work: str | None = None,
+    package: Path,
+    *,
+    studies: Path,
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000,
+    monailabel: Optional[str] = None,
+    show: Optional[str] = None,
+    out: Optional[Path] = None,
 ) -> None:
     """Serve an exported package by MONAI Label, so that 3D Slicer shows its masks and trains it on corrected ones.
 
@@ -32,22 +37,21 @@ def serve(
         monailabel: the virtual environment with MONAI Label, or its python; by default this python, or the `monailabel`
             on the PATH.
         show: the channel that Slicer shows; the first one by default. The network gets all of them.
-        work: the folder of the server; by default runs/served/<package>.
+        out: the folder of the server; by default runs/served/<package>.
     """
     from bundle.packaging import monai_label_server as servers
     from bundle.packaging import package_check
 
-    source = Path(str(package))
-    package_check.check_package(source)
-    source = source.resolve()
+    package_check.check_package(package)
+    source = package.resolve()
     settings = yaml.safe_load((source / "configs" / "inference.yaml").read_text(encoding="utf-8"))
-    shown = servers.find_scans(Path(str(studies)), settings["channels"], settings["channel_files"], show)
-    python, version = servers.find_python(None if monailabel is None else str(monailabel))
+    shown = servers.find_scans(studies, settings["channels"], settings["channel_files"], show)
+    python, version = servers.find_python(monailabel)
     if version != servers.TESTED:
         print(f"note: {python} has MONAI Label {version}; this was tried with {servers.TESTED}.")
     servers.require_free_port(port)
-    work = Path(str(work)) if work else Path("runs", "served", source.name)
-    folder = servers.prepare_folder(work, source, python, Path(str(studies)), shown)
+    work = out or Path("runs", "served", source.name)
+    folder = servers.prepare_folder(work, source, python, studies, shown)
 
     print(f"starting MONAI Label with {source.name}, its log is {folder.log} ...", flush=True)
     with servers.running_server(folder, python, port) as server:

@@ -1,29 +1,32 @@
-"""What several commands do in the same way: options read and checked, tables and lines printed."""
+"""What commands share: what they return, and how tables and lines are printed."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from scripts.errors import InputError
+from bundle.analysis.strict_json import to_strict_json
 
 
-def items(option: Any) -> list[str] | None:
-    """`"a,b"` as a list, None as it is; Fire makes a tuple where it can, and numbers of names like 1."""
-    if option is None:
-        return None
-    parts = option if isinstance(option, (list, tuple)) else str(option).split(",")
-    return [str(part).strip() for part in parts if str(part).strip()]
+class Outcome(NamedTuple):
+    """What a command found: its numbers for `--json`, made when they are asked for, and its exit code."""
+
+    numbers: Callable[[], Any]
+    exit_code: int = 0
 
 
-def require_whole(least: int, **options: Any) -> None:
-    """The options, by name, are whole numbers of `least` or more."""
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"--{name} is {value!r}: give a whole number of {least} or more.")
+def read_numbers(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The summary of the cases.csv in a folder (and of patients.csv, where cases are slices): one row per region."""
+    from scripts.scoring.cohort import read_cases
+    from scripts.scoring.summary import levels, summary
+
+    patients = folder / "patients.csv"
+    tables = levels(read_cases(folder / "cases.csv"), read_cases(patients) if patients.is_file() else None)
+    return {title: to_strict_json(summary(rows).reset_index().to_dict("records")) for title, rows in tables.items()}
 
 
 def score_table(title: str, *columns: Column | str) -> Table:

@@ -2,17 +2,19 @@
 
 import datetime
 import time
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from monai.bundle import run
+from pydantic import NonNegativeInt
 from rich.console import Console
 
 from bundle.cohort.case_views import view_case
+from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.evaluate import evaluate
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
+from bundle.commands.segment import segment
+from bundle.commands.train import train
+from bundle.commands.workflows import require_root
 from bundle.drawing.slices import draw_predictions, evenly_spaced
 from scripts.data import datalist
 from scripts.data.case_files import Case
@@ -20,12 +22,11 @@ from scripts.errors import InputError
 from scripts.scoring.cohort import read_cases
 from scripts.scoring.summary import print_summary
 
-TASK = "configs/tasks/phantom.yaml"
-RECIPE = "configs/recipes/smoke.yaml"
 PATIENTS, SCANS = 16, 1  # with a label, and without: the new scan that is segmented at the end
 
 
-def smoke(out: str | None = None, seed: int = 0) -> None:
+@check_arguments
+def smoke(*, out: Optional[Path] = None, seed: NonNegativeInt = 0) -> None:
     """Make synthetic patients, train on some, evaluate on others, segment a new scan; about a minute on two CPU cores.
 
     Each step is printed as the command that does it alone. Run it from the repository's root.
@@ -39,14 +40,12 @@ def smoke(out: str | None = None, seed: int = 0) -> None:
         seed: of patients, split and training.
     """
     began = time.monotonic()
-    folder = Path(str(out) if out is not None else f"runs/smoke_{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}")
+    folder = out or Path(f"runs/smoke_{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} already holds files: give a new folder with --out.")
-    if not Path("configs/train.yaml").is_file():
-        raise InputError(f"{Path.cwd()} has no configs/train.yaml: run this from the repository's root.")
-    warnings.filterwarnings("ignore", message="parsing config_file")  # the configs are our own
+    require_root()
     patients, cases, results, evaluation, predictions = (
-        str(folder / name) for name in ("patients", "datalist.json", "run", "evaluation", "predictions")
+        folder / name for name in ("patients", "datalist.json", "run", "evaluation", "predictions")
     )
 
     _say(f"phantom {patients} --cases {PATIENTS} --unlabelled {SCANS} --seed {seed}")
@@ -55,34 +54,29 @@ def smoke(out: str | None = None, seed: int = 0) -> None:
     _say(f"prepare {patients} --out {cases} --folds 4 --test 0.25 --allow-unlabelled --seed {seed}")
     prepare(patients, out=cases, folds=4, test=0.25, allow_unlabelled=True, seed=seed)
 
-    given = {"datalist": cases, "dataset_dir": patients}
-    _workflow("training", ["configs/train.yaml", TASK, RECIPE], **given, run_dir=results, seed=seed)
-    settings = f"{results}/settings.yaml"
-    _workflow("evaluating", ["configs/evaluate.yaml", settings], **given, output_dir=evaluation)
-    inference = ["configs/inference.yaml", settings]
-    _workflow("inferring", inference, input=cases, dataset_dir=patients, output_dir=predictions)
+    _say(f"train phantom smoke --datalist {cases} --dataset_dir {patients} --out {results} --seed {seed}")
+    train("phantom", "smoke", datalist=cases, dataset_dir=patients, out=results, seed=str(seed))
+
+    _say(f"evaluate {results} --out {evaluation}")
+    evaluate(results, out=evaluation)
+
+    _say(f"segment {results} {cases} --dataset_dir {patients} --out {predictions}")
+    segment(results, cases, dataset_dir=patients, out=predictions)
 
     picture = folder / "predictions.png"
-    _draw(cases, patients, Path(evaluation, "masks"), picture)
+    _draw(cases, patients, evaluation / "masks", picture)
     print("\nScored on patients that took no part in training:")
-    print_summary(read_cases(Path(evaluation, "cases.csv")))
+    print_summary(read_cases(evaluation / "cases.csv"))
     print(f"picture: {picture}")
-    print(f"new scan: {', '.join(map(str, sorted(Path(predictions).glob('*.nii.gz'))))}")
+    print(f"new scan: {', '.join(map(str, sorted(predictions.glob('*.nii.gz'))))}")
     print(f"all of it in {time.monotonic() - began:.0f} s: {folder}")
 
 
-def _say(command: str, program: str = "bundle") -> None:
-    Console(soft_wrap=True, highlight=False).print(f"\n$ python -m {program} {command}", style="bold", markup=False)
+def _say(command: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(f"\n$ python -m bundle {command}", style="bold", markup=False)
 
 
-def _workflow(run_id: str, files: Sequence[str], **settings: Any) -> None:
-    quoted = "[" + ",".join(f"'{name}'" for name in files) + "]"
-    options = "".join(f" --{name} {value}" for name, value in settings.items())
-    _say(f'run {run_id} --config_file "{quoted}"{options}', "monai.bundle")
-    run(run_id=run_id, config_file=list(files), **settings)
-
-
-def _draw(cases: str, patients: str, masks: Path, path: Path) -> None:
+def _draw(cases: Path, patients: Path, masks: Path, path: Path) -> None:
     """Up to three test cases: input, label, prediction."""
     content = datalist.read_datalist(cases)
     shown = []

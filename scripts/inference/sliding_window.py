@@ -24,8 +24,8 @@ BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
     """Sliding windows over a scan, only where there is something to see; mirrored, if asked, and averaged.
 
-    Where a window holds nothing but one value a channel, which is background, every logit is `BACKGROUND`. Where a GPU cannot hold
-    the result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
+    Where a window holds nothing but one value per channel, which is background, every logit is `BACKGROUND`. Where a
+    GPU cannot hold the result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
 
     Args:
         roi_size: of a window in voxels; -1: the whole axis; `auto`: as few and as large ones as memory allows.

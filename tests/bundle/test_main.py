@@ -9,16 +9,16 @@ from bundle.__main__ import main
     ("arguments", "said"),
     [
         (["compare", "old", "new", "--out"], "--out has no value"),
-        (["publish", "package", "--to", "--url", "https://example.org"], "--to has no value"),
+        (["publish", "package", "--to", "--url", "https://example.org"], "--out has no value"),
         (["export", "run", "--formats", "ts", "pt2"], "'pt2' is one word too many for export"),
         (["report", "scored", "--title", "Two", "words"], "'words' is one word too many for report"),
         (
             ["score", "masks", "other", "--datalist", "list.json", "--out", "x"],
             "'other' is one word too many for score",
         ),
-        (["export", "run", "--cases", "two"], "--cases is two"),
-        (["raters", "anna", "ben", "--workers", "many"], "--workers is many"),
-        (["raters", "anna", "ben", "--workers", "0"], "--workers is 0"),
+        (["export", "run", "--cases", "two"], "--cases is 'two'"),
+        (["raters", "anna", "ben", "--workers", "many"], "--workers is 'many'"),
+        (["raters", "anna", "ben", "--workers", "0"], "--workers is '0'"),
         (["reprot", "scored"], "did you mean report"),
     ],
 )

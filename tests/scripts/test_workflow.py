@@ -173,9 +173,32 @@ def test_a_setting_without_a_default_must_be_given():
 
 @pytest.mark.parametrize("value", ["1e-4", "strong", None, True, -1, float("nan")])
 def test_non_numeric_setting_is_named_with_the_correct_notation(value):
-    workflow.require_numbers(learning_rate=1e-3, batch_size=0)
+    own = {"learning_rate": 1.0e-3, "batch_size": 2}
+    workflow.refuse_other_kinds({"learning_rate": 1, "batch_size": 0}, own)
     with pytest.raises(InputError, match=r"^learning_rate is .*: expected a number, 0 or more, such as .*1\.0e-4"):
-        workflow.require_numbers(batch_size=2, learning_rate=value)
+        workflow.refuse_other_kinds({"learning_rate": value, "batch_size": 2}, own)
+
+
+@pytest.mark.parametrize(
+    ("setting", "default", "value", "expected"),
+    [
+        ("patch_size", [64, 64, 64], 32, "a list"),
+        ("tta", False, 1, "True or False"),
+        ("max_epochs", 300, "many", "a whole number"),
+        ("max_epochs", 300, True, "a whole number"),
+        ("run_dir", "$@bundle_root", 20240115, "a path"),
+        ("input", None, 2021, "a path"),
+        ("resume", None, True, "a path"),
+    ],
+)
+def test_a_value_of_another_kind_than_the_default_is_refused(setting, default, value, expected):
+    with pytest.raises(InputError, match=f"^{setting} is {value!r}: expected {expected}"):
+        workflow.refuse_other_kinds({setting: value}, {setting: default})
+
+
+def test_an_expression_may_take_the_place_of_any_value():
+    config = {"patch_size": "$[16] * 3", "resume": False, "input": None, "spacing": 1}
+    workflow.refuse_other_kinds(config, {"patch_size": [64], "resume": False, "input": None, "spacing": None})
 
 
 def test_the_summary_tells_what_was_made(capsys):

@@ -384,7 +384,6 @@ def break_nothing(**options):
         (break_out, "out exists and is not empty"),
         (break_nothing(foreground=7), "no mask holds the value 7, which --foreground asks for"),
         (break_nothing(foreground="tumour"), "foreground is 'tumour'"),
-        (break_nothing(foreground=True), "foreground is 'True'"),
     ],
 )
 def test_wrong_input_ends_in_one_sentence_and_leaves_nothing_behind(tmp_path, broken, sentence):

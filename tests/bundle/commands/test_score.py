@@ -146,7 +146,9 @@ def test_the_rules_for_metastases_can_be_asked_for(cohort, predicted, tmp_path):
 def test_wrong_folder_list_or_part_ends_in_one_sentence(cohort, predicted, tmp_path, capsys):
     out = tmp_path / "out"
     assert "is not a folder" in refusal(capsys, cohort, tmp_path / "nowhere", out)
-    assert "part is 'all': expected test, validation" in refusal(capsys, cohort, predicted, out, "--part", "all")
+    assert "--part is 'all': expected 'test', 'validation' or 'labelled'" in refusal(
+        capsys, cohort, predicted, out, "--part", "all"
+    )
     assert "has no fold 9" in refusal(capsys, cohort, predicted, out, "--part", "validation", "--fold", "9")
     assert "cannot be read" in refusal(capsys, cohort._replace(datalist=tmp_path / "no.json"), predicted, out)
     assert "on disk" in refusal(capsys, cohort._replace(dataset_dir=tmp_path), predicted, out)

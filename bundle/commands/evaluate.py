@@ -1,0 +1,67 @@
+"""The `evaluate` command: segment and score the test or validation patients of a run."""
+
+from pathlib import Path
+from typing import Literal
+
+from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.shared import Outcome, read_numbers
+from bundle.commands.workflows import parse_settings, read_run_config, run_files, run_workflow
+from scripts.errors import InputError
+
+
+@check_arguments
+def evaluate(
+    run: Path,
+    *,
+    datalist: Optional[Path] = None,
+    dataset_dir: Optional[Path] = None,
+    part: Optional[Literal["test", "validation", "labelled"]] = None,
+    fold: Optional[int] = None,
+    out: Optional[Path] = None,
+    resume: bool = False,
+    **settings: str,
+) -> Outcome:
+    """Segment and score the test or validation patients of a run, against their original label files.
+
+    Writes OUT/cases.csv, evaluation.json and masks/. The command prints its long form,
+    `python -m monai.bundle run evaluating ...`, and runs it. Started by torchrun, the processes share the cases.
+
+    Examples:
+        python -m bundle evaluate runs/first
+        python -m bundle evaluate runs/first --part validation --fold 0 --out runs/first/validated
+        python -m bundle evaluate runs/first --datalist brats.json --dataset_dir /data/BraTS2021 --tta True
+
+    Args:
+        run: the folder of a run.
+        datalist: the data list; by default the one that the run was trained with.
+        dataset_dir: the folder that the list's paths start from; by default the run's own, or the one that holds the
+            list, where a list is given.
+        part: test, validation or labelled; by default the test patients, or without any the fold that the run was
+            validated on.
+        fold: the fold that `--part validation` means; by default the run's own.
+        out: the folder to write to; by default RUN/evaluation.
+        resume: skip cases that are segmented already.
+        settings: any setting of configs/evaluate.yaml, such as --overlap 0.25 or --device cpu.
+    """
+    trained = read_run_config(run)
+    if datalist is None:
+        if not trained.get("datalist"):
+            raise InputError(f"{run} does not say which data list it was trained with: give --datalist.")
+        datalist, dataset_dir = Path(trained["datalist"]), dataset_dir or Path(trained["dataset_dir"])
+    target = out or run / "evaluation"
+    given = {
+        "run_dir": run.as_posix(),
+        "datalist": datalist.as_posix(),
+        "dataset_dir": (dataset_dir or datalist.parent).as_posix(),
+        "part": part,
+        "fold": fold,
+        "output_dir": target.as_posix(),
+        "resume": resume or None,
+    }
+    values = {name: value for name, value in given.items() if value is not None} | parse_settings(settings)
+    code = 0
+    try:
+        run_workflow("evaluating", run_files(run, "configs/evaluate.yaml"), values)
+    except SystemExit as ended:  # some cases failed; their rows are there
+        code = int(ended.code or 0)
+    return Outcome(lambda: read_numbers(target), code)

@@ -1,0 +1,58 @@
+"""The `segment` command: segment new scans with a run or a package."""
+
+import os
+import sys
+from pathlib import Path
+
+from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.workflows import long_form, parse_settings, run_files, run_workflow
+from scripts.errors import InputError
+
+WORKFLOW = "configs/inference.yaml"
+
+
+@check_arguments
+def segment(
+    source: Path, input: Path, *, out: Path, dataset_dir: Optional[Path] = None, resume: bool = False, **settings: str
+) -> None:
+    """Segment new scans with a run or a package: OUT/<case>.nii.gz, or the picture format of the input.
+
+    The command prints its long form, `python -m monai.bundle run inferring ...`, and runs it; a package runs by its own
+    code, in its own folder. Started by torchrun, the processes share the cases.
+
+    Examples:
+        python -m bundle segment runs/first /data/new_patients --out masks
+        python -m bundle segment dist/brats2021_segmentation-0.1.0 /data/new_patients --out masks --tta True
+        python -m bundle segment runs/first /data/new_patients --out masks --resume
+
+    Args:
+        source: the folder of a run, or of a package that `python -m bundle export` wrote.
+        input: a folder of patients, the folder of one, one file with all channels, or a data list.
+        out: the folder to write to.
+        dataset_dir: the folder that a data list's paths start from; by default the one that holds the list.
+        resume: skip scans that are segmented already.
+        settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
+    """
+    if input.suffix == ".json" and dataset_dir is None:
+        dataset_dir = input.parent
+    package = (source / WORKFLOW).is_file()
+    if not package:
+        files = run_files(source, WORKFLOW)
+    if not input.exists():
+        raise InputError(
+            f"input {input} does not exist: give a folder of patients, a file with all channels or a list."
+        )
+    given = {"input": input, "output_dir": out, "dataset_dir": dataset_dir}
+    given |= {} if package else {"checkpoint": source / "model.pt"}
+    paths = {name: path for name, path in given.items() if path is not None}
+    if package:
+        paths = {name: path.resolve() for name, path in paths.items()}
+    values = {name: path.as_posix() for name, path in paths.items()} | ({"resume": True} if resume else {})
+    values |= parse_settings(settings)
+    if not package:
+        run_workflow("inferring", files, values)
+        return
+    print(f"$ cd {source} && {long_form('inferring', [WORKFLOW], values)}", flush=True)
+    os.chdir(source)
+    arguments = [f"--{name}={value!r}" for name, value in {"config_file": WORKFLOW, **values}.items()]
+    os.execv(sys.executable, [sys.executable, "-m", "monai.bundle", "run", "inferring", *arguments])

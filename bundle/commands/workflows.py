@@ -1,0 +1,146 @@
+"""Workflows of MONAI started by a command: their config files, the long form of the command, and the run itself."""
+
+import logging
+import os
+import shlex
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fire.parser import DefaultParseValue
+from rich.console import Console
+
+from bundle.commands.arguments import CONSTANTS, nearest
+from scripts import distributed
+from scripts.errors import InputError
+from scripts.recipes import refuse_conflicts
+
+FOLDERS = {"task": Path("configs/tasks"), "recipe": Path("configs/recipes")}
+SETTINGS = ("settings.yaml", "knobs.yaml")  # of a run; the second is the former name
+
+
+def training_files(task: str, recipes: Sequence[str]) -> list[str]:
+    """The config files of a training, later ones override earlier ones; several processes add their own.
+
+    Raises:
+        InputError: a task or recipe does not exist, or two recipes set the same section.
+    """
+    require_root()
+    chosen = [find_config("recipe", name) for name in recipes]
+    refuse_conflicts(chosen)
+    several = ["configs/multi_gpu_train.yaml"] if int(os.environ.get("WORLD_SIZE", 1)) > 1 else []
+    return ["configs/train.yaml", *several, find_config("task", task), *chosen]
+
+
+def training_settings(
+    datalist: Path, dataset_dir: Path | None, out: Path | None, resume: Path | None, settings: Mapping[str, str]
+) -> dict[str, Any]:
+    """The settings of a training; the paths of a data list start in its own folder, unless told otherwise."""
+    if out is not None and resume is not None:
+        raise InputError(
+            f"--out {out} and --resume {resume} are both given: --out for a new run, --resume for that one."
+        )
+    given = {"datalist": datalist, "dataset_dir": dataset_dir or datalist.parent, "run_dir": out, "resume": resume}
+    paths = {name: path.as_posix() for name, path in given.items() if path is not None}
+    return {**paths, **parse_settings(settings)}
+
+
+def run_files(run: Path, workflow: str) -> list[str]:
+    """The config files of a workflow that uses a run: the workflow's own, and the run's settings.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    require_root()
+    for name in SETTINGS:
+        if (run / name).is_file():
+            return [workflow, (run / name).as_posix()]
+    raise InputError(f"{run} holds no run: expected {run / SETTINGS[0]}, as `python -m bundle train` writes it.")
+
+
+def find_config(kind: str, name: str) -> str:
+    """The YAML file of a task or recipe that is given by its name or by its path."""
+    folder = FOLDERS[kind]
+    if Path(name).suffix in (".yaml", ".yml"):
+        if Path(name).is_file():
+            return Path(name).as_posix()
+        raise InputError(f"the {kind} {name} does not exist: give the path of a YAML file, or a name of {folder}.")
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        other = next((other for other in FOLDERS if (FOLDERS[other] / f"{name}.yaml").is_file()), None)
+        hint = f"; it is a {other}: give the task first, then recipes" if other else nearest(name, known)
+        raise InputError(f"there is no {kind} '{name}'{hint}; there are: {', '.join(known)}.")
+    return (folder / f"{name}.yaml").as_posix()
+
+
+def list_configs() -> str:
+    """The tasks and recipes, each with the first line of its file."""
+    lines = []
+    for kind, folder in FOLDERS.items():
+        lines.append(f"{kind.capitalize()}s ({folder}/, or a YAML file of your own):")
+        for path in sorted(folder.glob("*.yaml")):
+            with open(path, encoding="utf-8") as file:
+                lines.append(f"    {path.stem:<22}{file.readline().lstrip('# ').rstrip()}")
+    return "\n".join(lines)
+
+
+def parse_settings(settings: Mapping[str, str]) -> dict[str, Any]:
+    """Values of settings from their text: numbers, lists and dictionaries as MONAI's command line reads them.
+
+    `null`, `true` and `false` are what they are in YAML, and 2024_01_15 is a name rather than a number.
+    """
+    return {name: parse_value(text) for name, text in settings.items()}
+
+
+def parse_value(text: str) -> Any:
+    """One value; see `parse_settings`."""
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    value = DefaultParseValue(text)
+    return text if isinstance(value, int | float) and "_" in text else value
+
+
+def long_form(run_id: str, files: Iterable[str], settings: Mapping[str, Any]) -> str:
+    """The same as a command of MONAI's own."""
+    program = "torchrun [...]" if "RANK" in os.environ else "python"
+    quoted = ",".join(f"'{name}'" for name in files)
+    command = f'{program} -m monai.bundle run {run_id} --config_file "[{quoted}]"'
+    return command + "".join(f" --{name} {quote_value(value)}" for name, value in settings.items())
+
+
+def quote_value(value: Any) -> str:
+    """A value as it is typed in a shell, so that MONAI's command line reads it as it is."""
+    text = value if isinstance(value, str) and DefaultParseValue(value) == value else repr(value)
+    return shlex.quote(text)
+
+
+def run_workflow(run_id: str, files: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Print the long form of a workflow, and run it in this process."""
+    if distributed.is_first_process():
+        Console(soft_wrap=True, highlight=False).print(
+            f"\n$ {long_form(run_id, files, settings)}", style="bold", markup=False
+        )
+    warnings.filterwarnings("ignore", message="parsing config_file")  # the configs are our own
+    from monai.bundle import run
+
+    # a run's settings lie in another folder than the workflow, which MONAI warns of each time
+    logging.getLogger("monai.bundle.workflows").addFilter(lambda record: "Not all config files" not in record.msg)
+    run(run_id=run_id, config_file=list(files), **settings)
+
+
+def read_run_config(run: Path) -> dict[str, Any]:
+    """The whole config that a run was started with; empty where it is not there."""
+    path = run / "config.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def require_root() -> None:
+    """The working directory is the repository's root, from which configs name each other.
+
+    Raises:
+        InputError: it is another folder.
+    """
+    if not Path("configs/train.yaml").is_file():
+        raise InputError(f"{Path.cwd()} has no configs/train.yaml: run this from the repository's root.")

@@ -1,0 +1,47 @@
+"""Recipes, the YAML files that change one idea of a workflow: which of them set the same section."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.errors import InputError
+
+
+def read_overrides(path: str | os.PathLike) -> dict[str, Any]:
+    """The settings that a task or recipe sets, by their place in the workflow (`train::crop`, `+loss`).
+
+    Raises:
+        InputError: the file cannot be read, or does not hold settings.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML ({' '.join(str(error).split())}): check the file.") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} holds no settings: expected `name: value` lines, as in configs/recipes/.")
+    return {str(key).replace("#", "::"): value for key, value in content.items()}
+
+
+def refuse_conflicts(recipes: Iterable[str | os.PathLike]) -> None:
+    """No two recipes set the same section: the later one would win, and the earlier one be lost without a word.
+
+    Sections that both merge into (`+section`) may be shared.
+
+    Raises:
+        InputError: names two recipes and the section.
+    """
+    known: list[tuple[str, str]] = []
+    for recipe in dict.fromkeys(str(recipe) for recipe in recipes):
+        own = [*read_overrides(recipe)]
+        for place, (other_place, other) in ((place, pair) for place in own for pair in known):
+            short, long = sorted((place.lstrip("+"), other_place.lstrip("+")), key=len)
+            both_merge = place.startswith("+") and other_place.startswith("+")
+            if not both_merge and f"{long}::".startswith(f"{short}::"):
+                raise InputError(
+                    f"recipes {Path(other).stem} and {Path(recipe).stem} both set {short}: take one of them, or write"
+                    " one recipe that does what you want of both."
+                )
+        known += [(place, recipe) for place in own]
