@@ -233,7 +233,7 @@ def test_the_summary_tells_what_was_made(capsys):
         ),
         (
             {"imports::1": "$import scripts.inference as scans"},
-            "names scripts.inference.not_yet_done, which does not exist.",
+            "names scripts.inference.find_input_scans, which does not exist.",
         ),
         ({"amp": "$unheard.of(@device)"}, "names unheard, which does not exist."),
     ],
