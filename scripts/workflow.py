@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from monai.bundle import ComponentLocator, ConfigParser, run
@@ -54,21 +54,12 @@ PATHS = [
     "output_dir",
     "run_dir",
 ]
-
-
-class Kind(NamedTuple):
-    """What a setting may be, and how a message describes it."""
-
-    types: tuple[type, ...]
-    expected: str
-
-
-PATH = Kind((str,), """a path; one that looks like a number or a list is quoted twice: '"2024_01_15"'""")
-KINDS = {  # of a default, to what may take its place
-    bool: Kind((bool,), "True or False"),
-    int: Kind((int,), "a whole number, 0 or more"),
-    float: Kind((int, float), "a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)"),
-    list: Kind((list, tuple), 'a list, such as "[96,96,96]"'),
+PATH = ((str,), """a path; one that looks like a number or a list is quoted twice: '"2024_01_15"'""")
+KINDS = {  # of a default: the types that may take its place, and how a message describes them
+    bool: ((bool,), "True or False"),
+    int: ((int,), "a whole number, 0 or more"),
+    float: ((int, float), "a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)"),
+    list: ((list, tuple), 'a list, such as "[96,96,96]"'),
 }
 REFERENCE = re.compile(r"@(\w+)")
 WHOLE_REFERENCE = re.compile(r"@\w+(?:(?:::|#)\w+)*")
@@ -149,9 +140,10 @@ def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         kind = PATH if is_path else KINDS.get(type(default))
         if kind is None or (is_path and value is None):
             continue
-        fits = isinstance(value, kind.types) and isinstance(value, bool) == (bool in kind.types)
+        types, expected = kind
+        fits = isinstance(value, types) and isinstance(value, bool) == (bool in types)
         if not fits or (isinstance(value, int | float) and not value >= 0):
-            raise InputError(f"{name} is {value!r}: expected {kind.expected}.")
+            raise InputError(f"{name} is {value!r}: expected {expected}.")
 
 
 def refuse_unused_settings(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:

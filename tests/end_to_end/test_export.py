@@ -342,9 +342,9 @@ def test_weights_with_wrong_names_are_never_served(inside):
 def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, monkeypatch):
     monkeypatch.setattr("bundle.packaging.zoo.LARGE", 10_000)
     with pytest.raises(InputError, match="url is 5: give an address that begins with https://"):
-        publish(str(released.package), to=str(tmp_path), url=5)
+        publish(str(released.package), out=str(tmp_path), url=5)
     assert not any(tmp_path.iterdir())
-    publish(str(released.package), to=str(tmp_path), url="https://example.org/weights")
+    publish(str(released.package), out=str(tmp_path), url="https://example.org/weights")
     folder = tmp_path / "models" / "brats2021_segmentation"
     large = yaml.safe_load((folder / "large_files.yml").read_text())["large_files"]
     assert {entry["path"] for entry in large} >= {"models/model.pt", "models/model.onnx"}
@@ -353,7 +353,7 @@ def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, mo
     info = json.loads((tmp_path / "models" / "model_info.json").read_text())
     assert len(info["brats2021_segmentation_v0.1.0"]["checksum"]) == 40
     with pytest.raises(InputError, match="export a higher version"):
-        publish(str(released.package), to=str(tmp_path))
+        publish(str(released.package), out=str(tmp_path))
 
 
 @pytest.mark.parametrize("damaged", ["[1,", "[1]"])
@@ -362,18 +362,18 @@ def test_damaged_zoo_index_is_refused_before_anything_is_written(released, tmp_p
     index.parent.mkdir()
     index.write_text(damaged)
     with pytest.raises(InputError, match="restore it from the zoo"):
-        publish(str(released.package), to=str(tmp_path))
+        publish(str(released.package), out=str(tmp_path))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [index]
 
 
 def test_a_package_is_not_published_into_itself(released):
     with pytest.raises(InputError, match="lies in the package"):
-        publish(str(released.package), to=str(released.package / "zoo"))
+        publish(str(released.package), out=str(released.package / "zoo"))
     assert not (released.package / "zoo").exists()
 
 
 def test_a_dry_run_publishes_nothing(released, tmp_path, capsys):
-    publish(str(released.package), to=str(tmp_path / "zoo"), dry_run=True)
+    publish(str(released.package), out=str(tmp_path / "zoo"), dry_run=True)
     assert "models/model.pt" in capsys.readouterr().out
     assert not (tmp_path / "zoo").exists()
 

@@ -114,7 +114,7 @@ def test_background_neither_0_nor_in_every_corner_is_noted(tmp_path, cohort, at_
         if name.endswith("_flair.nii.gz"):
             shifted[0, 0, 0] = 0  # else it is made 0, as that of T2
         nib.save(nib.Nifti1Image(shifted.astype(np.int16), source.affine), tmp_path / name)
-    look(str(tmp_path / "list.json"), str(tmp_path / "out"), task="phantom", normalize="zscore", cases=1, patches=1)
+    look(str(tmp_path / "list.json"), out=str(tmp_path / "out"), task="phantom", normalize="zscore", cases=1, patches=1)
     printed = capsys.readouterr().out
     assert "note: FLAIR is -30 in " in printed
     assert "in 4 of 4 cases. If that is air, make it 0" in printed
@@ -125,7 +125,7 @@ def test_image_without_a_brain_is_shown_too(shared_data, tmp_path, at_root, caps
     sections = shared_data("isbi2012")
     prepare(str(sections), out=str(tmp_path / "list.json"), picture=False, workers=1)
     quick = {"normalize": "minmax", "cases": 1, "patches": 1, "cohort": 0}
-    look(str(tmp_path / "list.json"), str(tmp_path / "out"), str(sections), task="isbi2012", **quick)
+    look(str(tmp_path / "list.json"), out=str(tmp_path / "out"), dataset_dir=str(sections), task="isbi2012", **quick)
     printed = " ".join(capsys.readouterr().out.split())
     assert "region membrane 21.9" in printed  # its authors say 22 % of the pixels
     assert "1 : 3.6" in printed
@@ -144,7 +144,7 @@ def test_image_without_a_brain_is_shown_too(shared_data, tmp_path, at_root, caps
         ({"task": "fantom"}, "there is no task 'fantom' .did you mean phantom"),
         ({"task": "phantom,absent.yaml"}, "--task absent.yaml does not exist"),
         ({"task": "msd_brain"}, "the data list has channels T1, T1c, T2, FLAIR, the config has FLAIR"),
-        ({"cases": 0}, "--cases is 0: give a whole number of 1 or more"),
+        ({"cases": 0}, "--cases is 0: expected more than 0"),
         ({"seed": 1.5}, "--seed is 1.5"),
         ({"dataset_dir": "/nowhere"}, "is in the data list but not on disk: check dataset_dir"),
         ({"datalist": "absent.json"}, "the data list absent.json cannot be read"),
