@@ -342,7 +342,7 @@ def test_weights_with_wrong_names_are_never_served(inside):
 def test_the_zoo_gets_the_package_without_its_large_files(released, tmp_path, monkeypatch):
     monkeypatch.setattr("bundle.packaging.zoo.LARGE", 10_000)
     with pytest.raises(InputError, match="url is 5: give an address that begins with https://"):
-        publish(str(released.package), out=str(tmp_path), url=5)
+        publish(str(released.package), out=str(tmp_path), url="5")
     assert not any(tmp_path.iterdir())
     publish(str(released.package), out=str(tmp_path), url="https://example.org/weights")
     folder = tmp_path / "models" / "brats2021_segmentation"
