@@ -19,8 +19,8 @@ from bundle.analysis.strict_json import to_strict_json
 from scripts.scoring import metrics
 
 SCHEMA = 1
-VERDICTS = ("dice", "nsd_2mm")  # what is asked whether the model is like a rater
-HALF = 0.5  # of the image: a mask that covers more is likely to show what is around the object
+VERDICTS = ("dice", "nsd_2mm")  # metrics in which the model is compared with the raters
+HALF = 0.5  # of the image: a mask that covers more is likely that of the background
 
 
 def summarise_agreement(
@@ -30,7 +30,7 @@ def summarise_agreement(
     model: bool,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of raters.json; `about` is what else to write down (title, folders, foreground)."""
+    """The content of raters.json; `about` holds further entries (title, folders, foreground)."""
     between = select_pairs(pairs, raters, raters)
     length, size = next((one.units for one in compared if one.units[0]), ("", ""))
     summary = {
@@ -63,13 +63,13 @@ def summarise_agreement(
 
 
 def compare_model_with_raters(pairs: pd.DataFrame, raters: Sequence[str], metric: str) -> dict[str, Any]:
-    """Does the model agree with the raters as they do with each other?
+    """Compare the model's agreement with the raters to their agreement with each other.
 
-    Of each image the mean over model and rater, minus the mean over the pairs of raters; averaged over images, with
-    an interval that draws images. This is the difference whose ratio is the index of Williams (Biometrics 32:619, 1976;
-    Chalana and Kim, IEEE TMI 16:642, 1997). `place` tells where the model's mean is among the raters' own means with
-    each other, on the images that all of them drew: below the lowest, within, or above; None where there are two
-    raters, whose means are the same number, or no such image.
+    For each image, the mean over pairs of model and rater minus the mean over pairs of raters; averaged over images,
+    with an interval that resamples images. The ratio of the two means is the index of Williams (Biometrics 32:619,
+    1976; Chalana and Kim, IEEE TMI 16:642, 1997). `place` is the position of the model's mean among the raters' own
+    means, on the images that all of them drew: below the lowest, within, or above; None without such images, or for two
+    raters, whose means are equal.
     """
     between, against = select_pairs(pairs, raters, raters), select_pairs(pairs, [MODEL], raters)
     by_image = pd.DataFrame(
@@ -109,7 +109,7 @@ def _model(raters: Sequence[str], pairs: pd.DataFrame, compared: Sequence[ImageA
 
 
 def _person(who: str, raters: Sequence[str], pairs: pd.DataFrame, compared: Sequence[ImageAgreement]) -> dict[str, Any]:
-    """How a rater or the model agrees with the (other) raters and the consensus, and draws more or less than they."""
+    """Agreement of a rater or the model with the (other) raters and the consensus, and its size bias."""
     return {
         "images": sum(who in one.sizes for one in compared),
         "with_raters": _spreads(select_pairs_with_raters(pairs, who, raters)),
@@ -119,7 +119,7 @@ def _person(who: str, raters: Sequence[str], pairs: pd.DataFrame, compared: Sequ
 
 
 def _size_bias(who: str, raters: Sequence[str], compared: Sequence[ImageAgreement]) -> dict[str, Any] | None:
-    """What it drew minus the mean of what the other raters drew, over the images that both drew."""
+    """Its size minus the mean size of the other raters, over the images that both drew."""
     found = sizes_with_others(who, raters, {one.image.name: one.sizes for one in compared})
     if not len(found):
         return None
@@ -142,7 +142,7 @@ def _image(one: ImageAgreement, between: pd.DataFrame) -> dict[str, Any]:
 
 
 def sizes_with_others(who: str, raters: Sequence[str], images: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Of each image that `who` and another rater drew: what it drew, `own`, and the mean of the `others`."""
+    """For each image that `who` and another rater drew: its size, `own`, and the mean of the `others`."""
     found = {}
     for image, sizes in images.items():
         others = [sizes[rater] for rater in raters if rater != who and rater in sizes]
@@ -152,12 +152,12 @@ def sizes_with_others(who: str, raters: Sequence[str], images: Mapping[str, Mapp
 
 
 def select_pairs(pairs: pd.DataFrame, first: Sequence[str], second: Sequence[str]) -> pd.DataFrame:
-    """The rows of pairs whose first and second masks are of these."""
+    """The rows with a first and a second mask of these raters."""
     return pairs[pairs["first"].isin(first) & pairs["second"].isin(second)]
 
 
 def select_pairs_with_raters(pairs: pd.DataFrame, who: str, raters: Sequence[str]) -> pd.DataFrame:
-    """The rows of pairs of a rater or the model with the (other) raters."""
+    """The rows of a rater or the model with the (other) raters."""
     first, second = pairs["first"], pairs["second"]
     return pairs[(first == who) & second.isin(raters) | (second == who) & first.isin(raters)]
 
@@ -169,7 +169,7 @@ def _spreads(rows: pd.DataFrame, interval: bool = True) -> dict[str, Any] | None
 
 
 def _spread(values: pd.Series, images: Any, interval: bool = True) -> dict[str, Any]:
-    """Of values of images; the interval of the mean draws images, each with all of its values."""
+    """Statistics of values of images; the interval of the mean resamples images, each with all of its values."""
     return {
         "n": len(values),
         "images": len(set(images)),

@@ -1,4 +1,4 @@
-"""Reliability curves of a network's probabilities: the tenths of `reliability.csv`, pooled over patients."""
+"""Reliability curves of a network's probabilities: the bins of `reliability.csv`, pooled over patients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,13 @@ import pandas as pd
 from bundle.analysis.statistics import ratio_interval
 from scripts.scoring.metrics import BINS
 
-TELLING = 100  # voxels; the share of a tenth with fewer is an accident
+ENOUGH_VOXELS = 100  # voxels; the frequency in a bin with fewer is too uncertain
 
 
 def pool_reliability(table: pd.DataFrame, regions: Sequence[str]) -> dict[str, Any] | None:
-    """The reliability curve of each region in the rows of reliability.csv; None where there is none.
+    """The reliability curve of each region in the rows of reliability.csv; None without rows.
 
-    A voxel weighs one over the voxels of its patient: patients weigh the same, and a large tumour speaks no louder than
-    a small one.
+    Patients have equal weight, whatever the size of their tumour: each voxel weighs one over its patient's voxels.
     """
     filled = dict(list(table[table["voxels"] > 0].groupby("region")))
     return {region: _curve(filled[region]) for region in regions if region in filled} or None
@@ -28,19 +27,21 @@ def _curve(own: pd.DataFrame) -> dict[str, Any]:
         (own["voxels"] * share).groupby([own["patient"], tenths]).sum().unstack(fill_value=0)
         for share in (1.0, own["confidence"], own["frequency"])
     ]
-    voxels, said, found = (table.reindex(columns=range(BINS)) for table in sums)
-    each = [table.fillna(0).to_numpy() / voxels.sum(axis=1).to_numpy()[:, None] for table in (voxels, said, found)]
+    voxels, confidence, frequency = (table.reindex(columns=range(BINS)) for table in sums)
+    each = [
+        table.fillna(0).to_numpy() / voxels.sum(axis=1).to_numpy()[:, None] for table in (voxels, confidence, frequency)
+    ]
     bins = [_bin(k, voxels[k].sum(), *(weighted[:, k] for weighted in each)) for k in range(BINS)]
     shares = each[0].mean(axis=0)
-    gaps = np.array([_too_sure(one) or 0.0 for one in bins])
-    telling = [one for one in bins if one["voxels"] >= TELLING]
+    gaps = np.array([_over_confidence(one) or 0.0 for one in bins])
+    certain = [one for one in bins if one["voxels"] >= ENOUGH_VOXELS]
     return {
         "patients": len(voxels),
         "voxels": sum(one["voxels"] for one in bins),
         "gap": float(shares @ np.abs(gaps)),
         "over": float(shares @ gaps.clip(min=0)),
         "under": float(shares @ (-gaps).clip(min=0)),
-        "furthest": max(telling, key=lambda one: abs(_too_sure(one)))["bin"] if telling else None,
+        "furthest": max(certain, key=lambda one: abs(_over_confidence(one)))["bin"] if certain else None,
         "bins": bins,
     }
 
@@ -57,8 +58,8 @@ def _bin(number: int, voxels: float, weight: np.ndarray, said: np.ndarray, found
     }
 
 
-def _too_sure(one: dict[str, Any]) -> float | None:
-    """How far what is said lies nearer to 0 or 1 than what comes true; negative where it is not sure enough."""
+def _over_confidence(one: dict[str, Any]) -> float | None:
+    """How much nearer to 0 or 1 the confidence is than the frequency (over-confident); negative if under-confident."""
     if one["confidence"] is None:
         return None
     excess = one["confidence"] - one["frequency"]

@@ -1,4 +1,4 @@
-"""Paired tests between systems, the patients that changed most, and how firm the order of systems is."""
+"""Paired tests between systems, the patients that changed most, and the stability of the ranking."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -24,15 +24,15 @@ CHANGED = 5  # patients to name in either direction
 
 
 def compare_systems(matched: Matched) -> dict[str, Any]:
-    """Every two systems against each other, and the order of three or more.
+    """Compare every pair of systems, and rank three or more.
 
-    The p values of all tests are corrected together. The differences of a pair are its second system minus its first.
+    The p values of all tests are corrected together. Differences are the second system of a pair minus the first.
     """
     scores = matched.tested
     pairs = list(combinations(matched.names, 2))
     tests = len(pairs) * len(scores)
     work = [(pair, key) for pair in pairs for key in scores]
-    bar = tqdm(work, desc="drawing patients for intervals", unit="test", leave=False)
+    bar = tqdm(work, desc="bootstrapping intervals", unit="test", leave=False)
     rows = [_test(*key, scores[key][list(pair)], matched.units[key[0]], tests) for pair, key in bar]
     for row, corrected in zip(rows, correct_by_holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = corrected
@@ -67,11 +67,11 @@ def score_quartiles(matched: Matched) -> list[dict[str, Any]]:
 
 
 def classify_difference(row: Mapping[str, Any]) -> str:
-    """Is the second system `better`, `worse`, is that `unclear`, or is a difference `not shown`?
+    """Classify the second system as `better`, `worse` or `unclear`, or the difference as `not shown`.
 
-    It is better where the test says so after correction, the interval of the mean difference lies on the good side of 0
-    (of the median difference, where one is infinite), and the median is not on the other side: few patients with large
-    losses can outweigh many small gains, and then nobody can call it better.
+    It is better if the test is significant after correction, the interval of the mean difference (of the median
+    difference, where one is infinite) lies on the better side of 0, and the median is not on the other side: a few
+    large losses can outweigh many small gains, which is `unclear`.
     """
     if row["p_holm"] >= 1 - LEVEL:
         return "not shown"
@@ -121,7 +121,7 @@ def _most(people: pd.DataFrame, gain: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _order(matched: Matched) -> dict[str, Any]:
-    """Systems are ranked in each patient, inf as the largest number; ranks are averaged over scores, then patients."""
+    """Rank the systems within each patient, inf as the largest number; average ranks over scores, then patients."""
     ranks = {
         key: pd.DataFrame(stats.rankdata(np.round(-DIRECTIONS[key[0]] * own.to_numpy(), 12), axis=1), index=own.index)
         for key, own in matched.tested.items()

@@ -9,27 +9,26 @@ import SimpleITK as sitk
 from scripts.data.images import bounding_box, write_like
 
 DEFINITIONS = {
-    "majority": "voxels that more than half of those who drew the image drew; of two raters, what both drew",
-    "staple": "voxels that are the object with a probability over 0.5 by STAPLE (Warfield et al. 2004, SimpleITK),"
-    " computed on the box of what anybody drew",
+    "majority": "voxels in more than half of the masks of the image; with two raters, in both",
+    "staple": "voxels with a probability over 0.5 by STAPLE (Warfield et al. 2004, SimpleITK), computed on the bounding"
+    " box of all masks",
 }
 
 
 def majority_mask(masks: np.ndarray) -> np.ndarray:
-    """What more than half of the masks [rater, ...] hold."""
+    """The voxels in more than half of the masks [rater, ...]."""
     return 2 * np.count_nonzero(masks, axis=0) > len(masks)
 
 
 def staple_mask(masks: np.ndarray) -> np.ndarray:
-    """What of two masks or more [rater, ...] is the object with a probability over 0.5 by STAPLE.
+    """The voxels with a probability over 0.5 by STAPLE, from two or more masks [rater, ...].
 
-    Follows Warfield et al. (IEEE TMI 23:903, 2004). Computed on the box of what anybody drew, grown by nothing: how
-    much air is around it decides what the raters are believed to be able to, and with much of it whoever draws too much
-    is right.
+    Follows Warfield et al. (IEEE TMI 23:903, 2004). Computed on the bounding box of all masks, without a margin: the
+    amount of background around it changes the raters' estimated specificity, and with much of it the largest mask wins.
     """
     here = bounding_box(masks.any(axis=0), margin=[0] * (masks.ndim - 1))
     inside = masks[(slice(None), *here)]
-    if (inside == inside[0]).all():  # STAPLE has no answer where there is nothing to weigh
+    if (inside == inside[0]).all():  # STAPLE is undefined where all raters agree
         return masks[0].copy()
     found = sitk.STAPLEImageFilter()
     found.SetForegroundValue(1)

@@ -10,40 +10,40 @@ import pandas as pd
 from scripts.errors import InputError
 from scripts.scoring.case import WHOLE_CASE
 
-POINTS = "points"  # the unit of costs: what a price is given in
+POINTS = "points"  # the unit of costs and prices
 
 
 class Price(NamedTuple):
-    """What a ml of a region costs (cm2 or pixel where masks are flat): `fn` one missed, `fp` one added in error."""
+    """Cost of errors per ml of a region (per cm2 or pixel in 2D): `fn` missed, `fp` added in error."""
 
     fn: float
     fp: float
 
 
-Weights = Mapping[str, float] | None  # of the regions
-Prices = Mapping[str, Price] | None  # of a ml in each region
+Weights = Mapping[str, float] | None  # by region
+Prices = Mapping[str, Price] | None  # by region, per ml
 
 
 def parse_weights(text: str, regions: Sequence[str]) -> dict[str, float]:
-    """`"WT=1,ET=2"` as `{"WT": 1, "ET": 2}`: how much the Dice of each region counts; the others do not.
+    """`"WT=1,ET=2"` as `{"WT": 1, "ET": 2}`: the weight of each region's Dice; other regions have none.
 
     Raises:
-        InputError: the text has another form, a region is not known, or nothing counts.
+        InputError: the text has another form, a region is unknown, or all weights are 0.
     """
-    weights = _numbers(text, 'weights are "{}": expected a number a region, such as "WT=1,ET=2"')
+    weights = _numbers(text, 'weights are "{}": expected one number per region, such as "WT=1,ET=2"')
     _require_known(weights, regions)
-    return _some(weights, "the weights of all regions are 0: give one that counts.")
+    return _require_positive(weights, "the weights of all regions are 0: give one above 0.")
 
 
 def parse_prices(text: str, regions: Sequence[str]) -> dict[str, Price]:
-    """What a ml costs in each region that costs anything: `"fn=2,fp=1"` in all, `"ET:fn=5,ET:fp=1"` in ET alone.
+    """Prices per ml: `"fn=2,fp=1"` for all regions, `"ET:fn=5,ET:fp=1"` for ET alone.
 
-    A region's own price replaces that of all: `"fn=2,fp=1,ET:fn=5"`. What is not named costs nothing.
+    A region's own price replaces the general one: `"fn=2,fp=1,ET:fn=5"`. A price that is not given is 0.
 
     Raises:
-        InputError: the text has another form, a region is not known, or nothing costs anything.
+        InputError: the text has another form, a region is unknown, or all prices are 0.
     """
-    form = 'the cost is "{}": expected a number a ml missed (fn) or added (fp), such as "fn=2,fp=1" or "ET:fn=5"'
+    form = 'the cost is "{}": expected a number per ml missed (fn) or added (fp), such as "fn=2,fp=1" or "ET:fn=5"'
     general: dict[str, float] = {}
     own: dict[str, dict[str, float]] = {}
     for key, number in _numbers(text, form).items():
@@ -54,16 +54,16 @@ def parse_prices(text: str, regions: Sequence[str]) -> dict[str, Price]:
         (own.setdefault(region, {}) if region else general)[kind] = number
     free = {"fn": 0.0, "fp": 0.0}
     prices = {region: Price(**{**free, **general, **own.get(region, {})}) for region in regions}
-    return _some({r: p for r, p in prices.items() if any(p)}, "no error costs anything: give a price above 0.")
+    return _require_positive({r: p for r, p in prices.items() if any(p)}, "all prices are 0: give one above 0.")
 
 
 def add_user_scores(scores: pd.DataFrame, weights: Weights = None, prices: Prices = None) -> pd.DataFrame:
-    """The scores of `Evaluation.scores` and, in rows of region `all`, `weighted_dice` and the sum of the `cost`.
+    """`Evaluation.scores` with `weighted_dice` and the sum of the `cost` in rows of region `all`.
 
-    `cost` stands in the rows of the regions that have a price too. What a failed case costs is not known: it is inf.
+    Rows of regions with a price have their `cost` too. The cost of a failed case is unknown: inf.
 
     Raises:
-        InputError: a case lacks what is needed.
+        InputError: a case lacks a metric that is needed.
     """
     failed = scores["note"] == "failed"
     whole = scores[["case", "patient", "note"]].drop_duplicates("case").assign(region=WHOLE_CASE)
@@ -83,7 +83,7 @@ def add_user_scores(scores: pd.DataFrame, weights: Weights = None, prices: Price
 
 
 def _numbers(text: str, form: str) -> dict[str, float]:
-    """`"a=1,b=2"` as a dictionary of numbers from 0; `form` is the sentence for another text."""
+    """`"a=1,b=2"` as a dictionary of numbers from 0; `form` is the error for any other text."""
     found: dict[str, float] = {}
     for pair in str(text).split(","):
         key, _, number = (part.strip() for part in pair.rpartition("="))
@@ -102,7 +102,7 @@ def _require_known(given: Iterable[str], regions: Sequence[str]) -> None:
         raise InputError(f"there is no region '{unknown[0]}' in cases.csv: expected one of {', '.join(regions)}.")
 
 
-def _some(values: dict, sentence: str) -> dict:
+def _require_positive(values: dict, sentence: str) -> dict:
     if not any(value if isinstance(value, float) else any(value) for value in values.values()):
         raise InputError(sentence)
     return values

@@ -1,4 +1,4 @@
-"""An evaluation as it lies in a folder: `cases.csv`, `evaluation.json` and the other tables that `score` writes."""
+"""Evaluations in folders: `cases.csv`, `evaluation.json` and the other tables that `score` writes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from scripts.scoring.lesions import BRATS_2023
 from scripts.scoring.metrics import BINS, BOUNDARY_METRICS, CASE_METRICS, METRICS
 from scripts.scoring.run import ROLES, by_present_names
 
-MISSING = "no prediction"  # how the reason of a failed case begins where there was no file at all
-# What a case without a usable prediction counts as: the score of an empty one. Volumes and lesions are not known.
+MISSING = "no prediction"  # how the reason of a failed case without a prediction file begins
+# Scores of a case without a usable prediction: those of an empty mask. Its volumes and lesions are unknown.
 FAILED_VALUES = {
     **{name: metric.one_empty for name, metric in METRICS.items() if metric.one_empty is not None},
     **dict.fromkeys(BOUNDARY_METRICS, 0.0),
     "lesionwise_dice_brats2023": 0.0,
     "lesionwise_hd95_brats2023": BRATS_2023.penalty,
 }
-KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are no metric
+KEYS = ("case", "patient", "region", "note")  # the columns of `Evaluation.scores` that are not metrics
 REPAIR = "score again, or delete it to report without it."
 
 
@@ -37,16 +37,17 @@ class Evaluation:
     """One scored set of predictions.
 
     Attributes:
-        scores: one row a case and region: case, patient, region, note (`absent`, `missed`, `hallucinated`, `failed` or
-            "") and a column a metric, NaN where it was not measured. A failed case has a row in every region, with the
+        scores: one row per case and region: case, patient, region, note (`absent`, `missed`, `hallucinated`, `failed`
+            or "") and one column per metric, NaN where not measured. A failed case has a row in every region, with the
             scores of an empty prediction.
-        calibration: one row a case with probabilities: case, patient and a column a metric of the whole case.
-        failed: case to the reason why it could not be scored.
+        calibration: one row per case with probabilities: case, patient and one column per metric of the whole case.
+        failed: why each failed case could not be scored, by case.
         units: metric to unit, for those that are in the table; "" for a share or a count.
         record: the content of evaluation.json; empty where there is none.
-        lesions, reliability: the tables of these names, one row a true lesion, or a case, region and tenth of
-            probability (`LESION_COLUMNS`, `RELIABILITY_COLUMNS`); None where there is no such file.
-        volumes: where the cases are slices, the scores of all slices of a patient as one volume, the patient as case.
+        lesions, reliability: the tables of these names, one row per true lesion, or per case, region and tenth of
+            probability (`LESION_COLUMNS`, `RELIABILITY_COLUMNS`); None without such a file.
+        volumes: where the cases are slices, the scores of each patient's slices as one volume, with the patient as
+            case.
     """
 
     folder: Path
@@ -67,7 +68,7 @@ class Evaluation:
 
     @property
     def roles(self) -> dict[str, list[str]] | None:
-        """Which evaluated patients were test, validation or training patients; None if nobody wrote it down."""
+        """Which evaluated patients were test, validation or training patients; None if not recorded."""
         written = self.record.get("about", {}).get("patients")
         if not written or not isinstance(written, Mapping):
             return None
@@ -89,7 +90,7 @@ class Evaluation:
         return self.units.get("volume_truth", "ml")
 
     def has(self, metric: str) -> bool:
-        """Was this metric measured at all?"""
+        """Whether this metric was measured in any case."""
         return metric in self.units
 
 
@@ -97,22 +98,22 @@ def read_evaluation(folder: str | os.PathLike) -> Evaluation:
     """Read an evaluation.
 
     Raises:
-        InputError: there is no cases.csv, it holds no Dice, it lists a number twice or in two units, or another
-            file of the evaluation is damaged.
+        InputError: there is no cases.csv, its rows are invalid (`check_rows`), or another file of the evaluation is
+            damaged.
     """
     folder = Path(folder)
     if not (folder / "cases.csv").is_file():
         raise InputError(
-            f"{folder} holds no cases.csv: give the folder that `python -m bundle score` or an evaluation wrote."
+            f"{folder} has no cases.csv: give the folder that `python -m bundle score` or an evaluation wrote."
         )
     rows = read_cases(folder / "cases.csv")
     check_rows(rows, folder / "cases.csv")
     record = _read_record(folder)
-    found, told = rows["case"].nunique(), record.get("cases")
-    if isinstance(told, int) and told != found:
+    found, recorded = rows["case"].nunique(), record.get("cases")
+    if isinstance(recorded, int) and recorded != found:
         raise InputError(
-            f"{folder / 'cases.csv'} holds {found} cases where evaluation.json beside it tells of {told}: one of"
-            " them was cut or edited; score anew."
+            f"{folder / 'cases.csv'} has {found} cases, but evaluation.json records {recorded}: one of the files was"
+            " truncated or edited; score again."
         )
     return replace(
         _evaluation(folder, rows),
@@ -124,9 +125,9 @@ def read_evaluation(folder: str | os.PathLike) -> Evaluation:
 
 
 def average_by_patient(scores: pd.DataFrame) -> pd.DataFrame:
-    """The mean over the cases of each patient: indexed by region and patient, one column a metric.
+    """The mean over the cases of each patient: indexed by region and patient, one column per metric.
 
-    A patient with one infinite distance has an infinite one.
+    One infinite distance makes the mean of its patient infinite.
     """
     metrics = [name for name in scores if name not in KEYS]
     return scores.sort_values("case").groupby(["region", "patient"])[metrics].mean()
@@ -137,7 +138,7 @@ def _read_volumes(folder: Path) -> Evaluation | None:
     if not path.is_file():
         return None
     rows = read_cases(path)
-    if not (rows["metric"] == "dice").any():  # no patient could be put together
+    if not (rows["metric"] == "dice").any():  # no patient's slices could be combined
         return None
     check_rows(rows, path)
     return _evaluation(folder, rows)
@@ -178,7 +179,7 @@ def _scores(scored: pd.DataFrame, failed: pd.DataFrame, regions: tuple[str, ...]
 
 
 def _wide(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
-    """One row for each combination of keys, one column a metric (NaN where there is none)."""
+    """One row for each combination of keys, one column per metric (NaN where there is none)."""
     wide = rows.pivot(index=keys, columns="metric", values="value").reindex(columns=metrics)
     return wide.astype(float).rename_axis(columns=None).reset_index()
 
@@ -193,8 +194,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not JSON ({error}): {REPAIR}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no object: {REPAIR}")
-    parts = ("about", "versions", "definitions", "label_map")  # another program may have written something else there
+        raise InputError(f"{path} is not a JSON object: {REPAIR}")
+    parts = ("about", "versions", "definitions", "label_map")  # another program may have written other types
     return {key: value for key, value in content.items() if key not in parts or isinstance(value, dict)}
 
 
@@ -206,14 +207,16 @@ def _read_reliability(path: Path) -> pd.DataFrame | None:
     filled, tenths = frame[frame["voxels"] != 0], frame["bin"] * BINS
     shares = filled["confidence"].between(0, 1) & filled["frequency"].between(0, 1) & (filled["voxels"] > 0)
     if not (shares.all() and np.isclose(tenths, tenths.round()).all() and tenths.between(-0.5, BINS - 0.5).all()):
-        raise InputError(f"{path} holds other than shares in the tenths 0.0 to 0.9: score again, or delete it.")
+        raise InputError(
+            f"{path} has a value outside 0 to 1, or a bin other than 0.0, 0.1 ... 0.9: score again, or delete it."
+        )
     if frame.duplicated(["case", "region", "bin"]).any():
-        raise InputError(f"{path} lists a tenth of a case and region twice: score again, or delete it.")
+        raise InputError(f"{path} lists one bin of a case and region twice: score again, or delete it.")
     return frame
 
 
 def _read_table(path: Path, columns: list[str], kinds: dict[str, type]) -> pd.DataFrame | None:
-    """A table with these columns, `kinds` the type of those that are no text; None where there is no file."""
+    """A table with these columns; `kinds` gives the types of the numeric ones. None if the file does not exist."""
     if not path.is_file():
         return None
     try:

@@ -12,18 +12,18 @@ from scripts.scoring.metrics import BOUNDARY_METRICS, METRICS
 SHARES = {*BOUNDARY_METRICS, *(name for name, metric in METRICS.items() if metric.one_empty == 0)}
 SIGNED = ("volume_error", "volume_error_relative")
 ENDLESS = {"volume_error_relative", *(name for name, metric in METRICS.items() if metric.one_empty == np.inf)}
-ROUNDING = 1e-9  # by which other programs' numbers may lie beyond their range
+ROUNDING = 1e-9  # by which numbers of other programs may exceed their range
 
 
 def check_rows(rows: pd.DataFrame, path: Path) -> None:
-    """Refuse rows of cases.csv or patients.csv (`scripts.scoring.cohort.read_cases`) that cannot have been measured.
+    """Refuse invalid rows of cases.csv or patients.csv (`scripts.scoring.cohort.read_cases`).
 
     Raises:
-        InputError: there is no Dice, a name is empty, a number is twice, missing or out of range, a case belongs to
-            two patients, or a metric has two units.
+        InputError: there is no Dice, a name is empty, a number is duplicated, missing or out of range, a case belongs
+            to two patients, or a metric has two units.
     """
     if not (rows["metric"] == "dice").any():
-        raise InputError(f"{path} holds no Dice of any case: there is nothing to report; score the predictions first.")
+        raise InputError(f"{path} has no Dice: there is nothing to report; score the predictions first.")
     for column in ("case", "patient", "region", "metric"):
         if (rows[column] == "").any():
             raise InputError(f"{path} has a row without a {column}: score again, or fill it in.")
@@ -32,21 +32,22 @@ def check_rows(rows: pd.DataFrame, path: Path) -> None:
     if len(twice):
         row = twice.iloc[0]
         raise InputError(
-            f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: keep one evaluation a file."
+            f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: keep one evaluation per"
+            " file."
         )
     scored, dice = (rows[own][["case", "region"]] for own in (rows["region"] != WHOLE_CASE, rows["metric"] == "dice"))
     if len(lost := pd.MultiIndex.from_frame(scored).unique().difference(pd.MultiIndex.from_frame(dice))):
-        raise InputError(f"{path} has other numbers but no Dice of {lost[0][1]} for case {lost[0][0]}: score again.")
+        raise InputError(f"{path} has other metrics but no Dice of {lost[0][1]} for case {lost[0][0]}: score again.")
     several = rows.groupby("case")["patient"].nunique()
     if (several > 1).any():
-        raise InputError(f"{path} gives case {several.idxmax()} to more than one patient: a case belongs to one.")
+        raise InputError(f"{path} assigns case {several.idxmax()} to more than one patient: expected one.")
     units = rows.groupby("metric")["unit"].nunique()
     if (units > 1).any():
         raise InputError(f"{path} gives {units.idxmax()} in more than one unit: report cases of one kind at a time.")
 
 
 def _check_values(rows: pd.DataFrame, path: Path) -> None:
-    """Shares lie between 0 and 1, distances, volumes and counts not below 0; few numbers are infinite, and none NaN."""
+    """Shares must be 0 to 1, distances, volumes and counts 0 or more; only some metrics may be infinite, none NaN."""
     known = rows["metric"].isin([*METRICS, *BOUNDARY_METRICS])
     top = np.where(rows["metric"].isin(SHARES), 1, np.inf)
     outside = known & ~rows["metric"].isin(SIGNED) & ~rows["value"].between(-ROUNDING, top + ROUNDING)

@@ -1,7 +1,7 @@
 """Evaluations of several systems, checked to be comparable and paired by patient.
 
-The patient is the unit: the cases of a patient are averaged first. Where the cases are slices and every system has them
-as volumes too, the volumes are compared. A failed case counts as an empty prediction.
+The patient is the unit: the cases of a patient are averaged first. Where the cases are slices and every system also has
+volumes, the volumes are compared. A failed case counts as an empty prediction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,22 +17,22 @@ from scripts.errors import InputError
 from scripts.scoring.case import WHOLE_CASE
 
 COMPARED = ("dice", "hd95", "nsd_2mm")
-OWN = {"weighted_dice": 1, "cost": -1}  # what users define; 1 where more is better
-# What a failed case counts as tells which end is bad; of volumes nobody knows it, so they cannot be compared.
+OWN = {"weighted_dice": 1, "cost": -1}  # user-defined scores; 1 where higher is better
+# The score of a failed case shows which direction is worse; volumes have none, so they cannot be compared.
 DIRECTIONS = {name: -1 if value > 0 else 1 for name, value in FAILED_VALUES.items()} | OWN
-AGREE = 1e-6  # of a volume, within which two truths are one
+AGREE = 1e-6  # relative difference up to which two true volumes are equal
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Systems on the same patients.
+    """Systems matched on the same patients.
 
     Attributes:
-        values: for each metric and region a table [patient, system] of those patients that have a value in every
-            system. Region `all` holds what users define.
-        cases: how many all systems have; `patients` are those that all have.
-        unpaired: for each system its `cases` that another one lacks, and its `patients` without any common case.
-        slices_together: were volumes compared, each made of a patient's slices?
+        values: for each metric and region, a table [patient, system] of the patients that have a value in every system.
+            Region `all` holds user-defined scores.
+        cases: number of cases that all systems have; `patients` are the patients that all have.
+        unpaired: for each system, its `cases` that another system lacks, and its `patients` without any common case.
+        slices_together: whether volumes were compared, each made of a patient's slices.
     """
 
     names: tuple[str, ...]
@@ -51,7 +51,7 @@ class Matched:
 
     @property
     def tested(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """The values that tests are made of: costs in sum, and not again by region."""
+        """The values to test: of costs only the sum, not each region."""
         return {key: own for key, own in self.values.items() if key[0] != "cost" or key[1] == WHOLE_CASE}
 
 
@@ -63,16 +63,16 @@ def match_systems(
     weights: Weights = None,
     prices: Prices = None,
 ) -> Matched:
-    """Pair two systems or more by patient.
+    """Pair two or more systems by patient.
 
-    Regions to compare are by default those of the systems, which must be the same; metrics those of `COMPARED` that
-    every system has. With weights of regions the weighted Dice is compared too, with prices of a ml the cost.
+    Compares by default the regions of the systems, which must be the same, and the metrics of `COMPARED` that every
+    system has. Region weights add the weighted Dice, prices per ml add the cost.
 
     Raises:
-        InputError: they were not scored by one data list with one set of definitions, regions and units, share fewer
-            than two patients, or a table has lost rows.
+        InputError: they were not scored with the same data list, definitions, regions and units, share fewer than two
+            patients, or a table lacks rows.
     """
-    _different_folders(evaluations)
+    _require_different_folders(evaluations)
     for first, second in combinations(evaluations, 2):
         _require_same_definitions(first, second)
     regions = _choose_regions(evaluations, regions)
@@ -80,17 +80,17 @@ def match_systems(
     levels = [evaluation.volumes if together else evaluation for evaluation in evaluations]
     metrics = _choose_metrics(levels, metrics)
     for first, second in combinations(levels, 2):
-        _same_truth(first, second)
+        _require_same_truth(first, second)
     common = set.intersection(*({*level.scores["case"]} for level in levels))
     chosen = [level.scores[level.scores["case"].isin(common)] for level in levels]
     patients = {*chosen[0]["patient"]}
-    _enough(evaluations, patients)
+    _require_two_patients(evaluations, patients)
     own = [name for name, given in (("weighted_dice", weights), ("cost", prices)) if given]
     keys = [(metric, region) for metric in metrics for region in regions] + [(name, WHOLE_CASE) for name in own]
     keys += [("cost", region) for region in prices or ()]
     averages = {}
     for name, scores, level in zip(names, chosen, levels, strict=True):
-        _no_gaps(scores, regions, level)
+        _require_no_gaps(scores, regions, level)
         averages[name] = average_by_patient(add_user_scores(scores, weights, prices))
     values = {
         (metric, region): pd.DataFrame({name: own.loc[region, metric] for name, own in averages.items()}).dropna()
@@ -115,7 +115,7 @@ def match_systems(
     )
 
 
-def _different_folders(evaluations: Sequence[Evaluation]) -> None:
+def _require_different_folders(evaluations: Sequence[Evaluation]) -> None:
     folders = [evaluation.folder.resolve() for evaluation in evaluations]
     for k, folder in enumerate(folders):
         if folder in folders[:k]:
@@ -123,7 +123,7 @@ def _different_folders(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _require_same_definitions(first: Evaluation, second: Evaluation) -> None:
-    """One data list, one set of definitions, one unit; what no evaluation.json tells passes."""
+    """The same data list, definitions and units; anything that an evaluation.json does not record passes."""
     folders = f"{first.folder} and {second.folder}"
     one, two = (str(evaluation.record.get("datalist") or "") for evaluation in (first, second))
     if one and two and one != two:
@@ -145,7 +145,7 @@ def _require_same_definitions(first: Evaluation, second: Evaluation) -> None:
 
 
 def _rules(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """What each metric means, and the rules that they share."""
+    """The definition of each metric, and the rules that metrics share."""
     metrics = definitions.get("metrics")
     shared = {key: rule for key, rule in definitions.items() if key != "metrics"}
     return {**shared, **metrics} if isinstance(metrics, Mapping) else shared
@@ -156,7 +156,9 @@ def _choose_regions(evaluations: Sequence[Evaluation], wanted: Sequence[str] | N
     for other in evaluations:
         if wanted is None and {*other.regions} != {*first.regions}:
             shared = ",".join(region for region in first.regions if region in other.regions)
-            advice = f"--regions {shared} compares what both have" if shared else "score both with one data list"
+            advice = (
+                f"--regions {shared} compares the regions that both have" if shared else "score both with one data list"
+            )
             raise InputError(
                 f"{first.folder} has regions {', '.join(first.regions)} and {other.folder} has"
                 f" {', '.join(other.regions)}: {advice}."
@@ -177,14 +179,14 @@ def _choose_metrics(levels: Sequence[Evaluation], wanted: Sequence[str] | None) 
     return list(dict.fromkeys(wanted)) if wanted else [metric for metric in COMPARED if metric in known]
 
 
-def _same_truth(first: Evaluation, second: Evaluation) -> None:
+def _require_same_truth(first: Evaluation, second: Evaluation) -> None:
     keys = ["case", "region"]
     both = first.scores.merge(second.scores, on=keys, suffixes=("", "_other"))
     moved = both[both["patient"] != both["patient_other"]]
     if len(moved):
         row = moved.iloc[0]
         raise InputError(
-            f"case {row['case']} is of patient {row['patient']} in {first.folder} and of {row['patient_other']} in"
+            f"case {row['case']} belongs to patient {row['patient']} in {first.folder} and to {row['patient_other']} in"
             f" {second.folder}: score both with the same data list."
         )
     truth, other = both["volume_truth"], both["volume_truth_other"]
@@ -198,21 +200,19 @@ def _same_truth(first: Evaluation, second: Evaluation) -> None:
         )
 
 
-def _enough(evaluations: Sequence[Evaluation], patients: set[str]) -> None:
+def _require_two_patients(evaluations: Sequence[Evaluation], patients: set[str]) -> None:
     folders = " and ".join(str(evaluation.folder) for evaluation in evaluations)
     if not patients:
         raise InputError(f"{folders} have no case in common: give evaluations of the same patients.")
     if len(patients) == 1:
         raise InputError(
-            f"{folders} have one patient in common, {min(patients)}, and one patient cannot tell systems apart: score"
-            " both on more patients."
+            f"{folders} have one patient in common, {min(patients)}, which is too few to compare: score both on more"
+            " patients."
         )
 
 
-def _no_gaps(scores: pd.DataFrame, regions: Sequence[str], level: Evaluation) -> None:
+def _require_no_gaps(scores: pd.DataFrame, regions: Sequence[str], level: Evaluation) -> None:
     table = scores.pivot(index="case", columns="region", values="dice")[list(regions)].stack(future_stack=True)
     if table.isna().any():
         case, region = table.index[table.isna()][0]
-        raise InputError(
-            f"{level.folder} has no Dice of {region} of case {case}: its table has lost rows; score again."
-        )
+        raise InputError(f"{level.folder} has no Dice of {region} of case {case}: rows are missing; score again.")

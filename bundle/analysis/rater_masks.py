@@ -1,10 +1,10 @@
-"""Masks of several raters: which files show the same image, and the object in each.
+"""Masks of several raters: the files of each image, and the object in each file.
 
 Masks of one image have the same name: the path inside their folder, without the ending and without a word such as
-`seg_` in front or `_mask` behind (`SUFFIXES` of `scripts.scoring.prediction_files`), upper and lower case alike. Page 7
-of X.tif, counted from 0, is the image X_7.
+`seg_` in front or `_mask` behind (`SUFFIXES` of `scripts.scoring.prediction_files`), ignoring case. Page 7 of X.tif,
+counted from 0, is the image X_7.
 
-The object is what equals `foreground`; without it everything but 0. Other values are read, and named in a note.
+The object is the voxels that equal `foreground`, by default all that are not 0. A note names other values.
 """
 
 import os
@@ -25,11 +25,11 @@ from scripts.scoring.prediction_files import SUFFIXES, images_in, stem
 
 MODEL = "model"  # its name in the tables, next to the raters and `CONSENSUS`
 WORDS = re.compile(rf"^(?:{'|'.join(SUFFIXES)})[_.-]|[_.-](?:{'|'.join(SUFFIXES)})$", flags=re.IGNORECASE)
-MOST_VALUES = 16  # more, and it is a picture or a smoothed mask
+MOST_VALUES = 16  # more are a picture or a smoothed mask
 
 
 class Image(NamedTuple):
-    """One image: the mask of each rater who drew it, the model's, and the scan to draw beneath, if there are any."""
+    """One image: the masks of the raters who drew it, and the model's mask and the scan if there are any."""
 
     name: str
     raters: dict[str, Path]
@@ -38,14 +38,14 @@ class Image(NamedTuple):
 
     @property
     def masks(self) -> dict[str, Path]:
-        """All masks by whose they are, the model's last."""
+        """All masks by rater, the model's last."""
         return self.raters if self.model is None else {**self.raters, MODEL: self.model}
 
 
 class Mask(NamedTuple):
-    """What one person drew: boolean [H, W, D] or [H, W], the affine (None for pictures), and how it was read.
+    """One mask: boolean [H, W, D] or [H, W], the affine (None for pictures), and how it was read.
 
-    `values` counts the voxels of each value in the file, and `note` says what is odd about them.
+    `values` counts the voxels of each value in the file, `note` names unexpected ones.
     """
 
     inside: np.ndarray
@@ -55,18 +55,18 @@ class Mask(NamedTuple):
 
 
 class UnreadableMask(InputError):
-    """A file that is damaged, so that the others can still be compared."""
+    """A damaged file, without which the others can still be compared."""
 
 
 def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
-    """A name for each rater: the folder's, or the whole path where that is taken.
+    """A name for each rater: that of the folder, or the whole path where that is not unique.
 
     Raises:
         InputError: there are fewer than two folders, or one is given twice.
     """
     paths = [Path(str(folder)) for folder in folders]
     if len(paths) < 2:
-        raise InputError(f"agreement needs two folders of masks or more, one for each rater: {len(paths)} is too few.")
+        raise InputError(f"agreement needs two or more folders of masks, one per rater: got {len(paths)}.")
     resolved = [path.resolve() for path in paths]
     if twice := [path for path, number in Counter(resolved).items() if number > 1]:
         raise InputError(f"{twice[0]} is given twice: each rater needs a folder of masks.")
@@ -79,10 +79,10 @@ def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
 def find_images(
     raters: Mapping[str, Path], model: str | os.PathLike | None = None, scans: str | os.PathLike | None = None
 ) -> list[Image]:
-    """Every image that a rater drew, sorted by name, from the folders of two raters or more, model and scans.
+    """Find every image that a rater drew, sorted by name, in the folders of two or more raters, model and scans.
 
     Raises:
-        InputError: a folder is missing or empty, has no name in common with the others, or has two files for an image;
+        InputError: a folder is missing or empty, has no name in common with the others, or has two files of one image;
             or some masks are pictures and others NIfTI files.
     """
     drawn = {rater: _files(folder) for rater, folder in raters.items()}
@@ -92,7 +92,7 @@ def find_images(
             others = next(theirs for name, theirs in drawn.items() if name != rater)
             raise InputError(
                 f"{raters[rater]} has no name in common with the other raters: it holds {_some(files)}, the first of"
-                f" them {_some(others)}; masks of one image need one name."
+                f" them {_some(others)}; masks of one image need the same name."
             )
     by_model, beneath = (_files_of(folder, everything) for folder in (model, scans))
     _require_one_kind([*(path for files in drawn.values() for path in files.values()), *by_model.values()])
@@ -105,11 +105,11 @@ def find_images(
 
 
 def read_mask(path: Path, foreground: int | None = None) -> Mask:
-    """What is drawn in a file.
+    """Read the object from a mask file.
 
     Raises:
         Unreadable: the file is damaged.
-        InputError: it is a picture in colours, or holds fractions or more values than a mask does.
+        InputError: it is a colour picture, or holds fractions or more values than a mask does.
     """
     try:
         voxels, affine = (pages.to_grey(pages.read_picture(path)), None) if pages.is_picture(path) else read_image(path)
@@ -117,8 +117,10 @@ def read_mask(path: Path, foreground: int | None = None) -> Mask:
         raise UnreadableMask(str(error)) from error
     colours = voxels.dtype.kind not in "buif" or (affine is None and voxels.ndim != 2)
     if colours or voxels.ndim not in (2, 3):
-        found = "is a picture in colours" if colours else f"has {voxels.ndim} axes"
-        raise InputError(f"{path} {found}: a mask has one value a voxel; save one grey picture or map a mask.")
+        found = "is a colour picture" if colours else f"has {voxels.ndim} axes"
+        raise InputError(
+            f"{path} {found}: a mask has one value per voxel; save one grey picture or one 3D image per mask."
+        )
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
         off = ~(np.abs(voxels - whole) <= ROUNDING)  # so that NaN is off too
@@ -130,22 +132,22 @@ def read_mask(path: Path, foreground: int | None = None) -> Mask:
     values = pd.Series(voxels.ravel(order="K")).value_counts().sort_index()
     if foreground is None and len(values) > MOST_VALUES:
         raise InputError(
-            f"{path} holds {len(values)} values: a mask has two; save it without smoothing, or say with --foreground"
-            " which value is the object."
+            f"{path} holds {len(values)} values: a mask has two; save it without smoothing, or give the value of the"
+            " object by --foreground."
         )
     inside = voxels != 0 if foreground is None else voxels == foreground
-    return Mask(np.ascontiguousarray(inside), affine, values, _odd(values, foreground))
+    return Mask(np.ascontiguousarray(inside), affine, values, _unexpected_values(values, foreground))
 
 
 def mask_levels(values: pd.Series, foreground: int | None) -> tuple[int, int]:
-    """The values of object and background for a mask like those whose voxels were counted."""
+    """The values of object and background with which to write a mask like those counted."""
     others = values[values.index != (foreground or 0)]
     if foreground is None:
         return (int(others.index[0]) if len(others) == 1 else 1), 0
     return foreground, int(others.idxmax()) if len(others) else int(foreground == 0)
 
 
-def _odd(values: pd.Series, foreground: int | None) -> str:
+def _unexpected_values(values: pd.Series, foreground: int | None) -> str:
     if len(values) == 1 and not (foreground is None and values.index[0] == 0):
         every = foreground in (None, values.index[0])
         return f"holds only {values.index[0]}: {'everything' if every else 'nothing'} is the object"
@@ -157,20 +159,22 @@ def _odd(values: pd.Series, foreground: int | None) -> str:
 
 
 def _files(folder: str | os.PathLike) -> dict[str, Path]:
-    """The file or page of each image in a folder, by its name in small letters."""
+    """The file or page of each image in a folder, by its name in lower case."""
     found: dict[str, Path] = {}
     for file in images_in(folder):
         number = pages.count_pages(file)
         for path in [file] if number == 1 else [pages.page_name(file, page) for page in range(number)]:
             key = _name(path, Path(folder)).lower()
             if key in found:
-                raise InputError(f"{found[key]} and {path} have the same name but for words like _mask: keep one.")
+                raise InputError(
+                    f"{found[key]} and {path} have the same name apart from words such as _mask: keep one."
+                )
             found[key] = path
     return found
 
 
 def _files_of(folder: str | os.PathLike | None, known: Mapping[str, int]) -> dict[str, Path]:
-    """The same for the images that are known."""
+    """The same, of known images only."""
     files = {} if folder is None else _files(str(folder))
     found = {key: path for key, path in files.items() if key in known}
     if files and not found:
@@ -192,7 +196,8 @@ def _require_one_kind(files: Sequence[Path]) -> None:
     if pictures and len(pictures) < len(files):
         other = next(path for path in files if not pages.is_picture(path))
         raise InputError(
-            f"{pictures[0]} is a picture and {other} a NIfTI file: a picture knows no mm; save all masks in one format."
+            f"{pictures[0]} is a picture and {other} a NIfTI file: a picture has no spacing in mm; save all masks in"
+            " one format."
         )
 
 

@@ -20,14 +20,14 @@ EMPTY = {"absent": "both empty", "missed": "second empty", "hallucinated": "firs
 
 
 class ImageAgreement(NamedTuple):
-    """What one image gave.
+    """Agreement of the masks of one image.
 
     Attributes:
-        rows: of the table of pairs, `COLUMNS`.
-        sizes: ml, cm2 or pixels that each drew, and the consensus; `units` are those of length and size.
+        rows: rows of the table of pairs, `COLUMNS`.
+        sizes: ml, cm2 or pixels of each mask, consensus included; `units` are the units of length and size.
         undecided: of the voxels that any rater drew, the share that not all of them drew; None for a single rater.
         covered: the share of the image that the raters' masks cover, on average.
-        failed: file to the reason why it could not be read; `notes` say what is odd about the others.
+        failed: why each unreadable file could not be read; `notes` are about the others.
     """
 
     image: Image
@@ -41,7 +41,7 @@ class ImageAgreement(NamedTuple):
 
 
 class ComparedMasks(NamedTuple):
-    """The masks of an image that two raters drew or more, to be saved and drawn.
+    """The masks of an image with two or more raters, to write and draw.
 
     Boolean [H, W, D] or [H, W] of each rater and the model, and of `CONSENSUS`; the affine is None for pictures. `like`
     is the file of the first rater, `levels` the values of object and background in the raters' files.
@@ -57,10 +57,10 @@ class ComparedMasks(NamedTuple):
 def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement, ComparedMasks | None]:
     """Compare all masks of an image: the numbers, and the masks, which are too large to keep for many images.
 
-    The masks are None where fewer than two raters drew.
+    The masks are None for fewer than two raters.
 
     Raises:
-        InputError: a mask is none, or the masks lie on different grids.
+        InputError: a file is not a mask, or the masks lie on different grids.
     """
     masks, failed = _read_all(image, foreground)
     notes = [f"{image.masks[who]} {mask.note}" for who, mask in masks.items() if mask.note]
@@ -71,7 +71,7 @@ def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement,
     inside, affine = {who: mask.inside for who, mask in masks.items()}, masks[first].affine
     undecided, drawn, together = None, None, {}
     if len(raters) > 1:
-        by_name = np.stack([inside[who] for who in sorted(raters)])  # so that the order of the folders decides nothing
+        by_name = np.stack([inside[who] for who in sorted(raters)])  # so that the order of the folders does not matter
         together = {name: combine(by_name) for name, combine in CONSENSUS.items()}
         votes = np.count_nonzero(by_name, axis=0)
         undecided = float(np.mean(votes[votes > 0] < len(raters))) if votes.any() else 0.0
@@ -83,19 +83,21 @@ def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement,
 
 
 def require_pairs(compared: Sequence[ImageAgreement], foreground: int | None) -> None:
-    """Refuse images without an object, without a pair of masks to compare, or of which some are flat.
+    """Refuse images without an object, without a pair of masks to compare, or with both 2D and 3D masks.
 
     Raises:
-        InputError: one of these.
+        InputError: in each of these cases.
     """
     failed = [reason for one in compared for reason in one.failed.values()]
     if not any(one.undecided is not None for one in compared):
         raise InputError(f"no image has two masks that can be read; {failed[0]}")
     if len({one.units for one in compared if one.rows}) > 1:
-        raise InputError("some masks are flat and others volumes: compare those in mm and cm² apart from those in ml.")
+        raise InputError("some masks are 2D and others 3D: compare them separately.")
     if not any(size for one in compared for size in one.sizes.values()):
-        value = "anything but 0" if foreground is None else f"the value {foreground}, which --foreground asks for"
-        raise InputError(f"no mask holds {value}: look at the values in the files, and say which is the object.")
+        value = "anything but 0" if foreground is None else f"the value {foreground}"
+        raise InputError(
+            f"no mask holds {value}: look at the values in the files, and give that of the object by --foreground."
+        )
 
 
 def _measure(
@@ -125,7 +127,7 @@ def _pairs(raters: list[str], drawn: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], dict[str, str]]:
-    """The masks that can be read, by whose they are, and the reasons of the other files."""
+    """The readable masks by rater, and why the other files cannot be read."""
     masks: dict[str, Mask] = {}
     failed = {}
     for who, path in image.masks.items():

@@ -1,4 +1,4 @@
-"""Summary of each region of an evaluation: metrics with intervals, size of the tumour, lesions, volume agreement."""
+"""Summary of each region of an evaluation: metrics with intervals, tumour volume, lesions, volume agreement."""
 
 import math
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from bundle.analysis.evaluation import FAILED_VALUES, Evaluation
 from bundle.analysis.statistics import describe_spread, mean_interval, median_interval, quartiles, share_interval
 from scripts.scoring.metrics import METRICS
 
-LOW = (0.5, 0.7)  # counts of cases below
+LOW = (0.5, 0.7)  # Dice below which cases are counted
 LESION_BINS = (0, 0.1, 1, 10, math.inf)  # ml, or thousands of pixels; powers of ten, so that they suit any tumour
 
 
 def summarise_regions(evaluation: Evaluation) -> dict[str, Any]:
     """The numbers of each region, by its name, as the `regions` of summary.json."""
-    bar = tqdm(evaluation.regions, desc="drawing patients for intervals", unit="region", leave=False)
+    bar = tqdm(evaluation.regions, desc="bootstrapping intervals", unit="region", leave=False)
     return {region: _region(evaluation, region) for region in bar}
 
 
 def spread_over_patients(
     values: np.ndarray, patients: Sequence[str], unit: str, intervals: bool = True
 ) -> dict[str, Any]:
-    """How values lie: mean and median with their intervals over patients, quantiles, ends, how many are infinite."""
+    """Mean and median with intervals over patients, quantiles, extremes, and the number of infinite values."""
     found = describe_spread(values)
     return {
         "unit": unit,
@@ -83,7 +83,7 @@ def _agreement(own: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _lesions(own: pd.DataFrame) -> dict[str, Any] | None:
-    """Counts over all scored cases first, then the ratios."""
+    """Lesion recall, precision and F1, pooled over all scored cases."""
     counts = own[["lesions_tp", "lesions_fp", "lesions_fn"]].dropna()
     if not len(counts):
         return None
@@ -100,7 +100,7 @@ def _lesions(own: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _lesions_by_volume(evaluation: Evaluation, region: str) -> list[dict[str, Any]] | None:
-    """True lesions by volume, each class above its first and up to its second number."""
+    """True lesions by volume class; a class excludes its lower and includes its upper edge."""
     if evaluation.lesions is None:
         return None
     own = evaluation.lesions[evaluation.lesions["region"] == region]
@@ -123,7 +123,7 @@ def _lesions_by_volume(evaluation: Evaluation, region: str) -> list[dict[str, An
 
 
 def _thirds(own: pd.DataFrame) -> list[dict[str, Any]]:
-    """The cases with a true volume, small to large, in three parts of equal number."""
+    """Dice by tumour volume: the cases with the region, from small to large, in three groups of equal number."""
     ordered = own[own["volume_truth"] > 0].sort_values(["volume_truth", "case"])
     parts = [ordered.iloc[part] for part in np.array_split(np.arange(len(ordered)), 3) if len(part)]
     return [

@@ -1,4 +1,4 @@
-"""Paired tests between systems, which differences they can show, and how firm the order of systems is.
+"""Paired tests between systems, their power, and the stability of a ranking.
 
 One difference per patient. Distances may be infinite (one mask empty): an infinite difference ranks beyond every finite
 one, and two infinite distances are equal.
@@ -23,13 +23,13 @@ from bundle.analysis.statistics import (
     quantiles,
 )
 
-POWER = 0.8  # with which `detectable_difference`s are shown
+POWER = 0.8  # of the paired test, for `detectable_difference`
 
 
 class PairedTest(NamedTuple):
-    """What the differences of two systems come down to, one difference a patient.
+    """Summary of the differences between two systems, one difference per patient.
 
-    `mean` and its interval are None where a difference is infinite. `p` is of Wilcoxon's signed-rank test.
+    `mean` and its interval are None where a difference is infinite. `p` is from Wilcoxon's signed-rank test.
     """
 
     patients: int
@@ -44,10 +44,10 @@ class PairedTest(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Systems in order: the mean over patients of each one's rank (1 is best), and how firm the order is.
+    """Ranking of systems: the mean rank of each over patients (1 is best), and how stable the order is.
 
-    `places` is, for each system, the share of draws in which it took place 1, 2 ...; `holds` the share in which every
-    system kept its place. Both are None for fewer than five patients.
+    `places` is, for each system, the share of bootstrap draws in which it took place 1, 2 ...; `holds` the share in
+    which every system kept its place. Both are None for fewer than five patients.
     """
 
     mean_ranks: list[float]
@@ -56,9 +56,9 @@ class Ranking(NamedTuple):
 
 
 def subtract_scores(this: Sequence[float], other: Sequence[float]) -> np.ndarray:
-    """This minus the other, where inf minus inf is 0 and a single inf is an infinite difference.
+    """`this` minus `other`; inf minus inf is 0, and a single inf gives an infinite difference.
 
-    Rounded to 12 places, so that what differs by the last bit of a float is a tie.
+    Rounded to 12 places, so that numbers that differ only in the last bit of a float are ties.
     """
     this, other = np.asarray(this, float), np.asarray(other, float)
     with np.errstate(invalid="ignore"):
@@ -66,10 +66,10 @@ def subtract_scores(this: Sequence[float], other: Sequence[float]) -> np.ndarray
 
 
 def paired_test(differences: Sequence[float]) -> PairedTest:
-    """Are these differences, one a patient, more than chance?
+    """Test whether differences, one per patient, are centred on 0.
 
-    Intervals are of the paired bootstrap; the test is Wilcoxon's with Pratt's zeros, to which infinite differences are
-    the largest.
+    Intervals are from the paired bootstrap; the test is Wilcoxon's with Pratt's treatment of zeros, and infinite
+    differences have the highest ranks.
     """
     differences = np.asarray(differences, float)
     each = range(len(differences))
@@ -88,9 +88,9 @@ def paired_test(differences: Sequence[float]) -> PairedTest:
 
 
 def detectable_difference(differences: Sequence[float], tests: int = 1) -> float | None:
-    """The mean difference that so many patients would have shown in four of five comparisons, if they spread as here.
+    """Mean difference that this number of patients, with this spread, shows with a power of 80 %.
 
-    The formula is that of the paired t test at 5 % over the number of tests, which is about Wilcoxon's power too. None
+    Follows the paired t test at 5 % divided by the number of tests; Wilcoxon's test has about the same power. None
     for fewer than five patients, for differences that are infinite or all the same, and where no difference can be
     significant.
     """
@@ -108,14 +108,14 @@ def detectable_difference(differences: Sequence[float], tests: int = 1) -> float
 
 
 def can_reach_significance(patients: int, tests: int = 1) -> bool:
-    """Can so many patients show a difference at all, when the smallest p, 2 / 2^n, is multiplied by the tests?"""
+    """Whether this number of patients can reach significance: the smallest p, 2 / 2^n, times the number of tests."""
     return tests * 2.0 ** (1 - patients) < 1 - LEVEL
 
 
 def rank_systems(ranks: np.ndarray) -> Ranking:
-    """Order systems by their mean rank, and draw patients anew to see how often that order comes out.
+    """Order systems by mean rank, and bootstrap patients to see how often that order recurs.
 
-    `ranks` is [patients, systems], 1 the best of a patient, equal ones sharing the mean of their ranks.
+    `ranks` is [patients, systems], 1 the best in a patient; ties share the mean of their ranks.
     """
     patients = len(ranks)
     mean_ranks = ranks.mean(axis=0)
@@ -146,5 +146,5 @@ def _wilcoxon(differences: np.ndarray) -> float:
     if not differences.any():
         return 1.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that few patients make the normal approximation rough is said on the page
+        warnings.simplefilter("ignore")  # the page says that few patients make the normal approximation rough
         return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)

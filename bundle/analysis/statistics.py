@@ -1,4 +1,4 @@
-"""Quantiles and intervals in which the patient is the unit.
+"""Quantiles, and intervals with the patient as the unit.
 
 Several cases of a patient are not independent: intervals resample patients, each with all of its cases (the cluster
 bootstrap of Davison and Hinkley, Bootstrap Methods, 1997, 3.8). Distances may be infinite (one mask empty): an infinite
@@ -16,37 +16,37 @@ from scipy import stats
 SEED = 0
 RESAMPLES = 9999
 LEVEL = 0.95
-FEWEST = 5  # patients that an interval is made of
+FEWEST = 5  # patients, at least, for an interval
 ENOUGH = 50  # patients; below, bootstrap intervals are too narrow
 
 Interval = tuple[float, float] | None
 
 
 def describe_intervals(unit: str) -> dict[str, Any]:
-    """How intervals are made, for a JSON file; `unit` is what resampling draws: patient or image."""
+    """How intervals are computed, for a JSON file; `unit` is the unit of resampling: patient or image."""
     return {"level": LEVEL, "unit": unit, "resamples": RESAMPLES, "seed": SEED, "enough": ENOUGH}
 
 
 def mean_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
-    """The 95 % interval of the mean over cases (BCa bootstrap over patients); None where there is none.
+    """The 95 % interval of the mean over cases (BCa bootstrap over patients).
 
-    There is none for fewer than five patients, for values that are all the same, and for infinite values.
+    None for fewer than five patients, for values that are all the same, and for infinite values.
     """
     values = np.asarray(values, float)
     return None if np.isinf(values).any() else _bootstrap(values, patients, np.mean, np.nanmean, "BCa")
 
 
 def median_interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
-    """The 95 % interval of the median over cases (percentile bootstrap over patients); None where there is none."""
+    """The 95 % interval of the median over cases (percentile bootstrap over patients), or None."""
     finite, top = make_finite(values)
     found = _bootstrap(finite, patients, np.median, np.nanmedian, "percentile")
     return found and tuple(_back(np.array(found), top).tolist())
 
 
 def ratio_interval(parts: Sequence[float], wholes: Sequence[float]) -> Interval:
-    """The 95 % interval of sum(parts) / sum(wholes), a pair a patient (percentile bootstrap); None where there is none.
+    """The 95 % interval of sum(parts) / sum(wholes), one pair per patient (percentile bootstrap), or None.
 
-    Patients whose whole is 0 are left out.
+    Patients with a whole of 0 are left out.
     """
     parts, wholes = (np.asarray(values, float)[np.asarray(wholes) > 0] for values in (parts, wholes))
     if len(wholes) < FEWEST or np.ptp(parts / wholes) == 0:
@@ -70,7 +70,7 @@ def quartiles(values: Sequence[float]) -> list[float]:
 
 
 def describe_spread(values: Sequence[float]) -> dict[str, Any]:
-    """Median, quartiles, 5th and 95th percentile, ends, and how many values are infinite."""
+    """Median, quartiles, 5th and 95th percentile, extremes, and the number of infinite values."""
     at = {"median": 0.5, "q1": 0.25, "q3": 0.75, "p5": 0.05, "p95": 0.95}
     return {
         **dict(zip(at, quantiles(values, list(at.values())), strict=True)),
@@ -88,7 +88,7 @@ def make_finite(values: Sequence[float]) -> tuple[np.ndarray, float]:
 
 
 def share_interval(hits: int, of: int) -> Interval:
-    """Wilson's 95 % interval of a share; None of nothing."""
+    """Wilson's 95 % interval of a share; None if `of` is 0."""
     if not of:
         return None
     found = stats.binomtest(hits, of).proportion_ci(LEVEL, method="wilson")
@@ -96,7 +96,7 @@ def share_interval(hits: int, of: int) -> Interval:
 
 
 def _bootstrap(values: np.ndarray, patients: Sequence[str], plain, padded, method: str) -> Interval:
-    """Resample patients, each with all of its cases: one row a patient, padded with NaN."""
+    """Resample patients, each with all of its cases: one row per patient, padded with NaN."""
     groups = [group.to_numpy() for _, group in pd.Series(values).groupby(np.asarray(patients))]
     if len(groups) < FEWEST or np.ptp(values) == 0:
         return None

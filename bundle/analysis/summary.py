@@ -1,6 +1,6 @@
 """Summary of an evaluation: the content of `summary.json`, which page, terminal and model card quote.
 
-Its form is in `bundle/reporting/summary.schema.json`, and it is strict JSON (`bundle.analysis.strict_json`).
+Its schema is `bundle/reporting/summary.schema.json`, and it is strict JSON (`bundle.analysis.strict_json`).
 """
 
 from typing import Any
@@ -27,11 +27,11 @@ def summarise_evaluation(
 ) -> dict[str, Any]:
     """The content of summary.json.
 
-    With a reference (`match_reference`) there is a comparison, with weights of the regions a weighted Dice, and with
-    prices of a ml a cost (`bundle.analysis.costs`).
+    A reference (`match_reference`) adds a comparison, region weights a weighted Dice, and prices per ml a cost
+    (`bundle.analysis.costs`).
 
     Raises:
-        InputError: cases.csv lacks what is to be weighed.
+        InputError: cases.csv lacks a metric that the weights or prices need.
     """
     scores = evaluation.scores
     ranking = rank_cases(evaluation)
@@ -67,7 +67,7 @@ def summarise_evaluation(
 
 
 def rank_cases(evaluation: Evaluation) -> pd.DataFrame:
-    """One scored case a patient (the worst), worst first: case, patient and the mean Dice over the regions."""
+    """One scored case per patient (the worst), worst first: case, patient and the mean Dice over the regions."""
     scored = evaluation.scores[evaluation.scores["note"] != "failed"]
     means = scored.groupby(["case", "patient"], as_index=False)["dice"].mean().sort_values(["dice", "case"])
     return means.drop_duplicates("patient").reset_index(drop=True)
@@ -81,7 +81,7 @@ def typical_cases(ranking: pd.DataFrame) -> list[str]:
 
 
 def match_reference(evaluation: Evaluation, reference: Evaluation) -> Matched:
-    """The reference, called `there`, and the evaluation, `here`, in the regions that both have.
+    """Match the reference, named `there`, with the evaluation, named `here`, in the regions that both have.
 
     Raises:
         InputError: they cannot be compared (`bundle.analysis.pairing.match_systems`).
@@ -102,8 +102,8 @@ def _against(reference: Matched) -> dict[str, Any]:
 
 
 def _own(evaluation: Evaluation, weights: Weights, prices: Prices) -> dict[str, Any]:
-    """The weighted Dice and the cost of each patient, where users say what counts."""
-    level = evaluation.volumes or evaluation  # slices of a patient together
+    """User-defined scores of each patient: weighted Dice and cost."""
+    level = evaluation.volumes or evaluation  # the slices of a patient as one volume
     averages = average_by_patient(add_user_scores(level.scores, weights, prices))
 
     def own(metric: str, region: str, unit: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _own(evaluation: Evaluation, weights: Weights, prices: Prices) -> dict[str, 
 
 
 def _worst(values: pd.Series) -> list[dict[str, Any]]:
-    """The patients with the lowest values; a cost comes with its sign turned."""
+    """The patients with the lowest values; costs are passed negated."""
     lowest = values.sort_values(kind="stable").head(WORST)
     return [{"patient": patient, "value": abs(value)} for patient, value in lowest.items()]
 

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from bundle.analysis.calibration import TELLING
+from bundle.analysis.calibration import ENOUGH_VOXELS
 from bundle.analysis.evaluation import Evaluation
 from bundle.analysis.statistics import quantiles, quartiles
 from bundle.drawing.axes import SMALL, WIDTH, draw_diagonal, draw_dots, move_aside, new_axes, show_0_to_1
@@ -102,7 +102,7 @@ def draw_reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
         f" {plural(one['patients'], 'patient')}"
         for one in bins
     ]
-    telling, titles = np.array([one["voxels"] >= TELLING for one in bins]), {}
+    telling, titles = np.array([one["voxels"] >= ENOUGH_VOXELS for one in bins]), {}
     for gid, these, colour in (("telling", telling, Ink.ACCENT), ("few", ~telling, Ink.SOFT)):
         axes.scatter(said[these], found[these], s=44, linewidths=0, color=colour, gid=gid)
         titles[gid] = list(compress(lines, these))

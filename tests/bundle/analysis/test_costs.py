@@ -30,9 +30,9 @@ def test_a_price_for_all_regions_can_be_replaced_in_one():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("WT", "expected a number a region"),
-        ("True", "expected a number a region"),
-        ("WT=", "expected a number a region"),
+        ("WT", "expected one number per region"),
+        ("True", "expected one number per region"),
+        ("WT=", "expected one number per region"),
         ("WT=-1", "0 or more"),
         ("WT=inf", "0 or more"),
         ("WT=1,WT=2", "each once"),
@@ -48,10 +48,10 @@ def test_weights_that_say_nothing_are_refused(text, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fn", "expected a number a ml missed"),
-        ("miss=2", "expected a number a ml missed"),
+        ("fn", "expected a number per ml missed"),
+        ("miss=2", "expected a number per ml missed"),
         ("XX:fn=2", "no region 'XX'"),
-        ("fn=0,fp=0", "no error costs anything"),
+        ("fn=0,fp=0", "all prices are 0"),
         ("fn=nan", "0 or more"),
     ],
 )

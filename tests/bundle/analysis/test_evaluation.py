@@ -79,11 +79,11 @@ def test_without_a_record_nothing_is_made_up(tmp_path):
 
 
 def test_a_folder_that_was_never_scored_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds no cases\.csv"):
+    with pytest.raises(InputError, match=r"has no cases\.csv"):
         read_evaluation(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "said"), [("{half", "is not JSON"), ("[1]", "holds no object")])
+@pytest.mark.parametrize(("text", "said"), [("{half", "is not JSON"), ("[1]", "is not a JSON object")])
 def test_a_damaged_record_is_refused(tmp_path, text, said):
     write(tmp_path, cohort([0.8]))
     (tmp_path / "evaluation.json").write_text(text)
@@ -92,7 +92,7 @@ def test_a_damaged_record_is_refused(tmp_path, text, said):
 
 
 def test_a_table_that_lost_its_last_cases_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds 1 cases where evaluation\.json beside it tells of 4"):
+    with pytest.raises(InputError, match=r"has 1 cases, but evaluation\.json records 4"):
         read_evaluation(write(tmp_path, cohort([0.8]), cases=4))
 
 
@@ -130,10 +130,10 @@ def test_reliability_curve_is_read_and_empty_bins_stay_empty(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (["a", "a", "WT", 0.9, 5, 95, 0.8], "other than shares"),
-        (["a", "a", "WT", 0.25, 5, 0.25, 0.8], "other than shares"),
-        (["a", "a", "WT", 1.0, 5, 1.0, 0.8], "other than shares"),
-        (["a", "a", "WT", 0.9, 5, 0.95, None], "other than shares"),
+        (["a", "a", "WT", 0.9, 5, 95, 0.8], "a value outside 0 to 1"),
+        (["a", "a", "WT", 0.25, 5, 0.25, 0.8], "a value outside 0 to 1"),
+        (["a", "a", "WT", 1.0, 5, 1.0, 0.8], "a value outside 0 to 1"),
+        (["a", "a", "WT", 0.9, 5, 0.95, None], "a value outside 0 to 1"),
         (["a", "a", "WT", 0.1, 5, 0.15, 0.8], "twice"),
         (["a", "a", "WT", "x", 5, 0.15, 0.8], "cannot be read"),
     ],

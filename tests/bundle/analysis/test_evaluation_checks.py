@@ -9,8 +9,8 @@ from tests.made import INF, cohort, failed, rows_of, write
 
 def refusals():
     base = cohort([0.8, 0.9])
-    yield "no Dice", [row for row in base if row[3] != "dice"], "holds no Dice"
-    yield "only failures", failed("a"), "holds no Dice"
+    yield "no Dice", [row for row in base if row[3] != "dice"], "has no Dice"
+    yield "only failures", failed("a"), "has no Dice"
     yield "percent", cohort([80.0]), "c00 a dice of 80 in WT: expected 0 to 1"
     yield "a share over 1", rows_of("a", "WT", 0.8, nsd_2mm=1.5), "a nsd_2mm of 1.5 in WT: expected 0 to 1"
     yield "a negative distance", rows_of("a", "WT", 0.8, hd95=-3.0), "a hd95 of -3 in WT: expected a number, 0 or more"

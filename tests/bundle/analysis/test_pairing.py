@@ -113,13 +113,13 @@ REFUSED = {
     ),
     "two patients of one name": (
         (BOTH, [[row[0], "other" if row[0] == "c03" else row[1], *row[2:]] for row in BOTH]),
-        "case c03 is of patient c03 in .* and of other in",
+        "case c03 belongs to patient c03 in .* and to other in",
     ),
     "one common patient": ((BOTH, cohort(TEN[:1]) + rows_of("x", "WT", 0.8)), "one patient in common, c00"),
     "no common patient": ((BOTH, rows_of("x", "WT", 0.8)), "no case in common"),
     "lost rows": (
         (BOTH + cohort(TEN, "ET"), BOTH + cohort(TEN[:9], "ET")),
-        "B has no Dice of ET of case c09: its table has lost rows",
+        "B has no Dice of ET of case c09: rows are missing",
     ),
 }
 

@@ -166,11 +166,11 @@ def calls(folder: Path):
         "other lists": ([a, other], "different data lists"),
         "one patient": ([a, single], "one patient in common"),
         "nonsense": ([a, nonsense], "a value that is no number"),
-        "no table": ([a, str(folder)], "holds no cases.csv"),
+        "no table": ([a, str(folder)], "has no cases.csv"),
         "too few names": ([a, b, "--names", "x"], "expected 2 different ones"),
         "equal names": ([a, b, "--names", "x,x"], "expected 2 different ones"),
         "weights": ([a, b, "--weights", "XX=1"], "no region 'XX'"),
-        "cost": ([a, b, "--cost", "2"], "expected a number a ml missed"),
+        "cost": ([a, b, "--cost", "2"], "expected a number per ml missed"),
         "metrics": ([a, b, "--metrics", "volume_truth"], "no metric 'volume_truth' to compare"),
     }
 

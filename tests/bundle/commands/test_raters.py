@@ -264,7 +264,7 @@ def test_colour_pictures_are_masks_only_if_their_channels_are_equal(tmp_path):
     coloured = np.asarray(Image.open(path)).copy()
     coloured[0, 0] = (255, 0, 0)
     Image.fromarray(coloured).save(path)
-    with pytest.raises(InputError, match=r"seg_X0\.png is a picture in colours"):
+    with pytest.raises(InputError, match=r"seg_X0\.png is a colour picture"):
         raters(*folders, out=str(tmp_path / "again"), workers=1)
     assert not (tmp_path / "again").exists()
 
@@ -375,14 +375,14 @@ def break_nothing(**options):
         (break_twins, r"seg_X0\.png and .*x0_mask\.png have the same name"),
         (break_values, r"seg_X0\.png holds 256 values: a mask has two"),
         (break_fractions, r"v\.nii\.gz holds 0\.5: a mask has whole numbers"),
-        (break_dimensions, "some masks are flat and others volumes"),
+        (break_dimensions, "some masks are 2D and others 3D"),
         (break_axes, r"v\.nii\.gz has 4 axes"),
         (break_all_files, "no image has two masks that can be read; "),
         (break_folder, "empty holds no image"),
-        (break_number, "one for each rater: 1 is too few"),
+        (break_number, "one per rater: got 1"),
         (break_twice, "anna is given twice"),
         (break_out, "out exists and is not empty"),
-        (break_nothing(foreground=7), "no mask holds the value 7, which --foreground asks for"),
+        (break_nothing(foreground=7), "no mask holds the value 7"),
         (break_nothing(foreground="tumour"), "foreground is 'tumour'"),
     ],
 )

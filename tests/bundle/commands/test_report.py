@@ -330,10 +330,10 @@ def test_the_terminal_shows_the_same_numbers(tmp_path, capsys):
 
 def test_a_wrong_call_ends_in_one_sentence(tmp_path, capsys):
     for arguments, said in (
-        (["report", str(tmp_path)], "holds no cases.csv"),
+        (["report", str(tmp_path)], "has no cases.csv"),
         (["report", str(write(tmp_path / "x", scores_of(TEN))), "--dataset_dir", "."], "give --datalist as well"),
         (["report", str(tmp_path / "x"), "--weights", "XX=1"], "no region 'XX'"),
-        (["report", str(tmp_path / "x"), "--cost", "3"], "expected a number a ml missed (fn) or added (fp)"),
+        (["report", str(tmp_path / "x"), "--cost", "3"], "expected a number per ml missed (fn) or added (fp)"),
         (["report", str(tmp_path / "x"), "--reference", str(tmp_path / "x")], "is given twice"),
         (["report", str(tmp_path / "x"), "--datalist", str(tmp_path / "none.json")], "none.json cannot be read"),
     ):

@@ -323,7 +323,7 @@ def test_a_slice_in_mm_has_its_size_in_square_centimetres(tmp_path):
     ("fault", "sentence"),
     [
         ({"label": CELL[:, 1:]}, r"mask\.png has shape 29 x 20, not the 30 x 20 of image\.png"),
-        ({"mode": "RGB"}, r"mask\.png is a picture in colours: a label has one value a pixel"),
+        ({"mode": "RGB"}, r"mask\.png is a colour picture: a label has one value a pixel"),
         ({"label_name": "mask.jpg"}, r"mask\.jpg is a JPEG, whose compression changes the values of a label"),
         (
             {"label": np.where(CELL, 254, 0).astype(np.uint8)},
@@ -334,7 +334,7 @@ def test_a_slice_in_mm_has_its_size_in_square_centimetres(tmp_path):
             r"mask\.png holds the value .*, \.\.\., which is not in label scheme cells",
         ),
         ({"label": 0 * CELL}, r"mask\.png is empty: it labels no pixel"),
-        ({"image": np.stack([PICTURE, CELL, CELL], -1)}, r"image\.png is a picture in colours where one channel is"),
+        ({"image": np.stack([PICTURE, CELL, CELL], -1)}, r"image\.png is a colour picture where one channel is"),
         ({"image": 0 * PICTURE}, r"image\.png: channel grey holds nothing but the value 0"),
     ],
 )
