@@ -18,7 +18,7 @@ from scripts.scoring.case import WHOLE_CASE
 from scripts.scoring.cohort import LESION_COLUMNS, RELIABILITY_COLUMNS, read_cases
 from scripts.scoring.lesions import BRATS_2023
 from scripts.scoring.metrics import BINS, BOUNDARY_METRICS, CASE_METRICS, METRICS
-from scripts.scoring.run import ROLES, by_present_names
+from scripts.scoring.run import ROLES, rename_former_roles
 
 MISSING = "no prediction"  # how the reason of a failed case without a prediction file begins
 # Scores of a case without a usable prediction: those of an empty mask. Its volumes and lesions are unknown.
@@ -72,7 +72,7 @@ class Evaluation:
         written = self.record.get("about", {}).get("patients")
         if not written or not isinstance(written, Mapping):
             return None
-        written = by_present_names(written)
+        written = rename_former_roles(written)
         return {role: list(written.get(role, [])) for role in ROLES}
 
     def rows_of(self, region: str) -> pd.DataFrame:

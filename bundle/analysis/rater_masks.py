@@ -21,7 +21,7 @@ from bundle.analysis.consensus import CONSENSUS
 from scripts.data import pictures as pages
 from scripts.data.images import ROUNDING, read_image
 from scripts.errors import InputError
-from scripts.scoring.prediction_files import SUFFIXES, images_in, stem
+from scripts.scoring.prediction_files import SUFFIXES, image_stem, images_in
 
 MODEL = "model"  # its name in the tables, next to the raters and `CONSENSUS`
 WORDS = re.compile(rf"^(?:{'|'.join(SUFFIXES)})[_.-]|[_.-](?:{'|'.join(SUFFIXES)})$", flags=re.IGNORECASE)
@@ -187,7 +187,7 @@ def _files_of(folder: str | os.PathLike | None, known: Mapping[str, int]) -> dic
 
 def _name(path: Path, folder: Path) -> str:
     file, page = pages.file_and_page(path)
-    plain = WORDS.sub("", stem(file) or file.name) or file.name
+    plain = WORDS.sub("", image_stem(file) or file.name) or file.name
     return file.relative_to(folder).with_name(plain if page is None else f"{plain}_{page}").as_posix()
 
 

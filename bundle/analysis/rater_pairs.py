@@ -113,8 +113,8 @@ def _measure(
     drawn = {who: mask[here] for who, mask in drawn.items()}
     rows = []
     for one, other in _pairs(raters, drawn):
-        values = metrics.measure(drawn[one], drawn[other], spacing, wanted=METRICS)
-        note = EMPTY.get(metrics.state(drawn[one], drawn[other]), "")
+        values = metrics.measure_region(drawn[one], drawn[other], spacing, wanted=METRICS)
+        note = EMPTY.get(metrics.empty_note(drawn[one], drawn[other]), "")
         rows.append([name, one, other, *values.values(), sizes[one], sizes[other], *units, note])
     return rows, sizes, units
 

@@ -60,7 +60,7 @@ def measure_scoring(repeats: int = 3, brats_script: str | None = None, scale: fl
                 job._replace(probability=str(probability))
             ),
             "all metrics, masks in memory": lambda: [
-                metrics.measure(t, p, (1.0,) * 3) for t, p in zip(*masks, strict=True)
+                metrics.measure_region(t, p, (1.0,) * 3) for t, p in zip(*masks, strict=True)
             ],
             "MONAI's public calls for the eight that it has, masks in memory": lambda: _monai_calls(*masks),
         }

@@ -14,7 +14,7 @@ from scripts.data import datalist as lists
 from scripts.errors import InputError
 from scripts.scoring.cohort import exit_if_some_failed, score_predictions
 from scripts.scoring.lesions import BRATS_2023
-from scripts.scoring.summary import print_summary
+from scripts.scoring.summary import print_score_tables
 
 
 @check_arguments
@@ -88,7 +88,7 @@ def score(
         about={"command": "score"},
     )
     if distributed.is_first_process():
-        print_summary(evaluation.cases, patients=evaluation.patients)
+        print_score_tables(evaluation.cases, patients=evaluation.patients)
         print(f"wrote {out / 'cases.csv'}")
         options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
         print("next: python -m bundle report", shlex.join([str(out), *options]))

@@ -22,11 +22,13 @@ class Outcome(NamedTuple):
 def read_numbers(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The summary of the cases.csv in a folder (and of patients.csv, where cases are slices): one row per region."""
     from scripts.scoring.cohort import read_cases
-    from scripts.scoring.summary import levels, summary
+    from scripts.scoring.summary import rows_by_level, tabulate_regions
 
     patients = folder / "patients.csv"
-    tables = levels(read_cases(folder / "cases.csv"), read_cases(patients) if patients.is_file() else None)
-    return {title: to_strict_json(summary(rows).reset_index().to_dict("records")) for title, rows in tables.items()}
+    tables = rows_by_level(read_cases(folder / "cases.csv"), read_cases(patients) if patients.is_file() else None)
+    return {
+        title: to_strict_json(tabulate_regions(rows).reset_index().to_dict("records")) for title, rows in tables.items()
+    }
 
 
 def score_table(title: str, *columns: Column | str) -> Table:

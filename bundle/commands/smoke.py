@@ -20,7 +20,7 @@ from scripts.data import datalist
 from scripts.data.case_files import Case
 from scripts.errors import InputError
 from scripts.scoring.cohort import read_cases
-from scripts.scoring.summary import print_summary
+from scripts.scoring.summary import print_score_tables
 
 PATIENTS, SCANS = 16, 1  # with a label, and without: the new scan that is segmented at the end
 
@@ -66,7 +66,7 @@ def smoke(*, out: Optional[Path] = None, seed: NonNegativeInt = 0) -> None:
     picture = folder / "predictions.png"
     _draw(cases, patients, evaluation / "masks", picture)
     print("\nScored on patients that took no part in training:")
-    print_summary(read_cases(evaluation / "cases.csv"))
+    print_score_tables(read_cases(evaluation / "cases.csv"))
     print(f"picture: {picture}")
     print(f"new scan: {', '.join(map(str, sorted(predictions.glob('*.nii.gz'))))}")
     print(f"all of it in {time.monotonic() - began:.0f} s: {folder}")

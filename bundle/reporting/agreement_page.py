@@ -27,7 +27,7 @@ from scripts.data.images import open_nifti
 from scripts.errors import InputError
 from scripts.files import atomic_write, write_json, write_text
 from scripts.parallel import map_in_processes
-from scripts.scoring.prediction_files import stem
+from scripts.scoring.prediction_files import image_stem
 
 MOST_PICTURES = 24  # on the page; those with the least agreement
 SHOWN = ("dice", "hd95", "nsd_2mm")  # in the tables of pairs and persons
@@ -75,7 +75,7 @@ def _compare_and_draw(image: Image, foreground: int | None, folder: Path) -> Ima
     if drawn is None:
         return compared
     file = pictures.file_of_page(drawn.like)
-    ending = file.name[len(stem(file) or "") :]
+    ending = file.name[len(image_stem(file) or "") :]
     for name, mask in drawn.consensus.items():  # in the first rater's format and names, to be read as masks again
         write_consensus(mask, drawn.like, drawn.levels, folder / "masks" / name / f"{image.name}{ending}")
     majority = drawn.consensus["majority"]

@@ -21,7 +21,7 @@ from scripts.data import pictures
 from scripts.data.case_checks import background_value
 from scripts.data.images import grid_difference, ras_spacing, read_image, read_labels, resample_labels, to_ras
 from scripts.errors import InputError
-from scripts.scoring.prediction_files import find, images_in
+from scripts.scoring.prediction_files import find_predictions, images_in
 
 RING = 4  # voxels around a region, to which its brightness is compared
 
@@ -101,7 +101,7 @@ def illustrate_patients(
     entries = {entry["case"]: entry for entry in lists.select_cases(scans.datalist, scans.dataset_dir, "labelled")}
     if unknown := [example.case for example in examples if example.case not in entries]:
         raise InputError(f"case {unknown[0]} is not in the data list: give the one that was scored.")
-    found = find(images_in(scans.predictions), [entries[example.case] for example in examples])
+    found = find_predictions(images_in(scans.predictions), [entries[example.case] for example in examples])
     if gone := [example.case for example in examples if example.case not in found]:
         raise InputError(f"{scans.predictions} holds no prediction of case {gone[0]} any more: score again.")
     return [

@@ -47,7 +47,7 @@ class Scores(NamedTuple):
     reliability: list[list]
 
 
-def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
+def metric_definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
     """What each metric means, and the rules that they share."""
     every = {**metrics.METRICS, **metrics.BOUNDARY_METRICS, **metrics.CASE_METRICS}
     return {
@@ -68,11 +68,11 @@ def definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
 def score_case(job: Job) -> Scores:
     """The rows of one case, taken from `job.kept` if they were made of the same files by the same rules."""
     if job.prediction is None:
-        return failed(job.case, job.patient, no_prediction(job))
-    return remembered(job.kept, key(job), lambda: _score(job))
+        return failed_scores(job.case, job.patient, missing_prediction_reason(job))
+    return cached_scores(job.kept, job_key(job), lambda: _score(job))
 
 
-def remembered(kept: str, key: str, score: Callable[[], Scores]) -> Scores:
+def cached_scores(kept: str, key: str, score: Callable[[], Scores]) -> Scores:
     """What was kept in a file under this key, else what `score` gives, kept from now on."""
     try:
         content = json.loads(Path(kept).read_text(encoding="utf-8"))
@@ -85,25 +85,25 @@ def remembered(kept: str, key: str, score: Callable[[], Scores]) -> Scores:
     return scores
 
 
-def failed(case: str, patient: str, reason: str) -> Scores:
+def failed_scores(case: str, patient: str, reason: str) -> Scores:
     """The one row of a case that could not be scored."""
     return Scores([[case, patient, WHOLE_CASE, "failed", 1.0, "", reason]], [], [])
 
 
-def no_prediction(job: Job) -> str:
+def missing_prediction_reason(job: Job) -> str:
     """The reason of a case without a prediction."""
     near = f"; there are {job.hint}" if job.hint else ""
     return f"no prediction: no file is named after case {job.case}{near}"
 
 
-def key(job: Job) -> str:
+def job_key(job: Job) -> str:
     """A hash of the files of a case and of the rules that it is scored by."""
     files = [file_hash(pictures.file_of_page(file)) for file in (job.label, job.prediction, job.probability) if file]
     rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
-    return hashlib.sha256(json.dumps([files, rules, definitions(job.brats)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([files, rules, metric_definitions(job.brats)]).encode()).hexdigest()
 
 
-def read_pair(job: Job) -> tuple[GridImage, GridImage, str]:
+def read_masks(job: Job) -> tuple[GridImage, GridImage, str]:
     """The label, the prediction on its grid, and how its own grid differed ("" if it did not).
 
     Raises:
@@ -124,7 +124,7 @@ def measure_regions(
     prediction: np.ndarray,
     spacing: Sequence[float],
     leave_out: Collection[str] = (),
-    compare_boundaries: Callable[[np.ndarray, np.ndarray], dict[str, float]] = cell_boundaries.measure,
+    compare_boundaries: Callable[[np.ndarray, np.ndarray], dict[str, float]] = cell_boundaries.measure_cells,
 ) -> Scores:
     """The rows of every region of two label maps.
 
@@ -145,10 +145,10 @@ def measure_regions(
         truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # NIfTI's is slow
     for region, values in job.regions.items():
         true, predicted = (region_mask(voxels, values) for voxels in (truth, prediction))
-        note, wanted = metrics.state(true, predicted), metrics.METRICS.keys() - set(leave_out)
+        note, wanted = metrics.empty_note(true, predicted), metrics.METRICS.keys() - set(leave_out)
         if region in job.boundaries:
             wanted -= metrics.LESIONS.keys() | metrics.LESIONWISE.keys()
-        for name, value in metrics.measure(true, predicted, spacing, job.brats, wanted).items():
+        for name, value in metrics.measure_region(true, predicted, spacing, job.brats, wanted).items():
             unit = metrics.METRICS[name].unit
             scores.rows.append(_row(job, region, name, value / scale.get(unit, 1), units[unit], note))
         if region in job.boundaries:
@@ -156,7 +156,7 @@ def measure_regions(
                 scores.rows.append(_row(job, region, name, value, note=note))
         else:
             voxel = float(np.prod(spacing)) / scale["volume"]
-            for number, (size, found, dice) in enumerate(lesions.each(true, predicted), start=1):
+            for number, (size, found, dice) in enumerate(lesions.true_lesions(true, predicted), start=1):
                 scores.lesions.append([job.case, job.patient, region, number, size * voxel, volume, found, dice])
     return scores
 
@@ -168,7 +168,7 @@ def region_mask(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
 
 def _score(job: Job) -> Scores:
     try:
-        truth, prediction, difference = read_pair(job)
+        truth, prediction, difference = read_masks(job)
         axes = truth.voxels.ndim
         spacing = (1.0,) * axes if job.unit == "pixel" else truth.spacing(axes)
         leave_out = metrics.LESIONWISE if axes == 2 else ()  # a rule for volumes
@@ -178,15 +178,15 @@ def _score(job: Job) -> Scores:
         if job.probability:
             _add_calibration(scores, job, truth.voxels, spacing, job.probability)
     except InputError as error:
-        return failed(job.case, job.patient, str(error))
+        return failed_scores(job.case, job.patient, str(error))
     return scores
 
 
 def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float], file: str) -> None:
     masks = np.stack([region_mask(truth, values) for values in job.regions.values()])
     probability = _read_probability(file, masks.shape)
-    reliability = metrics.reliability(masks, probability, spacing)
-    for name, value in metrics.calibration(masks, probability, spacing, reliability).items():
+    reliability = metrics.reliability_bins(masks, probability, spacing)
+    for name, value in metrics.calibration_metrics(masks, probability, spacing, reliability).items():
         scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))
     for region, bins in zip(job.regions, reliability, strict=True):
         for number, (voxels, said, found) in enumerate(bins.tolist()):

@@ -13,22 +13,22 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from skimage.segmentation import watershed
 
 
-def measure(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """The scores of two boundaries, boolean masks [H, W] or [H, W, D] of the whole image (see `scores`)."""
-    return scores(segments(truth), thinned(prediction))
+def measure_cells(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """The scores of two boundaries, boolean masks [H, W] or [H, W, D] of the whole image (see `segment_metrics`)."""
+    return segment_metrics(enclosed_segments(truth), thin_boundary(prediction))
 
 
-def segments(boundary: np.ndarray) -> np.ndarray:
+def enclosed_segments(boundary: np.ndarray) -> np.ndarray:
     """What a boundary encloses, numbered from 1; 0 on the boundary."""
     return ndimage.label(~boundary)[0]
 
 
-def thinned(boundary: np.ndarray) -> np.ndarray:
+def thin_boundary(boundary: np.ndarray) -> np.ndarray:
     """The segments of a boundary, grown until a line of one pixel (0) is left between them."""
-    return watershed(boundary, segments(boundary), connectivity=1, watershed_line=True)
+    return watershed(boundary, enclosed_segments(boundary), connectivity=1, watershed_line=True)
 
 
-def scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+def segment_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """Rand and information scores of two maps of numbered segments; pixels that are 0 in the truth do not count.
 
     Split scores fall where a true segment is cut, merge scores where true segments run together; F is their harmonic

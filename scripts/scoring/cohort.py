@@ -29,9 +29,15 @@ from scripts.data import pictures
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.files import atomic_write, write_json
 from scripts.parallel import map_in_processes
-from scripts.scoring.case import Job, Scores, definitions, score_case
+from scripts.scoring.case import Job, Scores, metric_definitions, score_case
 from scripts.scoring.lesions import BRATS_2023, BratsRule
-from scripts.scoring.prediction_files import PROBABILITY_SUFFIXES, find, images_in, match, nearest_names
+from scripts.scoring.prediction_files import (
+    PROBABILITY_SUFFIXES,
+    find_predictions,
+    images_in,
+    match_predictions,
+    nearest_names,
+)
 from scripts.scoring.stack import Stack, score_patient
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
@@ -96,7 +102,7 @@ def score_predictions(
     labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
     lists.check_files(datalist, labels, dataset_dir, hashes=distributed.is_first_process())
     files = images_in(predictions)
-    found = find(files, chosen)
+    found = find_predictions(files, chosen)
     spare = set(files) - {pictures.file_of_page(file) for file in found.values()}
     soft = _find_probabilities(probabilities, found)
     output_dir = Path(output_dir)
@@ -128,7 +134,7 @@ def score_predictions(
         else None,
     )
     if distributed.is_first_process():
-        write(
+        write_tables(
             evaluation,
             output_dir,
             brats,
@@ -148,7 +154,9 @@ def score_predictions(
     return evaluation
 
 
-def write(evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **told: Any) -> None:
+def write_tables(
+    evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **told: Any
+) -> None:
     """Write the tables of an evaluation, and evaluation.json: what it was made of and by which definitions.
 
     Args:
@@ -170,7 +178,7 @@ def write(evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule =
         "patients": cases["patient"].nunique(),
         "failed": dict(zip(failed["case"], failed["note"], strict=True)),
         "resampled": list(cases.loc[cases["metric"] == "resampled", "case"]),
-        "definitions": definitions(brats),
+        "definitions": metric_definitions(brats),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
     }
@@ -258,7 +266,7 @@ def _score_all(score: Callable[[Task], Scores], tasks: Sequence[Task], workers: 
 def _find_probabilities(folder: str | os.PathLike | None, found: Mapping[str, str]) -> dict[str, Path]:
     if folder is None:
         return {}
-    soft = match(images_in(folder), found, PROBABILITY_SUFFIXES)
+    soft = match_predictions(images_in(folder), found, PROBABILITY_SUFFIXES)
     if missing := [case for case in found if case not in soft]:
         raise InputError(
             f"{folder} holds no probabilities for case {missing[0]}: give one file for every prediction, or none (leave"

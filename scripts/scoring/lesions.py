@@ -1,7 +1,7 @@
 """Lesion metrics of one region of one case: counts, panoptic quality and the BraTS 2023 lesion-wise scores.
 
 A lesion is a connected component (voxels that touch by a face, an edge or a corner). Masks are expected cropped to what
-they hold, with room for the rule's dilation, as `scripts.scoring.metrics.measure` hands them over.
+they hold, with room for the rule's dilation, as `scripts.scoring.metrics.measure_region` hands them over.
 """
 
 from collections.abc import Sequence
@@ -33,22 +33,27 @@ class BratsRule(NamedTuple):
 BRATS_2023 = BratsRule()
 
 
-def measure(
+def measure_lesions(
     truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: BratsRule = BRATS_2023
 ) -> dict[str, float]:
     """All lesion metrics of two boolean masks of one shape; `spacing` in mm along each axis."""
     true, predicted = connected_components(truth), connected_components(prediction)
-    return {**detection(true, predicted), **lesionwise(truth, predicted[0], len(predicted[1]), spacing, brats)}
+    return {
+        **detection_metrics(true, predicted),
+        **lesionwise_metrics(truth, predicted[0], len(predicted[1]), spacing, brats),
+    }
 
 
-def detection(true: tuple[np.ndarray, np.ndarray], predicted: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+def detection_metrics(
+    true: tuple[np.ndarray, np.ndarray], predicted: tuple[np.ndarray, np.ndarray]
+) -> dict[str, float]:
     """Lesions found, false and missed, their F1, and the panoptic quality.
 
     A pair is one true and one predicted lesion with an IoU over `FOUND`; a lesion is in one pair at most, and as many
     pairs are made as can be. Panoptic quality counts the pairs over `PANOPTIC` alone.
     """
-    overlaps = ious(true[0], predicted[0])
-    n_true, n_predicted, found = len(true[1]), len(predicted[1]), len(matched(*overlaps)[0])
+    overlaps = lesion_ious(true[0], predicted[0])
+    n_true, n_predicted, found = len(true[1]), len(predicted[1]), len(match_lesions(*overlaps)[0])
     mean_number, iou = (n_true + n_predicted) / 2, overlaps[2]
     return {
         "lesions_tp": found,
@@ -59,27 +64,27 @@ def detection(true: tuple[np.ndarray, np.ndarray], predicted: tuple[np.ndarray, 
     }
 
 
-def each(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, float]]:
+def true_lesions(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, float]]:
     """Every true lesion, the largest first: its size in voxels, whether it was found (1 or 0), and its Dice with the
     predicted lesion that it makes a pair with (0 if it was missed).
     """
     here = bounding_box(truth | prediction, margin=[0] * truth.ndim)
     truth, prediction = truth[here], prediction[here]
     numbered, sizes = connected_components(truth)
-    found, iou = matched(*ious(numbered, connected_components(prediction)[0]))
+    found, iou = match_lesions(*lesion_ious(numbered, connected_components(prediction)[0]))
     dice = np.zeros(len(sizes))
     dice[found - 1] = 2 * iou / (1 + iou)
     return [(int(sizes[k]), int(dice[k] > 0), float(dice[k])) for k in np.argsort(-sizes, kind="stable")]
 
 
-def ious(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lesion_ious(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The numbers of the true and the predicted lesions that share voxels, and their IoU."""
-    a, b, common = pairs(true, predicted)
+    a, b, common = overlapping_components(true, predicted)
     sizes_true, sizes_predicted = np.bincount(true[true > 0]), np.bincount(predicted[predicted > 0])
     return a, b, common / (sizes_true[a] + sizes_predicted[b] - common)
 
 
-def matched(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def match_lesions(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the true lesions that are in a pair, and the IoU of each pair.
 
     Of the ways to make as many pairs as can be, the one with the largest sum of IoU.
@@ -93,7 +98,7 @@ def matched(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, 
     return rows[row[made]], worth[row, column][made] - len(rows)
 
 
-def lesionwise(
+def lesionwise_metrics(
     truth: np.ndarray, predicted: np.ndarray, n_predicted: int, spacing: Sequence[float], rule: BratsRule
 ) -> dict[str, float]:
     """The lesion-wise Dice and HD95 (mm) of BraTS 2023 (github.com/rachitsaluja/BraTS-2023-Metrics).
@@ -104,7 +109,7 @@ def lesionwise(
     so is what touches them.
     """
     zones, n_zones = _zones(truth, rule.dilations)
-    zone, touching, _ = pairs(zones, predicted)
+    zone, touching, _ = overlapping_components(zones, predicted)
     false = n_predicted - len(np.unique(touching))
     voxel = float(np.prod(spacing))
     dices, hausdorffs = [0.0] * false, [rule.penalty] * false
@@ -138,7 +143,7 @@ def _zones(truth: np.ndarray, dilations: int) -> tuple[np.ndarray, int]:
     return zones, len(sizes)
 
 
-def pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def overlapping_components(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which components share voxels: their numbers in `a` and in `b`, and how many voxels."""
     both = (a > 0) & (b > 0)
     stride = int(b.max(initial=0)) + 1

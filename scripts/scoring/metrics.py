@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from scripts.data.images import bounding_box
 from scripts.scoring import lesions
-from scripts.scoring.surfaces import nearest, positions
+from scripts.scoring.surfaces import nearest_distances, voxel_positions
 
 TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
 BOX_MARGIN = 10.0  # mm around the tumour's box, for calibration
@@ -84,14 +84,14 @@ CASE_METRICS = {
 }
 
 
-def state(truth: np.ndarray, prediction: np.ndarray) -> str:
+def empty_note(truth: np.ndarray, prediction: np.ndarray) -> str:
     """Is a mask empty? `absent` (both), `missed` (the prediction), `hallucinated` (the truth), or "" (neither)."""
     if truth.any():
         return "" if prediction.any() else "missed"
     return "hallucinated" if prediction.any() else "absent"
 
 
-def measure(
+def measure_region(
     truth: np.ndarray,
     prediction: np.ndarray,
     spacing: Sequence[float],
@@ -110,14 +110,14 @@ def measure(
     """
     region = bounding_box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
     truth, prediction = truth[region], prediction[region]
-    empty = state(truth, prediction)
-    values = volumes(truth, prediction, float(np.prod(spacing)))
+    empty = empty_note(truth, prediction)
+    values = volume_metrics(truth, prediction, float(np.prod(spacing)))
     if not (LESIONS | LESIONWISE).keys().isdisjoint(wanted):
-        values |= lesions.measure(truth, prediction, spacing, brats)
+        values |= lesions.measure_lesions(truth, prediction, spacing, brats)
     if not empty:
-        values |= overlap(truth, prediction)
+        values |= overlap_metrics(truth, prediction)
     if not empty and not DISTANCES.keys().isdisjoint(wanted):
-        values |= distances(truth, prediction, spacing)
+        values |= distance_metrics(truth, prediction, spacing)
     for name, metric in METRICS.items():  # decided here, before any library sees an empty mask
         decided = metric.absent if empty == "absent" else metric.one_empty if empty else None
         if decided is not None:
@@ -125,7 +125,7 @@ def measure(
     return {name: float(values[name]) for name in METRICS if name in wanted}
 
 
-def overlap(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+def overlap_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """Dice, IoU, precision and recall of two masks that both hold voxels."""
     both, true, predicted = (int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction))
     return {
@@ -136,7 +136,7 @@ def overlap(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     }
 
 
-def volumes(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> dict[str, float]:
+def volume_metrics(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> dict[str, float]:
     """Volumes and their errors, in the unit of `voxel`, the volume of one voxel."""
     both, true, predicted = (int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction))
     error = predicted - true
@@ -151,7 +151,7 @@ def volumes(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> dict[str
     }
 
 
-def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+def distance_metrics(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     """HD95, HD100, ASSD and NSD of two masks that both hold voxels, from one pair of directed distances.
 
     The same numbers as MONAI's `compute_hausdorff_distance`, `compute_average_surface_distance` (symmetric) and
@@ -169,10 +169,10 @@ def distances(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float
 
 def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and the other way round."""
-    return nearest(*(positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b)))
+    return nearest_distances(*(voxel_positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b)))
 
 
-def calibration(
+def calibration_metrics(
     truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float], bins: np.ndarray | None = None
 ) -> dict[str, float]:
     """ECE and Brier score of one case, inside the box of its tumour grown by `BOX_MARGIN` on every side.
@@ -184,19 +184,19 @@ def calibration(
         truth: [region, H, W, D] boolean.
         probability: the same shape, 0 to 1.
         spacing: mm along each axis of the image.
-        bins: what `reliability` gives of the same; None: it is asked.
+        bins: what `reliability_bins` gives of the same; None: it is asked.
     """
-    bins = reliability(truth, probability, spacing) if bins is None else bins
+    bins = reliability_bins(truth, probability, spacing) if bins is None else bins
     voxels, said, found = np.moveaxis(bins, -1, 0)
     ece = np.mean(np.abs(said - found).sum(axis=1) / voxels.sum(axis=1))
     brier = np.mean([np.square(p - true).mean() for true, p in _near_tumour(truth, probability, spacing)])
     return {"ece": float(ece), "brier": float(brier)}
 
 
-def reliability(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Per region and bin of probability, in the box of `calibration`: voxels, sum of probabilities, true voxels.
+def reliability_bins(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Voxels, sum of probabilities and true voxels per region and bin, in the box of `calibration_metrics`.
 
-    Args: the first three of `calibration`.
+    Args: the first three of `calibration_metrics`.
 
     Returns:
         [region, BINS, 3] float64; bin k holds the probabilities from k / BINS to below (k + 1) / BINS, the last one 1.

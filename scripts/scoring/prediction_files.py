@@ -33,7 +33,7 @@ def images_in(folder: str | os.PathLike) -> list[Path]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if stem(path) is not None
+        if image_stem(path) is not None
         and not path.name.startswith(".")
         and path.is_file()
         and not {part.lower() for part in path.relative_to(folder).parts[:-1]}.intersection(PROBABILITY_SUFFIXES)
@@ -43,7 +43,9 @@ def images_in(folder: str | os.PathLike) -> list[Path]:
     return files
 
 
-def match(files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+def match_predictions(
+    files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] = SUFFIXES
+) -> dict[str, Path]:
     """The file of each case that has one, by the rule above.
 
     Raises:
@@ -53,7 +55,7 @@ def match(files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] =
     by_name, by_folder = defaultdict(set), defaultdict(set)
     ending = re.compile(rf"[_.-]({'|'.join(suffixes)})$", flags=re.IGNORECASE)
     for file in files:
-        name = stem(file) or file.name
+        name = image_stem(file) or file.name
         by_name[name].add(file)
         by_name[ending.sub("", name)].add(file)
         by_folder[file.parent.name].add(file)
@@ -71,7 +73,7 @@ def match(files: Iterable[Path], cases: Iterable[str], suffixes: Sequence[str] =
     return found
 
 
-def find(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def find_predictions(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The file of each case of a data list that has one; a case whose label is a page of a stack may have its
     prediction on the same page of the stack that is named after its volume.
 
@@ -84,7 +86,7 @@ def find(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[st
         if (page := pictures.file_and_page(entry["label"])[1]) is not None
     }
     cases = [entry["case"] for entry in entries]
-    found = match(files, [*cases, *sorted({stack for stack, _ in pages.values()} - {*cases})])
+    found = match_predictions(files, [*cases, *sorted({stack for stack, _ in pages.values()} - {*cases})])
     for case, (stack, page) in pages.items():
         if case not in found and stack in found:
             found[case] = pictures.page_name(found[stack], page)
@@ -96,7 +98,7 @@ def nearest_names(case: str, files: Iterable[Path]) -> str:
     return ", ".join(difflib.get_close_matches(case, sorted({file.name for file in files}), n=3, cutoff=0))
 
 
-def stem(path: Path) -> str | None:
+def image_stem(path: Path) -> str | None:
     """The file's name without the ending of an image, None if it has no such ending."""
     for suffix in sorted((*NIFTI, *PICTURES), key=len, reverse=True):
         if path.name.lower().endswith(suffix):

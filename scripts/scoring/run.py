@@ -10,7 +10,7 @@ from typing import Any
 from scripts import distributed
 from scripts.data import datalist
 from scripts.scoring import cohort
-from scripts.scoring.summary import print_summary
+from scripts.scoring.summary import print_score_tables
 
 ROLES = {
     "test": "took no part in training",
@@ -61,7 +61,7 @@ def evaluate_run(
         about=about,
     )
     if distributed.is_first_process():
-        print_summary(evaluation.cases, patients=evaluation.patients)
+        print_score_tables(evaluation.cases, patients=evaluation.patients)
         if not roles:
             print("It is not known which patients this checkpoint was trained on: no environment.json beside it tells.")
         for role, names in roles.items():
@@ -84,7 +84,7 @@ def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dic
     return roles
 
 
-def patients_seen(checkpoint: str | os.PathLike | None) -> list[str]:
+def used_patients(checkpoint: str | os.PathLike | None) -> list[str]:
     """The training and validation patients of a checkpoint, as far as the record beside it tells; none without one."""
     used = _record(checkpoint) if checkpoint is not None else None
     return sorted({*used["training"], *used["validation"]}) if used else []
@@ -93,9 +93,9 @@ def patients_seen(checkpoint: str | os.PathLike | None) -> list[str]:
 def _record(checkpoint: str | os.PathLike) -> dict[str, list[str]] | None:
     record = Path(checkpoint).parent / "environment.json"
     written = json.loads(record.read_text(encoding="utf-8")).get("patients") if record.is_file() else None
-    return None if written is None else by_present_names(written)
+    return None if written is None else rename_former_roles(written)
 
 
-def by_present_names(roles: Mapping[str, Any]) -> dict[str, Any]:
+def rename_former_roles(roles: Mapping[str, Any]) -> dict[str, Any]:
     """Roles of patients under their present names, whatever the version that wrote them."""
     return {FORMER_ROLES.get(role, role): names for role, names in roles.items()}

@@ -17,15 +17,15 @@ from scripts.scoring.case import (
     WHOLE_CASE,
     Job,
     Scores,
-    failed,
-    key,
+    cached_scores,
+    failed_scores,
+    job_key,
     measure_regions,
-    no_prediction,
-    read_pair,
-    remembered,
+    missing_prediction_reason,
+    read_masks,
 )
 
-APART = {**metrics.DISTANCES, **metrics.LESIONWISE}  # what needs to know how far apart the slices are
+DISTANCE_METRICS = {**metrics.DISTANCES, **metrics.LESIONWISE}  # what needs to know how far apart the slices are
 
 
 class Stack(NamedTuple):
@@ -44,12 +44,12 @@ def score_patient(stack: Stack) -> Scores:
     """
     for job in stack.slices:
         if job.prediction is None:
-            return _failed(stack, job, no_prediction(job))
-    about = json.dumps([stack.places, [key(job) for job in stack.slices]])
-    return remembered(stack.kept, hashlib.sha256(about.encode()).hexdigest(), lambda: _score(stack))
+            return _failed(stack, job, missing_prediction_reason(job))
+    about = json.dumps([stack.places, [job_key(job) for job in stack.slices]])
+    return cached_scores(stack.kept, hashlib.sha256(about.encode()).hexdigest(), lambda: _score(stack))
 
 
-def missing(places: Sequence[int]) -> str:
+def missing_indices(places: Sequence[int]) -> str:
     """Which indices are not there between others, in words; "" if all are."""
     gaps = [(a + 1, b - 1) for a, b in pairwise(places) if b - a > 1]
     return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gaps)
@@ -59,17 +59,19 @@ def _score(stack: Stack) -> Scores:
     pairs = []
     for job in stack.slices:
         try:
-            pairs.append(read_pair(job)[:2])
+            pairs.append(read_masks(job)[:2])
         except InputError as error:
             return _failed(stack, job, str(error))
     first, job = pairs[0][0], stack.slices[0]._replace(case=stack.case)
     if len(shapes := {truth.voxels.shape for truth, _ in pairs}) > 1 or first.voxels.ndim != 2:
         sizes = " and ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
-        return failed(stack.case, job.patient, f"the slices have {sizes} pixels: expected flat slices of one size.")
-    gaps = missing(stack.places)
+        return failed_scores(
+            stack.case, job.patient, f"the slices have {sizes} pixels: expected flat slices of one size."
+        )
+    gaps = missing_indices(stack.places)
     spacing = first.spacing(3) if job.unit != "pixel" and first.affine is not None else None
     notes = [f"not in the list: {gaps}"] if gaps else []
-    if leave_out := APART if gaps or spacing is None else {}:
+    if leave_out := DISTANCE_METRICS if gaps or spacing is None else {}:
         notes.append("no distances, since it is not known how far apart the slices are")
     truth, prediction = (np.stack([image.voxels for image in images], axis=-1) for images in zip(*pairs, strict=True))
     scores = measure_regions(job, truth, prediction, spacing or (1.0,) * 3, leave_out, _by_slice)
@@ -79,9 +81,9 @@ def _score(stack: Stack) -> Scores:
 
 def _by_slice(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """The mean over slices, as ISBI 2012 scores a stack: outlines are drawn in slices and closed in them alone."""
-    slices = [cell_boundaries.measure(truth[..., k], prediction[..., k]) for k in range(truth.shape[-1])]
+    slices = [cell_boundaries.measure_cells(truth[..., k], prediction[..., k]) for k in range(truth.shape[-1])]
     return {name: float(np.mean([scores[name] for scores in slices])) for name in slices[0]}
 
 
 def _failed(stack: Stack, job: Job, reason: str) -> Scores:
-    return failed(stack.case, job.patient, f"slice {job.case}: {reason}")
+    return failed_scores(stack.case, job.patient, f"slice {job.case}: {reason}")

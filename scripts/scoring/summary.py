@@ -16,7 +16,7 @@ SPREAD = ("mean", "median", "q1", "q3", "minimum")
 HEADINGS = ("median", "q1", "q3", "min")
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
+def tabulate_regions(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a region: `n` cases; Dice: mean, median, q1, q3, minimum, how many below 0.7; HD95: median, how many inf.
 
     A failed case counts as Dice 0 and HD95 inf in every region. HD95 is NaN where it was not measured.
@@ -31,7 +31,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         rows[region] = {
             "n": len(dice),
             "failed": n_failed,
-            **spread(dice),
+            **mean_and_quartiles(dice),
             "low": int((dice < LOW_DICE).sum()),
             "hd95_median": np.median(hd95) if len(hd95) else np.nan,
             "hd95_inf": int(np.isinf(hd95).sum()),
@@ -39,13 +39,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
 
 
-def spread(values: np.ndarray) -> dict[str, float]:
+def mean_and_quartiles(values: np.ndarray) -> dict[str, float]:
     """Mean, median, quartiles and minimum."""
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
     return {"mean": np.mean(values), "median": median, "q1": q1, "q3": q3, "minimum": np.min(values)}
 
 
-def levels(cases: pd.DataFrame, patients: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
+def rows_by_level(cases: pd.DataFrame, patients: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
     """What each figure counts, in words, and the rows that it is made of."""
     slices, people = cases["case"].nunique(), cases["patient"].nunique()
     if patients is None:
@@ -59,10 +59,12 @@ def levels(cases: pd.DataFrame, patients: pd.DataFrame | None = None) -> dict[st
     return found | {f"by patient ({people}): all slices as one volume": patients}
 
 
-def print_summary(cases: pd.DataFrame, console: Console | None = None, patients: pd.DataFrame | None = None) -> None:
-    """Print `summary` of each level as a table, then every case that failed with its reason."""
+def print_score_tables(
+    cases: pd.DataFrame, console: Console | None = None, patients: pd.DataFrame | None = None
+) -> None:
+    """Print `tabulate_regions` of each level as a table, then every case that failed with its reason."""
     console = console or Console()
-    for title, frame in levels(cases, patients).items():
+    for title, frame in rows_by_level(cases, patients).items():
         console.print(_dice_table(title, frame), "")
         if frame["metric"].isin(list(BOUNDARY_METRICS)).any():
             console.print(_boundary_table(frame), "")
@@ -80,7 +82,7 @@ def _dice_table(title: str, frame: pd.DataFrame) -> Table:
     far = frame.loc[frame["metric"] == "hd95", "unit"]
     headings = ["n", "Dice\nmean", *HEADINGS, f"< {LOW_DICE}"]
     table = _table(title, [*headings, f"HD95 {far.iloc[0]}\nmedian", "inf"] if len(far) else headings)
-    for region, row in summary(frame).iterrows():
+    for region, row in tabulate_regions(frame).iterrows():
         cells = [f"{row['n']:.0f}", *(f"{row[name]:.3f}" for name in SPREAD), f"{row['low']:.0f}"]
         distance = [f"{row['hd95_median']:.1f}", f"{row['hd95_inf']:.0f}"]
         table.add_row(str(region), *cells, *(distance if len(far) else []))
@@ -94,7 +96,9 @@ def _boundary_table(frame: pd.DataFrame) -> Table:
     own = frame[frame["metric"].isin(list(BOUNDARY_METRICS))]
     for (region, metric), rows in own.groupby(["region", "metric"], sort=False):
         values = np.append(rows["value"], lost)
-        table.add_row(region, metric, str(len(values)), *(f"{value:.3f}" for value in spread(values).values()))
+        table.add_row(
+            region, metric, str(len(values)), *(f"{value:.3f}" for value in mean_and_quartiles(values).values())
+        )
     return table
 
 

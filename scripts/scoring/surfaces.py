@@ -21,18 +21,18 @@ def hd95_by_area(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> floa
     for mask in (a, b):
         code = _codes(mask)
         surface = (code > 0) & (code < 255)
-        points.append(positions(surface, spacing))
+        points.append(voxel_positions(surface, spacing))
         weights.append(areas[code[surface]])
-    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(nearest(*points), weights, strict=True))
+    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(nearest_distances(*points), weights, strict=True))
 
 
-def positions(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def voxel_positions(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Where the voxels of a mask lie, [voxel, axis] in mm."""
     # flat first: several times faster than np.argwhere
     return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=-1) * np.asarray(spacing, dtype=float)
 
 
-def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_distances(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distance from each point of `a` [n, axis] to the nearest of `b`, and the other way round."""
     # each tree is asked once, so what makes trees faster to build pays
     trees = [cKDTree(points, leafsize=32, compact_nodes=False, balanced_tree=False) for points in (a, b)]

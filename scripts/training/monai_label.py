@@ -17,7 +17,7 @@ from scripts.workflow import running_config
 EXPORTED = "model_exported.pt"  # a longer name than model.pt: MONAI Label offers the shortest first
 
 
-def datalist(fold: int, **header: Any) -> dict[str, Any]:
+def labelled_datalist(fold: int, **header: Any) -> dict[str, Any]:
     """A data list of the labelled cases that MONAI Label handed over.
 
     Args:
@@ -36,7 +36,7 @@ def datalist(fold: int, **header: Any) -> dict[str, Any]:
     return {**header, "hashes": {}, "training": entries}
 
 
-def publish(weights: str | os.PathLike, bundle_root: str | os.PathLike) -> None:
+def publish_weights(weights: str | os.PathLike, bundle_root: str | os.PathLike) -> None:
     """Put fine-tuned weights where the server reads them; those that came with the package stay beside, once."""
     served = Path(bundle_root) / "models" / "model.pt"
     if served.is_file() and not served.with_name(EXPORTED).exists():

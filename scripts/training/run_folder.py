@@ -28,7 +28,7 @@ from torch import distributed
 
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
-from scripts.scoring.cohort import ScoreTables, write
+from scripts.scoring.cohort import ScoreTables, write_tables
 from scripts.scoring.run import patient_roles
 from scripts.workflow import TRACKING, refuse_moved_parts, running_config
 
@@ -96,7 +96,7 @@ class RunFolder:
                 f" --resume {self.path}."
             )
         write_text(config, "# The whole config of this run.\n" + _as_yaml(running_config()))
-        write_json(self.path / "environment.json", {**environment(), **_plain(self.about)})
+        write_json(self.path / "environment.json", {**describe_environment(), **_plain(self.about)})
         if not (self.path / "settings.yaml").is_file():
             self.keep_choice(min_component_ml={}, chosen=None)
 
@@ -123,7 +123,7 @@ class RunFolder:
             weights: the file in this folder that holds the scored weights.
         """
         checkpoint = self.path / weights
-        write(
+        write_tables(
             ScoreTables(cases),
             self.path / name,
             part=f"validation (fold {self.about.get('fold')}; on the prepared grid, not the original label files)",
@@ -159,7 +159,7 @@ class RunFolder:
             )
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Versions, machine, time and git revision."""
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -10,7 +10,7 @@ from scripts.distributed import gather_items
 from scripts.errors import InputError
 from scripts.scoring import metrics
 from scripts.scoring.cohort import COLUMNS
-from scripts.scoring.summary import LOW_DICE, summary
+from scripts.scoring.summary import LOW_DICE, tabulate_regions
 
 # what costs next to nothing; distances and lesions are for `evaluating`, on the label files' own grid
 MEASURED = (*metrics.OVERLAP, *metrics.VOLUMES)
@@ -63,7 +63,7 @@ class RegionScore:
 
     def in_words(self) -> str:
         """Mean, median and number of low cases of each region, for a line of the log."""
-        table = summary(self.cases)
+        table = tabulate_regions(self.cases)
         numbers = [f"{name} {row['mean']:.3f} {row['median']:.3f} {row['low']:.0f}" for name, row in table.iterrows()]
         return f"Dice (mean, median, under {LOW_DICE} of {table['n'].iloc[0]})  {'  '.join(numbers)}"
 
@@ -75,14 +75,14 @@ class RegionScore:
             voxel = 1.0 if pixels else float(source["voxel_ml"])
             for region, *masks in zip(self.regions, item["label"], item["pred"], strict=True):
                 truth, prediction = (mask.cpu().numpy() > 0 for mask in masks)
-                note, sizes = metrics.state(truth, prediction), [voxel] + [1.0] * (truth.ndim - 1)
-                for name, value in metrics.measure(truth, prediction, sizes, wanted=MEASURED).items():
+                note, sizes = metrics.empty_note(truth, prediction), [voxel] + [1.0] * (truth.ndim - 1)
+                for name, value in metrics.measure_region(truth, prediction, sizes, wanted=MEASURED).items():
                     unit = units[metrics.METRICS[name].unit]
                     self.rows.append([case, self.patients[case], region, name, value, unit, note])
 
     def _score(self, engine: Engine, name: str) -> None:
         self.cases = pd.DataFrame(sorted(gather_items(self.rows), key=lambda row: row[0]), columns=COLUMNS)
-        table = summary(self.cases).loc[self.regions]
+        table = tabulate_regions(self.cases).loc[self.regions]
         for prefix, column in (("dice", "mean"), ("dice_median", "median"), (f"dice_under_{LOW_DICE}", "low")):
             engine.state.metrics |= {f"{prefix}_{region}": float(table[column][region]) for region in self.regions}
         mean = float(np.average(table["mean"], weights=self.weights))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from scripts.scoring.cohort import read_cases
-from scripts.scoring.summary import summary
+from scripts.scoring.summary import tabulate_regions
 from tests.made import ROOT
 
 
@@ -27,7 +27,7 @@ def test_smoke_trains_scores_and_segments_in_one_command(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    dice = summary(read_cases(out / "evaluation" / "cases.csv"))
+    dice = tabulate_regions(read_cases(out / "evaluation" / "cases.csv"))
     assert dice.loc["WT", "n"] == 4
     assert dice.loc["WT", "median"] >= 0.80
     for step in ("bundle phantom", "bundle prepare", "run training", "run evaluating", "run inferring"):

@@ -18,7 +18,15 @@ from tests.made import ROOT
 MODULES = sorted((ROOT / "scripts").rglob("*.py"))
 # what may be called for a value of the module level: its result never changes, or is made anew (a dataclass's field)
 CONSTANT_CALLS = {"arange", "compile", "diag", "field", "frozenset", "getLogger", "reshape", "timedelta", "tuple"}
-CONSTANT_CALLS |= {"TypeVar", "BratsRule", "Metric", "NormalizeIntensity", "ScaleIntensity", "HistogramNormalize"}
+CONSTANT_CALLS |= {
+    "TypeVar",
+    "BratsRule",
+    "Kind",
+    "Metric",
+    "NormalizeIntensity",
+    "ScaleIntensity",
+    "HistogramNormalize",
+}
 CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "remove"}
 CHANGES |= {"reverse", "setdefault", "sort", "update"}
 CACHES = ("cache", "lru_cache")

@@ -101,7 +101,7 @@ def test_the_norms_are_fused_where_features_lie_side_by_side():
 
 
 def test_channels_last_pays_on_a_gpu_in_three_dimensions(monkeypatch):
-    monkeypatch.setattr("scripts.network.precision.kernels_work", lambda: True)
+    monkeypatch.setattr("scripts.network.precision.kernels_available", lambda: True)
     assert channels_last_is_faster("cuda:0", 3)
     assert not channels_last_is_faster("cuda", 2)
     assert not channels_last_is_faster("cpu", 3)

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error
 
-from scripts.scoring.cell_boundaries import measure, scores, segments, thinned
+from scripts.scoring.cell_boundaries import enclosed_segments, measure_cells, segment_metrics, thin_boundary
 from scripts.scoring.metrics import BOUNDARY_METRICS
 
 
@@ -27,7 +27,7 @@ def grid(size=41, step=10) -> np.ndarray:
 
 
 def test_two_cells_run_together_score_as_worked_by_hand():
-    found = scores(numbers((1, 4), (2, 4)), numbers((1, 8)))
+    found = segment_metrics(numbers((1, 4), (2, 4)), numbers((1, 8)))
     assert found["rand_split"] == 1
     assert found["rand_merge"] == pytest.approx(12 / 28)  # of C(8, 2) pairs predicted as one, 2 C(4, 2) are
     assert found["rand_f"] == pytest.approx(12 / 20)
@@ -35,7 +35,7 @@ def test_two_cells_run_together_score_as_worked_by_hand():
 
 
 def test_a_cell_cut_in_two_scores_as_worked_by_hand():
-    found = scores(numbers((1, 4), (2, 4)), numbers((1, 4), (2, 2), (3, 2)))
+    found = segment_metrics(numbers((1, 4), (2, 4)), numbers((1, 4), (2, 2), (3, 2)))
     assert found["rand_merge"] == 1
     assert found["rand_split"] == pytest.approx(8 / 12)
     assert found["rand_f"] == pytest.approx(8 / 10)
@@ -46,17 +46,17 @@ def test_a_cell_cut_in_two_scores_as_worked_by_hand():
 
 
 def test_each_predicted_line_pixel_inside_a_cell_is_a_segment():
-    found = scores(numbers((1, 6)), numbers((1, 2), (0, 2), (2, 2)))
+    found = segment_metrics(numbers((1, 6)), numbers((1, 2), (0, 2), (2, 2)))
     assert found["rand_split"] == pytest.approx(2 / 15)  # two pairs of C(6, 2); the pixels of the line make none
     assert found["rand_merge"] == 1
 
 
 def test_what_is_predicted_on_the_true_membrane_does_not_count():
     truth = numbers((1, 4), (0, 3), (2, 4))
-    expected = scores(truth, numbers((1, 4), (0, 3), (2, 4)))
+    expected = segment_metrics(truth, numbers((1, 4), (0, 3), (2, 4)))
     assert expected == dict.fromkeys(BOUNDARY_METRICS, 1.0)
     for line in ((1, 3), (2, 3), (7, 3)):
-        assert scores(truth, numbers((1, 4), line, (2, 4))) == expected
+        assert segment_metrics(truth, numbers((1, 4), line, (2, 4))) == expected
 
 
 def by_counting(truth, prediction) -> dict:
@@ -89,38 +89,38 @@ def by_counting(truth, prediction) -> dict:
 def test_the_scores_are_those_of_counting_every_pair_of_pixels(seed):
     rng = np.random.default_rng(seed)
     truth, prediction = rng.integers(0, 4, (7, 9)), rng.integers(0, 5, (7, 9))
-    assert scores(truth, prediction) == pytest.approx(by_counting(truth, prediction))
+    assert segment_metrics(truth, prediction) == pytest.approx(by_counting(truth, prediction))
 
 
 def test_how_segments_are_numbered_changes_nothing():
     rng = np.random.default_rng(0)
     truth, prediction = rng.integers(0, 6, (30, 30)), rng.integers(0, 8, (30, 30))
-    expected = scores(truth, prediction)
+    expected = segment_metrics(truth, prediction)
     for _ in range(3):
         renamed = [np.concatenate([[0], 1 + rng.permutation(most)])[a] for a, most in ((truth, 5), (prediction, 7))]
-        assert scores(*renamed) == pytest.approx(expected)
+        assert segment_metrics(*renamed) == pytest.approx(expected)
 
 
 def test_the_rand_score_is_that_of_scikit_image():
     rng = np.random.default_rng(1)
     truth, prediction = rng.integers(0, 5, (20, 20)), rng.integers(1, 5, (20, 20))
-    assert scores(truth, prediction)["rand_f"] == pytest.approx(1 - adapted_rand_error(truth, prediction)[0])
+    assert segment_metrics(truth, prediction)["rand_f"] == pytest.approx(1 - adapted_rand_error(truth, prediction)[0])
 
 
 def test_cells_that_touch_at_a_corner_are_two():
     boundary = np.array([[False, True], [True, False]])
-    assert segments(boundary).max() == 2
+    assert enclosed_segments(boundary).max() == 2
 
 
 def test_thick_membrane_is_correct_but_a_hole_is_an_error():
     truth = grid()
-    assert measure(truth, truth) == pytest.approx(dict.fromkeys(BOUNDARY_METRICS, 1.0))
+    assert measure_cells(truth, truth) == pytest.approx(dict.fromkeys(BOUNDARY_METRICS, 1.0))
     thick = ndimage.binary_dilation(truth, np.ones((3, 3)))
-    assert min(measure(truth, thick).values()) > 0.97
-    assert scores(segments(truth), segments(thick))["rand_f"] < 0.75  # without thinning
+    assert min(measure_cells(truth, thick).values()) > 0.97
+    assert segment_metrics(enclosed_segments(truth), enclosed_segments(thick))["rand_f"] < 0.75  # without thinning
     hole = truth.copy()
     hole[10, 5] = hole[20, 15] = False
-    found = measure(truth, hole)
+    found = measure_cells(truth, hole)
     assert (found["rand_split"], found["information_split"]) == pytest.approx((1, 1))
     assert found["rand_merge"] < 0.9
     assert found["information_merge"] < 0.95
@@ -128,7 +128,7 @@ def test_thick_membrane_is_correct_but_a_hole_is_an_error():
 
 def test_thinning_leaves_a_line_of_one_pixel_and_every_segment():
     thick = ndimage.binary_dilation(grid(), np.ones((5, 5)))
-    line = thinned(thick)
+    line = thin_boundary(thick)
     assert set(np.unique(line)) == set(range(17))  # 16 cells
     between = line[2:39, 15]
     assert [len(list(run)) for value, run in itertools.groupby(between) if value == 0] == [1, 1, 1]
@@ -143,7 +143,7 @@ def test_thinning_leaves_a_line_of_one_pixel_and_every_segment():
     ],
 )
 def test_image_without_cells_or_membranes_has_a_score(truth, prediction, expected):
-    found = measure(truth, prediction)
+    found = measure_cells(truth, prediction)
     assert set(found) == set(BOUNDARY_METRICS)
     assert found["rand_f"] == expected
     assert not any(math.isnan(value) for value in found.values())
@@ -164,11 +164,11 @@ def test_on_real_sections_thickness_hardly_counts_and_gaps_do(shared_data):
         truth = np.asarray(Image.open(folder / f"{number}.png")) == 0
         thick = ndimage.binary_dilation(truth)
         gaps = truth & ~ndimage.binary_dilation(np.random.default_rng(number).random(truth.shape) < 5e-4, iterations=4)
-        assert measure(truth, truth)["rand_f"] == pytest.approx(1)
-        assert measure(truth, thick)["rand_f"] > 0.99
-        assert scores(segments(truth), segments(thick))["rand_f"] < 0.97
-        found = measure(truth, gaps)
-        assert found["rand_f"] == pytest.approx(with_itself(segments(truth), thinned(gaps)), abs=1e-4)
+        assert measure_cells(truth, truth)["rand_f"] == pytest.approx(1)
+        assert measure_cells(truth, thick)["rand_f"] > 0.99
+        assert segment_metrics(enclosed_segments(truth), enclosed_segments(thick))["rand_f"] < 0.97
+        found = measure_cells(truth, gaps)
+        assert found["rand_f"] == pytest.approx(with_itself(enclosed_segments(truth), thin_boundary(gaps)), abs=1e-4)
         assert found["rand_split"] > 0.99
         assert found["rand_merge"] < 0.97
         assert found["information_merge"] < 0.99

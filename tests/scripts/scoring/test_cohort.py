@@ -22,7 +22,7 @@ from scripts.data import datalist as lists
 from scripts.errors import InputError
 from scripts.scoring.cohort import COLUMNS, LESION_COLUMNS, read_cases, score_predictions
 from scripts.scoring.metrics import BOUNDARY_METRICS, METRICS
-from scripts.scoring.summary import print_summary, summary
+from scripts.scoring.summary import print_score_tables, tabulate_regions
 from tests.made import ROOT, save_nifti
 
 SPACING = (1.0, 1.0, 2.0)
@@ -408,7 +408,7 @@ def test_interrupted_run_reports_it_and_resumes_where_it_stopped(tmp_path):
 def test_a_failed_case_counts_as_dice_0_in_the_summary(cohort):
     cohort.predict("b", np.zeros((20, 20, 20)))
     (cohort.predictions / "c.nii.gz").unlink()
-    table = summary(cohort.score())
+    table = tabulate_regions(cohort.score())
     assert list(table.index) == ["WT", "TC", "ET"]
     row = table.loc["WT"]
     assert (row["n"], row["failed"], row["low"], row["hd95_inf"]) == (3, 1, 2, 2)
@@ -419,7 +419,7 @@ def test_a_failed_case_counts_as_dice_0_in_the_summary(cohort):
 def test_printed_summary_names_each_failed_case_and_its_effect(cohort, capsys):
     (cohort.predictions / "c.nii.gz").unlink()
     frame = cohort.score()
-    print_summary(frame, Console(width=100))
+    print_score_tables(frame, Console(width=100))
     printed = capsys.readouterr().out
     assert "3 cases of 3 patients" in printed
     assert "1 of them failed and counts as Dice 0 and HD95 inf" in printed

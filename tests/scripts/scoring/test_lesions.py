@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scripts.scoring.lesions import BratsRule, components, each, measure
+from scripts.scoring.lesions import BratsRule, components, measure_lesions, true_lesions
 
 SHAPE = (60, 30, 30)
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -26,19 +26,19 @@ def test_voxels_that_touch_at_a_corner_are_one_lesion():
 
 def test_roughly_outlined_lesion_is_found_but_adds_no_panoptic_quality():
     truth, prediction = blocks((5, 8)), blocks((5, 5))  # an IoU of 125 / 512
-    found = measure(truth, prediction, ISOTROPIC)
+    found = measure_lesions(truth, prediction, ISOTROPIC)
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (1, 0, 0)
     assert found["panoptic_quality"] == 0
 
 
 def test_a_lesion_hardly_touched_is_missed():
-    found = measure(blocks((5, 8)), blocks((5, 3)), ISOTROPIC)  # an IoU of 27 / 512
+    found = measure_lesions(blocks((5, 8)), blocks((5, 3)), ISOTROPIC)  # an IoU of 27 / 512
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (0, 1, 1)
 
 
 def test_panoptic_quality_is_f1_times_mean_iou_of_matched_lesions():
     truth, prediction = blocks((2, 6), (20, 6), (40, 6)), blocks((2, 6), (21, 6), (52, 6))
-    found = measure(truth, prediction, ISOTROPIC)
+    found = measure_lesions(truth, prediction, ISOTROPIC)
     assert found["lesion_f1"] == pytest.approx(2 / 3)
     assert found["panoptic_quality"] == pytest.approx((1 + 5 / 7) / 3)
 
@@ -47,7 +47,7 @@ def test_two_lesions_under_one_prediction_are_one_hit_one_miss():
     truth = blocks((5, 6), (14, 6))
     prediction = truth.copy()
     prediction[5:20, 10:16, 10:16] = True
-    found = measure(truth, prediction, ISOTROPIC)
+    found = measure_lesions(truth, prediction, ISOTROPIC)
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (1, 0, 1)
 
 
@@ -58,7 +58,7 @@ def test_as_many_pairs_are_made_as_can_be():
     prediction = np.zeros_like(truth)
     prediction[0:6, 0:7] = True  # shares 18 with each: an IoU of 18 / 54
     prediction[7:10, 0:3] = True  # shares 9 with the first: an IoU of 9 / 30
-    found = measure(truth, prediction, (1.0, 1.0))
+    found = measure_lesions(truth, prediction, (1.0, 1.0))
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (2, 0, 0)
 
 
@@ -67,26 +67,26 @@ def test_false_positive_of_257_voxels_costs_a_third_under_brats2023():
     prediction = truth | blocks((50, 6))
     prediction[56, 10:16, 10:16] = False
     prediction[50:56, 16, 10] = True
-    assert measure(truth, prediction, ISOTROPIC)["lesionwise_dice_brats2023"] == pytest.approx(2 / 3)
+    assert measure_lesions(truth, prediction, ISOTROPIC)["lesionwise_dice_brats2023"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(6, 2 / 3), (7, 1 / 2)])
 def test_true_lesions_that_merge_when_dilated_are_one_lesion(gap, expected):
     # three dilations on each side bridge six voxels; only the first of two equal cubes is predicted
     truth, prediction = blocks((5, 6), (11 + gap, 6)), blocks((5, 6))
-    assert measure(truth, prediction, ISOTROPIC)["lesionwise_dice_brats2023"] == pytest.approx(expected)
+    assert measure_lesions(truth, prediction, ISOTROPIC)["lesionwise_dice_brats2023"] == pytest.approx(expected)
 
 
 def test_meningioma_and_metastases_merge_over_a_smaller_gap():
     truth, prediction = blocks((5, 6), (15, 6)), blocks((5, 6))
-    assert measure(truth, prediction, ISOTROPIC)["lesionwise_dice_brats2023"] == pytest.approx(2 / 3)
-    of_metastases = measure(truth, prediction, ISOTROPIC, BratsRule(dilations=1, smallest=2))
+    assert measure_lesions(truth, prediction, ISOTROPIC)["lesionwise_dice_brats2023"] == pytest.approx(2 / 3)
+    of_metastases = measure_lesions(truth, prediction, ISOTROPIC, BratsRule(dilations=1, smallest=2))
     assert of_metastases["lesionwise_dice_brats2023"] == pytest.approx(1 / 2)
 
 
 def test_prediction_next_to_a_lesion_is_not_a_false_positive():
     truth, prediction = blocks((5, 6)), blocks((5, 6), (12, 2))
-    found = measure(truth, prediction, ISOTROPIC)
+    found = measure_lesions(truth, prediction, ISOTROPIC)
     assert found["lesionwise_dice_brats2023"] == pytest.approx(2 * 216 / (216 + 216 + 8))
     assert found["lesions_fp"] == 1  # which the plain count does not forgive
 
@@ -94,9 +94,9 @@ def test_prediction_next_to_a_lesion_is_not_a_false_positive():
 @pytest.mark.parametrize(("spacing", "expected"), [(ISOTROPIC, 1.0), ((1.0, 1.0, 2.0), 0.5)])
 def test_true_lesion_up_to_50_mm3_is_ignored_with_predictions(spacing, expected):
     truth = blocks((5, 6), (30, 3))  # 27 voxels: 27 or 54 mm^3
-    found = measure(truth, blocks((5, 6)), spacing)
+    found = measure_lesions(truth, blocks((5, 6)), spacing)
     assert found["lesionwise_dice_brats2023"] == expected
-    touched = measure(truth, blocks((5, 6), (30, 2)), ISOTROPIC)
+    touched = measure_lesions(truth, blocks((5, 6), (30, 2)), ISOTROPIC)
     assert touched["lesionwise_dice_brats2023"] == 1
     assert touched["lesionwise_hd95_brats2023"] == 0
 
@@ -105,7 +105,7 @@ def test_a_thousand_false_specks_are_each_counted():
     truth, prediction = blocks((5, 6)), blocks((5, 6))
     prediction[20::3, ::3, ::3] = True
     specks = len(range(20, 60, 3)) * 10 * 10
-    found = measure(truth, prediction, ISOTROPIC)
+    found = measure_lesions(truth, prediction, ISOTROPIC)
     assert found["lesions_fp"] == specks
     assert found["lesionwise_hd95_brats2023"] == pytest.approx(374 * specks / (specks + 1))
 
@@ -113,18 +113,18 @@ def test_a_thousand_false_specks_are_each_counted():
 def test_every_true_lesion_has_size_and_dice_largest_first():
     truth, prediction = blocks((2, 3), (20, 6), (40, 6)), blocks((21, 6), (40, 6), (52, 4))
     dice = 2 * 5 * 36 / (2 * 216)  # of the lesion that is found a voxel further
-    assert each(truth, prediction) == [(216, 1, pytest.approx(dice)), (216, 1, 1.0), (27, 0, 0.0)]
+    assert true_lesions(truth, prediction) == [(216, 1, pytest.approx(dice)), (216, 1, 1.0), (27, 0, 0.0)]
 
 
 def test_lesion_table_agrees_with_the_counts():
     rng = np.random.default_rng(0)
     truth, prediction = (ndimage.gaussian_filter(rng.normal(size=(40, 40, 20)), 1.5) for _ in range(2))
     truth, prediction = truth > 0.1, (truth + 0.7 * prediction) > 0.1
-    counts, table = measure(truth, prediction, ISOTROPIC), each(truth, prediction)
+    counts, table = measure_lesions(truth, prediction, ISOTROPIC), true_lesions(truth, prediction)
     assert 1 < counts["lesions_tp"] < len(table)
     assert sum(found for _, found, _ in table) == counts["lesions_tp"]
     assert sum(size for size, _, _ in table) == truth.sum()
-    flipped = each(truth[::-1, :, ::-1], prediction[::-1, :, ::-1])
+    flipped = true_lesions(truth[::-1, :, ::-1], prediction[::-1, :, ::-1])
     assert sorted(flipped) == pytest.approx(sorted(table))
 
 
@@ -133,6 +133,6 @@ def test_best_outlined_pair_counts_although_another_matching_has_more_pairs():
     truth[0:10, 0:10] = truth[0:10, 12:14] = True  # 100 and 20 pixels
     prediction[0:7, 0:14] = True  # an IoU of 70 / 128 with the first, and of 14 / 104 with the second
     prediction[8:11, 0:10] = True  # of 20 / 110 with the first
-    found = measure(truth, prediction, (1.0, 1.0))
+    found = measure_lesions(truth, prediction, (1.0, 1.0))
     assert found["lesions_tp"] == 2
     assert found["panoptic_quality"] == pytest.approx((70 / 128) / 2)

@@ -10,8 +10,8 @@ from PIL import Image
 from scripts.data import datalist as lists
 from scripts.errors import InputError
 from scripts.scoring.cohort import read_cases, score_predictions
-from scripts.scoring.metrics import BOUNDARY_METRICS, METRICS, measure
-from scripts.scoring.stack import APART, missing
+from scripts.scoring.metrics import BOUNDARY_METRICS, METRICS, measure_region
+from scripts.scoring.stack import DISTANCE_METRICS, missing_indices
 
 SIDE = 24
 
@@ -84,7 +84,7 @@ def test_patient_scores_like_the_same_voxels_in_one_file(tmp_path):
     for index in (4, 0, 5, 2, 1, 3):  # the list need not be in order
         slices.add("P", index, truth[..., index], prediction[..., index])
     rows = slices.score().patients
-    expected = measure(truth, prediction, (1.0, 1.0, 1.0), wanted=METRICS.keys() - APART.keys())
+    expected = measure_region(truth, prediction, (1.0, 1.0, 1.0), wanted=METRICS.keys() - DISTANCE_METRICS.keys())
     assert len(expected) > 10
     assert {name: value(rows, "P", name) for name in expected} == pytest.approx(expected)
 
@@ -101,7 +101,7 @@ def test_slices_of_unknown_thickness_have_no_distances_and_a_note(tmp_path):
     slices.add("P", 1, square(4), square(3))
     slices.add("P", 2, square(4), square(3))
     rows = slices.score().patients
-    assert set(rows["metric"]) == {"slices", *METRICS} - set(APART)
+    assert set(rows["metric"]) == {"slices", *METRICS} - set(DISTANCE_METRICS)
     assert set(rows["unit"]) == {"", "pixel"}
     assert "no distances" in note(rows, "P")
 
@@ -131,7 +131,7 @@ def test_slice_missing_from_the_list_is_named_not_filled_in(tmp_path):
     ("places", "said"), [([3], ""), ([0, 1, 2], ""), ([1, 3], "2"), ([0, 4, 5, 7], "1 to 3, 6"), ([], "")]
 )
 def test_gaps_are_told_in_words(places, said):
-    assert missing(places) == said
+    assert missing_indices(places) == said
 
 
 def test_patient_with_an_unpredicted_slice_fails_alone(tmp_path):

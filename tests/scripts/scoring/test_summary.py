@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from scripts.scoring.cohort import COLUMNS
-from scripts.scoring.summary import levels, print_summary, summary
+from scripts.scoring.summary import print_score_tables, rows_by_level, tabulate_regions
 
 
 def rows(case, patient, dice, note="", metric="dice", region="tumour") -> list:
@@ -26,7 +26,7 @@ def patients() -> pd.DataFrame:
 
 
 def test_figures_count_slices_with_and_without_empty_ones_and_patients(slices, patients):
-    found = {title: summary(frame).loc["tumour"] for title, frame in levels(slices, patients).items()}
+    found = {title: tabulate_regions(frame).loc["tumour"] for title, frame in rows_by_level(slices, patients).items()}
     with_empty, without, by_patient = found
     assert with_empty == "by slice (5 of 2 patients); an empty one counts 1 if nothing is predicted"
     assert without == "by slice, without those that are empty and predicted empty"
@@ -39,11 +39,11 @@ def test_figures_count_slices_with_and_without_empty_ones_and_patients(slices, p
 
 
 def test_volumes_have_one_figure(slices):
-    assert list(levels(slices)) == ["5 cases of 2 patients"]
+    assert list(rows_by_level(slices)) == ["5 cases of 2 patients"]
 
 
 def printed(capsys, *frames) -> str:
-    print_summary(frames[0], Console(width=120), *frames[1:])
+    print_score_tables(frames[0], Console(width=120), *frames[1:])
     return capsys.readouterr().out
 
 
@@ -59,8 +59,8 @@ def test_failed_slice_and_failed_patient_count_as_0_by_name(slices, patients, ca
     lost = pd.DataFrame([rows("b_3", "b", 1, "no prediction", "failed", "all")], columns=COLUMNS)
     slices = pd.concat([slices, lost])
     patients.loc[1] = rows("b", "b", 1, "slice b_3: no prediction", "failed", "all")
-    assert summary(patients).loc["tumour", "minimum"] == 0
-    assert summary(slices).loc["tumour", "n"] == 6
+    assert tabulate_regions(patients).loc["tumour", "minimum"] == 0
+    assert tabulate_regions(slices).loc["tumour", "n"] == 6
     said = printed(capsys, slices, patients)
     assert "1 of them failed and counts as Dice 0" in said
     assert "1 of the patients failed and counts as Dice 0" in said

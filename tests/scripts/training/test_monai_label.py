@@ -84,7 +84,7 @@ def test_packages_own_weights_are_kept_through_several_trainings(tmp_path):
     (models / "model.pt").write_text("exported")
     for text in ("first", "second"):
         (tmp_path / "tuned.pt").write_text(text)
-        monai_label.publish(tmp_path / "tuned.pt", tmp_path)
+        monai_label.publish_weights(tmp_path / "tuned.pt", tmp_path)
     assert (models / "model.pt").read_text() == "second"
     assert (models / monai_label.EXPORTED).read_text() == "exported"
 

@@ -8,7 +8,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts.errors import input_error_message
-from scripts.training.run_folder import MAY_DIFFER, RunFolder, environment
+from scripts.training.run_folder import MAY_DIFFER, RunFolder, describe_environment
 
 
 def open_folder(path, resume: bool = False, writes: bool = True, **settings) -> None:
@@ -60,14 +60,14 @@ def test_a_run_leaves_versions_machine_seed_and_code(tmp_path, at_root):
 def test_the_code_is_told_by_its_revision(at_root):
     if not (at_root / ".git").exists():
         pytest.skip("this copy of the repository has no git history")
-    about = environment()
+    about = describe_environment()
     assert len(about["git"]) == 40
     assert isinstance(about["git_changes"], bool)
 
 
 def test_a_machine_without_git_can_train_too(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert environment()["git"] is None
+    assert describe_environment()["git"] is None
 
 
 def test_what_the_weights_need_is_there_before_the_first_validation(tmp_path):
