@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scripts.scoring.lesions import BratsRule, components, measure_lesions, true_lesions
+from scripts.data.images import connected_components
+from scripts.scoring.lesions import BratsRule, measure_lesions, true_lesions
 
 SHAPE = (60, 30, 30)
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -21,7 +22,7 @@ def blocks(*boxes) -> np.ndarray:
 def test_voxels_that_touch_at_a_corner_are_one_lesion():
     mask = np.zeros((4, 4, 4), dtype=bool)
     mask[0, 0, 0] = mask[1, 1, 1] = True
-    assert len(components(mask)[1]) == 1
+    assert len(connected_components(mask)[1]) == 1
 
 
 def test_roughly_outlined_lesion_is_found_but_adds_no_panoptic_quality():
