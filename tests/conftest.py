@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,12 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, run
 
+from bundle.commands.export import export
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
+from tests.made import ROOT, at_repository_root
 
-REPOSITORY = Path(__file__).parents[1]
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
 
@@ -43,44 +41,36 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def package(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export of a network that was trained for seconds, on scans resampled from 6 mm to 5."""
     folder = tmp_path_factory.mktemp("package")
-    files = "['configs/train.yaml','configs/tasks/phantom.yaml']"
     settings = {
-        "datalist": cohort.datalist,
-        "dataset_dir": cohort.dataset_dir,
-        "run_dir": folder / "run",
+        "datalist": str(cohort.datalist),
+        "dataset_dir": str(cohort.dataset_dir),
+        "run_dir": str(folder / "run"),
         "device": "cpu",
-        "spacing": "[5.0,5.0,5.0]",
-        "patch_size": "[16,16,16]",
-        "filters": "[4,8,8]",
+        "spacing": [5.0, 5.0, 5.0],
+        "patch_size": [16, 16, 16],
+        "filters": [4, 8, 8],
         "max_epochs": 2,
         "steps_per_epoch": 20,
         "learning_rate": 0.01,
         "ema_decay": 0.5,
     }
-    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    for command in (
-        ["monai.bundle", "run", "training", "--config_file", files, *options],
-        ["bundle", "export", folder / "run", "--out", folder / "dist"],
-    ):
-        words = [sys.executable, "-m", *map(str, command)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    with at_repository_root():
+        run("training", config_file=["configs/train.yaml", "configs/tasks/phantom.yaml"], **settings)
+        export(folder / "run", out=folder / "dist")
     (made,) = (path for path in (folder / "dist").iterdir() if path.is_dir())
     return made
 
 
 @pytest.fixture
-def at_root(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The repository's root as working directory, from which the configs name each other."""
-    monkeypatch.chdir(REPOSITORY)
-    return REPOSITORY
+def at_root() -> Iterator[Path]:
+    """`at_repository_root` during the test; gives the root."""
+    with at_repository_root():
+        yield ROOT
 
 
 @pytest.fixture
-def read_config(at_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ConfigParser]:
+def read_config(at_root: Path) -> Callable[..., ConfigParser]:
     """Reads config files and settings as `python -m monai.bundle run --config_file FILES --setting VALUE` does."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a workflow's begin() replaces it
 
     def read(*files: str, **settings: Any) -> ConfigParser:
         parser = ConfigParser()
@@ -165,7 +155,7 @@ def shared_data() -> Callable[[str], Path]:
     """The folder of a real data set beside the repository; skips the test where it is absent."""
 
     def find(name: str) -> Path:
-        folder = REPOSITORY.parent / "shared" / "data" / name
+        folder = ROOT.parent / "shared" / "data" / name
         if not folder.is_dir():
             pytest.skip(f"the real scans of {name} are not at {folder}")
         return folder

@@ -28,12 +28,6 @@ SMALL = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu"}
 SHORT = {"max_epochs": 1, "steps_per_epoch": 1, "val_interval": 1, "overlap": 0.0}
 
 
-@pytest.fixture
-def plainly(at_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The repository's root as working directory; the workflows' excepthook is taken off afterwards."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-
 def refused(run_id: str, files: list[str], **settings: Any) -> str:
     """The one sentence in which a workflow ends."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - MONAI wraps ours in its own, whatever that is
@@ -100,7 +94,7 @@ def elsewhere(path: Path) -> None:
     rewrite(path, lambda a: a, moved)
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
@@ -124,7 +118,7 @@ def test_a_broken_scan_is_named_and_no_mask_is_left(scans, checkpoint, tmp_path,
     assert not list(out.rglob("*")) if out.exists() else True
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 @pytest.mark.parametrize(
     ("value", "says"), [(3, "holds the label 3"), (0.5, "holds the label 0.5")], ids=["unknown label", "label of 0.5"]
 )
@@ -139,7 +133,7 @@ def test_a_label_outside_the_scheme_is_refused_by_training(scans, tmp_path, valu
     assert f"{case.name}_seg.nii.gz" in sentence
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 def test_a_label_that_went_through_a_float_file_is_rounded(scans, tmp_path):
     patients, datalist = scans
     for case in patients.iterdir():
@@ -151,7 +145,7 @@ def test_a_label_that_went_through_a_float_file_is_rounded(scans, tmp_path):
     assert (tmp_path / "run" / "model.pt").exists()
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 def test_empty_volume_and_patch_larger_than_the_volume_train(scans, tmp_path):
     patients, datalist = scans
     empty = sorted(patients.iterdir())[1]
@@ -180,7 +174,7 @@ def the_same_case_twice(content: dict) -> None:
     content["training"].append(copy.deepcopy(content["training"][0]))
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -200,7 +194,7 @@ def test_invalid_data_list_is_refused_before_training(scans, tmp_path, change, s
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 def test_a_file_changed_since_the_list_was_made_is_refused(scans, tmp_path):
     patients, datalist = scans
     scan = next(patients.rglob("*_t1.nii.gz"))
@@ -211,7 +205,7 @@ def test_a_file_changed_since_the_list_was_made_is_refused(scans, tmp_path):
     assert scan.name in sentence
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -235,7 +229,7 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(cohort, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 def test_second_run_never_writes_into_the_first_ones_folder(cohort, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -245,7 +239,7 @@ def test_second_run_never_writes_into_the_first_ones_folder(cohort, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["precious.txt"]
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 def test_a_folder_that_cannot_be_written_is_named(cohort, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
@@ -253,7 +247,7 @@ def test_a_folder_that_cannot_be_written_is_named(cohort, tmp_path):
     assert "cannot be written" in sentence
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 def test_full_disk_ends_in_a_sentence_without_a_partial_checkpoint(cohort, tmp_path, full_disk):
     folder = tmp_path / "run"
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "run_dir": str(folder)}
@@ -264,7 +258,7 @@ def test_full_disk_ends_in_a_sentence_without_a_partial_checkpoint(cohort, tmp_p
     assert not list(folder.glob(".writing-*"))
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -285,7 +279,7 @@ def test_inference_with_a_wrong_setting_is_refused(cohort, checkpoint, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("plainly")
+@pytest.mark.usefixtures("at_root")
 def test_second_inference_overwrites_nothing_and_resume_skips_finished_cases(cohort, checkpoint, tmp_path):
     out = tmp_path / "out"
     given = {"input": str(cohort.dataset_dir), "checkpoint": str(checkpoint), "output_dir": str(out), "overlap": 0.0}

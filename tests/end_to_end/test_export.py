@@ -23,7 +23,7 @@ from bundle.commands.report import report
 from bundle.packaging import archive, metadata, package_check, parity
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
-from tests.made import ROOT
+from tests.made import ROOT, at_repository_root
 
 # sizes as of a real training, since TorchScript, ONNX and the package must cope with them
 SETTINGS = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "overlap": 0.0}
@@ -42,11 +42,9 @@ class Released(NamedTuple):
 
 @pytest.fixture(scope="module")
 def released(cohort, tmp_path_factory):
-    folder, hook = tmp_path_factory.mktemp("released"), sys.excepthook
+    folder = tmp_path_factory.mktemp("released")
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
-    before = Path.cwd()
-    os.chdir(ROOT)
-    try:
+    with at_repository_root():
         task = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
         run("training", config_file=task, run_dir=str(folder / "run"), **given, **SETTINGS, **SHORT)
         settings = str(folder / "run" / "settings.yaml")
@@ -55,9 +53,6 @@ def released(cohort, tmp_path_factory):
         report(str(folder / "evaluation"))
         evaluation = str(folder / "evaluation")
         export(str(folder / "run"), out=str(folder / "dist"), evaluation=evaluation, formats=FORMATS)
-    finally:
-        os.chdir(before)
-        sys.excepthook = hook
     return Released(folder / "run", folder / "evaluation", folder / "dist" / "brats2021_segmentation-0.1.0", given)
 
 

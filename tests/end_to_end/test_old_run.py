@@ -6,7 +6,6 @@ place of paths, and the names of the weights in their model.pt.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -27,9 +26,8 @@ SHAPES = {  # of the recorded networks: dimensions, input channels, and what sta
 
 
 @pytest.fixture(params=list(SHAPES))
-def old_run(request, cohort, tmp_path, at_root, monkeypatch) -> Path:
+def old_run(request, cohort, tmp_path, at_root) -> Path:
     """The recorded run with its paths and with weights of its network."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     folder, recorded = tmp_path / "run", RECORDED / request.param
     folder.mkdir()
     paths = {"RUN_DIR": folder, "DATALIST": cohort.datalist, "DATASET_DIR": cohort.dataset_dir}

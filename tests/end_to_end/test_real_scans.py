@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,14 +35,8 @@ def dice_before_and_after(
     return scores[0], scores[1]
 
 
-@pytest.fixture
-def workflows(at_root, monkeypatch):
-    """The repository's root as working directory; the workflows' excepthook is removed afterwards."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-
 @pytest.mark.slow  # real volumes: prepared, trained on for 60 steps, segmented twice
-@pytest.mark.usefixtures("workflows")
+@pytest.mark.usefixtures("at_root")
 def test_glioma_training_beats_the_untrained_network_on_a_new_patient(shared_data, tmp_path):
     source, datalist = shared_data("brats2015"), tmp_path / "datalist.json"
     prepare(str(source), out=str(datalist), task="brats2015", folds=4, test=0.2, picture=False)
@@ -53,7 +46,7 @@ def test_glioma_training_beats_the_untrained_network_on_a_new_patient(shared_dat
 
 
 @pytest.mark.slow  # as above, 150 steps
-@pytest.mark.usefixtures("workflows")
+@pytest.mark.usefixtures("at_root")
 def test_lesions_of_another_disease_are_learned_with_a_short_task(shared_data, tmp_path):
     source, datalist = shared_data("open-ms"), tmp_path / "datalist.json"
     prepare(str(source), out=str(datalist), task="open_ms", folds=2, picture=False)

@@ -22,10 +22,7 @@ SMALL = {"device": "cpu", "patch_size": [32, 32], "filters": [8, 16, 16]}
 SHORT = {"max_epochs": 2, "steps_per_epoch": 40, "val_interval": 1, "learning_rate": 3.0e-3, "ema_decay": 0.9}
 
 
-@pytest.fixture(autouse=True)
-def plain_errors(at_root, monkeypatch):
-    """The repository's root as working directory; the workflows' excepthook is taken off afterwards."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+pytestmark = pytest.mark.usefixtures("at_root")
 
 
 def disc(shape: tuple[int, int], centre: tuple[int, int], radius: float) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bundle.commands.report import report
 from scripts.scoring.cohort import read_cases
+from tests.made import at_repository_root
 from tests.made.gpu import needs_gpu
 
 TRAIN = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
@@ -24,17 +25,23 @@ SMALL = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "device": "cpu", "ove
 SHORT = {"max_epochs": 2, "steps_per_epoch": 2, "val_interval": 1}
 
 
+def train_briefly(folder: Path, cohort, **settings) -> Path:
+    """Train for two epochs of two steps; gives the run's folder."""
+    given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
+    with at_repository_root():
+        run("training", config_file=TRAIN, run_dir=str(folder), **{**given, **SMALL, **SHORT, **settings})
+    return folder
+
+
 @pytest.fixture
-def train(at_root, cohort, tmp_path, monkeypatch):
-    """Trains for two epochs of two steps; gives the run's folder."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def train(cohort, tmp_path):
+    return lambda name="run", **settings: train_briefly(tmp_path / name, cohort, **settings)
 
-    def training(name="run", **settings):
-        given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
-        run("training", config_file=TRAIN, run_dir=str(tmp_path / name), **{**given, **SMALL, **SHORT, **settings})
-        return tmp_path / name
 
-    return training
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory) -> Path:
+    """A run with the settings of `train_briefly`, which tests only read."""
+    return train_briefly(tmp_path_factory.mktemp("trained") / "run", cohort)
 
 
 def test_a_run_tells_what_it_was(train, cohort):
@@ -92,8 +99,8 @@ def test_validation_report_gives_its_patients_role_and_grid(train, three_validat
     assert chosen["dice_median_WT"] == pytest.approx(best.median(), rel=1e-12)
 
 
-def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(train):
-    events = EventAccumulator(str(train() / "log"), size_guidance={"images": 0})
+def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(trained):
+    events = EventAccumulator(str(trained / "log"), size_guidance={"images": 0})
     events.Reload()
     tags = events.Tags()
     assert {"loss", "val_score", "dice_WT", "dice_TC", "dice_ET"} <= set(tags["scalars"])
@@ -133,8 +140,8 @@ def test_no_step_waits_for_the_gpu(small_train):
 
 
 @pytest.mark.parametrize("settings", [{"num_workers": 2}, {"cache": "disk"}, {"cache": "none"}], ids=str)
-def test_neither_workers_nor_the_cache_change_what_is_learned(train, tmp_path, settings):
-    folders = [train("plain"), train("other", **settings, cache_dir=str(tmp_path / "cache"))]
+def test_neither_workers_nor_the_cache_change_what_is_learned(trained, train, tmp_path, settings):
+    folders = [trained, train("other", **settings, cache_dir=str(tmp_path / "cache"))]
     plain, other = (torch.load(folder / "model.pt", weights_only=True) for folder in folders)
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
@@ -146,36 +153,34 @@ def test_accumulated_batches_take_one_step(train):
     assert {entry["step"].item() for entry in state["optimizer"]["state"].values()} == {4}
 
 
-def test_a_run_starts_from_the_weights_of_another(train, capsys):
-    first = train("first")
-    train("second", init_from=str(first / "model.pt"), learning_rate=0.0)
+def test_a_run_starts_from_the_weights_of_another(trained, train, capsys):
+    second = train("second", init_from=str(trained / "model.pt"), learning_rate=0.0)
     assert "took" in capsys.readouterr().out
-    old, new = (torch.load(first.parent / name / "model.pt", weights_only=True) for name in ("first", "second"))
+    old, new = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, second))
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
 
 
-def test_scored_run_has_numbers_on_the_grid_of_original_labels(train, cohort):
-    folder = train()
-    settings = ["configs/evaluate.yaml", str(folder / "settings.yaml")]
+def test_scored_run_has_numbers_on_the_grid_of_original_labels(trained, cohort, tmp_path, at_root):
+    settings = ["configs/evaluate.yaml", str(trained / "settings.yaml")]
     given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
-    run("evaluating", config_file=settings, device="cpu", overlap=0.0, score_workers=1, **given)
-    frame = read_cases(folder / "evaluation" / "cases.csv")
+    more = {"device": "cpu", "overlap": 0.0, "score_workers": 1, "output_dir": str(tmp_path / "evaluation")}
+    run("evaluating", config_file=settings, **more, **given)
+    frame = read_cases(tmp_path / "evaluation" / "cases.csv")
     case = frame["case"].iloc[0]
     label = nib.load(cohort.dataset_dir / case / f"{case}_seg.nii.gz")
-    mask = nib.load(folder / "evaluation" / "masks" / f"{case}.nii.gz")
+    mask = nib.load(tmp_path / "evaluation" / "masks" / f"{case}.nii.gz")
     assert mask.shape == label.shape
     assert np.allclose(mask.affine, label.affine)
     assert mask.get_data_dtype() == np.uint8
     voxel_ml = np.prod(label.header.get_zooms()) / 1000
     truth = frame.query("region == 'WT' and metric == 'volume_truth'")["value"].item()
     assert truth == pytest.approx((np.asarray(label.dataobj) > 0).sum() * voxel_ml)
-    told = json.loads((folder / "evaluation" / "evaluation.json").read_text())["about"]["patients"]
+    told = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["about"]["patients"]
     assert len(told["validation"]) == 1, "the scored patient is a validation patient, and the record does not say so"
 
 
-def test_mirror_averaging_and_probabilities_are_settings(train, cohort, tmp_path):
-    folder = train()
-    files = ["configs/inference.yaml", str(folder / "settings.yaml")]
+def test_mirror_averaging_and_probabilities_are_settings(trained, cohort, tmp_path, at_root):
+    files = ["configs/inference.yaml", str(trained / "settings.yaml")]
     given = {"input": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "device": "cpu", "overlap": 0.0}
     for name, tta in (("plain", False), ("mirrored", True)):
         run("inferring", config_file=files, output_dir=str(tmp_path / name), save_probabilities=True, tta=tta, **given)
@@ -188,16 +193,15 @@ def test_mirror_averaging_and_probabilities_are_settings(train, cohort, tmp_path
     assert np.abs(plain - mirrored).max() > 1e-4
 
 
-def test_patients_that_older_weights_had_seen_count_as_taught(train):
-    first = train("first")  # every patient taught it or chose it
-    second = train("second", init_from=str(first / "model.pt"))
-    before, after = (json.loads((run / "environment.json").read_text())["patients"] for run in (first, second))
+def test_patients_that_older_weights_had_seen_count_as_taught(trained, train):
+    second = train("second", init_from=str(trained / "model.pt"))  # every patient trained or validated the first
+    before, after = (json.loads((run / "environment.json").read_text())["patients"] for run in (trained, second))
     assert after["training"] == sorted(before["training"] + before["validation"])
 
 
 @pytest.mark.parametrize("setting", ["run_dir", "checkpoint"])
-def test_run_or_checkpoint_brings_its_own_minimum_component_volumes(train, read_config, setting):
-    folder = train()
+def test_run_or_checkpoint_brings_its_own_minimum_component_volumes(trained, read_config, tmp_path, setting):
+    folder = shutil.copytree(trained, tmp_path / "run")
     settings = yaml.safe_load((folder / "settings.yaml").read_text())
     settings["min_component_ml"] = {"WT": 0.2, "TC": 0.1, "ET": 0.0}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,15 @@ from scripts.scoring.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 INF = float("inf")
+
+
+@contextmanager
+def at_repository_root() -> Iterator[None]:
+    """The root as working directory, from which configs name each other; a workflow's excepthook is removed after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        yield
 
 
 def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:
