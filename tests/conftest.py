@@ -1,4 +1,4 @@
-"""What do several tests share? Synthetic patients, workflows read as MONAI reads them, real scans where they are."""
+"""Fixtures of several folders: synthetic patients, configs read as MONAI reads them, real scans where present."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers of the house, which pyproject.toml states, hold."""
+"""The import contracts in pyproject.toml hold."""
 
 from importlinter.cli import lint_imports
 

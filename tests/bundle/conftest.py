@@ -1,4 +1,4 @@
-"""What the tests of serving share."""
+"""Fixtures for the tests of serving."""
 
 import shutil
 from pathlib import Path

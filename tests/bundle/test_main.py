@@ -1,4 +1,4 @@
-"""Does a slip on the command line end in a sentence, before the command has written anything?"""
+"""Invalid command lines end in one sentence before anything is written."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a tired person gives the workflows: each ends in one sentence that names it, and leaves nothing half-written."""
+"""Invalid input to the workflows ends in one sentence that names it, and leaves no partial output."""
 
 from __future__ import annotations
 

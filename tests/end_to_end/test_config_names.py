@@ -1,4 +1,4 @@
-"""Does everything exist that a config, a task or a recipe names? A package without a name is found out at its use."""
+"""Every name in a workflow, a task or a recipe exists."""
 
 from __future__ import annotations
 

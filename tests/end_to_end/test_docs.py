@@ -1,4 +1,4 @@
-"""The guides are true: settings, defaults, files, flags and examples are as they say."""
+"""Settings, defaults, files, flags and examples in the guides match the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A package does alone what the repository does, is refused where it would not, and holds no number typed by hand."""
+"""Exported packages work alone and equal the repository; invalid ones are refused."""
 
 from __future__ import annotations
 

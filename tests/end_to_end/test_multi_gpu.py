@@ -1,4 +1,4 @@
-"""Several processes do what one does: they train one network, and share out the cases to segment and to score."""
+"""Several processes train one network and share the cases to segment and to score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run made before the parts of scripts/ moved still works; what does not is refused with the run's revision.
+"""Runs of an earlier version can be evaluated; what no longer works is refused with the revision of the run.
 
 old_run/ and old_run_slab/ hold the text files of two runs of revision 2d633b9 with RUN_DIR, DATALIST and DATASET_DIR in
 place of paths, and the names of the weights in their model.pt.

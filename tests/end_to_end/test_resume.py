@@ -1,4 +1,4 @@
-"""A killed run goes on from its last epoch and ends in the weights of the run that was not killed."""
+"""A killed run resumes from its last epoch and ends with the weights of an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two dimensions go through the same commands: pictures in, masks of the same format and size out, scores in pixels."""
+"""2D images through the same commands: masks in the format and size of the image, scores in pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first command of the README keeps its promise."""
+"""The first command of the README."""
 
 from __future__ import annotations
 

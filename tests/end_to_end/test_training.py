@@ -1,4 +1,4 @@
-"""What a training run leaves behind, and what its settings change."""
+"""The files of a training run, and the effect of its settings."""
 
 from __future__ import annotations
 

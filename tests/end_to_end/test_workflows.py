@@ -1,4 +1,4 @@
-"""The configs are a bundle: MONAI finds its properties, the Model Zoo its metadata, and every overlay fits."""
+"""The configs are a valid bundle: MONAI's properties, the Model Zoo's metadata, and every overlay."""
 
 from __future__ import annotations
 

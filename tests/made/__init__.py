@@ -1,4 +1,4 @@
-"""What several test files share: images, refusals, pages, and evaluations as `python -m bundle score` leaves them."""
+"""What several test files share: images, messages, pages, and evaluations as `python -m bundle score` writes them."""
 
 from __future__ import annotations
 

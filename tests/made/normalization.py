@@ -1,4 +1,4 @@
-"""Normalised images, and the settings that a run has written when its training begins."""
+"""Normalised images, and the settings that a run writes when its training begins."""
 
 from __future__ import annotations
 

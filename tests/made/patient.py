@@ -1,4 +1,4 @@
-"""One small synthetic patient, whole and with a channel changed; one picture of cells."""
+"""A small synthetic patient, complete or with one channel changed, and a picture of cells."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Does a real MONAI Label server give the package's own masks, and learn from a corrected label?
+"""A real MONAI Label server gives the masks of the package, and fine-tunes on a corrected label.
 
     bash tests/monailabel/environment.sh .venv-monailabel && python -m pytest tests/monailabel
 

@@ -1,4 +1,4 @@
-"""Do several processes divide the work, end at the same step, and know the cases of all?"""
+"""Several processes divide the work, end at the same step, and share their results."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Does a wrong input end in one sentence, wherever in the machinery it was noticed?"""
+"""Invalid input ends in one sentence wherever it was detected."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Does a killed run or a full disk leave the old file or none, never half of one?"""
+"""A killed run or a full disk leaves the old file or none."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What must hold for scripts/ since it travels: MONAI Label imports it, keeps it loaded, and installs what it needs.
+"""Conditions on scripts/ in a package: MONAI Label imports it, keeps it loaded, and installs what it needs.
 
 MONAI Label takes a package off sys.path after reading its config, and one process answers many requests.
 """

@@ -1,4 +1,4 @@
-"""Is a mistyped setting refused with the right one, and no real one mistaken for it, before a workflow starts?"""
+"""Checks of settings and names before a workflow starts."""
 
 import subprocess
 import sys

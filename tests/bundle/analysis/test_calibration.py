@@ -1,4 +1,4 @@
-"""The reliability curve says how often a probability comes true, for patients and not for the largest tumour."""
+"""Reliability curves, per patient rather than per voxel."""
 
 import pandas as pd
 import pytest

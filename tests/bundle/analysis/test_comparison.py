@@ -1,4 +1,4 @@
-"""A difference is called real when it is, and only then."""
+"""Comparisons find real differences and only those."""
 
 import numpy as np
 import pytest

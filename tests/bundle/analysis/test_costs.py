@@ -1,4 +1,4 @@
-"""What users say about errors becomes the number that they meant, with no failed case forgotten."""
+"""User-defined costs of errors, failed cases included."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""An evaluation is read as it was written, with every case that failed."""
+"""Reading of evaluations, with every case that failed."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Rows of an evaluation that cannot be what was measured are refused."""
+"""Invalid rows of an evaluation are refused."""
 
 import pytest
 

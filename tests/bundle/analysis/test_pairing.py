@@ -1,4 +1,4 @@
-"""Only systems that were scored alike are compared, and on the same patients."""
+"""Only systems scored by the same rules are compared, on the same patients."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The consensus is what it is called, and a model is called like a rater only where it is."""
+"""Consensus masks, and models compared with the range of the raters."""
 
 import numpy as np
 import pandas as pd

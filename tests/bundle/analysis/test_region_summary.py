@@ -1,4 +1,4 @@
-"""The numbers of a region count every case, failed ones too."""
+"""Summaries of a region count every case, failed ones too."""
 
 from pathlib import Path
 

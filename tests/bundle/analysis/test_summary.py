@@ -1,4 +1,4 @@
-"""The numbers of summary.json count what they say, with nothing flattered."""
+"""The numbers in summary.json."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Does `python -m bundle bench` fill its table, write what the guide says, and count what is counted?"""
+"""The `bench` command: its tables, its JSON file and the memory that it counts."""
 
 import argparse
 import json

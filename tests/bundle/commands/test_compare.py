@@ -1,4 +1,4 @@
-"""The command leaves a page, a plot and numbers that agree, and refuses what cannot be compared in one sentence."""
+"""The `compare` command: its page, plot and numbers agree, and what cannot be compared is refused."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Several people's masks of the same images become one honest page, whatever the files look like."""
+"""The `raters` command: masks of several raters in any file format become one page."""
 
 import json
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""The page is whole, honest and readable anywhere, and the command says the same as the page."""
+"""The `report` command: a complete, self-contained page, with the same numbers in the terminal."""
 
 import json
 import re

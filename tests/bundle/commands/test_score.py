@@ -1,4 +1,4 @@
-"""Does `python -m bundle score` score what it is given, and say in one sentence what is wrong with it?"""
+"""The `score` command: its tables, and one sentence for invalid input."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Does `serve` refuse what cannot be served before it starts anything?"""
+"""The `serve` command refuses invalid input before it starts anything."""
 
 import shutil
 import socket

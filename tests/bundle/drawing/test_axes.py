@@ -1,4 +1,4 @@
-"""Outlines of masks end where they are asked to, and leave the picture as it is."""
+"""Outlines of masks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pictures show the right slice, on the right side, in the right colours."""
+"""Contact sheets show the right slice in the right orientation and colours."""
 
 import weakref
 

@@ -1,4 +1,4 @@
-"""Figures live in a page: in its colours, with its font, named for those who do not see them."""
+"""SVG figures in a page: its colours and font, and names for screen readers."""
 
 from xml.etree import ElementTree
 

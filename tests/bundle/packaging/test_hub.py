@@ -1,4 +1,4 @@
-"""Does an upload reach the hub whole, or end in one sentence?"""
+"""Uploads to the hub are complete or end in one sentence."""
 
 from __future__ import annotations
 

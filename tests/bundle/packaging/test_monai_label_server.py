@@ -1,4 +1,4 @@
-"""Does a MONAI Label server's folder leave package and scans as they are, and does a server that ends say why?"""
+"""The folder of a MONAI Label server, and the message when a server exits."""
 
 import os
 import shutil

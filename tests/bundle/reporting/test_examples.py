@@ -1,4 +1,4 @@
-"""Pictures of a patient show the worst error, on the right side, in the right colours."""
+"""Example pictures show a patient's worst error in the right orientation and colours."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The words of a comparison say what was found, and no more."""
+"""Sentences about a comparison state what was found and no more."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A number is written so that nobody reads more, or less, into it."""
+"""Rounding and wording of numbers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the tests of scans and intensities share."""
+"""Fixtures for the tests of scans and intensities."""
 
 import pytest
 import torch

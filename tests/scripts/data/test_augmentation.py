@@ -1,4 +1,4 @@
-"""Does what a patch becomes depend on its seed alone, and do image and label stay together?"""
+"""Augmentation depends on a patch's seed alone and moves image and label together."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of `scripts/data/background.py`."""
+"""Background values set to 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the files of a case found as they lie, and is a missing or doubtful one named?"""
+"""Finding the files of cases; missing and ambiguous ones are named."""
 
 import pytest
 from PIL import Image

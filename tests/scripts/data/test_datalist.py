@@ -1,4 +1,4 @@
-"""Does a data list that would make a score a lie, or that is not what is on disk, end before training?"""
+"""Data lists with leakage, or that differ from the files on disk, are refused before training."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Tests of `scripts/data/grids.py`."""
+"""Reading and comparing grids of NIfTI files and pictures."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Is what reaches the network what lies in the files, on one grid, in the order of the channels?"""
+"""Loaded images equal their files, on one grid, in channel order."""
 
 import nibabel as nib
 import numpy as np

@@ -1,4 +1,4 @@
-"""Does each method give the numbers it promises, of the voxels that its scope names, and of training cases alone?"""
+"""Each normalisation method computes what it documents, within its scope and from training cases alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are patches the same whatever the machine, every case cut as often, and tumour in as many of them as asked?"""
+"""Patches are reproducible, and caches return prepared cases unchanged."""
 
 import os
 import re

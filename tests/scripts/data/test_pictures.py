@@ -1,4 +1,4 @@
-"""Is a picture read to its last pixel with the numbers that it holds, and is what would change them refused?"""
+"""Pictures are read completely and with exact values, or refused."""
 
 import struct
 import zlib

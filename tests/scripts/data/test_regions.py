@@ -1,4 +1,4 @@
-"""Do label values become the regions that the task declares, and regions the same label map again?"""
+"""Label maps to regions and back."""
 
 import numpy as np
 import pytest

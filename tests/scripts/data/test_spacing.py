@@ -1,4 +1,4 @@
-"""Is a scan resampled where MONAI Label has put the name of its file beside it?"""
+"""Resampling of scans with the extra key that MONAI Label adds."""
 
 import nibabel as nib
 import numpy as np

@@ -1,4 +1,4 @@
-"""Does a scan of any kind become a mask on its own grid, and is nothing overwritten, skipped or half-written?"""
+"""Sliding-window inference, and masks on the grid of the original scan."""
 
 import nibabel as nib
 import numpy as np

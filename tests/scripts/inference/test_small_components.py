@@ -1,4 +1,4 @@
-"""Are specks removed and small true lesions kept, in ml whatever the voxels' shape?"""
+"""Small components are removed by volume in ml."""
 
 import torch
 from monai.data import MetaTensor

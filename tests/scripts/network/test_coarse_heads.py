@@ -1,4 +1,4 @@
-"""Does the network hand over the heads that MONAI's has, before they are upsampled?"""
+"""Heads of deep supervision before they are upsampled."""
 
 import copy
 

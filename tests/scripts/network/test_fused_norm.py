@@ -1,4 +1,4 @@
-"""Is the fused norm the norm and activation that it stands for, to no larger an error than torch's own?"""
+"""The fused norm equals instance norm and leaky ReLU, with errors no larger than torch's own."""
 
 import copy
 import os

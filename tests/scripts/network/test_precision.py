@@ -1,4 +1,4 @@
-"""Is half precision used where the machine has it, and does nothing but time and memory change?"""
+"""Half precision is used where the hardware supports it, and layouts change no result."""
 
 import copy
 

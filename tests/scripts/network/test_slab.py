@@ -1,4 +1,4 @@
-"""A 2D network on slabs gives a volume back, each slice seen with its true neighbours."""
+"""A 2D network on slabs of a volume."""
 
 from __future__ import annotations
 

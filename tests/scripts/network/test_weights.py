@@ -1,4 +1,4 @@
-"""Does a killed run go on, and does a checkpoint come back into its own network and into no other?"""
+"""Checkpoints load into their own network and into no other."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Do the scores tell a membrane that lets cells run together from one that is merely thick? Worked by hand."""
+"""Scores of cell boundaries, compared with values calculated by hand."""
 
 import itertools
 import math

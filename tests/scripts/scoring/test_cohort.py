@@ -1,4 +1,4 @@
-"""Does the table hold every case, every number and every reason, whatever was predicted or interrupted?"""
+"""The table of scores holds every case, metric and reason, also after an interruption."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Are lesions counted and scored as the published rules say?"""
+"""Lesion-wise metrics follow the published rules."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Is each number what its definition says? Known shapes, and MONAI's public calls as an oracle."""
+"""Metrics on known shapes, and against MONAI's public functions."""
 
 import itertools
 import math

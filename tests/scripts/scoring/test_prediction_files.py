@@ -1,4 +1,4 @@
-"""Is a prediction found by its case's name, read as it was meant, and refused on another grid?"""
+"""Matching of prediction files to cases."""
 
 from pathlib import Path
 

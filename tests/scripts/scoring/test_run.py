@@ -1,4 +1,4 @@
-"""Does an evaluation say whether its patients had been learned from?"""
+"""Evaluations record the role of their patients in training."""
 
 import json
 

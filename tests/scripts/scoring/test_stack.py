@@ -1,4 +1,4 @@
-"""Are the slices of a patient one volume, in their order, and is nothing invented where one is missing?"""
+"""Slices of a patient scored as one volume."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Does every printed figure say what it counts?"""
+"""Every printed figure says what it counts."""
 
 import pandas as pd
 import pytest

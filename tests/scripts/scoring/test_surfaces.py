@@ -1,4 +1,4 @@
-"""Is the HD95 by area the one of DeepMind's surface-distance, which BraTS 2023 reports?"""
+"""HD95 by area equals that of DeepMind's surface-distance, which BraTS 2023 reports."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Is what a run leaves the epoch with the best score, and is a lost region never bought by a good mean?"""
+"""Selection of the best epoch; an epoch that lost a region ranks below the others."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Does training end in its time, with its checkpoint, and is the step at each moment as large as planned?"""
+"""The length of training and the learning rate along it."""
 
 import math
 import time

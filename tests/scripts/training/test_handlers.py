@@ -1,4 +1,4 @@
-"""Do the small things around a step hold: seeds, averaged weights, clipping, the watch for NaN, log and bars?"""
+"""Handlers around a training step: seeds, averaging, clipping, the check for NaN, log and progress."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Are the losses what their papers say, region by region? Small tensors, values worked out by hand.
+"""Losses on small tensors, compared with values calculated by hand.
 
 Everywhere below B = 2 patches of 2 voxels. A logit of ln 3 is a probability of 3/4, 0 is 1/2, -ln 3 is 1/4.
 

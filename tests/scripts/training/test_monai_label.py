@@ -1,4 +1,4 @@
-"""Does training go on from a package's weights on what MONAI Label hands over, and do the new ones reach the server?"""
+"""Fine-tuning of a package's weights by MONAI Label."""
 
 import shutil
 import sys

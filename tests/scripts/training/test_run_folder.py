@@ -1,4 +1,4 @@
-"""Does a run leave what it takes to understand, use and resume it, and never touch another run's folder?"""
+"""The run folder: what it records, how it is resumed, and that no other run writes into it."""
 
 import json
 
