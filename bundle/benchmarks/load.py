@@ -108,7 +108,7 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
                 dataset[case, seed]
                 spent += time.perf_counter() - began
             clock.setdefault(name, []).append(spent)
-    shape = tuple(dataset.cases.kept(0)["image"].shape[1:])
+    shape = tuple(dataset.cases.stored_case(0)["image"].shape[1:])
     return {"memory": memory, "epochs": epochs, "clock": clock, "prepared": prepared, "shape": shape}
 
 

@@ -38,7 +38,7 @@ def measure_statistics(
     Args:
         preprocessing: of which `Normalized` is a step; it gets the statistics.
         cases: the training cases, with absolute paths.
-        once: of the run, `RunFolder.measured_once`, whose settings.yaml gets the statistics.
+        once: of the run, `RunFolder.measure_once`, whose settings.yaml gets the statistics.
         show: a progress bar.
 
     Raises:

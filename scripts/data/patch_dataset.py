@@ -43,7 +43,7 @@ class PreparedCases(Dataset):
 
     Args:
         data: entries with absolute paths (`scripts.data.datalist.select_cases`).
-        otherwise: entries to take where there are none.
+        fallback: entries to take where there are none.
         transform: deterministic transforms; what they leave under `keep` is kept.
         cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under
             `cache_dir`, read by memory map; `none` computes a case each time it is asked for.
@@ -66,11 +66,11 @@ class PreparedCases(Dataset):
         keep: Sequence[str] = ("image", "label"),
         workers: int = 2,
         title: str = "preparing cases",
-        otherwise: Sequence[Mapping[str, Any]] = (),
+        fallback: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if cache not in CACHES:
             raise InputError(f"cache is '{cache}': expected {', '.join(CACHES)}.")
-        self.data = [name_entry(entry) for entry in data or otherwise]
+        self.data = [name_entry(entry) for entry in data or fallback]
         self.transform = transform if isinstance(transform, Compose) else Compose([transform])
         self.cache, self.keep = cache, tuple(keep)
         self.cache_dir = Path(cache_dir or Path(tempfile.gettempdir()) / "brain-tumour-cache")
@@ -94,10 +94,10 @@ class PreparedCases(Dataset):
         return len(self.data)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        case = self.kept(index)
+        case = self.stored_case(index)
         return {key: value.float() if _is_half(value) else value for key, value in case.items()}
 
-    def kept(self, index: int) -> dict[str, Any]:
+    def stored_case(self, index: int) -> dict[str, Any]:
         """A case as it is kept: intensities in half precision, on disk by memory map."""
         if self.cache == "none":
             return self._prepare(self.data[index])
@@ -220,11 +220,11 @@ class PatchDataset(Dataset):
 
     def labelled(self) -> list[int]:
         """The numbers of the cases that have any label."""
-        return [number for number in range(len(self.cases)) if bool(self.cases.kept(number)["label"].any())]
+        return [number for number in range(len(self.cases)) if bool(self.cases.stored_case(number)["label"].any())]
 
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
         number, seed = index
-        case = self.cases.kept(number)
+        case = self.cases.stored_case(number)
         set_track_meta(False)  # a patch has no use for the affine, and keeping it costs more than the cut
         try:
             self.crop.set_random_state(seed=seed)

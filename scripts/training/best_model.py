@@ -77,7 +77,7 @@ class BestModel:
         score, epoch = float(self.evaluator.state.metrics[self.score_name]), self.trainer.state.epoch
         self.best["validated"] = epoch
         if self.writes:
-            self.folder.keep_scores("validation", self.scores.cases, epoch, "checkpoint.pt")
+            self.folder.write_scores("validation", self.scores.cases, epoch, "checkpoint.pt")
         if score > self.best["score"]:
             self.best.update(score=score, epoch=epoch, without_better=0)
             if self.writes:
@@ -95,10 +95,10 @@ class BestModel:
 
     def _keep(self, score: float, epoch: int) -> None:
         save_state(self.folder.path / "model.pt", without_heads(unwrap_ddp(self.network).state_dict()))
-        self.folder.keep_scores("validation_best", self.scores.cases, epoch, "model.pt")
+        self.folder.write_scores("validation_best", self.scores.cases, epoch, "model.pt")
         dice = {k: float(v) for k, v in self.evaluator.state.metrics.items() if k.startswith("dice_")}
-        self.folder.keep_choice(
-            min_component_ml=self.components.choose(),
+        self.folder.write_settings(
+            min_component_ml=self.components.select_thresholds(),
             chosen={"epoch": epoch, "score": score if score >= 0 else score + 1, "above_floor": score >= 0, **dice},
         )
 

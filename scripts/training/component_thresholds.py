@@ -47,16 +47,19 @@ class ComponentStatistics:
     def _share(self) -> None:
         self.cases = gather_items(self.cases)
 
-    def choose(self) -> dict[str, float]:
+    def select_thresholds(self) -> dict[str, float]:
         """Region to minimum volume in ml (of pictures: thousands of pixels).
 
         The one with the fewest false components among those that keep the mean Dice: a candidate may cost at most 0.001
         of the best. Of equals the smallest volume is taken.
         """
-        return {region: self._choose([case[index] for case in self.cases]) for index, region in enumerate(self.regions)}
+        return {
+            region: self._select_threshold([case[index] for case in self.cases])
+            for index, region in enumerate(self.regions)
+        }
 
     @staticmethod
-    def _choose(cases: Sequence[Mapping[str, Any]]) -> float:
+    def _select_threshold(cases: Sequence[Mapping[str, Any]]) -> float:
         dice, false = [], []
         for minimum in CANDIDATES_ML:
             scores, wrong = [], 0

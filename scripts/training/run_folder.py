@@ -98,9 +98,9 @@ class RunFolder:
         write_text(config, "# The whole config of this run.\n" + _as_yaml(running_config()))
         write_json(self.path / "environment.json", {**describe_environment(), **_plain(self.about)})
         if not (self.path / "settings.yaml").is_file():
-            self.keep_choice(min_component_ml={}, chosen=None)
+            self.write_settings(min_component_ml={}, chosen=None)
 
-    def keep_choice(self, min_component_ml: Mapping[str, float], chosen: Mapping[str, Any] | None) -> None:
+    def write_settings(self, min_component_ml: Mapping[str, float], chosen: Mapping[str, Any] | None) -> None:
         """Write settings.yaml: the run's settings, its checkpoint, and what was chosen on the validation cases."""
         head = (
             "# What this run's weights need; lay it over a workflow:\n"
@@ -113,7 +113,7 @@ class RunFolder:
         chosen_too = {"min_component_ml": dict(min_component_ml), "checkpoint": (self.path / "model.pt").as_posix()}
         write_text(self.path / "settings.yaml", head + _as_yaml({**_plain(self.settings), **chosen_too}))
 
-    def keep_scores(self, name: str, cases: pd.DataFrame, epoch: int, weights: str) -> None:
+    def write_scores(self, name: str, cases: pd.DataFrame, epoch: int, weights: str) -> None:
         """Write the scores of a validation into a folder that `python -m bundle report` reads.
 
         Args:
@@ -135,7 +135,7 @@ class RunFolder:
             },
         )
 
-    def measured_once(self, setting: str, measure: Callable[[], Any]) -> Any:
+    def measure_once(self, setting: str, measure: Callable[[], Any]) -> Any:
         """A setting that the data decide before the first step: measured, written, and read again when the run resumes.
 
         Args:
@@ -146,7 +146,7 @@ class RunFolder:
         known = yaml.safe_load(old.read_text(encoding="utf-8")).get(setting) if self.resume and old.is_file() else None
         self.settings[setting] = measure() if known is None else known
         if known is None and self.writes:
-            self.keep_choice(min_component_ml={}, chosen=None)
+            self.write_settings(min_component_ml={}, chosen=None)
         return self.settings[setting]
 
     def _require_same_config(self, old: Mapping[str, Any]) -> None:

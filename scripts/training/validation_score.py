@@ -61,7 +61,7 @@ class RegionScore:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._score, name)
 
-    def in_words(self) -> str:
+    def describe_scores(self) -> str:
         """Mean, median and number of low cases of each region, for a line of the log."""
         table = tabulate_regions(self.cases)
         numbers = [f"{name} {row['mean']:.3f} {row['median']:.3f} {row['low']:.0f}" for name, row in table.iterrows()]

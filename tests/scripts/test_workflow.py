@@ -37,7 +37,7 @@ def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, 
 
 def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_config):
     folder = small_train().get_parsed_content("folder")
-    folder.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
+    folder.write_settings(min_component_ml={"WT": 0.1}, chosen=None)
     for name in ("evaluate", "inference"):
         config = read_config(f"configs/{name}.yaml", str(folder.path / "settings.yaml"))
         workflow.refuse_unused_settings(config.config)

@@ -229,14 +229,14 @@ def test_resumed_run_keeps_its_statistics_and_choices(small_train):
     settings = {"normalize": "minmax", "normalize_scope": "dataset"}
     config = started(small_train(**settings))
     folder = config.get_parsed_content("folder")
-    folder.keep_choice(min_component_ml={"WT": 0.5}, chosen=None)
+    folder.write_settings(min_component_ml={"WT": 0.5}, chosen=None)
     stored = settings_of(config)
     stored["intensity_statistics"][0]["high"] = 1234.0
     (folder.path / "settings.yaml").write_text(yaml.safe_dump(stored))
     again = started(small_train(**settings, resume=str(folder.path)))
     assert settings_of(again) == stored
     assert again.get_parsed_content("preprocessing").transforms[-1].statistics[0]["high"] == 1234.0
-    again.get_parsed_content("folder").keep_choice(min_component_ml={}, chosen=None)
+    again.get_parsed_content("folder").write_settings(min_component_ml={}, chosen=None)
     assert settings_of(again)["intensity_statistics"] == stored["intensity_statistics"]
 
 

@@ -162,7 +162,7 @@ def on_disk(entries, tmp_path, transform=None, **others) -> PreparedCases:
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_cached_case_takes_half_the_memory_and_returns_full_precision(entries, tmp_path, cache):
     cases = PreparedCases(entries, Counting(0.1), cache=cache, cache_dir=tmp_path / "cache")
-    assert cases.kept(0)["image"].dtype == torch.float16
+    assert cases.stored_case(0)["image"].dtype == torch.float16
     assert cases[0]["image"].dtype == torch.float32
     assert float(cases[0]["image"].max()) == pytest.approx(0.1, rel=2**-11)
     assert cases[0]["voxel_ml"].dtype == torch.float32
@@ -170,11 +170,11 @@ def test_cached_case_takes_half_the_memory_and_returns_full_precision(entries, t
 
 def test_intensities_too_large_for_half_precision_are_kept_unchanged(entries):
     cases = PreparedCases(entries, Counting(70_000.0))
-    assert float(cases[0]["image"].max()) == float(cases.kept(0)["image"].max()) == 70_000
+    assert float(cases[0]["image"].max()) == float(cases.stored_case(0)["image"].max()) == 70_000
 
 
 def test_where_tumour_lies_takes_four_bytes_a_voxel():
-    kept = cut_from([box()]).cases.kept(0)
+    kept = cut_from([box()]).cases.stored_case(0)
     assert {kept[f"label_{part}_indices"].dtype for part in ("fg", "bg")} == {torch.int32}
     assert sorted(kept["label_fg_indices"].tolist()) == torch.nonzero(box()["label"].flatten()).flatten().tolist()
 
@@ -236,7 +236,7 @@ def test_unfinished_entry_of_a_killed_run_is_not_a_case(entries, tmp_path):
 
 def test_case_on_disk_is_mapped_so_patches_read_little(entries, tmp_path):
     cases = on_disk(entries, tmp_path)
-    image = cases.kept(0)["image"]
+    image = cases.stored_case(0)["image"]
     path = str(cases.held[0]["folder"] / "image.npy")
     assert path in Path("/proc/self/maps").read_text()
     image += 5  # a transform may write to it ...

@@ -78,7 +78,7 @@ def test_median_and_low_cases_accompany_the_mean():
     assert metrics["dice_median_WT"] == pytest.approx(0.75)
     assert metrics["dice_median_ET"] == 1
     assert (metrics["dice_under_0.7_WT"], metrics["dice_under_0.7_ET"]) == (2, 1)
-    assert score.in_words() == "Dice (mean, median, under 0.7 of 4)  WT 0.625 0.750 2  ET 0.875 1.000 1"
+    assert score.describe_scores() == "Dice (mean, median, under 0.7 of 4)  WT 0.625 0.750 2  ET 0.875 1.000 1"
 
 
 def test_every_case_is_in_the_table_with_patient_and_volumes():
@@ -236,7 +236,7 @@ def test_a_full_disk_leaves_the_scores_of_the_validation_before(tmp_path, full_d
     run = Run(tmp_path, {1: 0.2}, epochs=1).go()
     before = {path.name: path.read_bytes() for path in (run.path / "validation").iterdir()}
     with full_disk(100), pytest.raises(InputError, match=r"cases\.csv cannot be written"):
-        run.folder.keep_scores("validation", run.best.scores.cases, 2, "checkpoint.pt")
+        run.folder.write_scores("validation", run.best.scores.cases, 2, "checkpoint.pt")
     assert {path.name: path.read_bytes() for path in (run.path / "validation").iterdir()} == before
 
 

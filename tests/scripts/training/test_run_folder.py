@@ -168,7 +168,7 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path):
 
 def test_choices_are_recorded_for_people_and_for_the_config(tmp_path, small_train):
     folder = small_train().get_parsed_content("folder")
-    folder.keep_choice(min_component_ml={"ET": 0.05}, chosen={"epoch": 12, "score": 0.8})
+    folder.write_settings(min_component_ml={"ET": 0.05}, chosen={"epoch": 12, "score": 0.8})
     text = (folder.path / "settings.yaml").read_text(encoding="utf-8")
     assert '# Chosen on the validation cases: {"epoch": 12, "score": 0.8}' in text
     assert "configs/evaluate.yaml" in text
@@ -187,8 +187,8 @@ def folder(path, resume: bool = False, writes: bool = True) -> RunFolder:
 
 def test_data_dependent_settings_are_computed_once_and_passed_to_inference(tmp_path):
     first = folder(tmp_path)
-    assert first.measured_once("statistics", lambda: {"T1": [0.5, 2.0]}) == {"T1": [0.5, 2.0]}
-    first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)  # a later validation
+    assert first.measure_once("statistics", lambda: {"T1": [0.5, 2.0]}) == {"T1": [0.5, 2.0]}
+    first.write_settings(min_component_ml={"WT": 0.1}, chosen=None)  # a later validation
     settings = yaml.safe_load((tmp_path / "settings.yaml").read_text())
     assert settings["statistics"] == {"T1": [0.5, 2.0]}
     assert settings["min_component_ml"] == {"WT": 0.1}
@@ -196,12 +196,12 @@ def test_data_dependent_settings_are_computed_once_and_passed_to_inference(tmp_p
 
 def test_resumed_run_keeps_its_statistics_and_later_choices(tmp_path):
     first = folder(tmp_path)
-    first.measured_once("statistics", lambda: 1.0)
-    first.keep_choice(min_component_ml={"WT": 0.1}, chosen=None)
-    assert folder(tmp_path, resume=True).measured_once("statistics", lambda: pytest.fail("measured again")) == 1.0
+    first.measure_once("statistics", lambda: 1.0)
+    first.write_settings(min_component_ml={"WT": 0.1}, chosen=None)
+    assert folder(tmp_path, resume=True).measure_once("statistics", lambda: pytest.fail("measured again")) == 1.0
     assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["min_component_ml"] == {"WT": 0.1}
 
 
 def test_a_process_that_does_not_write_measures_for_itself(tmp_path):
-    assert folder(tmp_path / "run", writes=False).measured_once("statistics", lambda: 2.0) == 2.0
+    assert folder(tmp_path / "run", writes=False).measure_once("statistics", lambda: 2.0) == 2.0
     assert not (tmp_path / "run").exists()
