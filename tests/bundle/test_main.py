@@ -22,7 +22,7 @@ from bundle.__main__ import main
         (["reprot", "scored"], "did you mean report"),
     ],
 )
-def test_a_slip_on_the_command_line_writes_nothing(arguments, said, tmp_path, monkeypatch, capsys):
+def test_invalid_command_line_writes_nothing(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -39,7 +39,7 @@ def test_a_slip_on_the_command_line_writes_nothing(arguments, said, tmp_path, mo
         ["publish", "--package", "missing", "--to", "zoo"],
     ],
 )
-def test_switches_and_options_with_an_equals_sign_are_no_slips(arguments, capsys):
+def test_flags_and_options_with_equals_signs_are_valid(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "package missing does not exist" in capsys.readouterr().err

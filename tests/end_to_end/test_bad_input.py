@@ -134,7 +134,7 @@ def test_a_label_outside_the_scheme_is_refused_by_training(scans, tmp_path, valu
 
 
 @pytest.mark.usefixtures("at_root")
-def test_a_label_that_went_through_a_float_file_is_rounded(scans, tmp_path):
+def test_label_from_a_float_file_is_rounded(scans, tmp_path):
     patients, datalist = scans
     for case in patients.iterdir():
         if (label := case / f"{case.name}_seg.nii.gz").exists():

@@ -17,7 +17,7 @@ PAIRS = [
 ]
 
 
-def test_every_config_is_looked_at():
+def test_every_config_is_checked():
     looked_at = {f"configs/{workflow}.yaml" for workflow in WORKFLOWS} | {overlay for _, overlay in PAIRS}
     assert looked_at == {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml")}
 

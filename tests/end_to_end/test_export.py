@@ -219,7 +219,7 @@ def test_another_content_under_the_same_version_is_refused(released, tmp_path):
     assert not list(tmp_path.glob(".writing*"))
 
 
-def test_an_export_that_was_never_scored_says_so(released, tmp_path, capsys):
+def test_export_without_evaluation_is_reported(released, tmp_path, capsys):
     export(str(released.run), out=str(tmp_path), version="1.0.0")
     assert "no evaluation is known" in capsys.readouterr().out
     package = tmp_path / "brats2021_segmentation-1.0.0"

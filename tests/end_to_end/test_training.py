@@ -44,7 +44,7 @@ def trained(cohort, tmp_path_factory) -> Path:
     return train_briefly(tmp_path_factory.mktemp("trained") / "run", cohort)
 
 
-def test_a_run_tells_what_it_was(train, cohort):
+def test_run_records_its_versions_patients_and_config(train, cohort):
     folder = train(seed=5)
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__
@@ -108,7 +108,7 @@ def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(trained):
     assert tags["images"]
 
 
-def test_preparing_batches_ahead_changes_nothing_that_is_learned(small_train):
+def test_batches_prepared_ahead_train_the_same_weights(small_train):
     learned = []
     for ahead in (False, True):
         config = small_train(steps_per_epoch=3, num_workers=0, val_interval=2, overlap=0.0, begin="$@folder.open()")
@@ -193,7 +193,7 @@ def test_mirror_averaging_and_probabilities_are_settings(trained, cohort, tmp_pa
     assert np.abs(plain - mirrored).max() > 1e-4
 
 
-def test_patients_that_older_weights_had_seen_count_as_taught(trained, train):
+def test_patients_of_the_initial_weights_count_as_training_patients(trained, train):
     second = train("second", init_from=str(trained / "model.pt"))  # every patient trained or validated the first
     before, after = (json.loads((run / "environment.json").read_text())["patients"] for run in (trained, second))
     assert after["training"] == sorted(before["training"] + before["validation"])

@@ -156,7 +156,7 @@ def four_channels(patient, tmp_path_factory) -> Path:
     return path
 
 
-def test_the_server_tells_the_segments_by_name_and_value(served):
+def test_server_lists_segments_by_name_and_value(served):
     info = served.ask("GET", "/info/")
     labels = info["models"][served.name]["labels"]
     assert labels == {"ncr": 1, "ed": 2, "unused_3": 3, "et": 4}  # 3D Slicer takes the n-th for the value n
@@ -171,11 +171,11 @@ def test_a_patient_of_the_studies_gets_the_packages_own_mask(served, patient, ow
     assert np.allclose(nib.load(tmp_path / "mask.nii.gz").affine, nib.load(own).affine)
 
 
-def test_a_folder_of_separate_modality_files_gets_it(served, patient, own, tmp_path):
+def test_folder_of_separate_modality_files_is_segmented(served, patient, own, tmp_path):
     assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", image=str(patient)), voxels(own))
 
 
-def test_an_uploaded_file_of_four_channels_gets_it(served, four_channels, own, tmp_path):
+def test_uploaded_four_channel_file_is_segmented(served, four_channels, own, tmp_path):
     assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", files={"file": four_channels}), voxels(own))
 
 

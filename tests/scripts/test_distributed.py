@@ -25,7 +25,7 @@ def test_each_process_has_all_cases_however_many_it_had(in_two_processes):
     assert in_two_processes(lambda rank: gather_items([["a", "b"], ["c"]][rank])) == [["a", "b", "c"]] * 2
 
 
-def test_a_process_alone_takes_every_case_and_waits_for_none():
+def test_single_process_takes_every_case_without_waiting():
     wait_for_all()
     assert is_first_process()
     assert own_cases(lambda: CASES) == CASES

@@ -30,7 +30,7 @@ def loader_error() -> BaseException:
     return raised(lambda: next(iter(DataLoader(data, num_workers=1))))
 
 
-def test_the_sentence_is_found_behind_what_monai_wraps_around_it():
+def test_sentence_is_found_inside_monais_exceptions():
     transform = Compose([Lambdad("image", refuse)])
     wrapped = raised(lambda: transform({"image": torch.zeros(1)}))
     assert not isinstance(wrapped, InputError)
@@ -71,7 +71,7 @@ def test_later_of_two_sentences_from_a_loader_process_is_shown():
     assert input_error_message(raised(lambda: next(iter(data)))) == "case a cannot be prepared."
 
 
-def test_a_bug_is_not_mistaken_for_a_wrong_input():
+def test_bug_is_not_reported_as_invalid_input():
     assert input_error_message(raised(lambda: [][1])) is None
     assert input_error_message(None) is None
 
@@ -94,7 +94,7 @@ def test_the_excepthook_leaves_the_traceback_of_a_bug(capsys):
     assert "IndexError: list index out of range" in capsys.readouterr().err
 
 
-def test_speak_plainly_installs_the_excepthook(monkeypatch):
+def test_install_excepthook_replaces_the_excepthook(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     install_excepthook()
     assert sys.excepthook is report_and_exit

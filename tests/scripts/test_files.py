@@ -83,7 +83,7 @@ def test_run_stopped_while_writing_leaves_the_old_file(tmp_path):
     assert names(tmp_path) == ["model.pt"]
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+def test_folder_that_cannot_be_created_ends_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"out\.txt cannot be written .*choose another folder"):
         write_text(tmp_path / "file" / "below" / "out.txt", "x")

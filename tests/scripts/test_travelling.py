@@ -157,7 +157,7 @@ def test_each_kind_of_slip_is_found(slip):
         "import re\nNAME = re.compile('a')\ndef f():\n    import resource",
     ],
 )
-def test_what_is_sound_is_not_taken_for_a_slip(sound):
+def test_valid_arguments_are_not_refused(sound):
     tree = ast.parse(sound)
     assert late_imports(tree) + kept_between_requests(tree) == []
 

@@ -102,7 +102,7 @@ def test_there_is_no_running_config_outside_of_a_config():
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
-def test_a_device_that_is_none_is_refused(device):
+def test_unknown_device_is_refused(device):
     with pytest.raises(InputError, match=f"device is '{device}': expected cpu, cuda or cuda:N"):
         workflow.check_device(device)
 
@@ -141,7 +141,7 @@ def test_training_together_needs_torchrun_and_the_rest_does_not(monkeypatch):
         workflow.join_processes("cpu")
 
 
-def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
+def test_world_size_other_than_the_started_processes_is_refused(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     workflow.check_world_size(1)
     with pytest.raises(InputError, match="world_size is 2, processes started: 1"):
@@ -201,7 +201,7 @@ def test_an_expression_may_take_the_place_of_any_value():
     workflow.refuse_other_kinds(config, {"patch_size": [64], "resume": False, "input": None, "spacing": None})
 
 
-def test_the_summary_tells_what_was_made(capsys):
+def test_summary_lists_what_was_built(capsys):
     network = torch.nn.Linear(10, 100)
     network.bias.requires_grad = False
     workflow.print_components(network, batch_size=2, run_dir="runs/x")

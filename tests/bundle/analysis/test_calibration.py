@@ -70,7 +70,7 @@ def test_a_few_voxels_do_not_decide_what_the_page_says():
     assert "too few voxels" in describe_reliability("WT", curve(("a", "a", 0.4, 99, 0.45, 1.0)))
 
 
-def test_what_comes_true_is_said_to_come_true():
+def test_reliable_probabilities_are_called_reliable():
     assert "comes true, to a hundredth" in describe_reliability("WT", curve(("a", "a", 0.9, 1000, 0.95, 0.951)))
 
 

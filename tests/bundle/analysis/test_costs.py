@@ -40,7 +40,7 @@ def test_a_price_for_all_regions_can_be_replaced_in_one():
         ("WT=0,ET=0", "all regions are 0"),
     ],
 )
-def test_weights_that_say_nothing_are_refused(text, said):
+def test_invalid_region_weights_are_refused(text, said):
     with pytest.raises(InputError, match=said):
         parse_weights(text, REGIONS)
 
@@ -55,7 +55,7 @@ def test_weights_that_say_nothing_are_refused(text, said):
         ("fn=nan", "0 or more"),
     ],
 )
-def test_prices_that_say_nothing_are_refused(text, said):
+def test_invalid_costs_are_refused(text, said):
     with pytest.raises(InputError, match=said):
         parse_prices(text, REGIONS)
 

@@ -74,7 +74,7 @@ def test_names_like_numbers_stay_names(tmp_path):
     assert set(read_evaluation(write(tmp_path, rows_of("007", "1", 0.9))).scores["case"]) == {"007"}
 
 
-def test_without_a_record_nothing_is_made_up(tmp_path):
+def test_nothing_is_assumed_without_a_record(tmp_path):
     assert read_evaluation(write(tmp_path, cohort([0.8]))).record == {}
 
 
@@ -161,6 +161,6 @@ def test_volumes_that_all_failed_leave_the_slices_readable(tmp_path):
     assert read_evaluation(write(tmp_path, rows_of("a-1", "WT", 0.9, patient="a"))).volumes is None
 
 
-def test_what_scoring_wrote_is_what_is_read(tmp_path):
+def test_evaluation_is_read_as_it_was_written(tmp_path):
     scored = {"part": "test", "about": {"patients": {"training": ["c00"]}}}
     assert read_evaluation(write(tmp_path, cohort([0.8]), **scored)).record == json.loads(json.dumps(scored))

@@ -34,6 +34,6 @@ def refusals():
 
 
 @pytest.mark.parametrize(("rows", "said"), [pytest.param(rows, said, id=name) for name, rows, said in refusals()])
-def test_a_table_that_cannot_be_meant_is_refused(tmp_path, rows, said):
+def test_impossible_table_is_refused(tmp_path, rows, said):
     with pytest.raises(InputError, match=said):
         read_evaluation(write(tmp_path, rows))

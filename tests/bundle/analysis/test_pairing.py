@@ -64,7 +64,7 @@ def test_slices_are_compared_as_volumes_where_every_system_has_them(tmp_path):
     assert found.values["dice", "WT"].to_numpy().tolist() == [[0.8, 0.6], [0.8, 0.6]]
 
 
-def test_costs_are_tested_in_sum_and_shown_by_region(tmp_path):
+def test_costs_are_tested_in_total_and_shown_per_region(tmp_path):
     rows = cohort(TEN, "WT") + cohort(TEN, "ET")
     prices = {"WT": Price(2, 1), "ET": Price(2, 1)}
     found = matched(tmp_path, rows, rows, metrics=["dice"], weights={"WT": 1.0}, prices=prices)
@@ -125,7 +125,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("given", "said"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_was_not_scored_alike_is_not_compared(tmp_path, given, said):
+def test_differently_scored_evaluations_are_not_compared(tmp_path, given, said):
     with pytest.raises(InputError, match=said):
         matched(tmp_path, *given)
 
@@ -138,7 +138,7 @@ def test_what_was_not_scored_alike_is_not_compared(tmp_path, given, said):
         ({"metrics": ["rand_f"]}, "no metric 'rand_f' to compare"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(tmp_path, options, said):
+def test_incomparable_evaluations_are_refused(tmp_path, options, said):
     with pytest.raises(InputError, match=said):
         matched(tmp_path, BOTH, BOTH, **options)
 

@@ -37,7 +37,7 @@ def test_staple_outvotes_one_bad_rater():
     assert not (found & bad).any()
 
 
-def test_air_changes_nothing_for_raters_who_are_equally_good():
+def test_background_has_no_effect_for_equally_good_raters():
     masks = balls(((30, 30, 20), 10), ((32, 30, 20), 10), ((30, 32, 20), 10))
     assert np.array_equal(staple_mask(masks), staple_on_everything(masks))
 
@@ -94,7 +94,7 @@ def test_model_agreeing_as_raters_do_is_within_their_range():
     assert "20 images are few" in words(0.84, noise=0.05)
 
 
-def test_a_bad_model_is_outside_their_range():
+def test_model_unlike_the_raters_is_outside_their_range():
     found = compare_model_with_raters(table(0.6), PEOPLE, "dice")
     assert found["place"] == "below"
     assert found["interval"][1] < 0
@@ -131,7 +131,7 @@ def test_only_images_drawn_by_all_raters_rank_a_model():
     assert (found["images"], found["complete_images"]) == (20, 19)
 
 
-def test_no_image_in_common_with_the_model_is_said():
+def test_model_without_common_images_is_reported():
     found = compare_model_with_raters(table(0.84).query("first != 'model'"), PEOPLE, "dice")
     assert found["images"] == 0
     assert found["model"] is None

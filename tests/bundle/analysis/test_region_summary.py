@@ -42,7 +42,7 @@ def test_missed_hallucinated_and_failed_regions_are_told_apart(tmp_path):
     assert region["dice_without_absent"]["cases"] == 4
 
 
-def test_missed_tumours_do_not_leave_the_distances(tmp_path):
+def test_missed_tumours_stay_in_the_distances(tmp_path):
     rows = cohort([0.9] * 4) + [r for k in range(3) for r in rows_of(f"m{k}", "WT", 0, note="missed")]
     hd95 = regions_of(tmp_path, rows)["WT"]["metrics"]["hd95"]
     assert hd95["infinite"] == 3

@@ -48,7 +48,7 @@ def test_two_empty_masks_tie_and_one_is_the_largest_difference():
     assert np.isfinite(result.p)
 
 
-def test_masks_that_became_empty_are_an_infinite_difference():
+def test_newly_empty_masks_are_an_infinite_difference():
     result = paired_test(subtract_scores([INF] * 6, [1.0, 2, 3, 4, 5, 6]))
     assert result.median == INF
     assert result.p < 0.05
@@ -76,7 +76,7 @@ def test_detectable_difference_is_detected_in_four_of_five_studies():
     assert np.mean(shown) == pytest.approx(0.8, abs=0.06)
 
 
-def test_more_tests_ask_for_a_larger_difference():
+def test_more_tests_require_a_larger_difference():
     assert detectable_difference(DICES - 0.7, tests=9) > detectable_difference(DICES - 0.7) > 0
     assert detectable_difference([0.1, INF, 0.2, 0.1, 0.3, 0.2]) is None
 
@@ -107,7 +107,7 @@ def test_equal_systems_share_the_first_place_in_every_draw():
     assert found.places == [[1, 0], [1, 0]]
 
 
-def test_four_patients_do_not_tell_how_firm_an_order_is():
+def test_four_patients_give_no_stability_of_an_order():
     assert rank_systems(np.tile([1.0, 2.0], (4, 1))).holds is None
 
 

@@ -76,7 +76,7 @@ def test_ranking_averages_over_regions_and_leaves_out_failed_cases(tmp_path):
     assert list(ranking["dice"]) == pytest.approx([0.5, 0.6])
 
 
-def test_roles_are_null_when_nobody_wrote_them_down(tmp_path):
+def test_unrecorded_roles_are_null(tmp_path):
     assert summary_of(tmp_path, cohort([0.8]))["roles"] is None
     assert summary_of(tmp_path, cohort([0.8]), about={"command": "score"})["roles"] is None
     known = summary_of(tmp_path, cohort([0.8]), about={"patients": {"training": ["c00"]}})["roles"]
@@ -84,11 +84,11 @@ def test_roles_are_null_when_nobody_wrote_them_down(tmp_path):
 
 
 @pytest.mark.parametrize("about", [None, "a model", {"patients": 12}, {"patients": ["c00"]}])
-def test_what_another_program_wrote_about_its_masks_does_no_harm(tmp_path, about):
+def test_metadata_of_other_programs_does_no_harm(tmp_path, about):
     assert summary_of(tmp_path, cohort([0.8]), about=about, versions=3)["roles"] is None
 
 
-def test_a_comparison_is_of_the_common_cases_alone(tmp_path):
+def test_comparison_uses_only_the_common_cases(tmp_path):
     here, there = cohort(TEN), [row for row in cohort([d - 0.05 for d in TEN]) if row[0] != "c09"]
     reference = summary_of(tmp_path, here, there)["reference"]
     assert (reference["cases"], reference["only_here"], reference["only_in_reference"]) == (9, ["c09"], [])
@@ -136,7 +136,7 @@ def test_failed_case_is_the_costliest_and_leaves_no_mean(tmp_path):
     jsonschema.validate(json.loads(json.dumps(summary | {"warnings": [], "limits": []})), SCHEMA)
 
 
-def test_without_weights_and_prices_nothing_is_weighed(tmp_path):
+def test_nothing_is_weighted_without_weights_or_costs(tmp_path):
     summary = own_summary(tmp_path, cohort(TEN))
     assert (summary["weighted_dice"], summary["cost"]) == (None, None)
 

@@ -6,7 +6,7 @@ from bundle.drawing.slices import to_radiological
 from scripts.data.case_files import Case
 
 
-def test_a_picture_is_drawn_as_it_is_seen(tmp_path):
+def test_picture_is_drawn_in_its_own_orientation(tmp_path):
     array = np.zeros((20, 30), np.uint8)
     array[2, 3] = 200  # up and to the left
     Image.fromarray(array).save(tmp_path / "a.png")

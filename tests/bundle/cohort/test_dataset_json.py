@@ -120,7 +120,7 @@ def test_a_wrong_dataset_json_is_explained(tmp_path, description, sentence):
         recognise_folder(describe(tmp_path, **description), TASKS)
 
 
-def test_a_dataset_json_that_is_no_json_is_explained(tmp_path):
+def test_invalid_dataset_json_is_explained(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read as JSON"):
         recognise_folder(tmp_path, TASKS)

@@ -11,7 +11,7 @@ def scan(image, spacing=(1.0, 2.0, 3.0)) -> MetaTensor:
     return MetaTensor(tensor, affine=np.diag([*spacing[: tensor.dim() - 1], 1.0]))
 
 
-def test_a_record_counts_what_is_not_air_and_each_label():
+def test_record_counts_foreground_and_each_label():
     image = torch.zeros(2, 4, 4, 4)
     image[0, :2] = torch.arange(1, 33).reshape(2, 4, 4)
     image[1, 2, 0, 0] = 7  # seen by the second channel alone

@@ -34,7 +34,7 @@ def test_processes_find_what_one_process_finds(write):
         ({"bright": {"T1": np.log(32767)}}, "intensity of T1: unlike the median of the cohort in odd (49.3 times)."),
     ],
 )
-def test_what_sets_a_case_apart_from_the_cohort_is_noted(last, note):
+def test_unusual_case_of_a_cohort_is_noted(last, note):
     assert outlier_notes(cohort(**last)) == [note]
 
 

@@ -128,7 +128,7 @@ def test_a_wrong_argument_is_named_and_nothing_is_written(tmp_path, wrong, said)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
+def test_folder_with_files_is_left_unchanged(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something already"):
         write_phantoms(tmp_path, cases=1, **SMALL)

@@ -106,7 +106,7 @@ def test_an_unknown_folder_is_described_with_what_to_do(tmp_path, files, sentenc
         recognise_folder(make(tmp_path, *files), TASKS)
 
 
-def test_a_file_or_a_missing_folder_is_told_apart(tmp_path):
+def test_file_and_missing_folder_have_different_messages(tmp_path):
     (tmp_path / "file.nii.gz").touch()
     with pytest.raises(InputError, match="is a file, not a folder"):
         recognise_folder(tmp_path / "file.nii.gz", TASKS)
@@ -114,7 +114,7 @@ def test_a_file_or_a_missing_folder_is_told_apart(tmp_path):
         recognise_folder(tmp_path / "nowhere", TASKS)
 
 
-def test_a_forgotten_label_is_told_from_a_folder_without_labels(tmp_path):
+def test_forgotten_label_differs_from_a_folder_without_labels(tmp_path):
     make(tmp_path, *(f"Training/{name}" for name in brats2021("a") + brats2021("b", "seg")))
     make(tmp_path, *(f"Validation/{name}" for name in brats2021("c", "seg")))
     cases = recognise_folder(tmp_path, TASKS).cases
@@ -179,6 +179,6 @@ def test_missing_mask_is_reported_unless_the_patient_has_none(tmp_path):
     assert [case.case for case in doubted] == ["TCGA_a_2"]
 
 
-def test_pictures_that_nobody_knows_get_a_way_for_pictures(tmp_path):
+def test_unrecognised_pictures_get_instructions_for_pictures(tmp_path):
     with pytest.raises(InputError, match=r"it holds 2 pictures, such as images/a\.png.*grey=images/\{case\}\.png"):
         recognise_folder(make(tmp_path, "images/a.png", "masks/a.png"), TASKS)

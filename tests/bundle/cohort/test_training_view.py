@@ -20,7 +20,7 @@ def test_patches_are_those_that_training_draws(cohort, small_train, at_root):
         assert np.array_equal(np.stack([patch[key] for patch in drawn]), torch.cat(several).numpy())
 
 
-def test_a_recipe_can_be_laid_over_a_task(cohort, at_root):
+def test_recipe_can_override_a_task(cohort, at_root):
     config = read_training_config(
         lists.read_datalist(cohort.datalist), ["phantom", "configs/recipes/class_ratios.yaml"]
     )

@@ -56,7 +56,7 @@ def test_training_step_is_compared_with_bare_network_and_monai_order():
 
 
 @pytest.mark.usefixtures("at_root")
-def test_blocks_computed_again_and_smaller_batches_need_less_memory():
+def test_recomputed_blocks_and_smaller_batches_need_less_memory():
     default, halved = (memory.count_step_memory(batch_size=batch, patch_size=[64] * 3) for batch in (2, 1))
     assert memory.count_step_memory("small_gpu", patch_size=[64] * 3) < halved < default
     activations = memory.count_step_memory() - memory.count_step_memory(batch_size=1)
@@ -90,7 +90,7 @@ def test_cohorts_of_every_size_are_measured_and_plotted(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("at_root")
-def test_what_another_python_printed_stands_beside_ours(tmp_path):
+def test_results_of_another_python_are_added_to_ours(tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\necho loading; echo '{\"windows\": [1.5, 2.5]}'\n")
     (tmp_path / "python").chmod(0o755)
     result = infer.measure_inference(repeats=1, filters=SMALL, scale=0.2, nnunet_python=str(tmp_path / "python"))
@@ -111,7 +111,7 @@ REGIONS = {"regions": {"WT": [1, 2], "ET": [2]}, "labels_out": {"WT": 1, "ET": 2
         (0, REGIONS, "four.nii.gz", "expected a file a channel"),
     ],
 )
-def test_a_list_that_nnunet_would_take_for_another_is_refused(fold, content, image, said):
+def test_list_that_nnunet_would_misread_is_refused(fold, content, image, said):
     entries = [{**entry, "image": image or entry["image"]} for entry in ENTRIES]
     with pytest.raises(SystemExit, match=re.escape(said)):
         nnunet_training.require_possible(argparse.Namespace(fold=fold), content, entries)

@@ -79,7 +79,7 @@ def test_three_systems_are_ranked_on_the_page(three):
     assert "Weighted Dice all" in page.text
 
 
-def test_nobody_is_left_out_in_silence(three):
+def test_excluded_cases_and_patients_are_reported(three):
     page, found = Page(three / "out/compare.html"), json.loads((three / "out/compare.json").read_text())
     assert found["systems"][2]["failed"] == {"c04": "wrong grid"}
     assert found["unpaired"]["worse"]["patients"] == ["alone"]
@@ -145,7 +145,7 @@ def test_the_terminal_shows_the_same_in_eighty_columns(two):
     assert re.search(r"WT Dice +0\.\d{3} +0\.\d{3} +\+0\.0\d\d \[0\.0\d\d, 0\.\d{3}\] +16/0/0 +<?0\.\d{3}", said)
 
 
-def test_folders_are_named_by_what_tells_them_apart():
+def test_folders_are_named_by_their_differing_parts():
     runs = [Path("/runs/first/evaluation"), Path("/runs/second/evaluation")]
     assert name_systems(runs) == ["first", "second"]
     assert name_systems([Path("/x/old"), Path("/y/new")]) == ["old", "new"]

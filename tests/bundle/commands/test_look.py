@@ -61,7 +61,7 @@ def test_pages_cover_each_channel_and_scope_cohort_and_patches(looked):
         assert picture.std() > 10, f"{page.name} is blank"
 
 
-def test_clahe_has_no_column_by_data_set(looked):
+def test_clahe_has_no_dataset_column(looked):
     wide = {}
     for scope in ("volume", "dataset"):
         with Image.open(looked[0] / f"normalization_T1_{scope}.png") as page:
@@ -157,7 +157,7 @@ def test_a_wrong_option_ends_in_one_sentence_and_leaves_nothing(cohort, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_elsewhere_than_at_the_root_it_says_where_to_go(cohort, tmp_path, monkeypatch):
+def test_outside_the_root_the_message_names_it(cohort, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"has no configs/train\.yaml: run this from the repository's root"):
         look(str(cohort.datalist))

@@ -117,7 +117,7 @@ def test_bad_cases_are_listed_together_and_excluded_on_request(mine, tmp_path, c
     assert not any("00000-000" in name for name in made["hashes"])
 
 
-def test_nothing_is_left_to_write_if_every_case_is_bad(mine, tmp_path):
+def test_list_without_a_valid_case_is_not_written(mine, tmp_path):
     for path in mine.glob("*/*-seg.nii.gz"):
         rewrite(path, np.zeros_like)
     with pytest.raises(InputError, match=r"5 of 5 cases are bad, as listed above: correct them\."):
@@ -468,7 +468,7 @@ def test_test_set_is_a_separate_block_at_the_end(sections, tmp_path):
     assert max(entry["slice"] for entry in made["training"] if "fold" in entry) == 7
 
 
-def test_enough_volumes_are_shared_out_whole(tmp_path):
+def test_several_volumes_are_split_as_wholes(tmp_path):
     for volume in "ab":
         for k in range(3):
             picture(tmp_path / f"set/{volume}/image/{k}.png")
@@ -527,7 +527,7 @@ def test_volumes_and_slices_are_not_mixed(adults, tmp_path):
 
 
 @pytest.mark.parametrize("gap", [-1, 1.5, "True"])
-def test_a_gap_that_is_no_number_of_slices_is_refused(sections, tmp_path, gap):
+def test_gap_that_is_not_a_slice_count_is_refused(sections, tmp_path, gap):
     with pytest.raises(InputError, match=r"--gap is .*: expected"):
         prepared(sections, tmp_path / "list.json", gap=gap)
 

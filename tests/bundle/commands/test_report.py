@@ -107,7 +107,7 @@ def test_every_link_has_a_target(tmp_path):
     ]
 
 
-def test_tables_and_figures_can_be_read_aloud(tmp_path):
+def test_tables_and_figures_work_with_screen_readers(tmp_path):
     page = page_of(tmp_path, scores_of(TEN, "WT") + scores_of(TEN, "ET"))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(header.get("scope") for header in page.all("th"))
@@ -128,7 +128,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path):
     assert "<script>alert(2)</script>" in page.text
 
 
-def test_every_case_stands_in_the_table_without_any_script(tmp_path):
+def test_every_case_is_in_the_table_without_scripts(tmp_path):
     page = page_of(tmp_path, scores_of(TEN, "WT") + scores_of(TEN, "ET") + failed("lost"))
     table = page.source[page.source.index('<table id="all">') :]
     assert table.count('<th scope="row">') == 22
@@ -158,20 +158,20 @@ def test_training_patients_are_warned_of_before_any_number(tmp_path, used, said)
     assert said in json.loads((tmp_path / "summary.json").read_text())["warnings"][0]
 
 
-def test_patients_set_aside_need_no_warning(tmp_path):
+def test_held_out_patients_need_no_warning(tmp_path):
     used = {"test": [f"c{k:02d}" for k in range(10)], "validation": [], "training": []}
     page = page_of(tmp_path, scores_of(TEN), {"about": {"patients": used}})
     assert 'class="warning"' not in page.source
     assert "10 patients took no part in training" in page.text
 
 
-def test_few_patients_and_unknown_roles_are_said_in_the_limits(plain):
+def test_few_patients_and_unknown_roles_are_stated_as_limits(plain):
     limits = plain.text.split("Limits")[-1]
     assert "10 patients are few" in limits
     assert "It is not written down whether these patients took part in training" in limits
 
 
-def test_several_scans_of_a_patient_are_said(tmp_path):
+def test_several_scans_per_patient_are_reported(tmp_path):
     rows = scores_of(TEN) + rows_of("again", "WT", 0.5, patient="c00")
     page = page_of(tmp_path, rows)
     assert "10 patients, 11 cases" in page.text
@@ -192,7 +192,7 @@ def test_a_table_with_little_in_it_still_makes_a_page(tmp_path):
     page_of(tmp_path / "one", rows_of("only", "WT", 0.8))
 
 
-def test_pictures_come_with_a_command_where_they_are_missing(plain):
+def test_missing_pictures_are_reported_with_a_command(plain):
     assert re.search(r"python -m bundle report \S+plain\d --datalist", plain.text)
     assert "WT: misses" in plain.text
 
@@ -248,7 +248,7 @@ def test_metrics_that_the_page_does_not_know_are_not_dropped(tmp_path):
     assert re.search(r"WT Rand F 10 0\.905", page_of(tmp_path, scores_of(TEN) + extra).text, flags=re.IGNORECASE)
 
 
-def test_a_comparison_stands_on_the_page(tmp_path):
+def test_comparison_is_on_the_page(tmp_path):
     write(tmp_path / "old", scores_of([d - 0.05 for d in TEN]))
     page = page_of(tmp_path / "new", scores_of(TEN), reference=str(tmp_path / "old"))
     assert "10 cases of 10 patients are in both." in page.text
@@ -294,7 +294,7 @@ def test_reliability_curve_is_on_the_page_and_described_in_words(tmp_path):
     assert summary["reliability"]["WT"]["over"] == pytest.approx(0.015, abs=1e-4)
 
 
-def test_without_probabilities_the_page_does_not_speak_of_them(plain):
+def test_page_without_probabilities_does_not_mention_them(plain):
     assert "#calibration" not in [anchor["href"] for anchor in plain.all("a")]
     assert "over-confident" not in plain.text
 

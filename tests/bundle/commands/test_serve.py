@@ -27,11 +27,11 @@ def refused(package, patients, tmp_path):
     return end
 
 
-def test_a_package_that_is_not_there_is_refused(refused):
+def test_missing_package_is_refused(refused):
     assert "package dist/x does not exist" in refused(package="dist/x")
 
 
-def test_a_package_that_is_not_whole_is_refused(refused, package, tmp_path):
+def test_incomplete_package_is_refused(refused, package, tmp_path):
     broken = shutil.copytree(package, tmp_path / package.name)
     (broken / "configs" / "train.yaml").unlink()
     assert "lacks configs/train.yaml" in refused(package=str(broken))
@@ -65,7 +65,7 @@ def test_missing_monai_label_is_reported_with_the_install_command(refused, tmp_p
     assert (ROOT / SET_UP.split()[1]).is_file()
 
 
-def test_a_file_that_is_no_program_is_no_environment(refused, tmp_path):
+def test_file_that_is_not_executable_is_not_an_environment(refused, tmp_path):
     notes = tmp_path / "notes.txt"
     notes.write_text("not a program")
     assert "there is no MONAI Label in" in refused(monailabel=str(notes))
@@ -81,7 +81,7 @@ def monai_label(tmp_path) -> str:
     return str(tmp_path / "environment")
 
 
-def test_a_port_that_another_program_has_is_refused(refused, monai_label):
+def test_occupied_port_is_refused(refused, monai_label):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -90,5 +90,5 @@ def test_a_port_that_another_program_has_is_refused(refused, monai_label):
 
 
 @pytest.mark.parametrize("port", ["0", "70000", "http"])
-def test_a_port_that_is_none_is_refused(refused, monai_label, port):
+def test_invalid_port_is_refused(refused, monai_label, port):
     assert f"--port is '{port}': expected" in refused(port=port, monailabel=monai_label)

@@ -52,7 +52,7 @@ def test_the_slice_shown_is_the_one_with_most_tumour():
     assert tumour_slice(label) == 3
 
 
-def test_what_is_not_background_counts_where_0_is_a_label():
+def test_foreground_is_what_differs_from_the_fill_value():
     label = np.full((8, 8, 3), 255)
     label[2:5, 2, 1] = 0
     assert tumour_slice(label, background=255) == 1
@@ -79,14 +79,14 @@ def test_the_patients_right_front_is_at_the_upper_left(tmp_path):
     assert columns.max() < picture.shape[1] / 2
 
 
-def test_air_does_not_decide_what_is_black():
+def test_background_does_not_set_the_black_level():
     image = np.zeros((20, 20, 20))
     image[5:10] = np.linspace(100, 200, 2000).reshape(5, 20, 20)
     assert intensity_window(image) == pytest.approx((101, 199))
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 4)), np.ones((4, 4, 4))])
-def test_an_image_of_one_grey_has_a_window_too(image):
+def test_constant_image_has_a_grey_window(image):
     low, high = intensity_window(image)
     assert low < high
 
@@ -111,7 +111,7 @@ def test_no_two_labels_share_a_colour():
     assert label_colours({"ET": 4, "NCR": 1, "ED": 2}) == dict(zip((1, 2, 4), OKABE_ITO[:3], strict=True))
 
 
-def test_air_is_black_in_normalised_images_too(tmp_path):
+def test_background_is_black_in_normalised_images_too(tmp_path):
     """Without its label, so that only greys are drawn: the same head as it is and moved below 0, air left at 0."""
     case = {**one_square(), "label": None}
     moved = {**case, "image": np.where(case["image"] == 0, 0, case["image"] - 5)}
@@ -152,7 +152,7 @@ def test_cases_load_one_at_a_time_up_to_one_sheet(tmp_path):
     assert len(images) == 24
 
 
-def test_a_long_sequence_is_spread_over_one_sheet(tmp_path):
+def test_long_sequence_is_sampled_over_one_sheet(tmp_path):
     cases = [{**one_square(1), "case": str(k)} for k in range(60)]
     draw_contact_sheet(cases, tmp_path / "all.png", ["T1"], LABELS)
     draw_contact_sheet(evenly_spaced(cases), tmp_path / "some.png", ["T1"], LABELS, of=60)
@@ -176,7 +176,7 @@ def test_cases_of_every_shape_are_drawn_within_a_bounded_picture(tmp_path):
         assert wide < 2000
 
 
-def test_nothing_to_draw_is_said_and_leaves_no_file(tmp_path):
+def test_empty_picture_is_reported_and_not_written(tmp_path):
     with pytest.raises(InputError, match="no case to draw"):
         draw_contact_sheet([], tmp_path / "a.png", CHANNELS, LABELS)
     assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ def test_colours_are_the_pages_variables():
     assert not [colour for colour in Ink.NAMES if colour in svg]
 
 
-def test_what_it_shows_is_told_to_a_screen_reader():
+def test_figure_has_a_description_for_screen_readers():
     root = ElementTree.fromstring(drawing('5 < 6 & "7"').svg)
     assert root.get("role") == "img"
     assert root.get("aria-label") == '5 < 6 & "7"'
@@ -40,7 +40,7 @@ def test_text_stays_text_and_is_not_read_as_a_formula():
     assert "DejaVu" not in svg
 
 
-def test_two_figures_of_a_page_do_not_clash():
+def test_two_figures_on_a_page_have_compatible_ids():
     first, second = (ElementTree.fromstring(drawing(label=label).svg) for label in "ab")
     ids = [{e.get("id"): ElementTree.tostring(e) for e in root.iter() if e.get("id")} for root in (first, second)]
     assert ids[0]
@@ -52,7 +52,7 @@ def test_the_same_figure_gives_the_same_bytes():
     assert drawing().svg == drawing().svg
 
 
-def test_it_scales_to_a_phone():
+def test_figure_scales_to_a_phone():
     root = ElementTree.fromstring(drawing().svg)
     assert root.get("viewBox") == "0 0 200 100"
     assert root.get("width") is None

@@ -46,7 +46,7 @@ def test_a_package_is_uploaded_and_tagged_with_its_version(calls, tmp_path):
     ]
 
 
-def test_a_hub_that_refuses_is_one_sentence(calls, tmp_path):
+def test_hub_refusal_ends_in_one_sentence(calls, tmp_path):
     with pytest.raises(InputError, match=r"the hub refused others/closed \(403 Forbidden\): check token"):
         hub.upload_package(tmp_path, "others/closed", "0.2.0")
     assert ("tag", "others/closed", "0.2.0") not in calls

@@ -26,7 +26,7 @@ def prepare(package, patients, tmp_path):
     return make
 
 
-def test_studies_that_this_user_may_not_read_are_refused(patients):
+def test_unreadable_studies_are_refused(patients):
     patients.chmod(0)
     root = os.geteuid() == 0  # who may read everything
     try:
@@ -89,7 +89,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])
 """
 
 
-def test_a_server_is_waited_for_and_ends_with_its_block(prepare, package, tmp_path):
+def test_server_is_awaited_and_ends_with_its_block(prepare, package, tmp_path):
     python = tmp_path / "python"
     python.write_text(PRETENDER)
     python.chmod(0o755)

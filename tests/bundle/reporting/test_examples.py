@@ -100,13 +100,13 @@ def test_there_are_three_planes_each_with_a_detail(missed):
     ]
 
 
-def test_what_was_missed_is_in_the_colour_of_the_truth(missed):
+def test_false_negative_has_the_colour_of_the_truth(missed):
     axial = missed.example().tiles[5]
     assert len(coloured(axial, TRUTH)) > 20_000  # filled, not only outlined
     assert len(coloured(axial, PREDICTION)) == 0
 
 
-def test_what_was_added_is_in_the_colour_of_the_prediction(tmp_path):
+def test_false_positive_has_the_colour_of_the_prediction(tmp_path):
     prediction = box((40, 40, 40), (10, 22), (10, 22), (10, 22))
     axial = Patient(tmp_path, box((40, 40, 40), (10, 12), (10, 12), (10, 12)), prediction).example().tiles[5]
     assert len(coloured(axial, PREDICTION)) > 20_000
@@ -215,7 +215,7 @@ def test_a_list_without_the_region_is_refused(tmp_path):
         patient.example()
 
 
-def test_predictions_that_are_gone_are_named(missed):
+def test_missing_predictions_are_named(missed):
     (missed.folder / "pred" / "one.nii").unlink()
     with pytest.raises(InputError, match="holds no image"):
         missed.example()

@@ -70,13 +70,13 @@ def test_without_any_difference_it_names_both_systems_and_claims_nothing():
     assert said == "No difference between a net and b net is shown on Dice (ET, WT) and cost."
 
 
-def test_few_patients_are_told_which_difference_they_could_have_shown():
+def test_few_patients_get_their_smallest_detectable_difference():
     said = describe_power([ROW, ET, COST], tests=3)
     assert said.startswith("42 patients are few.")
     assert "shown in four of five comparisons: Dice (ET 0.050) and cost (12.3 points)." in said
 
 
-def test_patients_too_few_for_any_difference_are_told_so():
+def test_too_few_patients_for_any_difference_are_reported():
     said = describe_power([ET | {"patients": 5, "can_show": False}], tests=9)
     assert "Even if all of them changed to the same side" in said
     assert "a correction for 9 tests" in said
@@ -102,7 +102,7 @@ def test_a_share_of_draws_is_never_rounded_to_certainty(part, said):
     assert format_percent(part) == said
 
 
-def test_the_order_says_how_firm_it_is():
+def test_order_has_its_stability():
     systems = [
         {"name": "A", "mean_rank": 2.2, "places": [0.1, 0.9]},
         {"name": "B", "mean_rank": 1.3, "places": [0.9, 0.1]},
@@ -115,7 +115,7 @@ def test_the_order_says_how_firm_it_is():
     assert describe_ranking(ranking).endswith("Too few patients to say how firm that order is.")
 
 
-def test_what_weakens_a_comparison_is_said():
+def test_weaknesses_of_a_comparison_are_stated():
     systems = [
         {"name": "A", "datalist": None, "failed": {"c1": "no file"}},
         {"name": "B", "datalist": "x", "failed": {}},

@@ -47,7 +47,7 @@ def test_the_workflow_augments_as_its_config_says(everything):
     assert not torch.allclose(image, before["image"])
 
 
-def test_a_patch_becomes_the_same_alone_and_among_others(everything):
+def test_patch_is_augmented_equally_alone_and_in_a_batch(everything):
     together = everything(batch([11, 22, 33]), "cpu")
     for number, seed in enumerate([11, 22, 33]):
         alone = everything(batch([seed]), "cpu")
@@ -62,7 +62,7 @@ def test_the_order_of_a_batch_changes_nothing(everything):
     assert torch.equal(label, turned_label.flip(0))
 
 
-def test_what_was_drawn_elsewhere_changes_nothing(everything):
+def test_random_numbers_drawn_elsewhere_have_no_effect(everything):
     first, _ = everything(batch([11]), "cpu")
     torch.manual_seed(99)
     np.random.seed(99)
@@ -138,7 +138,7 @@ def one_by_one(augment: AugmentedBatch, given: dict) -> tuple[torch.Tensor, torc
 
 @pytest.mark.parametrize("shape", [(16, 12, 8), (16, 12)])
 @pytest.mark.parametrize("probability", [0.4, 1.0])
-def test_a_batch_becomes_what_its_patches_become_alone(small_train, shape, probability):
+def test_batch_is_augmented_like_its_single_patches(small_train, shape, probability):
     config = small_train(patch_size=[16] * len(shape), filters=[4, 8, 8])
     augment = certain(config, probability)
     assert augment.at_once

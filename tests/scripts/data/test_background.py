@@ -27,7 +27,7 @@ def test_zero_or_varying_background_returns_the_same_object(head):
     assert torch.equal(ZeroBackgroundd("image")({"image": noise})["image"], noise)
 
 
-def test_air_is_one_value_up_to_rounding(head):
+def test_background_is_one_value_up_to_rounding(head):
     air = head == 0
     shifted = head - 3.6
     shifted[air] += 1e-6 * torch.rand(int(air.sum()))

@@ -80,7 +80,7 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     ("name", "sentence"),
     [("a.nii", "cannot be read as an image"), ("a.mha", "convert it"), ("b.nii", "cannot be read")],
 )
-def test_what_is_no_image_is_an_error_in_one_sentence(tmp_path, name, sentence):
+def test_file_that_is_not_an_image_ends_in_one_sentence(tmp_path, name, sentence):
     for written in ("a.nii", "a.mha"):
         (tmp_path / written).write_text("patient,age\n" * 100)
     with pytest.raises(InputError, match=sentence):
@@ -97,7 +97,7 @@ def test_nifti_2_and_scaled_integers_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_one_voxel_that_is_no_number_is_found(write, value):
+def test_single_nan_voxel_is_found(write, value):
     image = IMAGES[1].copy()
     image[30, 30, 30] = value
     assert "T1c holds 1 voxels that are NaN or infinite" in only_problem(write(changed(1, image)))
@@ -107,7 +107,7 @@ def test_a_channel_of_one_value_is_found(write):
     assert "channel T2 holds nothing but the value 7" in only_problem(write(changed(2, np.full_like(IMAGES[2], 7))))
 
 
-def test_a_channel_of_next_to_nothing_is_found(tmp_path):
+def test_nearly_empty_channel_is_found(tmp_path):
     image = np.zeros((64, 64, 64), np.float32)
     image[1, 1, 1] = 5
     case = Case("patient", [save(tmp_path / "a.nii", image, np.diag([1.0, 1, 1, 1]))])
@@ -168,7 +168,7 @@ def test_real_channels_lie_far_from_the_threshold_on_either_side(shared_data, da
             assert distance > 18
 
 
-def test_of_two_channels_that_lie_apart_both_are_named(tmp_path):
+def test_two_misaligned_channels_are_both_named(tmp_path):
     files = [save(tmp_path / "a.nii", IMAGES[0]), save(tmp_path / "b.nii", np.roll(IMAGES[1], 8, 0))]
     problem = only_problem(Case("patient", files), replace(TASK, channels=["T1", "T1c"]))
     assert "channel T1c does not lie on channel T1 (a.nii)" in problem
@@ -201,7 +201,7 @@ def test_a_header_without_spacing_is_found(write):
     assert "T1c.nii.gz has a header without spacing" in only_problem(case)
 
 
-def test_a_fourth_dimension_where_none_belongs_is_found(write):
+def test_unexpected_fourth_dimension_is_found(write):
     assert "shape 64 x 64 x 64 x 1" in only_problem(write(changed(0, IMAGES[0][..., None])))
 
 
@@ -223,13 +223,13 @@ def test_label_of_0_99999997_is_a_1_with_a_note(write):
     assert record.notes == ["the label holds 0.99999997 and the like, read as 1."]
 
 
-def test_a_label_of_a_half_is_refused(write):
+def test_label_of_one_half_is_refused(write):
     assert "no whole number, such as 0.5: it was interpolated" in only_problem(
         write(label=np.where(LABEL == 1, 0.5, LABEL))
     )
 
 
-def test_a_label_that_is_no_number_is_refused(write):
+def test_non_numeric_label_is_refused(write):
     assert "the label holds" in only_problem(write(label=np.where(LABEL == 1, np.nan, LABEL)))
 
 
@@ -261,13 +261,13 @@ def test_a_label_of_another_place_is_refused(write):
     assert "seg.nii.gz has orientation RAS" in only_problem(write(label_affine=np.diag([3.0, 3.0, 3.0, 1.0])))
 
 
-def test_a_label_that_lies_in_the_air_is_refused(write):
+def test_label_outside_the_brain_is_refused(write):
     label = np.zeros_like(LABEL)
     label[:6, :6, :6] = 1
     assert "100% of the label lies outside the brain" in only_problem(write(label=label))
 
 
-def test_a_damaged_label_is_named_beside_a_damaged_image(write):
+def test_damaged_label_and_damaged_image_are_both_named(write):
     case = write()
     for path in (case.images[0], case.label):
         path.write_bytes(path.read_bytes()[:-100])
@@ -342,7 +342,7 @@ def test_unusable_picture_or_mask_is_reported_in_one_sentence(paint, fault, sent
     assert re.search(sentence, only_problem(paint(**fault), CELLS))
 
 
-def test_a_picture_that_was_cut_short_is_one_sentence(paint):
+def test_truncated_picture_ends_in_one_sentence(paint):
     case = paint()
     case.images[0].write_bytes(case.images[0].read_bytes()[:-100])
     assert re.search(r"image\.png cannot be read to its end .*copy it again", only_problem(case, CELLS))

@@ -47,7 +47,7 @@ def test_later_pattern_is_tried_where_an_earlier_one_fails(tmp_path):
     assert case.images["T1c"].name == "A-t1c.nii.gz"
 
 
-def test_what_macos_leaves_beside_files_is_no_scan(tmp_path):
+def test_files_added_by_macos_are_not_scans(tmp_path):
     make(tmp_path, "A/._A_t1.nii.gz", "A/A_t1.nii.gz", ".Trashes/B/B_t1.nii.gz")
     (case,) = find_cases(tmp_path, BRATS)
     assert case.images["T1"].name == "A_t1.nii.gz"
@@ -82,7 +82,7 @@ def test_two_labels_for_one_case_are_both_named(tmp_path):
         find_cases(tmp_path, BRATS, LABEL)
 
 
-def test_a_root_that_is_no_folder_is_one_sentence(tmp_path):
+def test_root_that_is_not_a_folder_ends_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="nowhere is not a folder"):
         find_cases(tmp_path / "nowhere", BRATS)
 
@@ -155,7 +155,7 @@ def test_same_slice_number_in_two_volumes_gives_two_cases(tmp_path):
     assert [case.case for case in find_cases(tmp_path, SECTIONS)] == ["a_1", "b_1", "c_a_1"]
 
 
-def test_slices_that_no_name_tells_apart_are_refused(tmp_path):
+def test_slices_with_the_same_name_are_refused(tmp_path):
     make(tmp_path, "a/b/image/1.png", "a_b/image/1.png", "c/b/image/1.png")
     with pytest.raises(InputError, match="two cases would both be called a_b_1: rename the folder"):
         find_cases(tmp_path, SECTIONS)
@@ -207,7 +207,7 @@ def test_pattern_with_both_case_and_slice_is_refused():
         pattern_to_regex("{case}_{slice}.png")
 
 
-def test_the_patient_may_stand_in_the_path_of_a_case(tmp_path):
+def test_patient_may_be_part_of_a_case_path(tmp_path):
     make(tmp_path, "p1/left.png", "p1/right.png")
     found = find_cases(tmp_path, {"grey": ["{patient}/{case}.png"]})
     assert [(case.case, case.patient) for case in found] == [("left", "p1"), ("right", "p1")]

@@ -105,7 +105,7 @@ def test_paths_start_from_the_data_folder(small):
     assert small["training"][0]["label"] == "a_seg.nii"  # the list itself is left as it was
 
 
-def test_a_fold_that_is_not_there_names_those_that_are(small):
+def test_missing_fold_names_the_existing_ones(small):
     with pytest.raises(InputError, match="no fold 5: it has 0, 1"):
         datalist.select_cases(small, "/data", "training", 5)
 
@@ -150,13 +150,13 @@ def test_identical_voxels_under_two_names_are_refused_across_folds_only(small):
         datalist.check_split(small)
 
 
-def test_a_case_that_stands_twice_is_refused(small):
+def test_duplicate_case_is_refused(small):
     small["training"].append(copy.deepcopy(small["training"][0]))
     with pytest.raises(InputError, match="case a stands twice"):
         datalist.check_split(small)
 
 
-def test_a_file_that_is_gone_is_named(cohort, tmp_path):
+def test_missing_file_is_named(cohort, tmp_path):
     content = datalist.read_datalist(cohort.datalist)
     with pytest.raises(InputError, match=r"_t1\.nii\.gz is in the data list but not on disk: check dataset_dir"):
         datalist.check_datalist(content, tmp_path, hashes=False)
@@ -192,7 +192,7 @@ def test_a_list_of_another_label_scheme_is_refused(small, scheme, labels):
         datalist.require_same_task(small, ["T1", "T2"], scheme, labels)
 
 
-def test_processes_share_the_cases_out_without_losing_or_repeating_one(small):
+def test_processes_share_cases_without_losing_or_repeating_one(small):
     chosen = datalist.select_cases(small, "/data", "labelled")
     parts = [datalist.cases_of_rank(chosen, rank, 3) for rank in range(3)]
     assert sorted(case for part in parts for case in cases(part)) == ["a", "b", "c", "d"]

@@ -23,7 +23,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
         read_image(path)
 
 
-def test_labels_that_went_through_a_float_file_are_whole_again(tmp_path):
+def test_labels_from_a_float_file_are_whole_numbers_again(tmp_path):
     path = nifti(tmp_path / "X.nii", np.array([[[0, 0.99999994, 4.0000001]]], np.float32))
     assert read_labels(path, [1, 4]).voxels.ravel().tolist() == [0, 1, 4]
 
@@ -66,7 +66,7 @@ def test_picture_is_read_as_column_and_row_in_every_format(tmp_path):
         assert image.spacing(2) == (1, 1)
 
 
-def test_a_picture_in_colours_is_no_label_map(tmp_path):
+def test_colour_picture_is_not_a_label_map(tmp_path):
     Image.fromarray(np.array([[[255, 0, 0]]], np.uint8)).save(tmp_path / "X.png")
     with pytest.raises(InputError, match="picture in colours"):
         read_image(tmp_path / "X.png")
@@ -97,7 +97,7 @@ def test_grids_are_the_same_within_a_small_tolerance(tmp_path):
     assert grid_difference(truth, other) == "shape 4 x 5 x 4 where the label has 4 x 4 x 4"
 
 
-def test_another_orientation_and_another_spacing_are_told_in_words(tmp_path):
+def test_other_orientation_and_spacing_are_described_in_words(tmp_path):
     voxels = np.ones((4, 4, 4), np.uint8)
     truth = read_image(nifti(tmp_path / "a.nii", voxels, np.diag([-1, -1, 2, 1])))
     turned = read_image(nifti(tmp_path / "b.nii", voxels, np.diag([1, -1, 2, 1])))

@@ -46,7 +46,7 @@ def test_dataset_scope_keeps_brightness_differences_between_cases(head, method):
         assert torch.allclose(together.quantile(torch.tensor([0.25, 0.75])), torch.tensor([0.25, 0.75]), atol=0.02)
 
 
-def test_few_voxels_tell_what_all_of_them_would(head):
+def test_sampled_voxels_give_the_statistics_of_all(head):
     large = torch.cat([head] * 20, dim=1)
     (few, _), (every, _) = (
         compute_statistics([sample_voxels(large, most, 0)], "zscore_nonzero") for most in (5000, 10**9)
@@ -86,7 +86,7 @@ def test_statistics_come_from_training_cases_and_are_in_run_settings(small_train
     assert training != validation
 
 
-def test_other_scopes_measure_nothing(small_train):
+def test_other_scopes_need_no_statistics(small_train):
     assert settings_of(started(small_train()))["intensity_statistics"] is None
     config = small_train(normalize="clahe", normalize_scope="slice", run_dir="unused")
     assert intensity_statistics.measure_statistics(config.get_parsed_content("preprocessing"), [], once=None) is None

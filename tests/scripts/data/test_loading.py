@@ -85,14 +85,14 @@ def test_a_missing_file_is_named(files):
     assert "gone.nii.gz does not exist" in refused({"image": [files[0], "/gone.nii.gz"]})
 
 
-def test_a_file_that_was_cut_short_is_named(files, tmp_path):
+def test_truncated_file_is_named(files, tmp_path):
     cut = tmp_path / "cut.nii.gz"
     whole = save(tmp_path / "whole.nii.gz", np.random.default_rng(0).normal(size=SHAPE))
     cut.write_bytes((tmp_path / "whole.nii.gz").read_bytes()[:-200])
     assert f"{cut} cannot be read as an image" in refused({"image": [whole, str(cut)]})
 
 
-def test_a_file_that_is_no_image_is_named(files, tmp_path):
+def test_file_that_is_not_an_image_is_named(files, tmp_path):
     text = tmp_path / "text.nii.gz"
     text.write_text("hello")
     assert "text.nii.gz cannot be read as an image" in refused({"image": [files[0], str(text)]})
@@ -113,7 +113,7 @@ def test_channels_of_different_shape_are_refused(files, tmp_path):
     assert "1.nii.gz has (5, 6, 7)" in message
 
 
-def test_channels_that_lie_elsewhere_are_refused(files, tmp_path):
+def test_channels_on_another_grid_are_refused(files, tmp_path):
     moved = AFFINE.copy()
     moved[0, 3] += 1  # mm
     other = save(tmp_path / "moved.nii.gz", np.zeros(SHAPE, np.int16), moved)
@@ -223,7 +223,7 @@ def test_picture_with_other_colours_than_the_channels_is_refused(tmp_path):
     assert "hold 3 channels: expected 2 (T1, T2)" in refused({"image": name})
 
 
-def test_why_a_picture_cannot_be_read_is_said_once(tmp_path):
+def test_reason_for_an_unreadable_picture_is_given_once(tmp_path):
     Image.fromarray(GREY).convert("P").save(tmp_path / "a.png")
     message = refused({"image": [str(tmp_path / "a.png")] * 2})
     assert message.startswith(f"{tmp_path / 'a.png'} has the colour mode P, whose numbers are no intensities: save")
@@ -282,7 +282,7 @@ def test_folder_is_a_case_with_files_in_channel_order(case, tmp_path):
 
 
 @pytest.mark.parametrize("channel", ["T1", "T2"])
-def test_one_channels_file_brings_the_others_that_lie_beside_it(case, channel):
+def test_file_of_one_channel_finds_the_other_channels(case, channel):
     loaded = load_named(case[channel])
     assert [float(channel.mean()) for channel in loaded["image"]] == [1, 2]
     assert "result_extension" not in loaded
@@ -300,7 +300,7 @@ def test_a_file_of_all_channels_is_no_channels_file(case, tmp_path):
     assert [float(channel.mean()) for channel in load_named(stacked)["image"]] == [5, 6]
 
 
-def test_a_list_whose_names_tell_another_order_is_refused(case):
+def test_list_whose_names_show_another_order_is_refused(case):
     with pytest.raises(InputError, match=r"A_t2.nii.gz stands where channel T1 is expected, but is named like T2"):
         load_named([case["T2"], case["T1"]])
 

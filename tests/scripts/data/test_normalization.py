@@ -104,7 +104,7 @@ def test_each_method_equals_the_librarys_on_the_same_voxels(head):
 
 @pytest.mark.parametrize("method", ["zscore_nonzero", "percentile", "histogram", "clahe"])
 @pytest.mark.parametrize("scope", ["volume", "slice"])
-def test_air_stays_0_where_the_method_is_about_the_brain(head, method, scope):
+def test_background_stays_0_for_methods_on_the_brain(head, method, scope):
     assert normalized(head, method, scope)[head == 0].unique().tolist() == [0]
 
 
@@ -117,7 +117,7 @@ def test_channel_does_not_depend_on_unit_or_other_channels(head, method):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scope", ["volume", "slice"])
-def test_what_is_the_same_everywhere_becomes_0_and_no_nan(method, scope):
+def test_constant_image_becomes_0_instead_of_nan(method, scope):
     for value in (0.0, 7.0):
         assert normalized(torch.full((1, 4, 4, 3), value), method, scope).unique().tolist() == [0]
 
@@ -140,7 +140,7 @@ def test_image_keeps_its_affine_and_applied_operations(head):
     assert done.dtype == torch.float32
 
 
-def test_the_input_is_left_as_it_was(head):
+def test_input_is_left_unchanged(head):
     for method in METHODS:
         image = head.clone()
         Normalized("image", method)({"image": image})
@@ -181,12 +181,12 @@ def test_an_image_of_two_axes_is_one_slice(head, method):
         ),
     ],
 )
-def test_a_choice_that_is_none_is_refused(settings, sentence):
+def test_unknown_choice_is_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Normalized("image", **settings)
 
 
-def test_by_data_set_without_statistics_is_refused(head):
+def test_dataset_scope_without_statistics_is_refused(head):
     with pytest.raises(InputError, match=r"intensity_statistics are not given: lay the settings\.yaml of the run over"):
         normalized(head, "zscore", "dataset")
 
@@ -240,7 +240,7 @@ def test_resumed_run_keeps_its_statistics_and_choices(small_train):
     assert settings_of(again)["intensity_statistics"] == stored["intensity_statistics"]
 
 
-def test_statistics_that_are_given_are_taken_and_run_settings(small_train):
+def test_given_statistics_are_used_and_written_to_run_settings(small_train):
     given = [{"method": "zscore", "mean": 100.0 * number, "std": 7.0} for number in range(4)]
     config = started(small_train(normalize="zscore", normalize_scope="dataset", intensity_statistics=given))
     assert settings_of(config)["intensity_statistics"] == given

@@ -173,13 +173,13 @@ def test_intensities_too_large_for_half_precision_are_kept_unchanged(entries):
     assert float(cases[0]["image"].max()) == float(cases.stored_case(0)["image"].max()) == 70_000
 
 
-def test_where_tumour_lies_takes_four_bytes_a_voxel():
+def test_foreground_indices_take_four_bytes_per_voxel():
     kept = cut_from([box()]).cases.stored_case(0)
     assert {kept[f"label_{part}_indices"].dtype for part in ("fg", "bg")} == {torch.int32}
     assert sorted(kept["label_fg_indices"].tolist()) == torch.nonzero(box()["label"].flatten()).flatten().tolist()
 
 
-def test_what_is_on_disk_is_found_by_the_next_run(entries, tmp_path):
+def test_cached_cases_are_found_by_the_next_run(entries, tmp_path):
     on_disk(entries, tmp_path)
     assert float(on_disk(entries, tmp_path)[1]["image"].max()) == 1
     assert len(Counting.asked) == 2
@@ -204,7 +204,7 @@ def test_two_pages_of_one_file_are_two_cases_on_disk(entries, tmp_path):
     assert [float(cases[number]["image"].max()) for number in range(2)] == [0, 1]
 
 
-def test_a_changed_file_is_prepared_anew(entries, tmp_path):
+def test_changed_file_is_prepared_again(entries, tmp_path):
     on_disk(entries, tmp_path)
     Path(entries[1]["image"]).write_text("longer")
     assert float(on_disk(entries, tmp_path)[1]["image"].max()) == 6
@@ -218,7 +218,7 @@ def test_file_of_the_same_size_written_later_is_prepared_again(entries, tmp_path
     assert len(Counting.asked) == 4
 
 
-def test_a_changed_transform_is_prepared_anew(entries, tmp_path):
+def test_changed_transform_prepares_cases_again(entries, tmp_path):
     on_disk(entries, tmp_path)
     assert float(on_disk(entries, tmp_path, Counting(value=3.0))[0]["image"].max()) == 3
     more = Compose([Counting(), ScaleIntensityd("image", minv=0.0, maxv=0.0)])
@@ -279,7 +279,7 @@ def test_a_damaged_scan_is_named_when_cases_are_prepared(small_train, cohort, tm
     assert re.match(r".*damaged_t1\.nii\.gz cannot be read as an image", input_error_message(failed.value))
 
 
-def test_a_prepared_case_tells_the_volume_of_its_voxels(small_train):
+def test_prepared_case_has_its_voxel_volume(small_train):
     cases = small_train().get_parsed_content("validate#dataset")
     assert float(cases[0]["voxel_ml"]) == pytest.approx(0.216)  # 6 mm a side
     resampled = small_train(spacing=[3.0, 6.0, 6.0]).get_parsed_content("validate#dataset")

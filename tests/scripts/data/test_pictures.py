@@ -106,7 +106,7 @@ def test_truncated_picture_is_refused_instead_of_half_read(tmp_path, ending):
         read_picture(path)
 
 
-def test_what_is_no_picture_or_not_there_is_one_sentence(tmp_path):
+def test_missing_or_invalid_picture_ends_in_one_sentence(tmp_path):
     (tmp_path / "a.png").write_text("hello")
     with pytest.raises(InputError, match="is damaged or no PNG, TIFF or JPEG"):
         read_picture(tmp_path / "a.png")
@@ -114,7 +114,7 @@ def test_what_is_no_picture_or_not_there_is_one_sentence(tmp_path):
         read_picture(tmp_path / "gone.png")
 
 
-def test_numbers_that_name_colours_are_no_intensities(tmp_path):
+def test_palette_pictures_are_refused(tmp_path):
     Image.fromarray(GREY).convert("P").save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"a\.png has the colour mode P, .*save it in grey or RGB"):
         read_picture(tmp_path / "a.png")

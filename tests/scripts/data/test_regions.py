@@ -65,7 +65,7 @@ def test_voxel_counts_above_the_threshold_and_not_at_it():
     assert RegionsToLabelsd("pred", {"a": [1]}, {"a": 1})({"pred": row})["pred"].tolist() == [[0, 1]]
 
 
-def test_painting_a_region_that_is_none_is_refused():
+def test_unknown_region_in_labels_out_is_refused():
     with pytest.raises(InputError, match="labels_out paints TT, which is no region: there are WT, TC, ET"):
         RegionsToLabelsd("pred", REGIONS, {"TT": 1})
 
@@ -96,6 +96,6 @@ def test_crop_finds_each_region_and_the_brain_without_background():
     assert [found.tolist() for found in indices] == [[3, 4], [1, 2], [2]]
 
 
-def test_a_region_that_a_case_lacks_has_no_place():
+def test_absent_region_has_no_indices():
     indices = RegionIndicesd("label")({"label": torch.zeros(2, 2, 2), "image": torch.ones(1, 2, 2)})["label_indices"]
     assert [len(found) for found in indices] == [4, 0, 0]

@@ -24,7 +24,7 @@ def test_every_case_is_cut_equally_often_in_each_round():
     assert Counter(case for case, _ in sequence()[:5]) == dict.fromkeys(range(5), 1)
 
 
-def test_rounds_go_on_over_the_end_of_an_epoch():
+def test_rounds_continue_across_epochs():
     over_epochs = [case for epoch in range(5) for case, _ in sequence(epoch, cases=5, samples=3)]
     assert all(sorted(over_epochs[start : start + 5]) == list(range(5)) for start in (0, 5, 10))
 
@@ -96,7 +96,7 @@ def test_half_of_the_patches_come_from_the_few_labelled_cases():
     assert all(drawn.count(case) == 25 for case in range(10) if case not in (2, 7))
 
 
-def test_labels_are_looked_through_once_and_not_in_each_epoch():
+def test_labels_are_scanned_once_instead_of_each_epoch():
     asked = []
     sampler = EpochSampler(4, 8, labelled_share=0.5, labelled=lambda: asked.append(1) or [0])
     for epoch in range(3):

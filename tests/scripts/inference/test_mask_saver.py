@@ -13,14 +13,14 @@ from scripts.inference.scans import unsegmented_cases
 from tests.made.masks import MASK, TWO, names, save_masks, save_picture_masks, scan, stack_of
 
 
-def test_masks_that_are_there_are_not_overwritten(tmp_path):
+def test_existing_masks_are_not_overwritten(tmp_path):
     assert unsegmented_cases(TWO, tmp_path, resume=False) == TWO
     mask_path(tmp_path, "a", "a.nii").write_text("")
     with pytest.raises(InputError, match=r"already holds masks of 1 of 2 cases: .*--resume"):
         unsegmented_cases(TWO, tmp_path, resume=False)
 
 
-def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
+def test_resume_processes_only_unfinished_cases(tmp_path, capsys):
     mask_path(tmp_path, "a", "a.nii").write_text("")
     assert names(unsegmented_cases(TWO, tmp_path, resume=True)) == ["b"]
     assert "1 of 2 cases are already in" in capsys.readouterr().out
@@ -29,7 +29,7 @@ def test_with_resume_only_the_rest_is_done(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 4), (2, 0), (0, 2), (0, 0)])
-def test_a_mask_lies_where_its_scan_lies_for_every_reader(tmp_path, qform, sform):
+def test_mask_has_its_scans_position_in_every_reader(tmp_path, qform, sform):
     source = scan(tmp_path / "scan.nii.gz", qform=qform, sform=sform)
     mask = np.random.default_rng(0).integers(0, 5, (5, 6, 7)).astype(np.uint8)
     save_masks(tmp_path / "out", source, mask)
@@ -45,7 +45,7 @@ def test_a_mask_lies_where_its_scan_lies_for_every_reader(tmp_path, qform, sform
         assert np.allclose(saved.get_qform(), source.get_qform(), atol=1e-4)
 
 
-def test_probabilities_are_written_beside_one_volume_a_region(tmp_path):
+def test_probabilities_are_written_as_one_map_per_region(tmp_path):
     probabilities = np.random.default_rng(0).random((3, 5, 6, 7)).astype(np.float32)
     source = scan(tmp_path / "scan.nii.gz")
     save_masks(tmp_path / "out", source, np.zeros((5, 6, 7), np.uint8), probabilities)
@@ -55,7 +55,7 @@ def test_probabilities_are_written_beside_one_volume_a_region(tmp_path):
     assert np.allclose(saved.affine, source.affine)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_unwritable_folder_ends_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"a\.nii\.gz cannot be written"):
         save_masks(tmp_path / "file" / "out", scan(tmp_path / "scan.nii.gz"), np.zeros((5, 6, 7), np.uint8))
@@ -83,7 +83,7 @@ def test_mask_of_a_picture_matches_it_pixel_for_pixel(tmp_path, ending):
     assert pictures.read_picture(tmp_path / f"a{ending}").dtype == np.uint8
 
 
-def test_the_masks_that_are_scored_stay_a_file_a_case(tmp_path):
+def test_scored_masks_stay_one_file_per_case(tmp_path):
     images = stack_of(tmp_path / "a.tif", 2)
     save_picture_masks(tmp_path / "out", images, stacks=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}

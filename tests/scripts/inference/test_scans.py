@@ -56,7 +56,7 @@ def test_one_4d_file_is_one_case_named_after_it(tmp_path):
     assert found(tmp_path / "BRATS_001.nii.gz") == expected
 
 
-def test_a_folder_of_4d_files_is_a_case_each(tmp_path):
+def test_folder_of_4d_files_gives_one_case_each(tmp_path):
     for name in ("b.nii.gz", "a.nii", "readme.txt", "._a.nii"):  # macOS leaves the last beside a.nii
         (tmp_path / name).write_text("")
     assert names(found(tmp_path)) == ["a", "b"]
@@ -78,7 +78,7 @@ def test_picture_or_folder_of_pictures_gives_one_case_each(tmp_path):
     assert names(found(tmp_path)) == ["a", "b"]
 
 
-def test_pictures_beside_scans_are_no_scans(tmp_path):
+def test_pictures_next_to_scans_are_ignored(tmp_path):
     for name in ("a.nii.gz", "a.png"):
         (tmp_path / name).write_text("")
     assert found(tmp_path) == [{"image": str(tmp_path / "a.nii.gz"), "case": "a"}]

@@ -41,7 +41,7 @@ def test_mirroring_averages_the_logits_of_every_mirror_image(dims, passes, size)
         assert not torch.allclose(averaged, images[0], atol=1e-3)
 
 
-def test_what_is_averaged_does_not_care_for_left_and_right():
+def test_mirrored_average_ignores_left_and_right():
     network, scan = lopsided(3), torch.randn(1, 2, 8, 8, 8)
     infer = MirroringSlidingWindowInferer(**WINDOWS, tta=True)
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_gpu_predicts_several_windows_without_waiting_between_them():
     assert torch.allclose(logits, expected, atol=0.01)  # TF32
 
 
-def test_a_scan_of_nothing_gives_an_empty_mask():
+def test_empty_scan_gives_an_empty_mask():
     network = Seen()
     logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(torch.full((1, 2, 12, 12, 12), 5.0), network)
     assert network.windows == []
@@ -371,13 +371,13 @@ def test_small_components_have_the_same_volume_at_another_network_spacing(read_c
     assert (mask > 0).any()
 
 
-def test_slices_go_the_same_way(read_config, tmp_path):
+def test_slices_are_segmented_like_volumes(read_config, tmp_path):
     label = write_case(tmp_path / "in", shape=(40, 32))
     saved = segment(read_config, tmp_path / "in", patch_size=[32, 32], filters=[8, 16, 32])
     assert np.array_equal(np.asarray(saved.dataobj), label)
 
 
-def test_intensities_below_zero_are_brain_and_not_cropped_away(read_config, tmp_path):
+def test_negative_intensities_are_brain_and_not_cropped(read_config, tmp_path):
     label = write_case(tmp_path / "in")
     for path in (tmp_path / "in" / "X").iterdir():  # as if they had been normalised before
         image = nib.load(path)
@@ -386,7 +386,7 @@ def test_intensities_below_zero_are_brain_and_not_cropped_away(read_config, tmp_
     assert np.array_equal(np.asarray(segment(read_config, tmp_path / "in").dataobj), label)
 
 
-def test_one_4d_file_goes_the_same_way(read_config, tmp_path):
+def test_one_4d_file_is_segmented_like_separate_files(read_config, tmp_path):
     label = write_case(tmp_path / "in")
     channels = [nib.load(tmp_path / "in" / "X" / f"X_{name}.nii.gz") for name in ("t1", "t1ce", "t2", "flair")]
     nib.save(nib.concat_images(channels), tmp_path / "X.nii.gz")

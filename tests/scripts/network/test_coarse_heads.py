@@ -42,13 +42,13 @@ def test_in_training_each_head_has_its_own_size():
     assert torch.equal(repeated, network(DynUNet)(IMAGE))
 
 
-def test_monais_network_can_be_given_the_heads_later():
+def test_heads_can_be_added_to_monais_network_later():
     one = network(DynUNet)
     assert with_coarse_heads(one) is one
     assert [head.shape[2] for head in one(IMAGE)] == [16, 8, 4]
     assert len(copy.deepcopy(one)(IMAGE)) == 3  # also after a step: no head is kept
 
 
-def test_any_other_network_stays_as_it_is():
+def test_other_networks_stay_unchanged():
     one = torch.nn.Conv3d(2, 3, 1)
     assert type(with_coarse_heads(one)) is torch.nn.Conv3d

@@ -99,7 +99,7 @@ def test_the_kernels_on_a_gpu_are_as_exact_as_torch():
 
 @needs_triton
 @needs_gpu
-def test_a_network_on_a_gpu_takes_the_kernels(monkeypatch):
+def test_network_on_a_gpu_uses_the_kernels(monkeypatch):
     seen = []
     apply = FusedNorm.apply
     monkeypatch.setattr(fused_norm.FusedNorm, "apply", lambda *inputs: seen.append(1) or apply(*inputs))
@@ -153,7 +153,7 @@ def test_a_copy_has_its_own_weights(how):
     ],
     ids=["two dimensions", "batch norm", "no parameters", "residual", "another activation"],
 )
-def test_what_the_kernel_cannot_do_is_left_alone(dims, settings):
+def test_unsupported_norms_are_not_fused(dims, settings):
     one = fuse_norms(network(dims, **settings))
     kinds = {type(module) for block in one.modules() if hasattr(block, "norm1") for module in block.modules()}
     if settings.get("res_block"):  # the way up is of plain blocks in any DynUNet

@@ -50,7 +50,7 @@ def test_heads_in_a_list_are_float32_too():
     assert [head.dtype for head in heads] == [torch.float32] * 2
 
 
-def test_computing_blocks_again_changes_no_gradient_and_survives_a_copy():
+def test_recomputed_blocks_keep_gradients_and_survive_a_copy():
     image = torch.randn(2, 2, 8, 8, 8)
     plain, again = prepare_network(network()), prepare_network(network(), recompute=True)
     average = copy.deepcopy(again)  # as the averaged weights are made
@@ -63,7 +63,7 @@ def test_computing_blocks_again_changes_no_gradient_and_survives_a_copy():
     assert float(average(image)[0].abs().max()) == 0  # the copy computes with its own weights
 
 
-def test_computing_blocks_again_remembers_less():
+def test_recomputed_blocks_save_memory():
     def remembered(one: torch.nn.Module) -> int:
         sizes = {}
         with torch.autograd.graph.saved_tensors_hooks(
@@ -100,7 +100,7 @@ def test_the_norms_are_fused_where_features_lie_side_by_side():
     assert found == [False, True]
 
 
-def test_channels_last_pays_on_a_gpu_in_three_dimensions(monkeypatch):
+def test_channels_last_is_faster_on_a_gpu_in_3d(monkeypatch):
     monkeypatch.setattr("scripts.network.precision.kernels_available", lambda: True)
     assert channels_last_is_faster("cuda:0", 3)
     assert not channels_last_is_faster("cuda", 2)

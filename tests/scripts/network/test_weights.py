@@ -38,7 +38,7 @@ def test_weights_without_heads_load_strictly_and_give_the_same_output(model):
         assert torch.equal(plain.eval()(scan), learned.eval()(scan))
 
 
-def test_heads_are_all_that_is_left_out():
+def test_only_heads_are_left_out():
     with_heads, without = network(heads=True).state_dict(), network(heads=False).state_dict()
     kept = without_heads(with_heads)
     assert kept.keys() == without.keys()
@@ -74,12 +74,12 @@ def test_weights_under_model_are_read_too(tmp_path):
     assert torch.equal(read_weights(tmp_path / "zoo.pt")["input_block.conv1.conv.weight"], next(iter(weights.values())))
 
 
-def test_a_checkpoint_that_is_not_there_says_what_to_do(tmp_path):
+def test_missing_checkpoint_is_reported_with_a_remedy(tmp_path):
     assert "there is no checkpoint" in refused(load_weights, network(), tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
-def test_a_truncated_checkpoint_is_one_sentence(model, left):
+def test_truncated_checkpoint_ends_in_one_sentence(model, left):
     content = model[0].read_bytes()
     model[0].write_bytes(content[: left if left in (0, 100) else int(left * len(content))])
     assert "is not a readable checkpoint: it may be damaged or cut short" in refused(load_weights, network(), model[0])
@@ -128,7 +128,7 @@ def test_without_a_start_the_network_keeps_its_random_weights():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_start_from_quite_another_network_is_refused(tmp_path):
+def test_weights_of_an_unrelated_network_cannot_start_training(tmp_path):
     save_state(tmp_path / "model.pt", network(filters=(6, 10, 10, 10)).state_dict())
     message = refused(init_from_weights, network(), tmp_path / "model.pt")
     assert "fits only" in message

@@ -51,7 +51,7 @@ def test_each_predicted_line_pixel_inside_a_cell_is_a_segment():
     assert found["rand_merge"] == 1
 
 
-def test_what_is_predicted_on_the_true_membrane_does_not_count():
+def test_predictions_on_the_true_membrane_do_not_count():
     truth = numbers((1, 4), (0, 3), (2, 4))
     expected = segment_metrics(truth, numbers((1, 4), (0, 3), (2, 4)))
     assert expected == dict.fromkeys(BOUNDARY_METRICS, 1.0)
@@ -92,7 +92,7 @@ def test_the_scores_are_those_of_counting_every_pair_of_pixels(seed):
     assert segment_metrics(truth, prediction) == pytest.approx(by_counting(truth, prediction))
 
 
-def test_how_segments_are_numbered_changes_nothing():
+def test_numbering_of_segments_has_no_effect():
     rng = np.random.default_rng(0)
     truth, prediction = rng.integers(0, 6, (30, 30)), rng.integers(0, 8, (30, 30))
     expected = segment_metrics(truth, prediction)
@@ -158,7 +158,7 @@ def with_itself(truth, prediction) -> float:
     return 2 * together / ((both.sum(axis=1) ** 2).sum() + (both[:, 1:].sum(axis=0) ** 2).sum() + line)
 
 
-def test_on_real_sections_thickness_hardly_counts_and_gaps_do(shared_data):
+def test_gaps_matter_more_than_thickness_on_real_sections(shared_data):
     folder = shared_data("isbi2012") / "train" / "label"
     for number in (24, 29):
         truth = np.asarray(Image.open(folder / f"{number}.png")) == 0

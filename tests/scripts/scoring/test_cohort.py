@@ -260,7 +260,7 @@ def test_reliability_table_covers_the_box_of_the_calibration_error(cohort):
         assert gaps[case] == pytest.approx(value(found.cases, case, "all", "ece"))
 
 
-def test_a_reliability_curve_of_another_evaluation_is_not_left_behind(cohort):
+def test_reliability_curve_of_an_earlier_evaluation_is_removed(cohort):
     cohort.score(probabilities=soft_masks(cohort))
     assert (cohort.out / "reliability.csv").exists()
     assert cohort.evaluation().reliability is None
@@ -304,7 +304,7 @@ def test_label_changed_since_the_list_was_made_is_not_used(cohort):
     assert not cohort.out.exists()
 
 
-def test_parts_are_scored_apart(cohort):
+def test_parts_are_scored_separately(cohort):
     for fold, entry in enumerate(cohort.datalist["training"][:2]):
         del entry["split"]
         entry["fold"] = fold
@@ -314,7 +314,7 @@ def test_parts_are_scored_apart(cohort):
     assert set(cohort.score(part="labelled")["case"]) == {"a", "b", "c"}
 
 
-def test_what_was_scored_and_how_stands_beside_the_table(cohort):
+def test_record_next_to_the_table_describes_the_scoring(cohort):
     cohort.score(about={"checkpoint": "best.pt"})
     about = json.loads((cohort.out / "evaluation.json").read_text())
     assert (about["cases"], about["patients"], about["part"]) == (3, 3, "test")
@@ -336,7 +336,7 @@ def test_table_is_independent_of_process_count_and_list_order(cohort):
     assert turned.sort_values(["case"], kind="stable", ignore_index=True).equals(alone)
 
 
-def test_a_number_of_workers_that_is_none_is_refused(cohort):
+def test_invalid_number_of_workers_is_refused(cohort):
     with pytest.raises(InputError, match="workers is 0: give a whole number"):
         cohort.score(workers=0)
 
@@ -359,7 +359,7 @@ def kept_rows(cohort, case, dice):
     path.write_text(json.dumps(kept))
 
 
-def test_what_an_interrupted_run_had_scored_is_not_scored_again(cohort):
+def test_scores_of_an_interrupted_run_are_reused(cohort):
     kept_rows(cohort, "b", 0.123)
     assert value(cohort.score(), "b", "WT", "dice") == 0.123
     assert value(cohort.score(), "b", "WT", "dice") == 1  # what was kept is gone once the table is written
@@ -535,7 +535,7 @@ def test_region_of_label_0_extends_to_the_image_border(tmp_path):
     assert set(frame["metric"]).isdisjoint(BOUNDARY_METRICS)  # the list does not say that it is an outline
 
 
-def test_a_boundary_that_is_no_region_is_refused(tmp_path):
+def test_boundary_that_is_not_a_region_is_refused(tmp_path):
     with pytest.raises(InputError, match="says that cell is a boundary: expected a region, membrane"):
         Sections(tmp_path, boundaries=["cell"]).score()
 

@@ -32,7 +32,7 @@ def test_roughly_outlined_lesion_is_found_but_adds_no_panoptic_quality():
     assert found["panoptic_quality"] == 0
 
 
-def test_a_lesion_hardly_touched_is_missed():
+def test_barely_touched_lesion_is_missed():
     found = measure_lesions(blocks((5, 8)), blocks((5, 3)), ISOTROPIC)  # an IoU of 27 / 512
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (0, 1, 1)
 
@@ -52,7 +52,7 @@ def test_two_lesions_under_one_prediction_are_one_hit_one_miss():
     assert (found["lesions_tp"], found["lesions_fp"], found["lesions_fn"]) == (1, 0, 1)
 
 
-def test_as_many_pairs_are_made_as_can_be():
+def test_largest_possible_number_of_pairs_is_matched():
     # the first prediction covers both lesions, the second only the first lesion: taken greedily, one would be missed
     truth = np.zeros((40, 9), dtype=bool)
     truth[0:10, 0:3] = truth[0:10, 4:7] = True

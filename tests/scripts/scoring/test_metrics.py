@@ -184,7 +184,7 @@ def test_axis_order_and_flips_change_no_metric(seed):
             assert found == pytest.approx(expected, rel=1e-9, abs=1e-9), (order, flipped)
 
 
-def test_air_around_the_head_changes_no_number():
+def test_background_around_the_head_changes_no_number():
     truth, prediction = blobs((20, 20, 20), 3, 1.5), blobs((20, 20, 20), 3, 1.1)
     wider = [np.pad(mask, ((9, 0), (3, 7), (0, 12))) for mask in (truth, prediction)]
     assert measure_region(*wider, ISOTROPIC) == pytest.approx(measure_region(truth, prediction, ISOTROPIC))
@@ -237,7 +237,7 @@ def test_sums_of_many_small_probabilities_do_not_lose_digits():
     assert bins[0, 0] == pytest.approx([90000, 90000 * float(small[0, 0, 0]), 90000], rel=1e-12)
 
 
-def test_air_does_not_flatter_the_calibration():
+def test_background_does_not_improve_the_calibration():
     truth = np.zeros((1, 60, 60, 60), dtype=bool)
     truth[0, 28:32, 28:32, 28:32] = True
     probability = np.where(truth, 0.6, 0.0)

@@ -54,14 +54,14 @@ def test_where_no_name_fits_the_nearest_names_are_shown():
         match_predictions(files("BraTS-GLI-1.nii.gz", "readme.png"), ["BraTS-GLI-00001"])
 
 
-def test_probabilities_beside_label_maps_are_not_taken_for_them():
+def test_probabilities_next_to_label_maps_are_not_label_maps():
     both = files("X.nii.gz", "X_prob.nii.gz")
     assert match_predictions(both, ["X"]) == {"X": both[0]}
     assert match_predictions(both[1:], ["X"], PROBABILITY_SUFFIXES) == {"X": both[1]}
 
 
 @pytest.mark.parametrize(("make", "said"), [(False, "is not a folder"), (True, "holds no image")])
-def test_a_missing_or_empty_folder_is_told_apart(tmp_path, make, said):
+def test_missing_and_empty_folders_have_different_messages(tmp_path, make, said):
     folder = tmp_path / "predictions"
     if make:
         folder.mkdir()
@@ -92,6 +92,6 @@ def test_stack_named_after_the_volume_holds_predictions_of_its_pages():
     assert both == {"train_0": "predictions/train.tif#0", "train_1": "predictions/train_1_pred.png"}
 
 
-def test_a_patient_is_no_stack_where_the_labels_are_files():
+def test_patient_with_separate_label_files_is_not_a_stack():
     listed = [entry("P_0", "P", "P_0_mask.png"), entry("P_1", "P", "P_1_mask.png")]
     assert find_predictions(files("P.tif", "P_1.png"), listed) == {"P_1": "predictions/P_1.png"}

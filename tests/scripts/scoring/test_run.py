@@ -48,7 +48,7 @@ def test_run_is_scored_on_its_validation_patients_and_records_it(cohort, run, ca
     assert printed.endswith(f"next: python -m bundle report {run / 'evaluation'}\n")
 
 
-def test_patients_that_taught_the_network_are_counted_and_warned_of(cohort, run, capsys):
+def test_training_patients_are_counted_with_a_warning(cohort, run, capsys):
     scored(cohort, run, part="labelled")
     printed = " ".join(capsys.readouterr().out.split())
     assert "3 of 4 evaluated patients were used for training, so their scores say nothing about new patients" in printed
@@ -69,7 +69,7 @@ def test_damaged_mask_is_named_and_the_rest_is_scored(cohort, run, capsys):
     assert rows.loc[rows["metric"] == "dice", "case"].nunique() == 3
 
 
-def test_the_record_beside_the_numbers_tells_whose_they_are(cohort, run):
+def test_record_next_to_the_scores_names_their_run(cohort, run):
     scored(cohort, run)
     text = (run / "evaluation" / "evaluation.json").read_text()
     assert datalist.file_hash(run / "model.pt") in text
@@ -90,7 +90,7 @@ def test_each_patient_has_the_role_that_weighs_most(tmp_path):
     assert roles == {"training": ["a", "b"], "validation": ["c"], "test": ["d"]}
 
 
-def test_a_record_of_something_else_is_no_record_of_patients(tmp_path):
+def test_unrelated_record_is_not_a_record_of_patients(tmp_path):
     (tmp_path / "environment.json").write_text(json.dumps({"python": "3.11"}))
     assert patient_roles(tmp_path / "model.pt", ["a"]) == {}
 

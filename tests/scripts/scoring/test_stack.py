@@ -130,7 +130,7 @@ def test_slice_missing_from_the_list_is_named_not_filled_in(tmp_path):
 @pytest.mark.parametrize(
     ("places", "said"), [([3], ""), ([0, 1, 2], ""), ([1, 3], "2"), ([0, 4, 5, 7], "1 to 3, 6"), ([], "")]
 )
-def test_gaps_are_told_in_words(places, said):
+def test_gaps_are_described_in_words(places, said):
     assert missing_indices(places) == said
 
 
@@ -208,7 +208,7 @@ def test_interrupted_run_keeps_finished_patients_with_any_process_count(tmp_path
     assert slices.score(workers=2).patients.equals(alone.patients)
 
 
-def test_outlines_are_scored_slice_by_slice_also_in_a_volume(tmp_path):
+def test_outlines_in_a_volume_are_scored_per_slice(tmp_path):
     slices = Sliced(tmp_path, regions={"membrane": [0]}, labels={"cell": 1}, boundaries="membrane")
     cells = np.ones((SIDE, SIDE), bool)
     cells[12] = False

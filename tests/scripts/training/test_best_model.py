@@ -123,7 +123,7 @@ def test_a_region_exactly_at_the_floor_is_accepted():
     assert scored(case(wt=((0, 1), (1, 2)), et=((4,), (4,))), floor=0.5)["val_score"] == pytest.approx(0.75)
 
 
-def test_a_second_validation_starts_anew():
+def test_second_validation_starts_without_the_first_ones_cases():
     assert scored(*CASES, passes=2) == pytest.approx(scored(*CASES))
 
 
@@ -213,7 +213,7 @@ def test_epoch_that_lost_a_region_is_kept_until_another_passes(tmp_path):
     assert run.kept_epoch() == 2
 
 
-def test_what_was_chosen_stands_beside_the_weights(tmp_path):
+def test_choices_are_saved_next_to_the_weights(tmp_path):
     run = Run(tmp_path, {1: -0.25}, epochs=1).go()
     text = (run.path / "settings.yaml").read_text()
     assert '"epoch": 1, "score": 0.75, "above_floor": false, "dice_WT": 0.75' in text

@@ -36,7 +36,7 @@ def test_minutes_end_training_within_an_epoch_which_still_completes():
     assert budget.over
 
 
-def test_what_comes_after_the_last_step_is_reserved_for():
+def test_time_after_the_last_step_is_reserved():
     budget = Budget(max_epochs=10, steps_per_epoch=1000, max_minutes=61.1 / 60)
     budget.reserve = 60.0
     engine, _ = trainer(budget)
@@ -146,7 +146,7 @@ def test_resumed_schedule_falls_from_the_peak_not_the_reached_rate():
     assert first[1].param_groups[0]["lr"] == pytest.approx(factor("cosine", 0, 0.75))
 
 
-def test_a_shape_that_is_none_is_refused():
+def test_invalid_shape_is_refused():
     with pytest.raises(ValueError, match="the schedule is 'linear': expected cosine or poly"):
         rate_factor(lambda: 0.0, "linear")
 

@@ -18,7 +18,7 @@ def statistics(*cases: tuple[torch.Tensor, torch.Tensor], regions=REGION, ml: fl
     return found
 
 
-def test_specks_beside_a_lesion_are_cut_off():
+def test_specks_next_to_a_lesion_are_removed():
     assert statistics((volume(BIG, FOUR), volume(BIG))).select_thresholds() == {"tumour": 0.05}
 
 
@@ -28,7 +28,7 @@ def test_small_true_lesions_are_kept_despite_specks_of_equal_size():
     assert statistics(*cases).select_thresholds() == {"tumour": 0.0}
 
 
-def test_specks_smaller_than_the_smallest_true_lesion_go():
+def test_specks_below_the_smallest_true_lesion_are_removed():
     cases = [(volume(BIG, (0, 0, 0)), volume(BIG)), (volume(FOUR), volume(FOUR))]
     assert statistics(*cases).select_thresholds() == {"tumour": 0.02}
 
@@ -44,7 +44,7 @@ def test_hallucination_without_the_region_weighs_like_a_whole_case():
     }
 
 
-def test_where_nothing_is_wrong_nothing_is_cut_off():
+def test_correct_masks_lose_no_component():
     assert statistics((volume(BIG), volume(BIG)), (volume(), volume())).select_thresholds() == {"tumour": 0.0}
 
 
@@ -67,7 +67,7 @@ def test_cleaner_mask_may_cost_at_most_a_thousandth_of_dice():
     assert statistics(dear, speck).select_thresholds() == {"tumour": 0.0}
 
 
-def test_each_region_is_chosen_for_by_itself():
+def test_each_region_gets_its_own_threshold():
     pred, truth = torch.cat([volume(BIG, FOUR), volume(BIG)]), torch.cat([volume(BIG), volume(BIG)])
     assert statistics((pred, truth), regions=["WT", "ET"]).select_thresholds() == {"WT": 0.05, "ET": 0.0}
 

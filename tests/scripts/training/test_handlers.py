@@ -133,7 +133,7 @@ def test_averaging_leaves_the_learning_network_alone_and_takes_its_buffers():
     assert float(average.network.seen) == 2.0
 
 
-def test_a_resumed_average_counts_on():
+def test_resumed_average_continues_its_count():
     engine = trainer([1.0] * 6, [])
     whole = WeightAverage(engine.network, decay=0.999)
     whole.attach(engine)
@@ -237,7 +237,7 @@ def test_a_nan_on_a_gpu_ends_before_anything_is_kept(tmp_path, step):
         assert float(read_state(tmp_path / "checkpoint.pt")["network"]["weight"]) == 3.0
 
 
-def test_a_nan_of_one_process_ends_the_epoch_of_all(in_two_processes):
+def test_nan_in_one_process_ends_the_epoch_of_all(in_two_processes):
     def scored(rank: int) -> str:
         watch = StopOnNan("c")
         watch.waiting = (torch.tensor(float("nan") if rank else 1.0), None, f"step 4, of process {rank}")
@@ -362,7 +362,7 @@ def test_score_that_is_not_the_best_is_not_called_best(caplog):
 
 
 @pytest.mark.parametrize(("spent", "left"), [(30, "about 30 s"), (600, "about 10 min"), (7200, "about 2.0 h")])
-def test_the_line_tells_how_long_the_rest_will_take(caplog, spent, left):
+def test_log_line_estimates_the_remaining_time(caplog, spent, left):
     budget = Budget(max_epochs=2, steps_per_epoch=2)
     budget.spent_before = spent
     first, second = logged(caplog, validated=[], budget=budget)
@@ -370,6 +370,6 @@ def test_the_line_tells_how_long_the_rest_will_take(caplog, spent, left):
     assert "left" not in second
 
 
-def test_a_handler_that_is_defined_elsewhere_is_that_handler():
+def test_existing_handler_is_returned_unchanged():
     handler = StopOnNan("x")
     assert existing_handler(handler) is handler

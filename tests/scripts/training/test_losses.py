@@ -262,7 +262,7 @@ def test_coarse_heads_cost_what_they_do_upsampled(inner):
 
 
 @pytest.mark.parametrize("inner", [FocalTverskyLoss(), Focal()], ids=["focal", "another"])
-def test_only_a_linear_loss_sees_shares_of_labels(inner, monkeypatch):
+def test_only_linear_losses_use_averaged_labels(inner, monkeypatch):
     seen = []
     forward = type(inner).forward
     monkeypatch.setattr(type(inner), "forward", lambda own, *pair: seen.append(pair) or forward(own, *pair))
@@ -284,7 +284,7 @@ def test_one_head_in_a_list_is_one_head():
     assert torch.equal(loss(heads[:1], target), loss(heads[0], target))
 
 
-def test_heads_in_another_layout_and_kind_cost_the_same():
+def test_heads_in_other_layouts_and_dtypes_have_equal_loss():
     heads, target = coarse_heads()
     loss = DeepSupervisionLoss(RegionDiceCELoss())
     heads = [head.bfloat16() for head in heads]

@@ -57,7 +57,7 @@ def test_a_run_leaves_versions_machine_seed_and_code(tmp_path, at_root):
     assert "started" in about
 
 
-def test_the_code_is_told_by_its_revision(at_root):
+def test_code_is_identified_by_its_revision(at_root):
     if not (at_root / ".git").exists():
         pytest.skip("this copy of the repository has no git history")
     about = describe_environment()
@@ -65,12 +65,12 @@ def test_the_code_is_told_by_its_revision(at_root):
     assert isinstance(about["git_changes"], bool)
 
 
-def test_a_machine_without_git_can_train_too(monkeypatch):
+def test_training_works_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert describe_environment()["git"] is None
 
 
-def test_what_the_weights_need_is_there_before_the_first_validation(tmp_path):
+def test_settings_are_saved_before_the_first_validation(tmp_path):
     open_folder(tmp_path / "run")
     config = ConfigParser()
     config.read_config(str(tmp_path / "run" / "settings.yaml"))
@@ -80,7 +80,7 @@ def test_what_the_weights_need_is_there_before_the_first_validation(tmp_path):
     assert config["checkpoint"] == (tmp_path / "run" / "model.pt").as_posix()
 
 
-def test_the_folder_of_another_run_is_left_alone(tmp_path):
+def test_folder_of_another_run_is_left_unchanged(tmp_path):
     open_folder(tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     message = refused(tmp_path / "run")
@@ -95,18 +95,18 @@ def test_an_empty_folder_may_be_used(tmp_path):
     assert (tmp_path / "run" / "config.yaml").is_file()
 
 
-def test_a_file_of_that_name_is_left_alone(tmp_path):
+def test_existing_file_of_that_name_is_left_unchanged(tmp_path):
     (tmp_path / "run").write_text("precious")
     assert "already holds files" in refused(tmp_path / "run")
     assert (tmp_path / "run").read_text() == "precious"
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+def test_folder_that_cannot_be_created_ends_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refused(tmp_path / "file" / "run")
 
 
-def test_there_is_nothing_to_resume_where_no_run_is(tmp_path):
+def test_folder_without_a_run_cannot_be_resumed(tmp_path):
     assert "holds no run to resume" in refused(tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
 

@@ -55,7 +55,7 @@ def test_killed_run_resumes_from_its_last_epoch_to_identical_weights(tmp_path):
     assert resumed.engine.state.iteration == 12
 
 
-def test_without_resume_a_run_starts_anew(tmp_path):
+def test_run_starts_from_scratch_without_resume(tmp_path):
     Training(tmp_path / "state.pt").run()
     again = Training(tmp_path / "state.pt")
     epochs = []
@@ -94,12 +94,12 @@ def test_state_that_does_not_fit_names_the_part_and_config(tmp_path, change):
     assert "config.yaml" in message
 
 
-def test_a_state_that_is_damaged_is_one_sentence(tmp_path):
+def test_damaged_state_ends_in_one_sentence(tmp_path):
     (tmp_path / "state.pt").write_bytes(b"PK half a zip")
     assert "is not a readable checkpoint" in refused(Training(tmp_path / "state.pt", resume=True).run)
 
 
-def test_a_copy_on_the_host_stays_as_it_was(tmp_path):
+def test_host_copy_of_a_state_does_not_change(tmp_path):
     net = network(heads=True)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
     net(torch.randn(1, 4, 16, 16, 16)).sum().backward()
