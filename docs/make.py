@@ -1,9 +1,9 @@
-"""The generated parts of the documentation: tables of settings, tasks, recipes and commands, and the drawing.
+"""The generated parts of the documentation: tables of settings, tasks, recipes and commands, and a drawing.
 
     python docs/make.py
 
 rewrites what lies between the markers `<!-- NAME: made by docs/make.py -->` and `<!-- end -->` of the pages, from the
-comments of configs/ and from the commands.
+comments of configs/ and from the commands; and docs/images/architecture.svg, from the folders of the code.
 """
 
 import re
@@ -19,7 +19,9 @@ from ruamel.yaml.tokens import CommentToken
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from bundle.__main__ import COMMANDS  # noqa: E402
+from docs.house import draw_house  # noqa: E402
 
+DRAWING = ROOT / "docs" / "images" / "architecture.svg"
 LONGEST_EXPRESSION = 42  # characters
 WORKFLOWS = {"T": "train", "E": "evaluate", "I": "inference"}
 SECTIONS = "sections"  # the heading in the configs below which keys are sections, not settings
@@ -165,10 +167,11 @@ BLOCKS = {
 }
 
 
-def made_pages() -> dict[Path, str]:
-    """The text that every page with a generated part should have."""
+def made_files() -> dict[Path, str]:
+    """The text that the drawing, and every page with a generated part, should have."""
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))}
-    return {page: BLOCK.sub(made_block, text) for page, text in pages.items() if BLOCK.search(text)}
+    made = {page: BLOCK.sub(made_block, text) for page, text in pages.items() if BLOCK.search(text)}
+    return {DRAWING: draw_house(ROOT), **made}
 
 
 def made_block(match: re.Match[str]) -> str:
@@ -176,12 +179,18 @@ def made_block(match: re.Match[str]) -> str:
     return f"{match[1]}\n{chr(10).join(BLOCKS[match[2]]())}\n{match[3]}"
 
 
+def outdated_files() -> list[Path]:
+    """The files that differ from what they should be."""
+    return [
+        path for path, text in made_files().items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+
+
 def main() -> None:
-    """Write every page whose generated part has changed."""
-    for page, text in made_pages().items():
-        if page.read_text(encoding="utf-8") != text:
-            page.write_text(text, encoding="utf-8")
-            print(f"written: {page.relative_to(ROOT)}")
+    """Write every file whose generated part has changed."""
+    for path in outdated_files():
+        path.write_text(made_files()[path], encoding="utf-8")
+        print(f"written: {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def bench(
 
     Args:
         subject: train, infer, score or load; all four without it.
-        out: a JSON file for the numbers; docs/performance.md says what is in it.
+        out: a JSON file for the numbers; docs/record/performance.md says what is in it.
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.

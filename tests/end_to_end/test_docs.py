@@ -17,12 +17,13 @@ from docs import make
 from scripts.workflow import MONAI_KEYS
 from tests.made import ROOT
 
-GUIDES = sorted((ROOT / "docs").glob("*.md"))
-CONFIGS = ROOT / "docs" / "configs.md"
+GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+WORKFLOWS = {"train": "training", "check": "training", "evaluate": "evaluating", "segment": "inferring"}
 RUNS = {"training": "train", "evaluating": "evaluate", "inferring": "inference"}
 OVERLAYS = sorted([*(ROOT / "configs" / "tasks").glob("*.yaml"), *(ROOT / "configs" / "recipes").glob("*.yaml")])
 OURS = r"(?:configs|scripts|bundle|docs|tests|\.ci)/[\w./-]*\w"
-EXAMPLES = dict(re.findall(r"```yaml\n# (my_\w+\.yaml)\n(.+?)```", CONFIGS.read_text(encoding="utf-8"), re.DOTALL))
+TEXT = "\n".join(guide.read_text(encoding="utf-8") for guide in GUIDES)
+EXAMPLES = dict(re.findall(r"```yaml\n# (my_\w+\.yaml)\n(.+?)```", TEXT, re.DOTALL))
 OTHER_PROGRAMS = {"standalone", "nproc_per_node"}  # torchrun's
 
 
@@ -38,7 +39,7 @@ def workflow(name: str) -> str:
 
 def commands(guide: Path) -> Iterator[tuple[str, str]]:
     """The program and the rest of each of our commands in a guide, unless it is shown for being refused."""
-    joined = re.sub(r"\\\n\s+", "", guide.read_text(encoding="utf-8"))
+    joined = re.sub(r"\\\n\s+|^```.*?^```", "", guide.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for line, after in re.findall(r"^    (.*-m (?:bundle|monai\.bundle)\b.*)\n(?=(.*))", joined, flags=re.MULTILINE):
         if "error: there is no" not in after:
             program, _, rest = line.partition("-m ")[2].partition(" ")
@@ -48,17 +49,15 @@ def commands(guide: Path) -> Iterator[tuple[str, str]]:
 def flags_of(program: str, name: str) -> set[str]:
     """The flags that a command of ours takes: `name` is the command of `bundle`, or the run id of MONAI's `run`."""
     if program == "bundle":
-        return {
-            *inspect.signature(getattr(importlib.import_module(f"bundle.commands.{name}"), name)).parameters,
-            "help",
-        }
+        parameters = inspect.signature(getattr(importlib.import_module(f"bundle.commands.{name}"), name)).parameters
+        settings = flags_of("monai.bundle", WORKFLOWS[name]) if "settings" in parameters else ()
+        return {*parameters, *settings, "help", "json"}
     files = [workflow(RUNS[name])] if name in RUNS else [workflow(name) for name in make.WORKFLOWS.values()]
     return {*inspect.signature(monai.bundle.run).parameters, *MONAI_KEYS, *keys_of(*files, *OVERLAYS)}
 
 
-def test_the_generated_parts_of_the_pages_are_up_to_date():
-    old = [page.name for page, text in make.made_pages().items() if page.read_text(encoding="utf-8") != text]
-    assert not old, f"run python docs/make.py, since {old} are not what it makes"
+def test_the_generated_parts_of_the_documentation_are_up_to_date():
+    assert make.outdated_files() == [], "run python docs/make.py"
 
 
 def test_every_setting_and_section_has_a_comment():
@@ -66,7 +65,7 @@ def test_every_setting_and_section_has_a_comment():
     assert not bare, f"configs/*.yaml say nothing about {bare}"
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_file_that_a_guide_names_is_there(guide):
     text = guide.read_text(encoding="utf-8")
     named = re.findall(rf"(?<![\w./*-]){OURS}", text)
@@ -86,8 +85,9 @@ def anchors(guide: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_and_flag_that_a_guide_names_exists(guide):
+    names = {path.stem for path in OVERLAYS}
     for program, rest in commands(guide):
         if program == "bundle":
             name = rest.split()[0]
@@ -95,13 +95,15 @@ def test_every_command_and_flag_that_a_guide_names_exists(guide):
                 continue
             assert name in COMMANDS, f"{guide.name}: there is no command {name}"
             known = flags_of(program, name)
+            configs = rest.partition(" --")[0].split()[1:] if name in ("train", "check") else []
+            assert not {word for word in configs if word.islower()} - {*names, *EXAMPLES, "fast.yaml"}, rest
         else:
             known = flags_of(program, re.match(r"run (\w+)", rest)[1])
         unknown = {flag.replace("-", "_") for flag in re.findall(r" --([\w-]+)", rest)} - known
         assert not unknown, f"{guide.name}: {rest} has no {unknown}"
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_flag_in_a_guides_sentences_exists(guide):
     known = OTHER_PROGRAMS | flags_of("monai.bundle", "check")
     known = known.union(*(flags_of("bundle", name) for name in COMMANDS))

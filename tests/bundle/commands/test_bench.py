@@ -18,9 +18,9 @@ from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios
 from bundle.commands.bench import SUBJECTS
 from tests.made import ROOT
 
-GUIDE = ROOT / "docs" / "performance.md"
+GUIDE = ROOT / "docs" / "record" / "performance.md"
 SMALL = [4, 8, 8]
-# its 1.5 GB do not go with the project's own pins; docs/performance.md has the command
+# its 1.5 GB do not go with the project's own pins; docs/record/performance.md has the command
 needs_nnunet = pytest.mark.skipif("NNUNET" not in os.environ, reason="NNUNET names no Python with nnU-Net")
 
 
@@ -42,7 +42,7 @@ def test_score_benchmark_prints_ratios_and_writes_the_documented_file(tmp_path, 
     assert min(first["values"]) <= first["median"] <= max(first["values"])
     told = set(re.findall(r"`(\w+)`", GUIDE.read_text(encoding="utf-8")))
     for part in (content, content["machine"], subject, first):
-        assert set(part) <= told, f"docs/performance.md does not explain {set(part) - told}"
+        assert set(part) <= told, f"docs/record/performance.md does not explain {set(part) - told}"
 
 
 @pytest.mark.usefixtures("at_root")
