@@ -15,6 +15,7 @@ from fire.decorators import SetParseFn
 from bundle.commands.arguments import CONSTANTS, nearest
 from bundle.commands.shared import Outcome
 from bundle.commands.usage import show_help
+from scripts.distributed import is_first_process
 from scripts.errors import InputError, input_error_message, report_and_exit
 
 COMMANDS = {
@@ -84,8 +85,8 @@ def run_command(name: str, *arguments: str) -> None:
         outcome: Outcome | None = command(*words, **options)
     if outcome is None:
         return
-    if as_json:
-        print(json.dumps(outcome.numbers, indent=2, ensure_ascii=False))
+    if as_json and is_first_process():
+        print(json.dumps(outcome.numbers(), indent=2, ensure_ascii=False))
     if outcome.exit_code:
         sys.exit(outcome.exit_code)
 
@@ -99,7 +100,7 @@ def split_arguments(command: Callable, arguments: tuple[str, ...]) -> tuple[tupl
     parameters = inspect.signature(command).parameters
     switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)} | {"json"}
     given = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
         if not OPTION.match(argument):
             given.append(argument)
             continue

@@ -80,7 +80,8 @@ def begin_workflow(workflow: str) -> None:
     install_excepthook()
     config, own, call = running_config(), ConfigParser.load_config_file(workflow), _running_call()
     if (run_id := call.get("run_id") or "run") not in config:
-        raise InputError(f"there is no run id '{run_id}' in this workflow: expected {', '.join(RUN_IDS)}.")
+        known = [name for name in ("run", "training", "evaluating", "inferring", "check") if name in config]
+        raise InputError(f"there is no run id '{run_id}' in this workflow: expected {', '.join(known)}.")
     files = call.get("config_file") or ()
     refuse_conflicts(file for file in ensure_tuple(files) if Path(str(file)).parent.name == "recipes")
     refuse_unused_settings(config, own)

@@ -43,7 +43,7 @@ def evaluate(
         resume: skip cases that are segmented already.
         settings: any setting of configs/evaluate.yaml, such as --overlap 0.25 or --device cpu.
     """
-    trained = read_run_config(run)
+    files, trained = run_files(run, "configs/evaluate.yaml"), read_run_config(run)
     if datalist is None:
         if not trained.get("datalist"):
             raise InputError(f"{run} does not say which data list it was trained with: give --datalist.")
@@ -61,7 +61,7 @@ def evaluate(
     values = {name: value for name, value in given.items() if value is not None} | parse_settings(settings)
     code = 0
     try:
-        run_workflow("evaluating", run_files(run, "configs/evaluate.yaml"), values)
+        run_workflow("evaluating", files, values)
     except SystemExit as ended:  # some cases failed; their rows are there
         code = int(ended.code or 0)
     return Outcome(lambda: read_numbers(target), code)

@@ -37,7 +37,7 @@ def segment(
         dataset_dir = input.parent
     package = (source / WORKFLOW).is_file()
     if not package:
-        files = run_files(source, WORKFLOW)
+        files = run_files(source, WORKFLOW, other=", and not a package")
     if not input.exists():
         raise InputError(
             f"input {input} does not exist: give a folder of patients, a file with all channels or a list."

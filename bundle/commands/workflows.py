@@ -35,20 +35,23 @@ def training_files(task: str, recipes: Sequence[str]) -> list[str]:
 
 
 def training_settings(
-    datalist: Path, dataset_dir: Path | None, out: Path | None, resume: Path | None, settings: Mapping[str, str]
+    datalist: Path | None, dataset_dir: Path | None, out: Path | None, resume: Path | None, settings: Mapping[str, str]
 ) -> dict[str, Any]:
     """The settings of a training; the paths of a data list start in its own folder, unless told otherwise."""
     if out is not None and resume is not None:
         raise InputError(
             f"--out {out} and --resume {resume} are both given: --out for a new run, --resume for that one."
         )
-    given = {"datalist": datalist, "dataset_dir": dataset_dir or datalist.parent, "run_dir": out, "resume": resume}
+    start = dataset_dir or (datalist.parent if datalist else None)
+    given = {"datalist": datalist, "dataset_dir": start, "run_dir": out, "resume": resume}
     paths = {name: path.as_posix() for name, path in given.items() if path is not None}
     return {**paths, **parse_settings(settings)}
 
 
-def run_files(run: Path, workflow: str) -> list[str]:
+def run_files(run: Path, workflow: str, other: str = "") -> list[str]:
     """The config files of a workflow that uses a run: the workflow's own, and the run's settings.
+
+    `other` is what else the folder could have been, for the message.
 
     Raises:
         InputError: the folder holds no run.
@@ -57,7 +60,7 @@ def run_files(run: Path, workflow: str) -> list[str]:
     for name in SETTINGS:
         if (run / name).is_file():
             return [workflow, (run / name).as_posix()]
-    raise InputError(f"{run} holds no run: expected {run / SETTINGS[0]}, as `python -m bundle train` writes it.")
+    raise InputError(f"{run} is not a run{other}: expected {run / SETTINGS[0]}, as `python -m bundle train` writes it.")
 
 
 def find_config(kind: str, name: str) -> str:

@@ -1,0 +1,35 @@
+"""The step without computation refuses parts that do not fit, and leaves the network as it was."""
+
+import pytest
+import torch
+
+from scripts.errors import InputError
+from scripts.training.dry_step import run_dry_step
+
+
+def squared_error(output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    return ((output - label) ** 2).mean()
+
+
+def test_fitting_network_and_loss_pass_and_keep_their_weights():
+    network = torch.nn.Conv3d(4, 3, 3, padding=1)
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    run_dry_step(network, squared_error, 4, 3, [512, 512, 512], 2)  # 100 GB, if anything were computed
+    assert all(torch.equal(before[name], weight) for name, weight in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [(torch.nn.Conv3d(2, 3, 3, padding=1), "2 channels"), (torch.nn.Conv3d(4, 2, 3, padding=1), "length 3")],
+)
+def test_wrong_number_of_channels_or_regions_is_refused(network, said):
+    with pytest.raises(InputError, match=r"a training step on a batch of \[2, 4, 16, 16, 16\] fails") as caught:
+        run_dry_step(network, squared_error, 4, 3, [16, 16, 16], 2)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_loss_that_branches_on_voxels_is_not_refused():
+    network = torch.nn.Conv3d(1, 1, 1)
+    run_dry_step(network, lambda output, label: output.sum() if label.max() > 0 else output.mean(), 1, 1, [4, 4, 4], 1)
