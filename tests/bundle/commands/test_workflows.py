@@ -59,7 +59,7 @@ def test_wrong_task_or_recipe_is_named(task, recipes, sentence):
         training_files(task, recipes)
 
 
-def test_two_recipes_with_one_section_are_refused_in_the_long_form(cohort):
+def test_the_long_form_refuses_recipes_with_one_section(cohort):
     recipes = [f"configs/recipes/{name}.yaml" for name in ("bce_dice", "dice_focal")]
     files = "[" + ",".join(f"'{name}'" for name in ["configs/train.yaml", "configs/tasks/phantom.yaml", *recipes]) + "]"
     words = [
