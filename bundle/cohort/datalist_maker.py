@@ -76,7 +76,7 @@ def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = Fal
         layout = recognise_folder(folder, tasks, task)
     for case in [] if allow_unlabelled else unlabelled_among_labelled(layout.cases, folder):
         case.problems.append(
-            f"case {case.case} has no label, but others of its folder have one: add it, or give --allow-unlabelled to"
+            f"case {case.case} has no label, but others of its folder have one: add it, or give --allow_unlabelled to"
             " list such cases for testing."
         )
     return layout
@@ -146,7 +146,7 @@ def _refuse_or_leave_out(records: Sequence[CaseRecord], root: Path, skip_bad: bo
     """A note for each bad case; `BadCases` if they may not be left out, or are all."""
     bad = {r.case: [text.replace(f"{root}{os.sep}", "") for text in r.problems] for r in records if r.problems}
     if bad and (not skip_bad or len(bad) == len(records)):
-        way = "correct them" if skip_bad else "correct them, or leave them out with --skip-bad"
+        way = "correct them" if skip_bad else "correct them, or leave them out with --skip_bad"
         raise BadCases(f"{len(bad)} of {len(records)} cases are bad, as listed above: {way}.", bad)
     return [f"left out {case}: {' '.join(problems)}" for case, problems in bad.items()]
 

@@ -121,7 +121,7 @@ def task_from_options(
     if name is not None:
         if labels or regions or label_scheme:
             raise InputError(
-                f"--labels, --regions and --label-scheme are told by task {name}: leave them out, or --task."
+                f"--labels, --regions and --label_scheme are told by task {name}: leave them out, or --task."
             )
         task = choose_task(name, tasks)
         if patterns and set(patterns) != set(task.channels):
@@ -137,7 +137,7 @@ def task_from_options(
     if not patterns:
         if label or labels or regions or label_scheme:
             raise InputError(
-                "--label, --labels, --regions and --label-scheme need --channels beside them: give it, or a --task."
+                "--label, --labels, --regions and --label_scheme need --channels beside them: give it, or a --task."
             )
         return None
     if label and not labels:

@@ -47,5 +47,5 @@ def phantom(
     print(f"{cases} synthetic cases{without} written to {out} in the layout {layout}.")
     labelled = len(set(patients[:cases]))
     options = f" --folds {labelled}" if labelled < 5 else ""  # the default of `prepare` is 5
-    options += " --allow-unlabelled" if unlabelled else ""
+    options += " --allow_unlabelled" if unlabelled else ""
     print(f"next: python -m bundle prepare {shlex.quote(str(out))} --out datalist.json{options}")

@@ -51,7 +51,7 @@ def smoke(*, out: Optional[Path] = None, seed: NonNegativeInt = 0) -> None:
     _say(f"phantom {patients} --cases {PATIENTS} --unlabelled {SCANS} --seed {seed}")
     phantom(patients, cases=PATIENTS, unlabelled=SCANS, seed=seed)
 
-    _say(f"prepare {patients} --out {cases} --folds 4 --test 0.25 --allow-unlabelled --seed {seed}")
+    _say(f"prepare {patients} --out {cases} --folds 4 --test 0.25 --allow_unlabelled --seed {seed}")
     prepare(patients, out=cases, folds=4, test=0.25, allow_unlabelled=True, seed=seed)
 
     _say(f"train phantom smoke --datalist {cases} --dataset_dir {patients} --out {results} --seed {seed}")

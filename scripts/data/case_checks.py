@@ -361,7 +361,7 @@ def _check_label(
         record.problems.append(_strange_values(path, image.voxels, record, strange, expected))
     if not record.counts and not expected.empty_labels:
         record.problems.append(
-            f"{path} is empty: it labels no {_points(image.voxels)[:-1]}; draw the tumour, or give --allow-empty if"
+            f"{path} is empty: it labels no {_points(image.voxels)[:-1]}; draw the tumour, or give --allow_empty if"
             " there is none."
         )
     axes = image.voxels.ndim

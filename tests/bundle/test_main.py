@@ -34,7 +34,7 @@ def test_invalid_command_line_writes_nothing(arguments, said, tmp_path, monkeypa
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["publish", "missing", "--to", "zoo", "--dry-run"],
+        ["publish", "missing", "--to", "zoo", "--dry_run"],
         ["publish", "missing", "--nodry-run", "--to=zoo"],
         ["publish", "--package", "missing", "--to", "zoo"],
     ],

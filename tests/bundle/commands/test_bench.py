@@ -159,7 +159,7 @@ def test_wrong_input_ends_in_a_sentence(capsys):
     assert "repeats is many: expected a number above 0" in refusal(capsys, "load", "--repeats", "many")
     assert "scale is 0: expected a number above 0" in refusal(capsys, "load", "--scale", "0")
     assert "expected whole numbers above 0, such as 8,64,512" in refusal(capsys, "load", "--cases", "8,many")
-    assert "expected the Python of an environment with nnunetv2" in refusal(capsys, "train", "--nnunet-python", "/none")
+    assert "expected the Python of an environment with nnunetv2" in refusal(capsys, "train", "--nnunet_python", "/none")
     if not torch.cuda.is_available():
         assert "0 CUDA devices" in refusal(capsys, "train", "--device", "cuda")
 

@@ -93,7 +93,7 @@ BROKEN = {
 def test_each_of_ten_broken_sets_is_refused_with_its_sentence(mine, tmp_path, capsys, fault):
     spoil, sentence = BROKEN[fault]
     spoil(mine)
-    with pytest.raises(InputError, match=r"1 of 5 cases are bad, as listed above: correct them, or .*--skip-bad"):
+    with pytest.raises(InputError, match=r"1 of 5 cases are bad, as listed above: correct them, or .*--skip_bad"):
         prepare(str(mine), out=str(tmp_path / "list.json"), folds=2)
     listed = capsys.readouterr().err
     assert "BraTS-GLI-00000-000:\n  - " in listed
