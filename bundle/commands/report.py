@@ -107,7 +107,7 @@ def _own_lines(summary: Mapping[str, Any]) -> list[str]:
             f" worst {format_share(own['minimum'])} ({weighted['worst'][0]['patient']})"
         )
     if cost := summary["cost"]:
-        for region, own in [*cost["regions"].items(), ("together", cost["total"])]:
+        for region, own in [*cost["regions"].items(), ("total", cost["total"])]:
             lines.append(
                 f"cost, {region}: median {format_amount(own['median'])}"
                 f" ({format_range([own['q1'], own['q3']], format_amount)}), largest {format_amount(own['maximum'])}"

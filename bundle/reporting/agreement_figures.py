@@ -1,4 +1,4 @@
-"""Figures of the agreement of raters, every image a dot."""
+"""Figures of rater agreement, one dot per image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +16,12 @@ from bundle.drawing.axes import cut_name, new_axes
 from bundle.drawing.svg import STYLE, Drawing, Ink, figure_to_svg
 from bundle.reporting.words import MINUS, format_share, format_share3, format_signed, plural
 
-LONGEST = 16  # letters of a name beside a strip
+LONGEST = 16  # letters of a name next to a row
 
 
 @rc_context(STYLE)
 def draw_dice_by_image(pairs: pd.DataFrame, raters: Sequence[str]) -> Drawing:
-    """Dice of all pairs of raters image by image, least agreement first, with the model's."""
+    """Dice of every pair of raters by image, least agreement first, with the model's."""
     between, against = select_pairs(pairs, raters, raters), select_pairs(pairs, [MODEL], raters)
     order = between.groupby("image")["dice"].mean().sort_values()
     place = {image: number for number, image in enumerate(order.index)}
@@ -49,7 +49,7 @@ def draw_dice_by_image(pairs: pd.DataFrame, raters: Sequence[str]) -> Drawing:
 
 @rc_context(STYLE)
 def draw_dice_by_rater(pairs: pd.DataFrame, summary: Mapping[str, Any]) -> Drawing:
-    """The mean Dice with the (other) raters on every image, a line of dots for each rater and the model."""
+    """Mean Dice with the (other) raters per image, one row of dots per rater and for the model."""
     raters = summary["raters"]
     values = {
         who: select_pairs_with_raters(pairs, who, raters).groupby("image")["dice"].mean() for who in _people(summary)
@@ -57,12 +57,12 @@ def draw_dice_by_rater(pairs: pd.DataFrame, summary: Mapping[str, Any]) -> Drawi
     figure, axes, titles = _lines(values, format_share3)
     axes.set(xlabel="mean Dice with the (other) raters", xlim=(None, 1.01))
     medians = ", ".join(f"{who} {format_share(own.median())}" for who, own in values.items() if len(own))
-    return figure_to_svg(figure, f"Agreement with the (other) raters, every image a dot. Medians: {medians}.", titles)
+    return figure_to_svg(figure, f"Agreement with the (other) raters, one dot per image. Medians: {medians}.", titles)
 
 
 @rc_context(STYLE)
 def draw_size_bias(summary: Mapping[str, Any]) -> Drawing | None:
-    """How much more or less each draws than the (other) raters, in per cent of the mean of these."""
+    """Size of each mask relative to the mean of the (other) raters, in per cent."""
     images = {image: own["sizes"] for image, own in summary["images"].items()}
     values = {}
     for who in _people(summary):
@@ -72,12 +72,10 @@ def draw_size_bias(summary: Mapping[str, Any]) -> Drawing | None:
         return None
     figure, axes, titles = _lines(values, lambda value: f"{format_signed(value)} %")
     axes.axvline(0, color=Ink.SOFT, linewidth=1)
-    axes.set(xlabel="drawn more or less than the (other) raters, %")
+    axes.set(xlabel="size difference from the (other) raters, %")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0f}".replace("-", MINUS) if value else "0")
     medians = ", ".join(f"{who} {format_signed(own.median())} %" for who, own in values.items() if len(own))
-    return figure_to_svg(
-        figure, f"Size of what was drawn, against the mean of the (other) raters. Medians: {medians}.", titles
-    )
+    return figure_to_svg(figure, f"Size relative to the mean of the (other) raters. Medians: {medians}.", titles)
 
 
 def _people(summary: Mapping[str, Any]) -> list[str]:
@@ -85,13 +83,13 @@ def _people(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _lines(values: Mapping[str, pd.Series], write: Any) -> tuple[Any, Axes, dict[str, list[str]]]:
-    """A line of dots for each person, with a mark at median and quartiles; the model in the second colour."""
+    """One row of dots per rater, with a mark at median and quartiles; the model in the second colour."""
     figure, axes = new_axes(70 + 32 * len(values))
     titles = {}
     for row, (who, own) in enumerate(values.items()):
         if not len(own):
             continue
-        aside = 0.12 * (np.arange(len(own)) % 3 - 1)  # so that dots do not hide each other
+        aside = 0.12 * (np.arange(len(own)) % 3 - 1)  # so that dots do not overlap
         colour = Ink.SECOND if who == MODEL else Ink.ACCENT
         axes.scatter(own, row + aside, s=20, alpha=0.6, linewidths=0, color=colour, gid=f"line{row}")
         q1, median, q3 = quartiles(own)

@@ -1,4 +1,4 @@
-"""The page of the agreement of raters: `raters.html`, with the tables, masks and pictures that it is made of."""
+"""The page of rater agreement, `raters.html`, with its tables, masks and pictures."""
 
 import os
 import shutil
@@ -48,8 +48,8 @@ def write_agreement(
     core. Returns the content of raters.json.
 
     Raises:
-        InputError: `out` is not empty or cannot be written, a mask is none, masks of an image lie on different grids,
-            there is nothing to compare, or a process was killed.
+        InputError: `out` is not empty or cannot be written, a file is not a mask, masks of an image lie on different
+            grids, there is nothing to compare, or a process was killed.
     """
     with _written_whole(out) as folder:
         one = partial(_compare_and_draw, foreground=foreground, folder=folder)  # the masks of one image at a time
@@ -57,7 +57,7 @@ def write_agreement(
         require_pairs(compared, foreground)
         pairs = pd.DataFrame([row for one in compared for row in one.rows], columns=COLUMNS)
         about = {
-            "title": str(title or f"How far {len(raters)} raters agree"),
+            "title": str(title or f"Agreement of {len(raters)} raters"),
             "folders": {rater: str(path.resolve()) for rater, path in raters.items()},
             "model_folder": None if model is None else str(Path(str(model)).resolve()),
             "foreground": foreground,
@@ -89,7 +89,7 @@ def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, s
 
     None, and the reason, where it cannot be shown: no number depends on it.
     """
-    missing = f"{path} is not drawn beneath the outlines"
+    missing = f"{path} is not shown beneath the outlines"
     try:
         scan = _read_picture(path) if pictures.is_picture(path) else np.asanyarray(open_nifti(path).dataobj)
     except Exception as error:  # nibabel has its own set of errors for a damaged file
@@ -103,7 +103,7 @@ def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, s
 
 
 def _read_picture(path: Path) -> np.ndarray:
-    """As it looks, [x, y] or [x, y, colour]: colours of a palette are no intensities, but can be shown."""
+    """A picture as displayed, [x, y] or [x, y, colour]: palette colours are not intensities, but can be shown."""
     with Picture.open(path) as picture:
         if picture.mode == "P":
             return pictures.to_grey(np.swapaxes(np.asarray(picture.convert("RGB")), 0, 1))
@@ -134,7 +134,7 @@ def _render(summary: Mapping[str, Any], pairs: pd.DataFrame, folder: Path) -> st
 
 
 def _pictures(summary: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The pictures of the images that raters agree least on."""
+    """The pictures of the images with the least agreement."""
     drawn = {name: own for name, own in summary["images"].items() if own["picture"]}
     least = sorted(drawn, key=lambda name: (drawn[name]["dice"], name))[:MOST_PICTURES]
     return [
@@ -145,7 +145,7 @@ def _pictures(summary: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _written_whole(out: Path) -> Iterator[Path]:
-    """A folder that takes the name `out` if all goes well, and leaves nothing behind if not."""
+    """A temporary folder, renamed to `out` on success and deleted on failure."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty: choose another --out, or remove it.")
     try:

@@ -1,4 +1,4 @@
-"""Sentences about the agreement of raters: warnings, findings, and the limits of its numbers."""
+"""Sentences about rater agreement: warnings, findings and limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,40 +17,39 @@ from bundle.reporting.words import (
 )
 
 PLACES = {
-    "below": "outside the raters' own range: it agrees with them less than the rater who agrees least does with the"
-    " others",
-    "within": "inside the raters' own range",
-    "above": "above the raters' own range: it agrees with them more than any of them does with the others, as an"
-    " average of them would; that does not make it better than they are",
+    "below": "below the raters' own range: it agrees with them less than any rater does with the others",
+    "within": "within the raters' own range",
+    "above": "above the raters' own range: it agrees with them more than any rater does with the others, as an average"
+    " of raters would; that does not make it better than they are",
 }
 
 
 def agreement_warnings(summary: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before the first number."""
+    """Warnings to read before any number."""
     found = []
     if (summary["covered"] or 0) > HALF:
         found.append(
-            f"The masks cover {summary['covered']:.0%} of the images on average: is the object drawn as 0 and the"
-            " background as something else? Then say --foreground 0, or these are numbers about the background."
+            f"The masks cover {summary['covered']:.0%} of the images on average. If the object is 0 in the files, give"
+            " --foreground 0; otherwise these numbers may describe the background."
         )
     found += [f"Left out: {reason}" for reason in summary["failed"].values()]
     return found
 
 
 def agreement_findings(summary: Mapping[str, Any]) -> list[str]:
-    """What was found, most important first."""
+    """The findings, most important first."""
     spread = summary["between_raters"]["dice"]
     said = (
-        f"{plural(len(summary['raters']), 'rater')}, {plural(spread['images'], 'image')}: the Dice of two raters is"
-        f" {format_share3(spread['mean'])} in the mean{_interval(spread['mean_interval'], format_share3)} and"
-        f" {format_share3(spread['median'])} in the median; half of the {spread['n']} pairs of masks lie between"
-        f" {format_share3(spread['q1'])} and {format_share3(spread['q3'])}."
+        f"{plural(len(summary['raters']), 'rater')}, {plural(spread['images'], 'image')}: Dice between raters has mean"
+        f" {format_share3(spread['mean'])}{_interval(spread['mean_interval'], format_share3)} and median"
+        f" {format_share3(spread['median'])} (quartiles {format_share3(spread['q1'])} to {format_share3(spread['q3'])})"
+        f" over {plural(spread['n'], 'pair of masks', 'pairs of masks')}."
     )
     return [said, *model_verdicts(summary)]
 
 
 def model_verdicts(summary: Mapping[str, Any]) -> list[str]:
-    """Whether the model is like a rater, a sentence or two a metric; none without a model."""
+    """The model compared with the raters, one entry per metric; empty without a model."""
     if summary["model"] is None:
         return []
     found = summary["model"]["like_a_rater"]
@@ -61,63 +60,61 @@ def _verdict(metric: str, found: Mapping[str, Any]) -> str:
     if not found["images"]:
         return f"{metric}: no image has the model's mask and those of two raters, so they cannot be compared."
     said = (
-        f"{metric}: the model agrees with the raters by {format_share3(found['model'])}, they with each other by"
-        f" {format_share3(found['raters'])} (difference"
+        f"{metric}: mean {format_share3(found['model'])} between model and raters, {format_share3(found['raters'])}"
+        " between raters (difference"
         f" {format_change(found['difference'])}{_interval(found['interval'], format_change)},"
         f" {plural(found['images'], 'image')}). "
     )
     if found["place"]:
         own = found["rater_means"].values()
         where = f" (their own means: {format_range([min(own), max(own)], format_share3)})"
-        said += f"In the mean it lies {PLACES[found['place']].replace('range', 'range' + where, 1)}. "
+        said += f"The model is {PLACES[found['place']].replace('range', 'range' + where, 1)}. "
     return said + _shown(found)
 
 
 def _shown(found: Mapping[str, Any]) -> str:
     if found["interval"] is None:
         why = f"fewer than {FEWEST} images" if found["images"] < FEWEST else "differences that are all the same"
-        return f"There is no interval for {why}: nothing is shown either way."
+        return f"No interval for {why}: inconclusive."
     low, high = found["interval"]
-    few = f" {found['images']} images are few, and the interval is too narrow." if found["images"] < ENOUGH else ""
+    few = f" With {found['images']} images the interval is too narrow." if found["images"] < ENOUGH else ""
     if high < 0 or low > 0:
-        return f"That it agrees {'less' if high < 0 else 'more'} is more than chance.{few}"
+        return f"The interval excludes 0: the model agrees {'less' if high < 0 else 'more'}.{few}"
     return (
-        "No difference is shown, which is not the same as none: agreement that is worse by"
-        f" {format_share3(-low)} would fit these images, too.{few}"
+        "The interval includes 0, so this sample is inconclusive: it is compatible with agreement that is lower by"
+        f" {format_share3(-low)}.{few}"
     )
 
 
 def agreement_limits(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What these numbers cannot say."""
+    """The limits of these numbers."""
     images, raters = summary["between_raters"]["dice"]["images"], len(summary["raters"])
     if images < ENOUGH:
-        yield f"{plural(images, 'image')} are few: below {ENOUGH}, bootstrap intervals are too narrow."
+        yield f"Only {plural(images, 'image')}: below {ENOUGH}, bootstrap intervals are too narrow."
     yield (
-        f"Intervals draw images. The {plural(raters, 'rater')} are taken as they are: other raters may agree more or"
-        " less, a further person can lie outside their range, and no interval here tells by how much. Images of one"
-        " patient count as if they were independent."
+        f"Intervals resample images, not the {plural(raters, 'rater')}: other raters may agree more or less, or lie"
+        " outside this range, and no interval here covers that. Images of one patient count as independent."
     )
     yield (
-        "Raters who learned from each other, or who corrected one outline, agree more than independent ones. The masks"
-        " do not tell."
+        "Raters who trained together, or who edited the same outline, agree more than independent ones. The masks do"
+        " not show this."
     )
     yield (
-        "A rater is part of the consensus that it is compared with, and a model is not: do not compare their agreement"
-        " with the consensus. Agreement with the (other) raters is fair to both."
+        "A rater is part of the consensus and a model is not: do not compare their agreement with it. Agreement with"
+        " the (other) raters is comparable."
     )
     yield (
-        "STAPLE weighs voxels by what it takes the raters to be able to; where some draw generously it tends to follow"
-        " them, the more so the more air is around. Of an even number of raters the majority leaves out ties."
+        "STAPLE weights raters by their estimated performance, and tends to follow those who draw more, especially"
+        " with much background. With an even number of raters, the majority leaves out ties."
     )
     if names := list(summary["incomplete"]):
-        lack, counts = ("lacks", "counts") if len(names) == 1 else ("lack", "count")
         yield (
-            f"{plural(len(names), 'image')} {lack} the mask of some rater ({join_words(names)}) and {counts} for the"
-            " pairs that there are. So the means of raters are of different images; where a model is placed among"
-            " them, only complete images count."
+            f"{plural(len(names), 'image')} without masks of all raters ({join_words(names)}): only the existing pairs"
+            " count, so the means of raters are over different images. A model is ranked among them on complete images"
+            " only."
         )
     yield explain_nsd(summary["units"]["length"])
-    yield "Agreement is not truth: all raters can be wrong in the same way."
+    yield "Agreement is not accuracy: all raters can be wrong in the same way."
 
 
 def _interval(pair: Any, write: Any = format_share) -> str:

@@ -1,4 +1,4 @@
-"""The page of a cohort: its intensities, spacing and size, and how rare labels and regions are."""
+"""The page of a cohort: intensities, spacing, size, and frequency of labels and regions."""
 
 import os
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ def write_cohort_page(
     patch: Sequence[float],
     unit: str,
 ) -> None:
-    """Write the cohort's intensities, spacing and size, and how rare labels and regions are, as PNG.
+    """Write a cohort's intensities, spacing and size, and the frequency of labels and regions, as PNG.
 
-    Frequencies are of the labels, and of the regions; the size of the patch, which is shown next to the images', is in
-    the unit of the spacing. Raises InputError where the file cannot be written.
+    `frequencies` are those of labels and of regions; `patch` is the size of a patch in the unit of the spacing. Raises
+    InputError where the file cannot be written.
     """
     across = min(len(channels), 4)
     lines = -(-len(channels) // across)
@@ -37,8 +37,8 @@ def write_cohort_page(
     draw_heading(
         figure,
         about,
-        "Intensities are those stored that are not 0: for each case the median, the middle half and the 1st to 99th"
-        " percentile.",
+        "Stored intensities of the foreground (not 0): median, interquartile range and 1st to 99th percentile of each"
+        " case.",
     )
     place = {"left": 0.75 / wide, "right": 1 - 0.2 / wide, "top": 1 - 0.95 / high, "bottom": 0.5 / high}
     grid = GridSpec(len(heights), 1, figure, height_ratios=heights, hspace=0.75 / np.mean(heights), **place)
@@ -63,7 +63,7 @@ def write_cohort_page(
 
 
 def _intensities(cell: Axes, channel: str, percentiles: np.ndarray) -> None:
-    """For each case, sorted by median: the median, its middle half and its 1st to 99th percentile."""
+    """For each case, sorted by median: the median, the interquartile range and the 1st to 99th percentile."""
     known = percentiles[~np.isnan(percentiles[:, 2])]
     known = known[np.argsort(known[:, 2])]
     places = np.arange(len(known))
@@ -77,18 +77,18 @@ def _intensities(cell: Axes, channel: str, percentiles: np.ndarray) -> None:
 
 
 def _apart(percentiles: np.ndarray) -> str:
-    """In words, how far the medians of the cases are from each other."""
+    """How far the medians of the cases differ, in words."""
     if not len(percentiles):
-        return "nothing but 0"
+        return "only 0"
     least, greatest = percentiles[:, 2].min(), percentiles[:, 2].max()
     if least > 0:
         return f"medians differ {greatest / least:.3g}-fold"
     width = np.median(percentiles[:, 3] - percentiles[:, 1])
-    return f"medians {(greatest - least) / max(width, 1e-9):.1f} middle halves apart"
+    return f"medians {(greatest - least) / max(width, 1e-9):.1f} interquartile ranges apart"
 
 
 def _spread_by_axis(cell: Axes, title: str, values: np.ndarray, patch: Sequence[float]) -> None:
-    """A circle a value, as large as it is frequent, for each axis."""
+    """One circle per value, its area the number of cases, for each axis."""
     for axis in range(values.shape[1]):
         found, counts = np.unique(values[:, axis].round(3), return_counts=True)
         areas = 12 + 160 * counts / len(values)
@@ -104,7 +104,7 @@ def _spread_by_axis(cell: Axes, title: str, values: np.ndarray, patch: Sequence[
 
 
 def _classes(cell: Axes, kind: str, several: Sequence[ClassFrequency], cases: int) -> None:
-    """A bar a class on a logarithmic axis, with the imbalance as a number."""
+    """One bar per class on a logarithmic axis, with the imbalance as a number."""
     shares = [100 * one.share for one in several]
     floor = 10.0 ** np.floor(np.log10(min([share for share in shares if share > 0], default=1.0)) - 0.3)
     cell.barh(range(len(several)), [max(share, floor) for share in shares], color=OKABE_ITO[0], height=0.6)
@@ -112,4 +112,4 @@ def _classes(cell: Axes, kind: str, several: Sequence[ClassFrequency], cases: in
     cell.set_ylim(max(len(several), 3) - 0.5, -0.5)  # the first on top
     for row, one in enumerate(several):
         cell.text(110, row, f"{one.imbalance}   in {one.cases} of {cases}", va="center", fontsize=8.5, clip_on=False)
-    title_axes(cell, f"{kind}s: % of what is not 0, and one to how many others")
+    title_axes(cell, f"{kind}s: % of the foreground, and class imbalance")

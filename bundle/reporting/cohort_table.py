@@ -1,4 +1,4 @@
-"""A cohort in numbers, for the terminal: intensities, spacing and size, and how rare labels and regions are."""
+"""A cohort in numbers, for the terminal: intensities, spacing and size, and the frequency of labels and regions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from bundle.cohort.fingerprint import CaseFingerprint, ClassFrequency
 
-AIR = 0.3  # a share of one value that no tissue has
+BACKGROUND = 0.3  # share of voxels with the same value, above which they are likely background
 
 
 def cohort_tables(
@@ -18,7 +18,7 @@ def cohort_tables(
     unit: str,
 ) -> list[Table]:
     """Tables of intensities by channel, of size and spacing by axis, and of the frequency of labels and regions."""
-    intensities = Table("channel", "median (least to most)", "middle half of a case", box=box.SIMPLE_HEAD)
+    intensities = Table("channel", "median (least to most)", "interquartile range per case", box=box.SIMPLE_HEAD)
     for number, name in enumerate(channels):
         of_cases = np.array([record.percentiles[number] for record in records])
         medians = of_cases[:, 2]
@@ -43,14 +43,14 @@ def cohort_sentences(
     """The imbalance of the rarest region, and a note for each channel whose background may not be 0."""
     rarest = max((one for one in regions if one.share), key=lambda one: one.to_one, default=None)
     if rarest:
-        yield f"class imbalance: {rarest.imbalance} ({rarest.name}, the rarest region, to the rest of what is not 0)"
+        yield f"class imbalance: {rarest.imbalance} ({rarest.name}, the rarest region, to the rest of the foreground)"
     for number, name in enumerate(channels):
-        doubtful = [record for record in records if record.commonest[number, 1] > AIR]
+        doubtful = [record for record in records if record.commonest[number, 1] > BACKGROUND]
         if doubtful:
             value, share = doubtful[0].commonest[number]
             yield (
-                f"note: {name} is {value:.4g} in {share:.0%} of what is not 0 of {doubtful[0].case}, and the like in"
-                f" {len(doubtful)} of {len(records)} cases. If that is air, make it 0: only 0 is cropped, padded and"
+                f"note: {share:.0%} of the voxels of {name} that are not 0 in {doubtful[0].case} are {value:.4g}; so in"
+                f" {len(doubtful)} of {len(records)} cases. If that is background, set it to 0: only 0 is cropped and"
                 " left out of the brain."
             )
 

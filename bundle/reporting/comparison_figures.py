@@ -1,4 +1,4 @@
-"""Figures of differences between two systems, every patient a dot."""
+"""Figures of differences between two systems, one dot per patient."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ LONGEST = 14  # letters of a system's name inside a figure
 
 
 def draw_dice_pairs(matched: Matched, first: str, second: str) -> list[Drawing]:
-    """The Dice of one system against that of another, a figure per region."""
+    """The Dice of one system against that of another, one figure per region."""
     return [draw_dice_pair(matched, region, first, second) for metric, region in matched.values if metric == "dice"]
 
 
@@ -31,21 +31,21 @@ def draw_dice_pair(matched: Matched, region: str, first: str, second: str) -> Dr
     """The Dice of one system against that of another, patient by patient."""
     own = matched.values["dice", region]
     both = zip(own.index, own[first], own[second], strict=True)
-    titles = [f"{who}: {format_share3(a)} {_there(first)}, {format_share3(b)} {_there(second)}" for who, a, b in both]
+    titles = [f"{who}: {format_share3(a)} {_where(first)}, {format_share3(b)} {_where(second)}" for who, a, b in both]
     figure, axes = new_axes(WIDTH)
-    draw_diagonal(axes, 1.0, f"better {_there(second)}", f"better {_there(first)}")
+    draw_diagonal(axes, 1.0, f"better {_where(second)}", f"better {_where(first)}")
     draw_dots(axes, own[first], own[second])
-    axes.set(xlabel=f"Dice {_there(first)}", ylabel=f"Dice {_there(second)}")
+    axes.set(xlabel=f"Dice {_where(first)}", ylabel=f"Dice {_where(second)}")
     show_0_to_1(axes.xaxis, axes.yaxis)
     higher, lower = int((own[second] > own[first]).sum()), int((own[second] < own[first]).sum())
     patients = plural(len(own), "patient")
-    words = f"{region}: of {patients}, {higher} have a higher Dice {_there(second)} and {lower} a lower one."
+    words = f"{region}: of {patients}, {higher} have a higher Dice {_where(second)} and {lower} a lower one."
     return figure_to_svg(figure, words, {"dots": titles})
 
 
 @rc_context(STYLE)
 def draw_differences(matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]) -> Drawing:
-    """By how much a second system differs from a first one in one metric: a row a region, every patient a dot."""
+    """Differences of a second system from a first in one metric: one row per region, one dot per patient."""
     figure, axes = new_axes(84 + 46 * len(rows))
     titles = _differences(axes, matched, first, second, rows)
     said = "; ".join(f"{_line(row)} {format_effect(row)}, {_balance(row)}".strip() for row in rows)
@@ -54,7 +54,7 @@ def draw_differences(matched: Matched, first: str, second: str, rows: Sequence[M
 
 @rc_context(STYLE)
 def draw_overview(matched: Matched, pairs: Sequence[Mapping[str, Any]]) -> Figure:
-    """All differences on one sheet: a line a pair of systems, a column a metric."""
+    """All differences in one figure: one row per pair of systems, one column per metric."""
     metrics = group_by_metric(pairs[0])
     regions = max(map(len, metrics.values()))
     figure = new_figure(WIDTH * len(metrics), (96 + 46 * regions) * len(pairs))
@@ -76,7 +76,7 @@ def group_by_metric(pair: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]
 def _differences(
     axes: Axes, matched: Matched, first: str, second: str, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[str]]:
-    """Dots to the right of 0 are patients in whom the number grew; blue where the second system is better."""
+    """Dots to the right of 0 are patients with a higher number; blue where the second system is better."""
     metric, unit = rows[0]["metric"], rows[0]["unit"]
     changes = [
         pd.Series(subtract_scores(own[second], own[first]), index=own.index)
@@ -84,7 +84,7 @@ def _differences(
     ]
     finite = np.concatenate([change[np.isfinite(change)] for change in changes])
     reach = 1.1 * np.abs(finite).max(initial=0) or 1.0
-    edge = 1.2 * reach  # where infinite differences stand
+    edge = 1.2 * reach  # where infinite differences are drawn
     titles = {}
     for place, (row, change) in enumerate(zip(rows, changes, strict=True)):
         gain = DIRECTIONS[metric] * change
@@ -114,8 +114,8 @@ def _differences(
     )
     sides = (first, second) if DIRECTIONS[metric] > 0 else (second, first)
     remark = {"transform": axes.transAxes, "fontsize": SMALL, "color": Ink.SOFT, "va": "top"}
-    axes.text(0.01, 1.0, f"← better {_there(sides[0])}", **remark)
-    axes.text(0.99, 1.0, f"better {_there(sides[1])} →", ha="right", **remark)
+    axes.text(0.01, 1.0, f"← better {_where(sides[0])}", **remark)
+    axes.text(0.99, 1.0, f"better {_where(sides[1])} →", ha="right", **remark)
     return titles
 
 
@@ -127,8 +127,8 @@ def _balance(row: Mapping[str, Any]) -> str:
     return f"better in {row['better']}, equal in {row['equal']} and worse in {row['worse']} of {row['patients']}"
 
 
-def _there(system: str) -> str:
-    """`here`, `there` or `in B`, cut where it is long."""
+def _where(system: str) -> str:
+    """`here`, `there` or `in B`, shortened if long."""
     if system in ("here", "there"):
         return system
     return f"in {system if len(system) <= LONGEST else system[: LONGEST - 1] + '…'}"

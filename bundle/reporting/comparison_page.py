@@ -1,4 +1,4 @@
-"""The page of a comparison: `compare.html`, `compare.json` and `compare.png`."""
+"""The page of a comparison, `compare.html`, with `compare.json` and `compare.png`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_comparison(
 ) -> dict[str, Any]:
     """Write compare.html, compare.json, whose content is returned, and compare.png.
 
-    Weights and prices are given if the weighted Dice or the cost was matched too. Raises InputError where a file cannot
+    Weights and prices are those that the systems were matched with. Raises InputError where a file cannot
     be written.
     """
     comparison = _describe(matched, title, weights, prices)

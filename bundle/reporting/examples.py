@@ -1,6 +1,6 @@
-"""Patients to look at: what was missed and added in words, and planes through the worst error.
+"""Example patients: missed and added volumes in words, and planes through the worst error.
 
-Planes are shown as radiologists see them (the patient's right on the left) where the file says how it lies.
+Planes are shown as radiologists see them (the patient's right on the left) where the file has an orientation.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from scripts.data.images import grid_difference, ras_spacing, read_image, read_l
 from scripts.errors import InputError
 from scripts.scoring.prediction_files import find_predictions, images_in
 
-RING = 4  # voxels around a region, to which its brightness is compared
+RING = 4  # voxels around a region, with which its brightness is compared
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class PatientExample:
-    """A patient to look at; `region` and `channel` are what the tiles show, "" without tiles."""
+    """An example patient; `region` and `channel` are shown in the tiles, "" without tiles."""
 
     case: str
     patient: str
@@ -63,7 +63,7 @@ def open_scans(
     """Find the images behind an evaluation.
 
     Raises:
-        InputError: the data list is not the one that was scored, or the predictions are not there.
+        InputError: the data list is not the one that was scored, or the predictions do not exist.
     """
     content = lists.read_datalist(datalist)
     scored = evaluation.record.get("datalist")
@@ -76,14 +76,14 @@ def open_scans(
     folder = predictions or evaluation.record.get("predictions")
     if not folder or not Path(folder).is_dir():
         raise InputError(
-            f"the predictions {folder or ''} are not there: give their folder with --predictions, or leave out"
+            f"the predictions {folder or ''} do not exist: give their folder with --predictions, or leave out"
             " --datalist to report without pictures."
         )
     return Scans(content, Path(dataset_dir or Path(datalist).parent), Path(folder))
 
 
 def describe_patient(evaluation: Evaluation, case: str) -> PatientExample:
-    """A patient in words, from the scores alone."""
+    """Describe a patient by its scores alone."""
     own = evaluation.scores[evaluation.scores["case"] == case]
     unit = unit_sign(evaluation.volume_unit)
     sentences = tuple(_sentence(row, unit) for row in own.itertuples())
@@ -93,7 +93,7 @@ def describe_patient(evaluation: Evaluation, case: str) -> PatientExample:
 def illustrate_patients(
     evaluation: Evaluation, examples: Sequence[PatientExample], scans: Scans
 ) -> list[PatientExample]:
-    """The same examples with their tiles.
+    """Add the tiles to examples.
 
     Raises:
         InputError: a case is not in the data list, or a file cannot be read.
@@ -103,7 +103,7 @@ def illustrate_patients(
         raise InputError(f"case {unknown[0]} is not in the data list: give the one that was scored.")
     found = find_predictions(images_in(scans.predictions), [entries[example.case] for example in examples])
     if gone := [example.case for example in examples if example.case not in found]:
-        raise InputError(f"{scans.predictions} holds no prediction of case {gone[0]} any more: score again.")
+        raise InputError(f"{scans.predictions} has no prediction of case {gone[0]}: score again.")
     return [
         _illustrated(evaluation, example, entries[example.case], found[example.case], scans.datalist)
         for example in tqdm(examples, desc="drawing patients", unit="case", leave=False)
@@ -112,13 +112,13 @@ def illustrate_patients(
 
 def _sentence(row: Any, unit: str) -> str:
     if row.note == "absent":
-        return f"{row.region}: rightly nothing"
+        return f"{row.region}: true negative"
     if np.isnan(row.volume_fn) or np.isnan(row.volume_fp):
         return f"{row.region}: Dice {format_share(row.dice)}"
     if row.note == "missed":
         return f"{row.region}: misses all {format_amount(row.volume_fn)} {unit}"
     if row.note == "hallucinated":
-        return f"{row.region}: adds {format_amount(row.volume_fp)} {unit} where there is none"
+        return f"{row.region}: false positive, {format_amount(row.volume_fp)} {unit} (region absent)"
     missed, added = (f"{format_amount(value)} {unit}" for value in (row.volume_fn, row.volume_fp))
     return f"{row.region}: misses {missed}, adds {added} (Dice {format_share(row.dice)})"
 
@@ -174,7 +174,7 @@ def _channels(files: str | Sequence[str], axes: int) -> list[np.ndarray]:
 def _clearest(
     channels: Iterable[tuple[np.ndarray, str]], turn: Callable[[np.ndarray], np.ndarray], region: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """The channel in which the region stands out most from what is around it, air at 0, and its name."""
+    """The channel with the highest contrast of the region to its surroundings, background at 0, and its name."""
     ring = ndimage.binary_dilation(region, iterations=RING) & ~region
 
     def contrast(channel: tuple[np.ndarray, str]) -> float:

@@ -16,7 +16,7 @@ from bundle.cohort.fingerprint import Choice, NormalizationExample
 from bundle.drawing.page_parts import CELL, DARK, draw_heading, turn_slice
 from bundle.drawing.slices import intensity_window, save_figure
 
-SCOPES = {"volume": "each image by itself", "slice": "each slice by itself", "dataset": "all by the training cases"}
+SCOPES = {"volume": "per image", "slice": "per slice", "dataset": "by statistics of the training cases"}
 NAMES = 1.6  # inches left of the rows, for the cases' names
 BINS = 64
 
@@ -28,7 +28,7 @@ def write_normalization_pages(
     choices: Sequence[Choice],
     upright: bool = False,
 ) -> list[Path]:
-    """Write a page for each channel and scope as PNG; returns their paths.
+    """Write one page per channel and scope as PNG, and return their paths.
 
     `upright`: the first axis runs to the right and the second down, as in a photograph, rather than in RAS. Raises
     InputError where a file cannot be written.
@@ -54,10 +54,10 @@ def _write_page(
     methods: list[str],
     upright: bool,
 ) -> None:
-    """A row a case, a column a method, beside the images as stored; the cases' histograms beneath.
+    """One row per case, one column per method and one for the images as stored; histograms below.
 
-    A column has one grey scale for all its cases, from the 1st to the 99th percentile of their brains together, so
-    that cases look alike where the method makes them alike.
+    Each column has one grey scale, from the 1st to the 99th percentile of all its cases, so that cases look similar
+    where the method makes them similar.
     """
     columns: list[Choice | None] = [None, *((method, scope) for method in methods)]
     rows = [CELL * min(max(high / wide, 0.5), 2.5) for wide, high in (_extent(e, number, upright) for e in examples)]
@@ -66,8 +66,8 @@ def _write_page(
     draw_heading(
         figure,
         f"{channel} by {scope}: {SCOPES[scope]}",
-        "One grey scale a column. Beneath, the histograms of what is not 0 as stored, a line a case, and how far two of"
-        " them overlap on average.",
+        "One grey scale per column. Below: histograms of the voxels that are not 0 as stored, one line per case, and"
+        " the mean overlap of two lines.",
     )
     place = {"left": NAMES / wide, "right": 1 - 0.1 / wide, "top": 1 - 1.15 / high, "bottom": 0.3 / high}
     grid = GridSpec(len(rows) + 1, len(columns), figure, height_ratios=[*rows, 1.1], wspace=0.04, hspace=0.04, **place)
@@ -97,7 +97,7 @@ def _extent(example: NormalizationExample, number: int, upright: bool) -> tuple[
 def _stack(
     cell: Axes, pictures: Sequence[np.ndarray], spacing: Sequence[float], grey: tuple[float, float], upright: bool
 ) -> None:
-    """The axial slice and, beneath, the coronal one, to scale."""
+    """The axial slice and, below it, the coronal one, to scale."""
     bottom = 0.0
     for picture, step in zip(reversed(pictures), reversed(spacing[1 : 1 + len(pictures)]), strict=True):
         turned = turn_slice(picture, upright)
@@ -109,7 +109,7 @@ def _stack(
 
 
 def _histograms(cell: Axes, voxels: Sequence[np.ndarray]) -> None:
-    """A line a case over the brain's intensities, and how far the lines overlap."""
+    """One line per case over the brain's intensities, and the mean overlap of two lines."""
     low, high = np.percentile(np.concatenate(voxels), [0.5, 99.5]) if sum(map(len, voxels)) else (0.0, 1.0)
     edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
     shares = []
@@ -117,7 +117,7 @@ def _histograms(cell: Axes, voxels: Sequence[np.ndarray]) -> None:
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         shares.append(counts / max(counts.sum(), 1))
         cell.stairs(shares[-1], edges, color=DARK[number % len(DARK)], lw=1.1)
-    inner = max(share[1:-1].max() for share in shares)  # the outermost bins hold what is beyond
+    inner = max(share[1:-1].max() for share in shares)  # the outermost bins hold all values beyond
     cell.set(yticks=[], ylim=(0, 1.3 * inner or 1), xlim=(edges[0], edges[-1]))
     cell.tick_params(axis="x", labelsize=7, length=2, pad=1)
     cell.locator_params(axis="x", nbins=4, prune="both")

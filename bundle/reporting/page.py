@@ -1,4 +1,4 @@
-"""Parts that all pages share: templates, which know how numbers and names are written, and pictures in the page."""
+"""Parts that all pages share: templates with the functions that format numbers and names, and embedded pictures."""
 
 import base64
 from inspect import getmembers, isfunction
@@ -11,7 +11,7 @@ FUNCTIONS = {name: function for module in (words, verdicts) for name, function i
 
 
 def load_template(file: str) -> jinja2.Template:
-    """A page to be filled, which knows how numbers and names are written."""
+    """A page's template, with the functions of `words` and `verdicts`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.reporting", "templates"),
         autoescape=True,

@@ -24,15 +24,15 @@ def write_patch_page(
     choice: Choice,
     upright: bool = False,
 ) -> None:
-    """Write patches as the network sees them: a row a patch, a column a channel, regions outlined.
+    """Write patches as the network sees them: one row per patch, one column per channel, regions outlined.
 
     A patch is a dict with its case, image [C, ...] and label [R, ...], after augmentation; `choice` is the
     normalisation that it has, and `upright` as in `write_normalization_pages`. Each channel has one grey scale on the
     whole page, which leaves out the background. Raises InputError where the file cannot be written.
     """
-    beside = max(1, round(np.sqrt(1.5 * len(patches) / (len(channels) + 0.85))))  # a page somewhat wider than high
-    rows = -(-len(patches) // beside)
-    ratios = [0.85, *[1.0] * len(channels)] * beside
+    across = max(1, round(np.sqrt(1.5 * len(patches) / (len(channels) + 0.85))))  # a page somewhat wider than high
+    rows = -(-len(patches) // across)
+    ratios = [0.85, *[1.0] * len(channels)] * across
     side = np.clip(16 / sum(ratios), CELL, 1.5 * CELL)
     wide, high = side * sum(ratios) + 0.2, 1.25 + side * rows
     figure = Figure(figsize=(wide, high), facecolor="white")
@@ -41,7 +41,7 @@ def write_patch_page(
     draw_heading(
         figure,
         f"patches as the network sees them: {' by '.join(choice)}, cut and augmented",
-        "One grey scale a channel. A patch of three axes is shown where most of its label is.",
+        "One grey scale per channel. Of 3D patches, the slice with most of the label.",
     )
     palette = dict(zip(range(len(regions)), itertools.cycle(OKABE_ITO)))
     handles = [

@@ -1,4 +1,4 @@
-"""The page of an evaluation: `report.html`, made of numbers, figures, patients and words, and `summary.json`."""
+"""The page of an evaluation, `report.html`, and its numbers, `summary.json`."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,8 +38,8 @@ from bundle.reporting.volume_figures import (
 from scripts.files import write_json, write_text
 from scripts.scoring.metrics import METRICS
 
-OVERLAP, SIZE, LESIONS = "overlap and border", "{size}, {unit}", "lesions"
-CASE_COLUMNS = (  # metric, heading, how it is written, and the heading of its group
+OVERLAP, SIZE, LESIONS = "overlap and boundary", "{size}, {unit}", "lesions"
+CASE_COLUMNS = (  # metric, heading, format, and heading of the group
     ("dice", "Dice", words.format_share3, OVERLAP),
     ("hd95", "HD95", words.format_amount, OVERLAP),
     ("nsd_2mm", "NSD", words.format_share, OVERLAP),
@@ -54,7 +54,7 @@ CASE_COLUMNS = (  # metric, heading, how it is written, and the heading of its g
 
 
 class Report(NamedTuple):
-    """What was written: the numbers, the page that shows them, and the file that holds them."""
+    """What was written: the numbers, the page, and the JSON file."""
 
     summary: dict[str, Any]
     page: Path
@@ -71,11 +71,11 @@ def write_report(
 ) -> Report:
     """Write report.html and summary.json into the folder of an evaluation.
 
-    The reference (`bundle.analysis.summary.match_reference`) is what it is compared with; weights of the regions give a
-    weighted Dice, prices of a ml a cost, and scans the pictures of the worst and the most typical patients.
+    The reference (`bundle.analysis.summary.match_reference`) adds a comparison, region weights a weighted Dice, prices
+    per ml a cost, and scans the pictures of the worst and the most typical patients.
 
     Raises:
-        InputError: cases.csv lacks what is to be weighed, an image cannot be read, or a file cannot be written.
+        InputError: cases.csv lacks a metric that is needed, an image cannot be read, or a file cannot be written.
     """
     summary = summarise_evaluation(evaluation, title, reference, weights, prices)
     summary |= {
@@ -105,19 +105,23 @@ def _render(
         s=summary,
         regions=regions,
         low=LOW,
-        meanings=metric_meanings(evaluation.record, evaluation.length_unit),
+        meanings=metric_meanings(
+            evaluation.record, evaluation.length_unit, {*evaluation.units, *(summary["calibration"] or {})}
+        ),
         spare=evaluation.record.get("files_of_no_case", 0),
         part=describe_part(summary),
         findings=evaluation_findings(summary),
         distributions=[draw_score_distributions(evaluation, region) for region in regions],
-        by_volume=_there(draw_dice_by_volume(evaluation, region, own["thirds"]) for region, own in by_region.items()),
-        lesions_by_volume=_there(
+        by_volume=_without_none(
+            draw_dice_by_volume(evaluation, region, own["thirds"]) for region, own in by_region.items()
+        ),
+        lesions_by_volume=_without_none(
             draw_lesions_by_volume(evaluation, region, own["lesions_by_volume"] or [])
             for region, own in by_region.items()
         ),
         has_lesion_table=evaluation.lesions is not None,
-        errors=_there(draw_volume_errors(evaluation, region) for region in regions),
-        agreement=_there(
+        errors=_without_none(draw_volume_errors(evaluation, region) for region in regions),
+        agreement=_without_none(
             draw_volume_agreement(evaluation, region, own["agreement"]) for region, own in by_region.items()
         ),
         boundaries=[draw_boundary_distances(evaluation, region) for region in regions if evaluation.has("hd95")],
@@ -146,7 +150,7 @@ def _render(
 
 
 def _case_rows(evaluation: Evaluation, columns: Sequence[tuple]) -> Iterator[dict[str, Any]]:
-    """One row a case and region; the patient is "" where it has the name of the case."""
+    """One row per case and region; the patient is "" if it has the name of the case."""
     for row in evaluation.scores.to_dict("records"):
         cells = [write(row[metric]) for metric, _, write, _ in columns]
         patient = row["patient"] if row["patient"] != row["case"] else ""
@@ -154,5 +158,5 @@ def _case_rows(evaluation: Evaluation, columns: Sequence[tuple]) -> Iterator[dic
         yield {"case": row["case"], "patient": patient, "region": row["region"], "cells": cells, "note": note}
 
 
-def _there(drawings: Iterable[Drawing | None]) -> list[Drawing]:
+def _without_none(drawings: Iterable[Drawing | None]) -> list[Drawing]:
     return [drawing for drawing in drawings if drawing is not None]

@@ -20,7 +20,7 @@ from bundle.reporting.words import format_amount, format_share, format_share3, m
 
 SHARES = ("dice", "nsd_2mm", "precision", "recall")
 LENGTHS = ("hd95", "assd")
-NEAR = 1.0  # mm or pixels: distances below are drawn on a linear scale, since a logarithm has no 0
+NEAR = 1.0  # mm or pixels; the scale is linear below, logarithmic above
 
 
 @rc_context(STYLE)
@@ -34,15 +34,15 @@ def draw_score_distributions(evaluation: Evaluation, region: str) -> Drawing:
     q1, median, q3 = quartiles(own["dice"])
     worst = own.loc[own["dice"].idxmin()]
     words = (
-        f"{region}, {plural(len(own), 'case')}: median Dice {format_share(median)}, half of the cases between"
-        f" {format_share(q1)} and {format_share(q3)}, worst {format_share(worst['dice'])} ({worst['case']})."
+        f"{region}, {plural(len(own), 'case')}: median Dice {format_share(median)}, quartiles {format_share(q1)} to"
+        f" {format_share(q3)}, lowest {format_share(worst['dice'])} ({worst['case']})."
     )
     return figure_to_svg(figure, words, titles)
 
 
 @rc_context(STYLE)
 def draw_boundary_distances(evaluation: Evaluation, region: str) -> Drawing:
-    """HD95 and ASSD of every case; those without a distance stand on a line of their own, as high in every region."""
+    """HD95 and ASSD of every case; infinite ones on a separate line, at the same height in every region."""
     own = evaluation.rows_of(region)
     metrics = [metric for metric in LENGTHS if evaluation.has(metric)]
     unit = unit_sign(evaluation.length_unit)
@@ -84,27 +84,26 @@ def draw_calibration_errors(evaluation: Evaluation) -> Drawing:
 
 @rc_context(STYLE)
 def draw_reliability(region: str, curve: Mapping[str, Any]) -> Drawing:
-    """The share that is found against the probability that was said, and faintly how many voxels that is about."""
+    """Observed frequency against predicted probability, with the number of voxels per bin."""
     bins = [one for one in curve["bins"] if one["voxels"]]
-    said, found = (np.array([one[key] for one in bins]) for key in ("confidence", "frequency"))
+    predicted, observed = (np.array([one[key] for one in bins]) for key in ("confidence", "frequency"))
     figure, axes = new_axes(WIDTH)
     _voxel_bars(axes, bins)
-    draw_diagonal(axes, 1.0, "more is found than said", "less is found than said", 0.04)
-    axes.plot(said, found, color=Ink.ACCENT)
-    for x, one in zip(said, bins, strict=True):
+    draw_diagonal(axes, 1.0, "predicted too low", "predicted too high", 0.04)
+    axes.plot(predicted, observed, color=Ink.ACCENT)
+    for x, one in zip(predicted, bins, strict=True):
         if one["frequency_interval"]:
             axes.plot([x, x], one["frequency_interval"], color=Ink.ACCENT, linewidth=1)
-    axes.set(xlabel="probability that it gives", ylabel="share that is found")
+    axes.set(xlabel="predicted probability", ylabel="observed frequency")
     show_0_to_1(axes.xaxis, axes.yaxis)
     lines = [
-        f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: says {format_share3(one['confidence'])},"
-        f" {format_share3(one['frequency'])} are; {plural(one['voxels'], 'voxel')} of"
-        f" {plural(one['patients'], 'patient')}"
+        f"{one['bin']:.1f} to {one['bin'] + 0.1:.1f}: predicted {format_share3(one['confidence'])}, observed"
+        f" {format_share3(one['frequency'])}; {plural(one['voxels'], 'voxel')} of {plural(one['patients'], 'patient')}"
         for one in bins
     ]
-    telling, titles = np.array([one["voxels"] >= ENOUGH_VOXELS for one in bins]), {}
-    for gid, these, colour in (("telling", telling, Ink.ACCENT), ("few", ~telling, Ink.SOFT)):
-        axes.scatter(said[these], found[these], s=44, linewidths=0, color=colour, gid=gid)
+    certain, titles = np.array([one["voxels"] >= ENOUGH_VOXELS for one in bins]), {}
+    for gid, these, colour in (("certain", certain, Ink.ACCENT), ("few", ~certain, Ink.SOFT)):
+        axes.scatter(predicted[these], observed[these], s=44, linewidths=0, color=colour, gid=gid)
         titles[gid] = list(compress(lines, these))
     return figure_to_svg(figure, describe_reliability(region, curve), titles)
 
@@ -117,9 +116,9 @@ def _strips(
     length: str,
     ceiling: float | None = None,
 ) -> dict[str, list[str]]:
-    """A strip of dots for each metric, a mark at median and quartiles beside it; the first in the accent colour.
+    """One strip of dots per metric, next to it a mark at median and quartiles; the first in the accent colour.
 
-    `ceiling` is the height of inf, on a scale that is about logarithmic. Gives each dot's line.
+    `ceiling` is the height of inf, on a roughly logarithmic scale. Returns the title of each dot.
     """
     titles = {}
     for place, metric in enumerate(metrics):
@@ -142,7 +141,7 @@ def _strips(
 
 
 def _voxel_bars(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
-    """The number of voxels of each tenth behind the curve, on a logarithmic scale of their own at the foot."""
+    """Bars of the number of voxels per bin behind the curve, on their own logarithmic scale."""
     behind = axes.twinx()
     axes.set_zorder(behind.get_zorder() + 1)
     most = max(one["voxels"] for one in bins)

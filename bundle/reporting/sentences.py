@@ -1,6 +1,6 @@
-"""Sentences about an evaluation: warnings, findings, and the limits of its numbers."""
+"""Sentences about an evaluation: warnings, findings and limits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from bundle.analysis.region_summary import LOW
@@ -8,52 +8,56 @@ from bundle.analysis.statistics import ENOUGH
 from bundle.reporting.words import explain_nsd, format_share, join_words, metric_name, plural
 
 ROLE_WARNINGS = {
-    "training": "were used for training: their scores say how well it remembers, and nothing about new patients.",
-    "validation": "were used to select the checkpoint or the settings: their scores are higher than those of new"
-    " patients will be.",
+    "training": "used for training: their scores say nothing about new patients.",
+    "validation": "used to select the checkpoint or the settings: expect lower scores on new patients.",
 }
 PARTS = {
-    "test": "test: the patients set aside",
+    "test": "test: held-out patients",
     "labelled": "labelled: every case with a label",
-    "validation": "validation: the fold that training leaves out",
+    "validation": "validation: the fold not used for training",
 }
 
-RULES = {"border": "Border", "empties": "Empty masks", "connectivity": "Voxels of a lesion touch"}
+RULES = {  # heading, and the metric that each is for
+    "border": ("Boundary", "hd95"),
+    "empties": ("Empty masks", "dice"),
+    "connectivity": ("Connectivity of lesions", "lesions_tp"),
+}
 
 
 def describe_part(summary: Mapping[str, Any]) -> str:
     """Which part of the data list was evaluated."""
     if not summary["part"]:
-        return "not known: there is no evaluation.json"
+        return "unknown: there is no evaluation.json"
     kind, _, fold = summary["part"].partition(" ")
     return f"{PARTS.get(kind, kind)} {fold}".strip()
 
 
-def metric_meanings(scored: Mapping[str, Any], length: str) -> list[tuple[str, str]]:
-    """What each number means, as far as evaluation.json says."""
-    told = scored.get("definitions", {})
-    said = [(metric_name(metric, length), meaning) for metric, meaning in told.get("metrics", {}).items()]
-    said += [(heading, told[key]) for key, heading in RULES.items() if key in told]
-    if "lesion_found_iou" in told:
-        said.append(("A lesion is found", f"where a predicted one has an IoU over {told['lesion_found_iou']} with it"))
-    if rule := told.get("brats2023"):
+def metric_meanings(record: Mapping[str, Any], length: str, measured: Collection[str]) -> list[tuple[str, str]]:
+    """Definitions of the measured metrics, and their common rules, as far as evaluation.json has them."""
+    rules = record.get("definitions", {})
+    found = [(metric_name(m, length), meaning) for m, meaning in rules.get("metrics", {}).items() if m in measured]
+    found += [(name, rules[key]) for key, (name, metric) in RULES.items() if key in rules and metric in measured]
+    if "lesion_found_iou" in rules and "lesions_tp" in measured:
+        found.append(("Found lesion", f"has an IoU over {rules['lesion_found_iou']} with a predicted lesion"))
+    if (rule := rules.get("brats2023")) and "lesionwise_dice_brats2023" in measured:
         left_out = f"{rule['dilations']} dilations; true lesions up to {rule['smallest']} mm³ left out"
-        said.append(("Rule of BraTS 2023", f"{left_out}; {rule['penalty']} mm for a missed or false one"))
-    return said
+        found.append(("Rule of BraTS 2023", f"{left_out}; {rule['penalty']} mm for a missed or false one"))
+    return found
 
 
 def role_warnings(roles: Mapping[str, Any] | None, patients: int) -> list[str]:
-    """A sentence for each part that evaluated patients had in making the system that is evaluated."""
+    """A warning for each role in training that evaluated patients had."""
     used = roles or {}
     return [
-        f"{len(used[role])} of {plural(patients, 'evaluated patient')} {text}"
+        f"{len(used[role])} of {plural(patients, 'evaluated patient')} {'was' if len(used[role]) == 1 else 'were'}"
+        f" {text}"
         for role, text in ROLE_WARNINGS.items()
         if used.get(role)
     ]
 
 
 def evaluation_findings(summary: Mapping[str, Any]) -> list[str]:
-    """The page in a few sentences."""
+    """The main results in a few sentences."""
     regions = summary["regions"]
     medians = [f"{format_share(own['metrics']['dice']['median'])} for {region}" for region, own in regions.items()]
     below = [own[f"dice_below_{LOW[0]}"] for own in regions.values()]
@@ -63,12 +67,12 @@ def evaluation_findings(summary: Mapping[str, Any]) -> list[str]:
         for region, own in regions.items()
         if own["absent"] and own["dice_without_absent"]
     ]
-    without = f"; without cases that are rightly empty {join_words(others, most=None)}" if others else ""
+    without = f"; without true negatives {join_words(others, most=None)}" if others else ""
     said = [
         f"The median Dice is {join_words(medians, most=None)}{without}.",
         f"Cases with a Dice below {LOW[0]}: {join_words(low, most=None) if any(below) else 'none'}.",
     ]
-    for note, text in (("missed", "Missed altogether"), ("hallucinated", "Drawn where there is none")):
+    for note, text in (("missed", "Missed completely"), ("hallucinated", "False positive (region absent)")):
         if numbers := _by_region(summary, note):
             said.append(f"{text}: {numbers}.")
     if lost := _lost(summary):
@@ -77,65 +81,69 @@ def evaluation_findings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def describe_reliability(region: str, curve: Mapping[str, Any]) -> str:
-    """What a reliability curve shows: the tenth of probability in which it is furthest off."""
+    """Describe a reliability curve by the bin with the largest difference."""
     begin = f"{region}, {plural(curve['patients'], 'patient')}"
     if curve["furthest"] is None:
-        return f"{begin}: too few voxels in any tenth to tell."
+        return f"{begin}: too few voxels in every bin."
     one = next(one for one in curve["bins"] if one["bin"] == curve["furthest"])
     said, found = format_share(one["confidence"]), format_share(one["frequency"])
     if said == found:
-        return f"{begin}: what it says comes true, to a hundredth in every tenth."
+        return f"{begin}: well calibrated, within 0.01 in every bin."
     low, high = one["frequency_interval"] or (1, 0)
     sure = (one["confidence"] > one["frequency"]) == (one["bin"] >= 0.5)
     verdict = (
-        "which may be chance" if low <= one["confidence"] <= high else "over-confident" if sure else "under-confident"
+        "within its 95 % interval"
+        if low <= one["confidence"] <= high
+        else "over-confident"
+        if sure
+        else "under-confident"
     )
-    return f"{begin}: furthest off where it says {said}: {found} are {region}, {verdict}."
+    return f"{begin}: largest difference at a predicted probability of {said}: observed {found}, {verdict}."
 
 
 def evaluation_limits(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What these numbers cannot say."""
+    """The limits of these numbers."""
     patients, cases, lost = summary["patients"], summary["cases"], _lost(summary)
     if patients < ENOUGH:
         yield (
-            f"{plural(patients, 'patient')} {'is' if patients == 1 else 'are'} few. Below {ENOUGH}, bootstrap intervals"
-            " are too narrow, and two systems must differ much before the difference can be told from chance."
+            f"Only {plural(patients, 'patient')}: below {ENOUGH}, bootstrap intervals are too narrow, and only large"
+            " differences between systems can be shown."
         )
     else:
         yield (
-            f"{patients} patients give intervals that can be trusted roughly; one that is a hundredth wide takes 100 to"
-            " 200 of them (El Jurdi et al. 2023)."
+            f"With {patients} patients the intervals are approximate; an interval 0.01 wide needs 100 to 200 patients"
+            " (El Jurdi et al. 2023)."
         )
     if summary["roles"] is None:
         yield (
-            "It is not written down whether these patients took part in training or in selecting the checkpoint."
-            " If they did, the scores are too high."
+            "The role of these patients in training is unknown. If they were used for training or to select the"
+            " checkpoint, the scores are too high."
         )
     yield (
-        "Other scanners, hospitals, treatments or kinds of tumour can give quite different scores, and nothing here"
-        " tells how different."
+        "Scores can be quite different for other scanners, hospitals, treatments or tumour types; these numbers do not"
+        " show by how much."
     )
     yield (
-        "The truth is what one reading drew, and experts differ too: for gliomas, Menze et al. (2015) found a Dice of"
-        " 0.74 to 0.85 between human raters, by another protocol. Above such a number, a higher score means more of"
-        " this reading's habits. A second rater's masks can be scored as well, and given as the reference."
+        "The reference is a single rater's segmentation, and experts differ: for gliomas, Menze et al. (2015) found a"
+        " Dice of 0.74 to 0.85 between raters, with another protocol. Above such a number, a higher score reflects"
+        " this rater's style. A second rater's masks can be scored too, and given by --reference."
     )
     if cases > patients:
         yield (
-            f"{cases} cases come from {plural(patients, 'patient')}. Tables count cases. Intervals draw patients, each"
-            " with all of its cases, since scans of one patient are alike; the limits of agreement do not allow for"
-            " that."
+            f"{cases} cases come from {plural(patients, 'patient')}. Tables count cases. Intervals resample patients,"
+            " each with all of its cases, since scans of one patient are correlated; the limits of agreement ignore"
+            " this."
         )
     if lost:
         yield (
             f"{plural(lost, 'failed case')} {'counts' if lost == 1 else 'count'} as an empty prediction: Dice 0, no"
-            " distance. Volumes and lesions are not known without a mask, so the parts about these leave"
-            f" {'it' if lost == 1 else 'them'} out and look better than they should."
+            " distance. Volumes and lesions are unknown without a mask: their tables leave"
+            f" {'it' if lost == 1 else 'them'} out and are too optimistic."
         )
     if absent := _by_region(summary, "absent"):
         yield (
-            f"What is neither there nor drawn counts as Dice 1 and distance 0: {absent}. A table"
-            " above gives Dice without these cases; published numbers differ by how such cases count."
+            f"True negatives (region absent and not predicted) count as Dice 1 and distance 0: {absent}. A table above"
+            " gives Dice without them; publications differ in how they count such cases."
         )
     metrics = {metric for own in summary["regions"].values() for metric in own["metrics"]}
     if "nsd_2mm" in metrics:
@@ -147,8 +155,8 @@ def evaluation_limits(summary: Mapping[str, Any]) -> Iterator[str]:
         )
     if summary["reference"]:
         yield (
-            "The comparison is of two sets of masks on the same cases. Training either system once more would give"
-            " other masks, and the test does not know by how much."
+            "The comparison is between two sets of masks of the same cases. The variation between repeated trainings"
+            " is not part of it."
         )
 
 

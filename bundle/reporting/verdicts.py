@@ -1,4 +1,4 @@
-"""Sentences about a comparison: verdicts, the power of its tests, and remarks, none beyond what was shown."""
+"""Sentences about a comparison: verdicts, the power of its tests, and remarks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ KINDS = ("better", "worse", "unclear", "not shown")
 
 
 def score_name(row: Row) -> str:
-    """What was compared: `WT Dice`, `cost`."""
+    """The name of a score: `WT Dice`, `cost`."""
     metric = metric_name(row["metric"])
     return metric[0].lower() + metric[1:] if row["region"] == WHOLE_CASE else f"{row['region']} {metric}"
 
@@ -43,7 +43,7 @@ def format_ends(interval: Sequence[Any] | None, row: Row) -> str:
 
 
 def format_effect(row: Row, unit: bool = True) -> str:
-    """`+0.021 [0.004, 0.039]`: the mean difference; the median one where a difference is infinite, and said to be."""
+    """`+0.021 [0.004, 0.039]`: the mean difference, or `median ...` where one is infinite."""
     kind = "median" if row["mean"] is None else "mean"
     pair = row[f"{kind}_interval"]
     interval = f" [{', '.join(format_difference(end, row).replace('+', '') for end in pair)}]" if pair else ""
@@ -53,6 +53,8 @@ def format_effect(row: Row, unit: bool = True) -> str:
 
 def comparison_verdict(first: str, second: str, rows: Sequence[Row]) -> str:
     """`B is better on WT Dice (+0.021 [0.004, 0.039], n = 42); no difference shown on ET Dice.`"""
+    if all(row["equal"] == row["patients"] for row in rows):
+        return f"{first} and {second} have identical scores in every patient."
     found = {kind: [row for row in rows if row["finding"] == kind] for kind in KINDS}
     sizes = {
         kind: join_words([f"{score_name(row)} ({format_effect(row)}{_patients(row, rows)})" for row in own], most=None)
@@ -72,54 +74,54 @@ def comparison_verdict(first: str, second: str, rows: Sequence[Row]) -> str:
 
 
 def _patients(row: Row, rows: Sequence[Row]) -> str:
-    """The number of patients, with the first only where all that is told has the same."""
-    told = [other for kind in KINDS[:-1] for other in rows if other["finding"] == kind]
-    alike = len({other["patients"] for other in told}) == 1
-    return "" if alike and row is not told[0] else f", n = {row['patients']}"
+    """`, n = 42`, only for the first row if all rows shown have the same number."""
+    shown = [other for kind in KINDS[:-1] for other in rows if other["finding"] == kind]
+    same = len({other["patients"] for other in shown}) == 1
+    return "" if same and row is not shown[0] else f", n = {row['patients']}"
 
 
 def reference_verdict(rows: Sequence[Row]) -> str:
-    """The verdict on an evaluation and its reference."""
+    """The verdict on an evaluation against its reference."""
     text = comparison_verdict("the reference", "this one", rows)
     return text[0].upper() + text[1:]
 
 
 def describe_power(rows: Sequence[Row], tests: int) -> str | None:
-    """Which differences so few patients could have shown; None where they are many, or all were shown."""
-    undecided = [row for row in rows if row["finding"] == "not shown" and row["patients"] < ENOUGH]
+    """Which differences so few patients could show; None if there are many, or all differences are shown."""
+    undecided = [row for row in rows if row["finding"] == "not shown" and row["equal"] < row["patients"] < ENOUGH]
     if not undecided:
         return None
     few = min(row["patients"] for row in undecided)
-    people = f"{plural(few, 'patient')} {'is' if few == 1 else 'are'} few."
+    people = f"Only {plural(few, 'patient')}"
     if not all(row["can_show"] for row in undecided):
         return (
-            f"{people} Even if all of them changed to the same side, the test could not show it after a correction for"
-            f" {plural(tests, 'test')}: ask fewer questions (--regions, --metrics), chosen before looking, or score"
+            f"{people}: even if all of them changed in the same direction, no difference could be significant after"
+            f" correction for {plural(tests, 'test')}. Test less (--regions, --metrics), chosen in advance, or score"
             " more patients."
         )
     known = [row for row in undecided if row["detectable"]]
     if not known:
-        return people
+        return f"{people}."
     needed = _grouped(known, lambda row: _with_unit(format_difference(row["detectable"], row).lstrip("+"), row))
     return (
-        f"{people} If patients vary as here, a mean difference of about this size is shown in four of five comparisons:"
-        f" {needed}. Smaller ones may well be there."
+        f"{people}: with this spread, mean differences of about this size are shown with a power of 80 %: {needed}."
+        " Smaller ones may exist."
     )
 
 
 def describe_ranking(ranking: Mapping[str, Any]) -> str:
-    """The systems by their mean rank, and how often patients drawn anew leave that order as it is."""
+    """The systems by mean rank, and how often that order recurs in bootstrap draws."""
     overall = ranking["overall"]
     by_rank = sorted(overall["systems"], key=lambda system: system["mean_rank"])
     said = join_words([f"{system['name']} ({system['mean_rank']:.2f})" for system in by_rank], most=None)
     over = f"{plural(len(ranking['scores']), 'score')} and {plural(overall['patients'], 'patient')}"
     text = f"By mean rank over {over}: {said}."
     if overall["holds"] is None:
-        return f"{text} Too few patients to say how firm that order is."
+        return f"{text} Too few patients to assess its stability."
     first = by_rank[0]
     return (
-        f"{text} When patients are drawn anew, the whole order stays in {format_percent(overall['holds'])} of draws,"
-        f" and {first['name']} is first in {format_percent(first['places'][0])}."
+        f"{text} In bootstrap draws of patients the whole order recurs in {format_percent(overall['holds'])}, and"
+        f" {first['name']} is first in {format_percent(first['places'][0])}."
     )
 
 
@@ -130,35 +132,35 @@ def format_percent(part: float) -> str:
 
 
 def comparison_remarks(systems: Sequence[Mapping[str, Any]], rows: Sequence[Row], patients: int) -> Iterator[str]:
-    """What a reader of a comparison must keep in mind."""
-    yield "No difference shown does not mean that there is none: it means that these patients do not tell."
+    """The limits of a comparison."""
+    yield "No difference shown does not mean that there is none: this sample is inconclusive."
     if patients < ENOUGH:
-        yield f"{plural(patients, 'patient')} are few: below {ENOUGH}, bootstrap intervals are too narrow."
+        yield f"Only {plural(patients, 'patient')}: below {ENOUGH}, bootstrap intervals are too narrow."
     yield (
-        "Compared are masks, each made by one training. Training either system once more gives other masks, and no test"
-        " here knows by how much."
+        "Each system is one set of masks, from one training. The variation between repeated trainings is not part of"
+        " any test here."
     )
     unknown = [system["name"] for system in systems if not system["datalist"]]
     if unknown:
         yield (
-            f"For {join_words(unknown)} no data list is written down in an evaluation.json, so that only true volumes,"
-            " regions and units tell that all were scored alike."
+            f"No data list is recorded in evaluation.json for {join_words(unknown)}: only true volumes, regions and"
+            " units confirm that all were scored in the same way."
         )
     if any(system["failed"] for system in systems):
         yield (
-            "A failed case counts as an empty prediction, Dice 0 and no distance; what it would cost is not known and"
-            " counts as more than any number."
+            "A failed case counts as an empty prediction, Dice 0 and no distance; its cost is unknown and ranks"
+            " highest."
         )
     if any(row["mean"] is None for row in rows):
         yield (
-            "Where one mask is empty there is no distance. Such a patient ranks behind all others and has no part in a"
-            " mean; two such patients are equal."
+            "Where one mask is empty the distance is infinite: such a patient ranks last, two of them are tied, and no"
+            " mean is given."
         )
     if lacking := {score_name(row): row["patients"] for row in rows if row["patients"] < patients}:
         said = [f"{what} in {most} of {patients}" for what, most in lacking.items()]
         yield f"Not measured in every patient: {join_words(said)}."
     if any(row["metric"] == "cost" for row in rows):
-        yield "Where one region lies inside another, an error in the inner one costs in both."
+        yield "Where one region lies inside another, an error in the inner one counts in both."
 
 
 def _grouped(rows: Sequence[Row], write: Callable[[Row], str] = lambda row: "") -> str:

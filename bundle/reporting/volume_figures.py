@@ -14,7 +14,7 @@ from bundle.reporting.words import MINUS, format_amount, format_share, format_sh
 
 @rc_context(STYLE)
 def draw_dice_by_volume(evaluation: Evaluation, region: str, thirds: Sequence[Mapping[str, Any]]) -> Drawing | None:
-    """Dice against the true volume; None where no truth holds the region."""
+    """Dice against the true volume; None if no truth has the region."""
     own = evaluation.rows_of(region)
     own = own[own["volume_truth"] > 0]
     if not len(own):
@@ -68,7 +68,7 @@ def draw_volume_agreement(evaluation: Evaluation, region: str, limits: Mapping[s
 
 @rc_context(STYLE)
 def draw_volume_errors(evaluation: Evaluation, region: str) -> Drawing | None:
-    """What was added in error against what was missed."""
+    """Volume added in error against volume missed."""
     own = evaluation.rows_of(region).dropna(subset=["volume_fp", "volume_fn"])
     if not len(own):
         return None
@@ -84,7 +84,7 @@ def draw_volume_errors(evaluation: Evaluation, region: str) -> Drawing | None:
     axes.set(xlabel=f"missed, {unit}", ylabel=f"added in error, {unit}")
     show_few_ticks(axes)
     words = (
-        f"{region}: {int((missed > added).sum())} of {plural(len(own), 'case')} miss more than they add; in the median"
+        f"{region}: {int((missed > added).sum())} of {plural(len(own), 'case')} miss more than they add; median"
         f" {format_amount(missed.median())} {unit} missed and {format_amount(added.median())} {unit} added."
     )
     return figure_to_svg(figure, words, {"dots": titles})

@@ -1,10 +1,10 @@
-"""Numbers, units and lists in words: one way of writing each, on every page and in the terminal."""
+"""Formats of numbers, units and lists, the same on every page and in the terminal."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-NAMES = {  # what a reader calls the metrics
+NAMES = {  # of metrics, for readers
     "dice": "Dice",
     "iou": "IoU",
     "precision": "Precision",
@@ -15,7 +15,7 @@ NAMES = {  # what a reader calls the metrics
     "volume_truth": "True volume",
     "volume_prediction": "Predicted volume",
     "volume_error": "Volume error",
-    "volume_error_absolute": "Volume error without its sign",
+    "volume_error_absolute": "Absolute volume error",
     "volume_error_relative": "Relative volume error",
     "volume_fp": "Added volume",
     "volume_fn": "Missed volume",
@@ -43,27 +43,27 @@ NOTHING = "\u2013"  # an en dash
 
 
 def metric_name(metric: str, unit: str = "mm") -> str:
-    """What a reader calls a metric: `NSD 2 mm` for nsd_2mm; the tolerance is in the unit of length."""
+    """The name of a metric for readers: `NSD 2 mm` for nsd_2mm; the tolerance is in the unit of length."""
     if metric.startswith("nsd_"):
         return f"NSD {metric.removeprefix('nsd_').removesuffix('mm')} {unit_sign(unit)}"
     return NAMES.get(metric, metric.replace("_", " "))
 
 
 def unit_sign(unit: str) -> str:
-    """A unit as it is written: cm² for cm2, and in the plural."""
+    """A unit for readers: cm² for cm2, and in the plural."""
     return SIGNS.get(unit, unit)
 
 
 def explain_nsd(unit: str) -> str:
-    """What the NSD at a tolerance of 2 of this unit measures, and where it does not."""
+    """What the NSD at a tolerance of 2 of this unit measures."""
     return (
-        f"NSD 2 {unit_sign(unit)} is the share of the borders that lie within 2 {unit_sign(unit)} of each other. Where"
-        " voxels are larger than half of that, it measures the grid rather than the outlines."
+        f"NSD 2 {unit_sign(unit)} is the share of the boundaries that lie within 2 {unit_sign(unit)} of each other."
+        " Where voxels are larger than half of that, it measures the grid rather than the outlines."
     )
 
 
 def size_word(unit: str) -> str:
-    """What is measured in a unit of volumes: an area where the masks are flat."""
+    """`volume`, or `area` where the masks are 2D."""
     return "area" if unit in ("cm2", "pixel") else "volume"
 
 
@@ -118,7 +118,7 @@ def format_range(pair: Sequence[Any] | None, write: Any = format_share) -> str:
 
 
 def format_p(value: float) -> str:
-    """A p value with as many digits as it deserves."""
+    """A p value with two or three decimals, at least `<0.001`."""
     return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
@@ -136,7 +136,7 @@ def join_words(items: Sequence[str], most: int | None = 8) -> str:
 
 
 def format_whole(value: Any) -> str:
-    """A count that came through a table of numbers."""
+    """A count from a table of floats."""
     value = _number(value)
     return NOTHING if value is None else f"{value:.0f}"
 

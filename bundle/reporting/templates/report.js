@@ -8,7 +8,7 @@
     const plain = s.replace(/[\u202f<>]/g, "").replace("−", "-").replace("∞", "Infinity");
     return plain === "" || plain === "–" ? NaN : Number(plain);
   };
-  const compare = (a, b, up) => { // words by their letters, numbers by their size, what is not known last
+  const compare = (a, b, up) => { // words alphabetically, numbers by value, unknown values last
     const x = number(a), y = number(b);
     if (Number.isNaN(x) !== Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
     const order = Number.isNaN(x) ? a.localeCompare(b, "en", { numeric: true }) : x === y ? 0 : x - y;

@@ -34,8 +34,8 @@ def three(tmp_path_factory):
     """Three systems: plain, clearly better, and one with a failed and a missed tumour and a patient of its own."""
     folder = tmp_path_factory.mktemp("three")
     write(folder / "plain", system(0.0), **SCORED)
-    taught = {"about": {"patients": {"training": ["c00"]}}}
-    write(folder / "better", system(0.08), **SCORED, **taught)
+    roles = {"about": {"patients": {"training": ["c00"]}}}
+    write(folder / "better", system(0.08), **SCORED, **roles)
     rows = [row for row in system(-0.02) if row[0] not in ("c03", "c04")]
     rows += rows_of("c03", "WT", 0, 40.0, note="missed") + rows_of("c03", "ET", 0, 40.0, note="missed")
     rows += failed("c04", "wrong grid") + rows_of("alone", "WT", 0.5) + rows_of("alone", "ET", 0.5)
@@ -64,10 +64,20 @@ def test_the_page_says_what_the_numbers_say(two):
     assert (pair["first"], pair["second"]) == ("old", "new")
     assert pair["verdict"].startswith("new is better on WT Dice (+0.0")
     assert pair["verdict"] in page.text
-    assert "16 patients are few" in page.text
+    assert "Only 16 patients" in page.text
     assert "better in 16, equal in 0 and worse in 0 of 16" in " ".join(svg["aria-label"] for svg in page.all("svg"))
     for row in pair["differences"]:
         assert row["gained"][0]["patient"] in page.text.split("Patients that changed most")[1]
+
+
+def test_identical_systems_get_a_sentence_and_no_empty_table(tmp_path):
+    rows = system(0.0)
+    folders = [str(write(tmp_path / name, rows, **SCORED)) for name in ("one", "other")]
+    compare(*folders, out=str(tmp_path / "out"))
+    page = Page(tmp_path / "out/compare.html")
+    assert "one and other have identical scores in every patient." in page.text
+    assert "Patients that changed most" not in page.text
+    assert "<tbody>\n</tbody>" not in page.source
 
 
 def test_three_systems_are_ranked_on_the_page(three):
@@ -93,7 +103,7 @@ def test_excluded_cases_and_patients_are_reported(three):
 
 def test_patients_used_in_training_are_warned_of_before_any_number(three):
     page = Page(three / "out/compare.html")
-    assert "better: 1 of 16 evaluated patients were used for training" in page.text
+    assert "better: 1 of 16 evaluated patients was used for training" in page.text
     assert page.source.index('class="warning"') < page.source.index("By mean rank")
 
 

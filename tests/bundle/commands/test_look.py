@@ -116,8 +116,8 @@ def test_background_neither_0_nor_in_every_corner_is_noted(tmp_path, cohort, at_
         nib.save(nib.Nifti1Image(shifted.astype(np.int16), source.affine), tmp_path / name)
     look(str(tmp_path / "list.json"), out=str(tmp_path / "out"), task="phantom", normalize="zscore", cases=1, patches=1)
     printed = capsys.readouterr().out
-    assert "note: FLAIR is -30 in " in printed
-    assert "in 4 of 4 cases. If that is air, make it 0" in printed
+    assert "of the voxels of FLAIR that are not 0 in " in printed
+    assert "in 4 of 4 cases. If that is background, set it to 0" in printed
     assert "note: T" not in printed
 
 

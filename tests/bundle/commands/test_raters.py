@@ -129,10 +129,10 @@ def test_the_page_holds_everything_and_closes_what_it_opens(compared):
     assert all(image["alt"] and image["src"].startswith("data:image/png") for image in images)
     assert "http" not in page.replace("http://www.w3.org", "")
     for text in (
-        "How far 3 raters agree",
-        "Is the model like a rater?",
+        "Agreement of 3 raters",
+        "The model compared with the raters",
         "STAPLE",
-        "patient count as if they were independent",
+        "patient count as independent",
     ):
         assert text in page
 

@@ -112,7 +112,7 @@ def test_tables_and_figures_work_with_screen_readers(tmp_path):
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(header.get("scope") for header in page.all("th"))
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
-    assert "WT, 10 cases: median Dice 0.72, half of the cases between 0.57 and 0.84, worst 0.10 (c00)." in [
+    assert "WT, 10 cases: median Dice 0.72, quartiles 0.57 to 0.84, lowest 0.10 (c00)." in [
         svg["aria-label"] for svg in page.all("svg")
     ]
 
@@ -162,13 +162,13 @@ def test_held_out_patients_need_no_warning(tmp_path):
     used = {"test": [f"c{k:02d}" for k in range(10)], "validation": [], "training": []}
     page = page_of(tmp_path, scores_of(TEN), {"about": {"patients": used}})
     assert 'class="warning"' not in page.source
-    assert "10 patients took no part in training" in page.text
+    assert "10 patients held out" in page.text
 
 
 def test_few_patients_and_unknown_roles_are_stated_as_limits(plain):
     limits = plain.text.split("Limits")[-1]
-    assert "10 patients are few" in limits
-    assert "It is not written down whether these patients took part in training" in limits
+    assert "Only 10 patients" in limits
+    assert "The role of these patients in training is unknown" in limits
 
 
 def test_several_scans_per_patient_are_reported(tmp_path):
@@ -180,14 +180,16 @@ def test_several_scans_per_patient_are_reported(tmp_path):
 
 def test_page_without_a_record_states_what_is_unknown(plain):
     text = plain.text
-    assert "not known: there is no evaluation.json" in text
-    assert "it is not known by which it was measured" in text
+    assert "unknown: there is no evaluation.json" in text
+    assert "it is unknown how these metrics were computed" in text
 
 
 def test_a_table_with_little_in_it_still_makes_a_page(tmp_path):
     dice = [row for row in scores_of(TEN) if row[3] == "dice"]
-    text = page_of(tmp_path, dice, {"definitions": {"metrics": {"dice": "an overlap"}}}).text
+    metrics = {"dice": "an overlap", "rand_f": "of pairs of pixels"}
+    text = page_of(tmp_path, dice, {"definitions": {"metrics": metrics, "connectivity": "26"}}).text
     assert "an overlap" in text
+    assert not any(unmeasured in text for unmeasured in ("of pairs of pixels", "Connectivity"))
     assert "Boundaries" not in text
     page_of(tmp_path / "one", rows_of("only", "WT", 0.8))
 
@@ -234,8 +236,8 @@ def test_slices_are_shown_as_the_volumes_of_patients_too(tmp_path):
 def test_empty_slices_do_not_hide_behind_a_median_of_one(tmp_path):
     rows = [row for k in range(5) for row in rows_of(f"empty{k}", "WT", 1, 0.0, note="absent")]
     text = page_of(tmp_path, rows + scores_of([0.6, 0.7, 0.8])).text
-    assert "The median Dice is 1.00 for WT; without cases that are rightly empty 0.70 for WT." in text
-    assert re.search(r"without the cases in which a region is neither there nor drawn.*WT 3 0\.700", text)
+    assert "The median Dice is 1.00 for WT; without true negatives 0.70 for WT." in text
+    assert re.search(r"without true negatives .region absent.*WT 3 0\.700", text)
 
 
 def test_outlines_of_cells_have_no_section_on_lesions(tmp_path):
@@ -259,18 +261,18 @@ def test_comparison_is_on_the_page(tmp_path):
 def test_error_costs_appear_on_the_page_and_in_the_terminal(tmp_path, capsys):
     rows = [*scores_of(TEN, "WT"), *scores_of(TEN, "ET"), *failed("lost", "wrong grid")]
     page = page_of(tmp_path, rows, weights="WT=1,ET=3", cost="fn=2,fp=1,ET:fn=5")
-    own = page.text.split("By your own measure")[1].split("Boundaries")[0]
-    assert "1 case could not be scored: Dice 0, and a cost above every number" in own
+    own = page.text.split("User-defined scores")[2].split("Boundaries")[0]
+    assert "1 case could not be scored: Dice 0, and an unknown cost, ranked highest" in own
     assert "each with its weight: WT 1, ET 3" in own
-    assert "The lowest: lost 0.000, c00 0.100" in own
+    assert "Lowest: lost 0.000, c00 0.100" in own
     assert re.search(r"ET 5 1 11 [\d.]+", own)
-    assert re.search(r"together 11 .* ∞", own)
+    assert re.search(r"total 11 .* ∞", own)
     assert re.search(r"lost ∞", own)
     assert "#own" in [anchor["href"] for anchor in page.all("a")]
     said = capsys.readouterr().out
     assert "weighted Dice (WT 1, ET 3): median 0.69" in said
     assert "worst 0.00 (lost)" in said
-    assert re.search(r"cost, together: median [\d.]+ \([\d.]+ to [\d.]+\), largest ∞ points", said)
+    assert re.search(r"cost, total: median [\d.]+ \([\d.]+ to [\d.]+\), largest ∞ points", said)
 
 
 def test_reliability_curve_is_on_the_page_and_described_in_words(tmp_path):
@@ -280,11 +282,13 @@ def test_reliability_curve_is_on_the_page_and_described_in_words(tmp_path):
     tenths(folder, [*rows, ["c00", "c00", "WT", 0.5, 9, 0.55, 1.0]])  # the last are too few to say anything
     report(str(folder))
     page = Page(folder / "report.html")
-    said = "WT, 10 patients: furthest off where it says 0.80: 0.65 are WT, over-confident."
+    said = "WT, 10 patients: largest difference at a predicted probability of 0.80: observed 0.65, over-confident."
     assert said in page.text
     assert said in [svg["aria-label"] for svg in page.all("svg")]
-    assert "0.8 to 0.9: says 0.800, 0.650 are; 1000 voxels of 10 patients" in page.text  # what a pointer shows
-    assert "0.5 to 0.6: says 0.550, 1.000 are; 9 voxels of 1 patient" in page.text
+    assert (
+        "0.8 to 0.9: predicted 0.800, observed 0.650; 1000 voxels of 10 patients" in page.text
+    )  # what a pointer shows
+    assert "0.5 to 0.6: predicted 0.550, observed 1.000; 9 voxels of 1 patient" in page.text
     assert "WT 10 0.015 0.015 <0.001 0.800 0.650" in page.text
     assert "#calibration" in [anchor["href"] for anchor in page.all("a")]
     assert len(page.all("caption")) == len(page.all("table"))
@@ -322,7 +326,7 @@ def test_the_terminal_shows_the_same_numbers(tmp_path, capsys):
     assert f"{dice['mean']:.2f} ({dice['mean_interval'][0]:.2f}-{dice['mean_interval'][1]:.2f})" in said
     assert "lost: wrong grid" in said
     assert "[gone]" in said
-    assert "WARNING: 1 of 12 evaluated patients were used for training" in said
+    assert "WARNING: 1 of 12 evaluated patients was used for training" in said
     table = said[: said.index("no prediction")]
     assert max(len(line.rstrip()) for line in table.splitlines()) < 80
     assert "0.66 (0.36-0.81)" in table  # on one line, not folded

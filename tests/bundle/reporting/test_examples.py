@@ -196,8 +196,8 @@ def test_words_alone_need_no_images(tmp_path):
     assert sentences == (
         "WT: misses 14.2 ml, adds 0.30 ml (Dice 0.50)",
         "TC: misses all 20.0 ml",
-        "ET: adds 0.50 ml where there is none",
-        "RC: rightly nothing",
+        "ET: false positive, 0.50 ml (region absent)",
+        "RC: true negative",
     )
 
 

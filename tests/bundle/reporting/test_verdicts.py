@@ -17,6 +17,7 @@ ROW = {
     "region": "WT",
     "unit": "",
     "patients": 42,
+    "equal": 2,
     "mean": 0.021,
     "mean_interval": [0.004, 0.039],
     "median": 0.02,
@@ -72,14 +73,14 @@ def test_without_any_difference_it_names_both_systems_and_claims_nothing():
 
 def test_few_patients_get_their_smallest_detectable_difference():
     said = describe_power([ROW, ET, COST], tests=3)
-    assert said.startswith("42 patients are few.")
-    assert "shown in four of five comparisons: Dice (ET 0.050) and cost (12.3 points)." in said
+    assert said.startswith("Only 42 patients: ")
+    assert "shown with a power of 80 %: Dice (ET 0.050) and cost (12.3 points)." in said
 
 
 def test_too_few_patients_for_any_difference_are_reported():
     said = describe_power([ET | {"patients": 5, "can_show": False}], tests=9)
-    assert "Even if all of them changed to the same side" in said
-    assert "a correction for 9 tests" in said
+    assert "even if all of them changed in the same direction" in said
+    assert "after correction for 9 tests" in said
 
 
 def test_significant_or_large_comparisons_need_no_remark_on_power():
@@ -110,9 +111,9 @@ def test_order_has_its_stability():
     ranking = {"overall": {"patients": 40, "holds": 0.88, "systems": systems}, "scores": [1, 2, 3]}
     said = describe_ranking(ranking)
     assert said.startswith("By mean rank over 3 scores and 40 patients: B (1.30) and A (2.20).")
-    assert said.endswith("the whole order stays in 88 % of draws, and B is first in 90 %.")
+    assert said.endswith("the whole order recurs in 88 %, and B is first in 90 %.")
     ranking["overall"]["holds"] = None
-    assert describe_ranking(ranking).endswith("Too few patients to say how firm that order is.")
+    assert describe_ranking(ranking).endswith("Too few patients to assess its stability.")
 
 
 def test_weaknesses_of_a_comparison_are_stated():
@@ -123,12 +124,12 @@ def test_weaknesses_of_a_comparison_are_stated():
     said = " ".join(comparison_remarks(systems, [HD95 | {"patients": 40}, COST], patients=42))
     for words in (
         "does not mean that there is none",
-        "42 patients are few",
-        "For A no data list is written down",
+        "Only 42 patients",
+        "No data list is recorded in evaluation.json for A",
         "A failed case counts as an empty prediction",
-        "ranks behind all others",
+        "ranks last",
         "Not measured in every patient: WT HD95 in 40 of 42",
-        "an error in the inner one costs in both",
+        "an error in the inner one counts in both",
     ):
         assert words in said
     plain = " ".join(comparison_remarks(systems[1:], [ROW | {"patients": 60}], patients=60))

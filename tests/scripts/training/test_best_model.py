@@ -73,7 +73,7 @@ def test_absent_region_scores_1_unless_something_was_predicted(predicted, expect
 
 def test_median_and_low_cases_accompany_the_mean():
     cases = [*CASES, case(wt=((0,), (0,)), et=((), ())), case(wt=((), (0,)), et=((4,), (4,)))]
-    score, metrics = validated(*cases)  # WT 0.5, 1, 1, 0; ET 1, 0.5, 1 (rightly nothing), 1
+    score, metrics = validated(*cases)  # WT 0.5, 1, 1, 0; ET 1, 0.5, 1 (true negative), 1
     assert metrics["dice_WT"] == pytest.approx(0.625)
     assert metrics["dice_median_WT"] == pytest.approx(0.75)
     assert metrics["dice_median_ET"] == 1
