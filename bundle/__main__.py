@@ -36,7 +36,8 @@ COMMANDS = {
     "serve": "serve a package by MONAI Label, for 3D Slicer, on this machine",
     "bench": "measure on this machine: training, inference, scoring, loading, next to MONAI's usual way",
 }
-FORMER = {("publish", "to"): "out", ("serve", "work"): "out"}  # former names of options; all are accepted
+RENAMED = {("publish", "to"): "out", ("serve", "work"): "out"}  # options; the former names go with the next version
+FORMER = dict(RENAMED)  # and the names that a workflow has for it; all are accepted
 FORMER |= {(command, "output_dir"): "out" for command in ("evaluate", "segment")}
 FORMER |= {(command, "run_dir"): "out" for command in ("train", "check")}
 OPTION = re.compile(r"--\w|-[a-zA-Z]")  # -1 is a value
@@ -107,6 +108,8 @@ def split_arguments(command: Callable, arguments: tuple[str, ...]) -> tuple[tupl
         option, equals, value = argument.lstrip("-").partition("=")
         option = option.replace("-", "_")
         initials = [name for name in parameters if not argument.startswith("--") and name.startswith(option)]
+        if new := RENAMED.get((command.__name__, option)):
+            print(f"note: --{option} of {command.__name__} is now --{new}.", file=sys.stderr)
         option = FORMER.get((command.__name__, option), initials[0] if len(initials) == 1 else option)
         alone = following == "--" or OPTION.match(following) is not None
         if option in switches and not equals and following not in CONSTANTS:

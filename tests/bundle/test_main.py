@@ -1,5 +1,8 @@
 """Invalid command lines end in one sentence before anything is written."""
 
+import json
+import shutil
+
 import pytest
 
 from bundle.__main__ import main
@@ -43,3 +46,33 @@ def test_flags_and_options_with_equals_signs_are_valid(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "package missing does not exist" in capsys.readouterr().err
+
+
+def test_renamed_option_is_accepted_with_a_note(capsys):
+    with pytest.raises(SystemExit):
+        main(["publish", "missing", "--to", "zoo"])
+    said = capsys.readouterr().err
+    assert "note: --to of publish is now --out." in said
+    assert "package missing does not exist" in said
+
+
+def test_json_alone_is_on_stdout_and_can_be_read(cohort, tmp_path, capsys):
+    where = ["--datalist", str(cohort.datalist), "--dataset_dir", str(cohort.dataset_dir)]
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for label in cohort.dataset_dir.glob("*/*_seg.nii.gz"):
+        shutil.copy(label, masks / label.name)
+
+    def numbers(*arguments: object) -> object:
+        capsys.readouterr()
+        main([*map(str, arguments), "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    made = numbers("prepare", cohort.dataset_dir, "--out", tmp_path / "list.json", "--folds", 2, "--allow_unlabelled")
+    assert [part["name"] for part in made["parts"]][:2] == ["fold 0", "fold 1"]
+    for name in ("first", "second"):
+        (rows,) = numbers("score", masks, "--out", tmp_path / name, "--workers", 1, *where).values()
+        assert [row["median"] for row in rows] == [1, 1, 1]
+    assert numbers("report", tmp_path / "first")["cases"] == 4
+    assert numbers("compare", tmp_path / "first", tmp_path / "second", "--out", tmp_path / "c")["patients"] == 4
+    assert numbers("raters", masks, shutil.copytree(masks, tmp_path / "ben"), "--out", tmp_path / "r")["images"]
