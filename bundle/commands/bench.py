@@ -16,9 +16,9 @@ from scripts.errors import InputError
 
 SUBJECTS = {
     "train": "a training step: the network, the loader, the augmentation; MONAI's usual order; nnU-Net if it is there",
-    "infer": "one case of 240 x 240 x 155 voxels from files to mask, beside the plain sliding window and nnU-Net's",
-    "score": "one case's metrics, beside MONAI's public calls",
-    "load": "memory and time a patch for cohorts of several sizes",
+    "infer": "one case of 240 x 240 x 155 voxels from files to mask, next to the plain sliding window and nnU-Net's",
+    "score": "one case's metrics, next to MONAI's public calls",
+    "load": "memory, and time per patch, for cohorts of several sizes",
 }
 
 MEASURE = {
@@ -57,17 +57,17 @@ def bench(
 
     Args:
         subject: train, infer, score or load; all four without it.
-        out: a JSON file for the numbers; docs/record/performance.md says what is in it.
+        out: a JSON file for the numbers; docs/record/performance.md describes them.
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
-        patch: voxels a side that training sees; 64 on a CPU, 128 on a GPU, 32 for load. Windows are 128 a side.
+        patch: side of the training patches in voxels; 64 on a CPU, 128 on a GPU, 32 for load. Windows have a side of 128.
         nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train and
             infer, on a CPU); without it, this one if nnunetv2 is in it.
         cases: how many cases, one or several numbers (for load).
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
-        scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, 64 a side for load.
+        scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, a side of 64 for load.
     """
     given = {name: value for name, value in locals().items() if name not in ("subject", "out")}
     warnings.filterwarnings("ignore")
@@ -77,8 +77,8 @@ def bench(
     given["device"] = timing.choose_device(device)
     if nnunet_python and given["device"] != "cpu":
         raise InputError(f"device is {given['device']}: nnU-Net is measured on a CPU; add --device cpu.")
-    beside = given["device"] == "cpu" and subject in (None, "train", "infer")
-    given["nnunet_python"] = peer.python_with_nnunet(nnunet_python) if beside else None
+    compared = given["device"] == "cpu" and subject in (None, "train", "infer")
+    given["nnunet_python"] = peer.python_with_nnunet(nnunet_python) if compared else None
     results = []
     for name in [subject] if subject else SUBJECTS:
         measure = getattr(importlib.import_module(f"bundle.benchmarks.{name}"), MEASURE[name])

@@ -33,7 +33,7 @@ def compare(
     """Say whether one system is better than another on the same patients: compare.html, compare.json, compare.png.
 
     Each folder is an evaluation (cases.csv) of the same data list. Every two are compared, patient by patient; three or
-    more are ranked too. docs/compare.md tells how, and what the words mean.
+    more are ranked too. docs/compare.md explains the tests and the words.
 
     Examples:
         python -m bundle compare scores_old scores_new
@@ -42,9 +42,9 @@ def compare(
 
     Args:
         folders: two or more folders with cases.csv, from `python -m bundle score` or an evaluation; the earlier first.
-        names: what to call them, "baseline,mine"; by default what tells their folders apart.
+        names: what to call them, "baseline,mine"; by default the part of their paths that differs.
         out: the folder to write to.
-        title: what stands above the page.
+        title: the title of the page.
         regions: those to compare, "WT,ET"; all by default.
         metrics: those to compare, "dice,hd95"; Dice, HD95 and NSD at 2 mm by default.
         weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2", to compare that too.
@@ -73,7 +73,7 @@ def compare(
 
 
 def name_systems(folders: Sequence[Path]) -> list[str]:
-    """What tells the folders apart: the last part of their paths in which all differ, else the whole paths."""
+    """Names for the folders: the last part of their paths in which all differ, else the whole paths."""
     parts = [folder.resolve().parts[::-1] for folder in folders]
     for level in zip(*parts, strict=False):
         if len({*level}) == len(folders):

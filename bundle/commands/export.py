@@ -28,7 +28,7 @@ def export(
 
     The package works alone: with MONAI's bundle commands, in MONAI Label, in a pull request to the Model Zoo. Every
     file in its models/ is loaded in a process of its own and compared with the network that was trained, on patches of
-    the run's validation cases; one that differs is not written. docs/export.md tells more.
+    the run's validation cases; one that differs is not written. docs/export.md has the details.
 
     Examples:
         python -m bundle export runs/first --out dist
@@ -43,7 +43,7 @@ def export(
             values change (MINOR while MAJOR is 0).
         changelog: what is new in this version, in a few words.
         evaluation: the folder with the summary.json of `python -m bundle report`, by default RUN/evaluation.
-        formats: beside model.pt: any of ts (TorchScript), pt2 (torch.export), onnx.
+        formats: in addition to model.pt, any of ts (TorchScript), pt2 (torch.export), onnx.
         datalist: of the cases for the comparison, if the run's own has moved.
         dataset_dir: where its paths start, if they have moved.
         cases: how many of them; two patches are cut from each.
@@ -56,7 +56,9 @@ def export(
     name = package.package_name(trained, name, version)
     summary = package.read_summary(trained, evaluation)
     if summary is None:
-        print("note: no evaluation is known, and metadata and model card will say so; --evaluation names one.")
+        print(
+            "note: there is no evaluation of this run, and metadata and model card will say so; give one with --evaluation."
+        )
     if sentence := runs.describe_code_changes(trained, package.ROOT):
         print(f"note: {sentence}")
     plan = package.PackagePlan(trained, name, version, changelog, summary, formats, datalist, dataset_dir, cases)

@@ -46,7 +46,7 @@ def look(
 ) -> Outcome:
     """Draw normalisations, the cohort and augmented patches: the pictures to look at before any training.
 
-    One page a channel and scope (the same cases by each method, their histograms beneath), one on the cohort
+    One page per channel and scope (the same cases by each method, with histograms), one on the cohort
     (intensities, spacing, size, class frequencies), one of patches as the network sees them. The numbers are printed.
     Patients set aside for the test are left out. Run it from the repository's root.
 
@@ -59,7 +59,7 @@ def look(
         datalist: the data list (`python -m bundle prepare`).
         out: the folder to write to; pages of an earlier look are replaced.
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
-        task: names of configs/tasks/ or YAML files to lay over train.yaml, with commas between; by default channels,
+        task: names of configs/tasks/ or YAML files that override train.yaml, with commas between; by default channels,
             labels and regions are the list's, everything else is train.yaml's.
         normalize: methods, with commas between: zscore_nonzero, zscore, minmax, percentile, histogram, clahe. Patches
             are normalised by the first.

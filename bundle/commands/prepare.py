@@ -58,13 +58,13 @@ def prepare(
 
     Args:
         folder: the data set: one of configs/tasks/, Medical Segmentation Decathlon, nnU-Net raw, or files by patterns.
-        out: the data list to write; the picture goes beside it.
+        out: the data list to write; the picture is written next to it.
         task: a name of configs/tasks/ or a task file, instead of recognising one.
         channels: NAME=PATTERN for each channel, with commas between; {case} stands for the case's name, {patient} for
             the patient's, {slice} for the number of a slice. Channels in one file have the same pattern.
         label: the label's pattern.
         labels: NAME=VALUE for each label, with commas between, if no task says so.
-        regions: NAME=VALUE+VALUE for each region to learn; every label is one by default.
+        regions: NAME=VALUE+VALUE for each region that is segmented; every label is one by default.
         label_scheme: a name for these labels.
         group_by: a regular expression whose first group, in a case's name, is the patient.
         folds: how many.
@@ -74,7 +74,7 @@ def prepare(
         skip_bad: leave bad cases out and name them, instead of refusing.
         allow_empty: labels without tumour are fine.
         allow_unlabelled: cases without a label among labelled ones are fine.
-        workers: processes; one a core by default.
+        workers: processes; one per core by default.
         picture: draw the cases.
         overwrite: replace an existing list.
 

@@ -27,9 +27,9 @@ def raters(
 ) -> Outcome:
     """Compare several people's masks of the same images, and a model's with theirs: OUT/raters.html.
 
-    Beside the page pairs.csv (a row a pair of masks), raters.json, masks/majority and masks/staple (the consensus), and
-    disagreement (a picture an image). Masks of one image have the same file name, upper and lower case alike, and words
-    such as seg_ or _mask left out; PNG, TIFF or NIfTI, 2D or 3D. docs/raters.md tells what stands where and why.
+    Next to the page: pairs.csv (one row per pair of masks), raters.json, masks/majority and masks/staple (the consensus), and
+    disagreement (one picture per image). Masks of one image have the same file name, apart from case and from words such
+    as seg_ or _mask; PNG, TIFF or NIfTI, 2D or 3D. docs/raters.md explains the page.
 
     Examples:
         python -m bundle raters anna ben carla
@@ -42,7 +42,7 @@ def raters(
         foreground: the value of the object, where it is drawn as 0 or is one of several; else all but 0 is the object.
         images: the folder of the images themselves, to draw beneath the outlines.
         out: the folder to write, which must be new or empty.
-        title: what stands above the page.
+        title: the title of the page.
         workers: processes; as many as there are cores by default.
     """
     from bundle.analysis.rater_masks import find_images, name_raters
@@ -56,7 +56,7 @@ def raters(
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what stands first on the page: a row for each rater and the model, what was found, what is odd."""
+    """Print the top of the page: one row per rater and for the model, the findings, the warnings."""
     from bundle.reporting.agreement_sentences import agreement_findings, agreement_warnings
     from bundle.reporting.words import (
         format_amount,

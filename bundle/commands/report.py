@@ -34,8 +34,8 @@ def report(
 ) -> Outcome:
     """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
 
-    All numbers come from FOLDER/cases.csv, and evaluation.json beside it if it is there. Pictures of patients need the
-    images as well: give the data list. docs/report.md tells what stands where and why.
+    All numbers come from FOLDER/cases.csv, and from evaluation.json next to it if it is there. Pictures of patients need the
+    images as well: give the data list. docs/report.md explains the page.
 
     Examples:
         python -m bundle report scored
@@ -45,7 +45,7 @@ def report(
 
     Args:
         folder: the folder with cases.csv, from `python -m bundle score` or the evaluate workflow.
-        title: what stands above the page; the name of the folder by default.
+        title: the title of the page; the name of the folder by default.
         reference: the folder of an earlier evaluation of the same cases, to compare with, patient by patient.
         datalist: the data list that was scored; adds pictures of the worst and the most typical patients.
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
@@ -70,7 +70,7 @@ def report(
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what stands first on the page: a row a region, failed cases, the comparison, the warnings."""
+    """Print the top of the page: one row per region, failed cases, the comparison, the warnings."""
     console = console or Console()
     title = f"{summary['title']}: {plural(summary['cases'], 'case')} of {plural(summary['patients'], 'patient')}"
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
@@ -97,7 +97,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
 
 
 def _own_lines(summary: Mapping[str, Any]) -> list[str]:
-    """The weighted Dice and the cost, a line each."""
+    """The weighted Dice and the cost, one line each."""
     lines = []
     if weighted := summary["weighted_dice"]:
         weights = ", ".join(f"{region} {weight:g}" for region, weight in weighted["weights"].items())

@@ -33,14 +33,14 @@ def score(
     smallest: Annotated[float, Field(ge=0)] = BRATS_2023.smallest,
     workers: Optional[PositiveInt] = None,
 ) -> Outcome:
-    """Score the label maps of any system against a data list: cases.csv, one row a case, region and metric.
+    """Score the label maps of any system against a data list: cases.csv, one row per case, region and metric.
 
-    Beside it lesions.csv, one row a true lesion; where the cases are slices also patients.csv, each patient's slices as
-    one volume; with probabilities also reliability.csv, how often what they say comes true.
+    Next to it lesions.csv, one row per true lesion; where the cases are slices also patients.csv, each patient's slices as
+    one volume; with probabilities also reliability.csv, how well they are calibrated.
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
-    image in a folder X. Interrupted, the same command goes on where it stopped. A case that cannot be scored is a row
-    `failed` with the reason, and the exit code is 1. docs/evaluation.md defines each metric; docs/cluster.md says how
+    image in a folder X. Interrupted, the same command continues where it stopped. A case that cannot be scored is a row
+    `failed` with the reason, and the exit code is 1. docs/evaluation.md defines each metric; docs/cluster.md shows how
     several machines share the cases.
 
     Examples:

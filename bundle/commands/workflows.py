@@ -37,7 +37,7 @@ def training_files(task: str, recipes: Sequence[str]) -> list[str]:
 def training_settings(
     datalist: Path | None, dataset_dir: Path | None, out: Path | None, resume: Path | None, settings: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The settings of a training; the paths of a data list start in its own folder, unless told otherwise."""
+    """The settings of a training; the paths of a data list start in its own folder, unless `dataset_dir` is given."""
     if out is not None and resume is not None:
         raise InputError(
             f"--out {out} and --resume {resume} are both given: --out for a new run, --resume for that one."
