@@ -61,7 +61,7 @@ def bench(
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
-        patch: side of the training patches in voxels; 64 on a CPU, 128 on a GPU, 32 for load. Windows have a side of 128.
+        patch: side of the training patches in voxels; 64 on a CPU, 128 on a GPU, 32 for load. That of windows is 128.
         nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train and
             infer, on a CPU); without it, this one if nnunetv2 is in it.
         cases: how many cases, one or several numbers (for load).

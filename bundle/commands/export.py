@@ -56,9 +56,7 @@ def export(
     name = package.package_name(trained, name, version)
     summary = package.read_summary(trained, evaluation)
     if summary is None:
-        print(
-            "note: there is no evaluation of this run, and metadata and model card will say so; give one with --evaluation."
-        )
+        print("note: this run has no evaluation, and metadata and model card will say so; --evaluation gives one.")
     if sentence := runs.describe_code_changes(trained, package.ROOT):
         print(f"note: {sentence}")
     plan = package.PackagePlan(trained, name, version, changelog, summary, formats, datalist, dataset_dir, cases)

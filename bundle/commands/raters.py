@@ -27,9 +27,9 @@ def raters(
 ) -> Outcome:
     """Compare several people's masks of the same images, and a model's with theirs: OUT/raters.html.
 
-    Next to the page: pairs.csv (one row per pair of masks), raters.json, masks/majority and masks/staple (the consensus), and
-    disagreement (one picture per image). Masks of one image have the same file name, apart from case and from words such
-    as seg_ or _mask; PNG, TIFF or NIfTI, 2D or 3D. docs/raters.md explains the page.
+    Next to the page: pairs.csv (one row per pair of masks), raters.json, masks/majority and masks/staple (the
+    consensus), and disagreement (one picture per image). Masks of one image have the same file name, apart from upper
+    case and from words such as seg_ or _mask; PNG, TIFF or NIfTI, 2D or 3D. docs/raters.md explains the page.
 
     Examples:
         python -m bundle raters anna ben carla

@@ -34,8 +34,8 @@ def report(
 ) -> Outcome:
     """Turn an evaluation into one page: FOLDER/report.html, which needs nothing else, and FOLDER/summary.json.
 
-    All numbers come from FOLDER/cases.csv, and from evaluation.json next to it if it is there. Pictures of patients need the
-    images as well: give the data list. docs/report.md explains the page.
+    All numbers come from FOLDER/cases.csv, and from evaluation.json next to it if it is there. Pictures of patients
+    need the images as well: give the data list. docs/report.md explains the page.
 
     Examples:
         python -m bundle report scored

@@ -35,8 +35,8 @@ def score(
 ) -> Outcome:
     """Score the label maps of any system against a data list: cases.csv, one row per case, region and metric.
 
-    Next to it lesions.csv, one row per true lesion; where the cases are slices also patients.csv, each patient's slices as
-    one volume; with probabilities also reliability.csv, how well they are calibrated.
+    Next to it lesions.csv, one row per true lesion; where the cases are slices also patients.csv, the slices of each
+    patient as one volume; with probabilities also reliability.csv, how well they are calibrated.
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
     image in a folder X. Interrupted, the same command continues where it stopped. A case that cannot be scored is a row

@@ -221,7 +221,7 @@ def test_another_content_under_the_same_version_is_refused(released, tmp_path):
 
 def test_export_without_evaluation_is_reported(released, tmp_path, capsys):
     export(str(released.run), out=str(tmp_path), version="1.0.0")
-    assert "no evaluation is known" in capsys.readouterr().out
+    assert "this run has no evaluation" in capsys.readouterr().out
     package = tmp_path / "brats2021_segmentation-1.0.0"
     assert json.loads((package / "configs" / "metadata.json").read_text())["eval_metrics"] == {}
     assert "**Not evaluated.**" in (package / "docs" / "README.md").read_text()
