@@ -1,1 +1,1 @@
-"""The part of the project that travels: all that an exported package needs. `bundle/` is the workbench that stays."""
+"""The code that configs name, included in exported packages; the command-line tools are in `bundle/`."""

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def is_first_process() -> bool:
-    """Whether this is the first of all processes: the one that prints, and does what is done once."""
+    """Whether this is the first process: the one that prints and does what is done once."""
     group = _group()
     return (group.get_rank() if group else int(os.environ.get("RANK", 0))) == 0
 
@@ -34,7 +34,7 @@ def worker_start_method() -> str | None:
 
 
 def wait_for_all() -> None:
-    """Wait until every process has come this far.
+    """Wait until every process has reached this point.
 
     Raises:
         InputError: another process has ended.
@@ -45,13 +45,13 @@ def wait_for_all() -> None:
 
 
 def find_own_part(find: Callable[[], list[Item]], kind: Callable[[Item], Hashable]) -> list[Item]:
-    """This process's part of the items that the first one finds; those of one group stay together.
+    """This process's part of the items that the first process finds; items of one group stay together.
 
-    Where there are fewer groups than processes, some have nothing to do.
+    If there are fewer groups than processes, some processes get no item.
 
     Args:
-        find: gives the items. Only the first process looks, before any has begun to change what is there.
-        kind: names the group of an item.
+        find: returns the items. Only the first process calls it, before any process has written something.
+        kind: returns the group of an item.
 
     Raises:
         InputError: another process has ended.
@@ -72,7 +72,7 @@ def own_part(items: Sequence[Item]) -> Sequence[Item]:
 
 
 def synchronized(value: float) -> float:
-    """The first process's value in every process: clocks differ, and processes that end at different steps hang."""
+    """The first process's value, in every process: clocks differ, and processes that end at different steps hang."""
     if not (group := _group()):
         return value
     import torch
@@ -84,7 +84,7 @@ def synchronized(value: float) -> float:
 
 
 def gather_items(items: list[Item]) -> list[Item]:
-    """The items of all processes, in the order of the processes, in every process; as many as each of them has.
+    """The items of all processes, in the order of the processes, in every process; processes may differ in number.
 
     Raises:
         InputError: another process has ended.
@@ -98,9 +98,9 @@ def gather_items(items: list[Item]) -> list[Item]:
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes, in each of them, and gradients as if one process had computed it all.
+    """The sum over all processes, in each of them, with gradients as if one process had computed it all.
 
-    Every process must go on alike from the sum, and gradients be averaged over processes, as
+    Every process must compute the same from the sum, and gradients must be averaged over processes, as
     `DistributedDataParallel` does.
     """
     if not (group := _group()):
@@ -112,17 +112,17 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Gloo notices at once when a process that it waits for has ended."""
+    """Report a process that has ended while others wait for it; gloo notices at once."""
     try:
         yield
     except RuntimeError as error:
         raise InputError(
-            "another process has ended: see its own message. What is done is kept; the same command goes on there, a"
-            " workflow's with --resume."
+            "another process has ended: see its own message. Finished work is kept; run the same command again, for a"
+            " workflow with --resume."
         ) from error
 
 
 def _group() -> ModuleType | None:
-    """torch.distributed where processes have met. Not imported for the question: scoring does without torch."""
+    """torch.distributed if a process group exists. Not imported here, since scoring does not need torch."""
     distributed = sys.modules.get("torch.distributed")
     return distributed if distributed and distributed.is_available() and distributed.is_initialized() else None

@@ -10,18 +10,18 @@ EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells report it
 EXIT_TERMINATED = 143  # by SIGTERM, as shells report it
 EXIT_REQUEUE = 75  # by SIGTERM, and what is done is saved: a scheduler should start the same job again (EX_TEMPFAIL)
 EXIT_CODE, INTERRUPTED = EXIT_WRONG_INPUT, EXIT_INTERRUPTED  # former names
-# how a mistyped override below the top level ends: MONAI hands it to the component that it stands under
+# how a mistyped override below the top level ends: MONAI passes it to the component of its section
 UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
 class InputError(Exception):
-    """The user's input is wrong: the message says what was found, where, what was expected and what to do."""
+    """Wrong input by the user: the message says what was found, where, what was expected and what to do."""
 
 
 def input_error_message(error: BaseException | None) -> str | None:
     """The message of the `InputError` behind `error`, or None if there is none.
 
-    MONAI wraps what a transform or a config expression raises, and a loader process hands over only the text of its
+    MONAI wraps what a transform or a config expression raises, and a loader process passes on only the text of its
     traceback, so both the chain of causes and the text are searched.
     """
     seen: set[int] = set()
@@ -52,5 +52,5 @@ def report_and_exit(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def install_excepthook() -> None:
-    """Install `report_and_exit`, for processes whose entry point is not ours (`python -m monai.bundle`)."""
+    """Install `report_and_exit`, for processes started by another program (`python -m monai.bundle`)."""
     sys.excepthook = report_and_exit

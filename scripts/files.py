@@ -29,7 +29,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600; a result is as readable as any other file
+        temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600; use the permissions of any other new file
         temporary.replace(path)
     except OSError as error:
         not_space = isinstance(error, FileExistsError | NotADirectoryError | PermissionError)

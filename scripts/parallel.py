@@ -29,9 +29,9 @@ def map_in_processes(
 
     Args:
         call: a function at the top level of a module, or a partial of one.
-        items: small enough to be sent to a process.
-        workers: processes; None: one per core, shared among the processes of torchrun. With one, no process is made.
-        desc: of the progress bar, which the first process of several shows.
+        items: small enough to send to a process.
+        workers: processes; None: one per core, divided among the processes of torchrun. One worker is this process.
+        desc: of the progress bar, shown by the first process.
         unit: of the progress bar.
 
     Raises:
@@ -49,7 +49,7 @@ def map_in_processes(
     if workers <= 1:
         return [call(item) for item in shown(items)]
     context = get_context(distributed.worker_start_method())
-    pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupts)
     waiting = {pool.submit(call, item): number for number, item in enumerate(items)}
     results = {}
     try:
@@ -57,12 +57,13 @@ def map_in_processes(
             results[waiting[done]] = done.result()
     except BrokenProcessPool as error:
         raise InputError(
-            f"a process was killed, most likely for memory: take fewer than {workers} workers; what is done is kept."
+            f"a process was killed, most likely out of memory: use fewer than {workers} workers; what is done is kept."
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)  # what waits is left out, what is at hand is finished
+        pool.shutdown(cancel_futures=True)  # items that have not started are dropped, running ones are finished
     return [results[number] for number in range(len(items))]
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The earlier name of `scripts.network.slab`, so that the settings of older runs can still be read."""
+"""Former name of `scripts.network.slab`, kept so that the settings of older runs can be read."""
 
 from scripts.network.slab import SlabNetwork
 

@@ -27,7 +27,7 @@ from scripts.errors import InputError, install_excepthook
 from scripts.recipes import refuse_conflicts
 
 RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
-# what tasks and runs tell other workflows and `prepare`; laid over a workflow without a use for it, it is no mistake
+# keys of tasks and runs for other workflows and `prepare`; a workflow that does not use them accepts them
 EXTRA_KEYS = (
     "label_scheme",
     "labels",
@@ -40,7 +40,7 @@ EXTRA_KEYS = (
     "about",
     "fold",
 )
-# the Model Zoo's names, and what `--tracking mlflow` brings along
+# the Model Zoo's names, and what `--tracking mlflow` adds
 TRACKING = ("output_dir", "save_execute_config", "tracking_uri", "experiment_name", "run_name", "is_not_rank0")
 MONAI_KEYS = ("_meta_", "handlers", *TRACKING)
 PATHS = [
@@ -64,18 +64,18 @@ KINDS = {  # of a default: the types that may take its place, and how a message 
 REFERENCE = re.compile(r"@(\w+)")
 WHOLE_REFERENCE = re.compile(r"@\w+(?:(?:::|#)\w+)*")
 MODULES = (("monai", "monai"), ("torch", "torch"), ("np", "numpy"), ("numpy", "numpy"))  # that MONAI imports itself
-PROCESS_TIMEOUT = timedelta(hours=6)  # of a process that waits for another; one that has died is told of at once
+PROCESS_TIMEOUT = timedelta(hours=6)  # for a process that waits for another; one that has died is noticed at once
 
 
 def begin_workflow(workflow: str) -> None:
-    """Start a workflow: from here on wrong input ends in one sentence, and every setting and name is one that exists.
+    """Start a workflow: wrong input ends in one sentence from here on; every setting and name in the config must exist.
 
     Args:
-        workflow: the workflow's own file, whose settings exist even where a recipe has replaced what refers to them.
+        workflow: the workflow's own file; its settings exist even where a recipe has replaced what refers to them.
 
     Raises:
-        InputError: a top-level key is used by nothing, which is what a mistyped override looks like; or the config
-            names what does not exist.
+        InputError: nothing refers to a top-level key, which is what a mistyped override looks like; or a name in the
+            config does not exist.
     """
     install_excepthook()
     config, own, call = running_config(), ConfigParser.load_config_file(workflow), _running_call()
@@ -92,7 +92,7 @@ def begin_workflow(workflow: str) -> None:
 def running_config() -> dict[str, Any]:
     """The config that is being evaluated, its macros resolved, without metadata.
 
-    MONAI hands an expression no reference to the config that it stands in, so it is taken from the calling parser.
+    MONAI gives an expression no reference to its own config, so the config is taken from the calling parser.
 
     Raises:
         RuntimeError: not called from a config's expression or component.
@@ -107,7 +107,7 @@ def running_config() -> dict[str, Any]:
 
 
 def _running_call() -> dict[str, Any]:
-    """The arguments of MONAI's `run` that this workflow was started with; empty where something else has started it."""
+    """The arguments of the `run` of MONAI that started this workflow; empty if something else started it."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code is run.__code__:
@@ -119,16 +119,16 @@ def _running_call() -> dict[str, Any]:
 
 
 def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """A setting has a value of the kind of its default: a number, a list, true or false, or text.
+    """Refuse a setting whose value is not of the kind of its default: a number, a list, true or false, or text.
 
-    Expressions, references and sections are not looked at, nor settings that are null by default, but paths are.
+    Not checked: expressions, references, sections, and settings that are null by default, unless they are paths.
 
     Args:
         config: the whole config as it runs.
-        own: the workflow's own file, with the defaults; one that is imported from another file is looked up there.
+        own: the workflow's own file, with the defaults; imported ones are looked up in the file that defines them.
 
     Raises:
-        InputError: names the setting, its value, and the kind that is expected.
+        InputError: names the setting, its value and the expected kind.
     """
     for name, default in own.items():
         while isinstance(default, str) and default.startswith("%"):
@@ -148,7 +148,7 @@ def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
 
 
 def refuse_unused_settings(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:
-    """MONAI accepts any override and ignores what nothing refers to; a mistyped setting is such a key.
+    """Refuse settings that nothing refers to, such as mistyped ones: MONAI accepts and ignores them.
 
     Args:
         config: the whole config as it runs.
@@ -170,10 +170,10 @@ def refuse_unused_settings(config: Mapping[str, Any], own: Iterable[str] = ()) -
 
 
 def refuse_unresolved_names(config: Mapping[str, Any]) -> None:
-    """Every name in a config exists. MONAI finds out when it comes to it, which may be after an hour of training.
+    """Refuse names in a config that do not exist: MONAI would notice on first use, maybe after an hour of training.
 
     Raises:
-        InputError: names the first that does not, and the nearest names.
+        InputError: names the first missing one and the nearest names.
     """
     for name in unresolved_names(config):
         parent, _, last = name.rpartition(".")
@@ -217,15 +217,15 @@ def unresolved_names(config: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_moved_parts(folder: Path, config: Mapping[str, Any], purpose: str) -> None:
-    """The parts of scripts/ that a run's config names are still where they were when the run was made.
+    """Refuse the config of an older run if it names parts of scripts/ that have moved since.
 
     Args:
         folder: of the run.
         config: its config.yaml.
-        purpose: what the run is wanted for, such as `resume`.
+        purpose: what is to be done with the run, such as `resume`.
 
     Raises:
-        InputError: some are gone; names the revision in environment.json.
+        InputError: names the revision in environment.json.
     """
     if any(name.startswith("scripts.") for name in unresolved_names(config)):
         environment = folder / "environment.json"
@@ -237,9 +237,9 @@ def refuse_moved_parts(folder: Path, config: Mapping[str, Any], purpose: str) ->
 
 
 def section_as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]:
-    """A section of the running config and all that it refers to, as they are written rather than what they make.
+    """A section of the running config and all that it refers to, unresolved.
 
-    So that a run can hand its network on, whatever a recipe has put there. Items named in `without` are left out.
+    With it a run records its network, whichever recipe has defined it. Items named in `without` are left out.
     """
     config, found, waiting = running_config(), {}, [name]
     while waiting:
@@ -251,10 +251,10 @@ def section_as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]
 
 
 def check_device(device: str | torch.device) -> None:
-    """The device is there.
+    """Check that the device exists.
 
     Raises:
-        InputError: CUDA is asked for and absent, or the name is no device.
+        InputError: CUDA is requested but not available, or the name is not a device.
     """
     try:
         wanted = torch.device(device)
@@ -262,16 +262,16 @@ def check_device(device: str | torch.device) -> None:
         raise InputError(f"device is '{device}': expected cpu, cuda or cuda:N.") from error
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise InputError(
-            f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: take --device cpu,"
+            f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: use --device cpu,"
             " fewer processes, or a CUDA build of torch."
         )
 
 
 def check_patch_size(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> None:
-    """A patch can be halved as often as the network halves it; networks other than DynUNet are not looked at.
+    """Check that a patch can be halved as often as the network halves it; networks other than DynUNet are not checked.
 
     Raises:
-        InputError: names the axis and the sizes nearby.
+        InputError: names the axis and the nearest valid sizes.
     """
     if running_config()["network_def"].get("_target_") != "DynUNet":
         return
@@ -280,29 +280,29 @@ def check_patch_size(patch_size: Sequence[int], strides: Sequence[int | Sequence
         if size % product:
             fitting = max(1, size // product) * product
             raise InputError(
-                f"patch_size is {list(patch_size)}, but the network's levels halve axis {axis} to a {product}th: take a"
+                f"patch_size is {list(patch_size)}, but the network's levels halve axis {axis} to a {product}th: use a"
                 f" multiple of {product}, such as {fitting} or {fitting + product}, or fewer filters."
             )
 
 
 def default_device() -> str:
-    """The GPU if there is one; to each process that torchrun starts on a machine its own."""
+    """The GPU if there is one; under torchrun, each process of a machine gets its own."""
     if not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
 def check_world_size(world_size: int) -> None:
-    """As many processes learn together as torchrun has started.
+    """Check that `world_size` is the number of processes that torchrun has started.
 
     Raises:
-        InputError: they would all do the same, or each would leave work to others that are not there.
+        InputError: it is not, so processes would repeat each other's work, or leave it to processes that do not exist.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if world_size != started:
         raise InputError(
-            f"world_size is {world_size}, processes started: {started}. Several train together where torchrun starts"
-            " them and configs/multi_gpu_train.yaml is laid over configs/train.yaml."
+            f"world_size is {world_size}, processes started: {started}. To train with several, start them with torchrun"
+            " and add configs/multi_gpu_train.yaml after configs/train.yaml."
         )
 
 
@@ -310,8 +310,8 @@ def join_processes(device: str, alone: bool = False) -> None:
     """Join the processes that torchrun has started.
 
     Args:
-        device: what this process computes on; of `cuda`, each takes its own GPU.
-        alone: whether a single process will do; several then share the cases, over gloo.
+        device: what this process computes on; for `cuda`, each takes its own GPU.
+        alone: whether a single process is enough; several then share the cases, over gloo.
 
     Raises:
         InputError: the workflow was not started by torchrun, or has more processes than the machine has GPUs.
@@ -323,19 +323,19 @@ def join_processes(device: str, alone: bool = False) -> None:
             check_device(own)
             torch.cuda.set_device(own)
         torch.distributed.init_process_group("nccl" if on_gpu and not alone else "gloo", timeout=PROCESS_TIMEOUT)
-        install_excepthook()  # torch has put a hook of its own before ours, which would swallow the sentence
+        install_excepthook()  # again: torch has replaced ours by its own
     elif not alone:
         raise InputError(
-            "multi_gpu_train.yaml needs several processes: start it by `torchrun --standalone --nproc_per_node=N -m"
+            "multi_gpu_train.yaml needs several processes: start it with `torchrun --standalone --nproc_per_node=N -m"
             " monai.bundle run training ...`, or leave it out."
         )
 
 
 def require_settings(**settings: Any) -> None:
-    """Settings without a default were given.
+    """Check that settings without a default were given.
 
     Raises:
-        InputError: names the first that is missing.
+        InputError: names the first missing one.
     """
     for name, value in settings.items():
         if value is None:
@@ -343,16 +343,16 @@ def require_settings(**settings: Any) -> None:
 
 
 def print_components(network: torch.nn.Module, **facts: Any) -> None:
-    """Print what a workflow is made of; the last step of `check`, when every component has been instantiated."""
+    """Print the main components of a workflow: the last step of `check`, when all have been instantiated."""
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    table = Table(title="every component could be made", show_header=False)
-    for name, value in {"network": f"{type(network).__name__}, {parameters:,} weights to learn", **facts}.items():
+    table = Table(title="All components built", show_header=False)
+    for name, value in {"network": f"{type(network).__name__}, {parameters:,} trainable parameters", **facts}.items():
         table.add_row(name.replace("_", " "), str(value))
     Console().print(table)
 
 
 def _targets(content: Any) -> Iterator[str]:
-    """The components of a config that are named, rather than made by an expression."""
+    """The `_target_` names in a config, without those that are expressions."""
     if isinstance(content, Mapping):
         if isinstance(target := content.get("_target_"), str) and target.replace(".", "_").isidentifier():
             yield target
@@ -366,7 +366,7 @@ def _expressions(config: Mapping[str, Any]) -> Iterator[ast.AST]:
     """The expressions of a config, with `None` for each reference to another item."""
     for text in _texts(config):
         if text.startswith("$"):
-            with contextlib.suppress(SyntaxError):  # of which MONAI tells where it is
+            with contextlib.suppress(SyntaxError):  # MONAI reports it, with its place
                 yield ast.parse(WHOLE_REFERENCE.sub("None", text[1:]).strip())
 
 

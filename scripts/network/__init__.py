@@ -1,1 +1,1 @@
-"""Networks of ours, what networks return, weights, precision."""
+"""Networks, their outputs, weights and precision."""

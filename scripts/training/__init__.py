@@ -1,1 +1,1 @@
-"""Losses, schedules, selection of weights, the run folder, resuming."""
+"""Losses, schedules, checkpoint selection, the run folder, resuming."""

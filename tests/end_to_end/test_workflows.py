@@ -124,7 +124,7 @@ def test_check_prints_a_summary_and_leaves_nothing(cohort, tmp_path):
     command += ["['configs/train.yaml','configs/tasks/phantom.yaml']", "--datalist", str(cohort.datalist)]
     command += ["--dataset_dir", str(cohort.dataset_dir), "--run_dir", str(tmp_path / "run")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    for fact in ("weights to learn", "training cases", "[32, 32, 32]", "steps per epoch"):
+    for fact in ("trainable parameters", "training cases", "[32, 32, 32]", "steps per epoch"):
         assert fact in done.stdout
     assert not (tmp_path / "run").exists()
 

@@ -206,7 +206,7 @@ def test_summary_lists_what_was_built(capsys):
     network.bias.requires_grad = False
     workflow.print_components(network, batch_size=2, run_dir="runs/x")
     printed = capsys.readouterr().out
-    assert "Linear, 1,000 weights to learn" in printed
+    assert "Linear, 1,000 trainable parameters" in printed
     assert "batch size" in printed
     assert "runs/x" in printed
 
