@@ -137,7 +137,7 @@ def test_training_together_needs_torchrun_and_the_rest_does_not(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     workflow.join_processes("cpu", alone=True)
     assert not torch.distributed.is_initialized()
-    with pytest.raises(InputError, match="start it by `torchrun"):
+    with pytest.raises(InputError, match="start it with `torchrun"):
         workflow.join_processes("cpu")
 
 
