@@ -57,7 +57,7 @@ def test_overconfidence_and_underconfidence_differ_on_both_sides_of_one_half():
     assert found["furthest"] == 0.9
     assert (
         describe_reliability("WT", found)
-        == "WT, 1 patient: furthest off where it says 0.95: 0.75 are WT, over-confident."
+        == "WT, 1 patient: largest difference at a predicted probability of 0.95: observed 0.75, over-confident."
     )
 
 
@@ -65,13 +65,13 @@ def test_a_few_voxels_do_not_decide_what_the_page_says():
     found = curve(("a", "a", 0.4, 99, 0.45, 1.0), ("a", "a", 0.6, 100, 0.65, 0.8))
     assert (
         describe_reliability("WT", found)
-        == "WT, 1 patient: furthest off where it says 0.65: 0.80 are WT, under-confident."
+        == "WT, 1 patient: largest difference at a predicted probability of 0.65: observed 0.80, under-confident."
     )
     assert "too few voxels" in describe_reliability("WT", curve(("a", "a", 0.4, 99, 0.45, 1.0)))
 
 
 def test_reliable_probabilities_are_called_reliable():
-    assert "comes true, to a hundredth" in describe_reliability("WT", curve(("a", "a", 0.9, 1000, 0.95, 0.951)))
+    assert "well calibrated" in describe_reliability("WT", curve(("a", "a", 0.9, 1000, 0.95, 0.951)))
 
 
 def test_a_difference_within_the_interval_over_patients_may_be_chance():
@@ -79,7 +79,7 @@ def test_a_difference_within_the_interval_over_patients_may_be_chance():
     found = curve(*[(str(k), str(k), 0.7, 100, 0.75, share) for k, share in enumerate(shares)])
     low, high = found["bins"][7]["frequency_interval"]
     assert 0.2 < low < sum(shares) / 6 < 0.75 < high < 1.0
-    assert describe_reliability("WT", found).endswith("0.65 are WT, which may be chance.")
+    assert describe_reliability("WT", found).endswith("observed 0.65, within its 95 % interval.")
     few = curve(*[(str(k), str(k), 0.7, 100, 0.75, share) for k, share in enumerate(shares[:4])])
     assert few["bins"][7]["frequency_interval"] is None
 

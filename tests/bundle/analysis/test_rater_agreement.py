@@ -90,8 +90,8 @@ def test_model_agreeing_as_raters_do_is_within_their_range():
     assert found["place"] == "within"
     assert found["interval"][0] < 0 < found["interval"][1]
     assert found["rater_means"] == pytest.approx({"anna": 0.82, "ben": 0.84, "carla": 0.86}, abs=0.02)
-    assert "No difference is shown, which is not the same as none" in words(0.84, noise=0.05)
-    assert "20 images are few" in words(0.84, noise=0.05)
+    assert "The interval includes 0, so this sample is inconclusive" in words(0.84, noise=0.05)
+    assert "With 20 images the interval is too narrow" in words(0.84, noise=0.05)
 
 
 def test_model_unlike_the_raters_is_outside_their_range():
@@ -99,8 +99,8 @@ def test_model_unlike_the_raters_is_outside_their_range():
     assert found["place"] == "below"
     assert found["interval"][1] < 0
     assert found["difference"] == pytest.approx(-0.24, abs=0.01)
-    assert "outside the raters' own range (their own means: 0.82" in words(0.6)
-    assert "That it agrees less is more than chance" in words(0.6)
+    assert "below the raters' own range (their own means: 0.82" in words(0.6)
+    assert "The interval excludes 0: the model agrees less" in words(0.6)
 
 
 def test_model_that_averages_the_raters_is_not_called_better():
@@ -110,11 +110,11 @@ def test_model_that_averages_the_raters_is_not_called_better():
 
 def test_a_few_images_show_nothing_either_way():
     assert compare_model_with_raters(table(0.6, images=4), PEOPLE, "dice")["interval"] is None
-    assert "There is no interval for fewer than 5 images: nothing is shown either way." in words(0.6, images=4)
+    assert "No interval for fewer than 5 images: inconclusive." in words(0.6, images=4)
 
 
 def test_many_images_are_not_called_few():
-    assert "few" not in words(0.84, images=60)
+    assert "too narrow" not in words(0.84, images=60)
 
 
 def test_two_raters_have_no_range():
