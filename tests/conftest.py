@@ -152,7 +152,7 @@ def in_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 @pytest.fixture
 def shared_data() -> Callable[[str], Path]:
-    """The folder of a real data set beside the repository; skips the test where it is absent."""
+    """The folder of a real data set next to the repository; skips the test where it is absent."""
 
     def find(name: str) -> Path:
         folder = ROOT.parent / "shared" / "data" / name

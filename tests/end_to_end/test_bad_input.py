@@ -29,7 +29,7 @@ SHORT = {"max_epochs": 1, "steps_per_epoch": 1, "val_interval": 1, "overlap": 0.
 
 
 def refused(run_id: str, files: list[str], **settings: Any) -> str:
-    """The one sentence in which a workflow ends."""
+    """The one sentence of the error that ends a workflow."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - MONAI wraps ours in its own, whatever that is
         run(run_id=run_id, config_file=files, **settings)
     sentence = input_error_message(caught.value)
@@ -66,7 +66,7 @@ def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.n
 
 
 def renewed(datalist: Path, patients: Path) -> None:
-    """Take the hashes anew, as if the list had been made of the files as they are now."""
+    """Recompute the hashes, as if the list had been made from the files as they are now."""
     content = json.loads(datalist.read_text())
     content["hashes"] = {name: file_hash(patients / name) for name in content["hashes"]}
     datalist.write_text(json.dumps(content))

@@ -32,7 +32,7 @@ FORMATS = "ts,pt2,onnx"
 
 
 class Released(NamedTuple):
-    """A run, its evaluation, the package made of both, and what was learned from."""
+    """A run, its evaluation, the package made of both, and the training data."""
 
     run: Path
     evaluation: Path
@@ -58,7 +58,7 @@ def released(cohort, tmp_path_factory):
 
 @pytest.fixture
 def inside(released, tmp_path, monkeypatch):
-    """A copy of the package in an otherwise empty place, as working directory."""
+    """A copy of the package in an otherwise empty folder, as working directory."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     alone = tmp_path / "alone" / "brats2021_segmentation"
     shutil.copytree(released.package, alone)

@@ -52,7 +52,7 @@ def in_two(run_id: str, files: Sequence[str], **settings: object) -> subprocess.
 
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
-    """A cluster of one node with two GPUs, as far as docs/slurm.sh can tell; gives the environment of a job."""
+    """Simulate a cluster of one node with two GPUs for docs/slurm.sh; gives the environment of a job."""
     for name, text in {"srun": 'shift; exec "$@"', "scontrol": "echo 127.0.0.1"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -63,7 +63,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def checkpoint(small_train, tmp_path):
-    """Weights that have learned nothing."""
+    """Untrained weights."""
     torch.manual_seed(0)
     network = small_train(deep_supervision=False).get_parsed_content("network_def")
     torch.save(network.state_dict(), tmp_path / "model.pt")

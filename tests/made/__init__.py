@@ -40,7 +40,7 @@ def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:
 
 
 def refused(function: Callable, *arguments: Any, **options: Any) -> str:
-    """The one line that a wrong input ends in."""
+    """The one line of the error that invalid input raises."""
     with pytest.raises(InputError) as caught:
         function(*arguments, **options)
     message = str(caught.value)
@@ -78,7 +78,7 @@ def rows_of(
 
 
 def failed(case: str, reason: str = "no prediction: no file is named after it", patient: str = "") -> list:
-    """The row of a case that could not be scored."""
+    """The row of a failed case."""
     return [[case, patient or case, "all", "failed", 1.0, "", reason]]
 
 
@@ -102,7 +102,7 @@ def cohort(dices: list[float], region: str = "WT", truths: list[float] | None = 
 
 
 def tenths(folder: Path, rows: list) -> Path:
-    """Write reliability.csv beside cases.csv, from (case, patient, region, bin, voxels, confidence, frequency)."""
+    """Write reliability.csv next to cases.csv, from (case, patient, region, bin, voxels, confidence, frequency)."""
     pd.DataFrame(rows, columns=RELIABILITY_COLUMNS).to_csv(folder / "reliability.csv", index=False)
     return folder
 

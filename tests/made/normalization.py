@@ -18,7 +18,7 @@ def settings_of(config) -> dict:
 
 
 def started(config):
-    """The first two steps of `training`."""
+    """Run the first two steps of `training`."""
     for step in config["training"][:2]:
         config["step"] = step
         config.get_parsed_content("step")

@@ -7,7 +7,7 @@ from scripts.data.patch_dataset import PatchDataset
 
 
 def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
-    """A case in memory: brain everywhere, a tumour of 27 voxels in the middle."""
+    """A case in memory: brain everywhere, with a tumour of 27 voxels in the middle."""
     label = torch.zeros(1, size, size, size)
     if tumour:
         label[0, 19:22, 19:22, 19:22] = 1

@@ -76,7 +76,7 @@ class Served(NamedTuple):
         return voxels(target)
 
     def await_end(self, path: str) -> None:
-        """Wait for a task that the server runs beside."""
+        """Wait for a background task of the server."""
         while (task := self.ask("GET", path))["status"] in ("SUBMITTED", "RUNNING"):
             time.sleep(1)
         assert task["status"] == "DONE", "\n".join(task["details"])
@@ -141,7 +141,7 @@ def patient(served) -> Path:
 
 @pytest.fixture(scope="module")
 def own(package, patient, tmp_path_factory) -> Path:
-    """The patient's mask by the package alone; it holds several labels, or comparing with it would say little."""
+    """The patient's mask by the package alone; with several labels, so that a comparison is meaningful."""
     mask = segment(package, patient, tmp_path_factory.mktemp("own") / "masks")
     assert len(np.unique(voxels(mask))) > 2
     return mask
@@ -165,7 +165,7 @@ def test_server_lists_segments_by_name_and_value(served):
 
 
 def test_a_patient_of_the_studies_gets_the_packages_own_mask(served, patient, own, tmp_path):
-    """The image that the server knows is FLAIR alone; the others are found beside it."""
+    """The server knows only the FLAIR image; the others are found next to it."""
     mask = served.infer(tmp_path / "mask.nii.gz", image=patient.name)
     assert np.array_equal(mask, voxels(own))
     assert np.allclose(nib.load(tmp_path / "mask.nii.gz").affine, nib.load(own).affine)

@@ -107,7 +107,7 @@ def test_one_section_gap_halves_neighbour_similarity_in_the_real_volume(shared_d
     membrane = np.stack([pictures.read_picture(labels / f"{k}.png") == 0 for k in range(30)])
 
     def likeness(apart):
-        """Mean Dice of sections so far apart, above what unlike sections have by chance."""
+        """Mean Dice of sections at this distance, above that of unrelated sections."""
         dice = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in zip(membrane, membrane[apart:], strict=False)]
         return np.mean(dice) - membrane.mean()
 

@@ -27,7 +27,7 @@ CHANNELS = ("T1", "T1c", "T2", "FLAIR")
 
 @pytest.fixture(scope="module")
 def looked(cohort, tmp_path_factory) -> tuple[Path, str]:
-    """The pages, and what was printed, of a look by two scopes at a list with a test case that is not there."""
+    """The pages and the output of `look` with two scopes, for a list with a missing test case."""
     content = json.loads(cohort.datalist.read_text())
     missing = dict(content["training"][0], case="set-aside", patient="set-aside", split="test", label="missing.nii.gz")
     content["training"].append({key: value for key, value in missing.items() if key != "fold"})

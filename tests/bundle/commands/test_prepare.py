@@ -31,7 +31,7 @@ def adults(tmp_path_factory):
 
 @pytest.fixture
 def mine(adults, tmp_path):
-    """A copy of them to break."""
+    """A copy of them that a test may break."""
     return Path(shutil.copytree(adults, tmp_path / "mine"))
 
 
@@ -199,7 +199,7 @@ def test_held_out_test_patients_are_in_no_fold(adults, tmp_path):
 
 
 def renamed(adults, folder):
-    """The cases as someone's own study might keep them, lesions as 0 and 1."""
+    """The cases as an own study might store them, lesions as 0 and 1."""
     for case in sorted(adults.iterdir()):
         target = folder / "scans" / case.name.replace("BraTS-GLI-", "P")
         target.mkdir(parents=True)

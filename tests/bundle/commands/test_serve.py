@@ -15,7 +15,7 @@ from tests.made import ROOT
 
 @pytest.fixture
 def refused(package, patients, tmp_path):
-    """The sentence in which `serve` ends; nothing of a server may have been made."""
+    """The sentence that ends `serve`, before it has made anything of a server."""
 
     def end(**given) -> str:
         with pytest.raises(InputError) as caught:
@@ -73,7 +73,7 @@ def test_file_that_is_not_executable_is_not_an_environment(refused, tmp_path):
 
 @pytest.fixture
 def monai_label(tmp_path) -> str:
-    """An environment that says it has MONAI Label, for what is checked after that."""
+    """An environment that claims to have MONAI Label, for the checks that follow."""
     python = tmp_path / "environment" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!{sys.executable}\nprint('0.8.5')\n")

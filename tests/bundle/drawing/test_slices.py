@@ -112,7 +112,7 @@ def test_no_two_labels_share_a_colour():
 
 
 def test_background_is_black_in_normalised_images_too(tmp_path):
-    """Without its label, so that only greys are drawn: the same head as it is and moved below 0, air left at 0."""
+    """Without a label, so that only greys are drawn: the head as it is, and moved below 0 on a background of 0."""
     case = {**one_square(), "label": None}
     moved = {**case, "image": np.where(case["image"] == 0, 0, case["image"] - 5)}
     draw_contact_sheet([case], tmp_path / "a.png", ["T1"], LABELS)

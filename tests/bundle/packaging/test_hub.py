@@ -13,7 +13,7 @@ from scripts.errors import InputError
 
 @pytest.fixture
 def calls(monkeypatch) -> list:
-    """What the hub is asked for; it stands in for the network."""
+    """The calls of the hub, which is replaced."""
     asked = []
 
     class Api:

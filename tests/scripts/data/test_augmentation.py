@@ -128,7 +128,7 @@ def test_metadata_is_tracked_again_afterwards_also_after_an_error():
 
 
 def one_by_one(augment: AugmentedBatch, given: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the batch becomes where each patch goes through the chain alone."""
+    """The batch after each patch went through the chain alone."""
     augment.at_once = False
     try:
         return augment(given, "cpu")
@@ -202,7 +202,7 @@ def test_each_transform_draws_and_computes_what_monais_does(name, settings, shap
 
 
 class Loader:
-    """Two batches an epoch, which know the epoch that the sampler was told when they were drawn."""
+    """Two batches per epoch, each with the epoch of the sampler when it was drawn."""
 
     def __init__(self, sampler: EpochSampler) -> None:
         self.sampler, self.drawn = sampler, []

@@ -31,7 +31,7 @@ def only_problem(case, task=TASK, **options):
 
 
 def whole_head(images):
-    """The images with skull, scalp, neck and noise in the air, as they come from a scanner."""
+    """The images with skull, scalp, neck and background noise, as they come from a scanner."""
     rng, brain = np.random.default_rng(1), images[0] > 0
     away = ndimage.distance_transform_edt(~brain) * 3
     x, y, z = np.indices(brain.shape)

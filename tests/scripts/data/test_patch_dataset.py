@@ -112,7 +112,7 @@ def test_other_transforms_keep_metadata_after_a_patch_succeeds_or_fails():
 
 
 class Counting(Transform):
-    """Loads nothing but counts how often it was asked to, and by whom."""
+    """Loads nothing, but counts its calls per case."""
 
     asked: ClassVar[list[str]] = []
 
@@ -298,7 +298,7 @@ print(*[cases.cache_name(entry) for entry in cases.data])
 
 
 def test_another_process_gives_a_prepared_case_the_same_name(small_train, cohort, at_root):
-    """Otherwise every run would prepare every case again, and fill the disk."""
+    """Otherwise every run would prepare every case again and fill the disk."""
     config = small_train(patch_size=[32, 32, 32], filters=[8, 16, 32, 64], run_dir="x")
     cases = config.get_parsed_content("train#dataset").cases
     here = [cases.cache_name(entry) for entry in cases.data]

@@ -30,6 +30,6 @@ def test_the_scan_is_resampled_as_monai_does_and_back(entry):
 
 
 def test_monais_own_spacing_still_fails_there(entry):
-    """When this fails, `scripts.data.spacing` has become needless: MONAI has fixed it."""
+    """When this fails, MONAI has fixed it and `scripts.data.spacing` can be removed."""
     with pytest.raises(AttributeError, match="update"):
         Spacingd("image", pixdim=(4.0, 4.0, 4.0))(entry)

@@ -59,7 +59,7 @@ def test_without_mirroring_each_window_is_seen_once():
 
 
 class Seen(torch.nn.Module):
-    """Remembers the windows that it was shown, and finds every voxel that is brighter than 1."""
+    """Records its input windows, and segments every voxel brighter than 1."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +72,7 @@ class Seen(torch.nn.Module):
 
 
 def in_air(air: float = -3.0) -> torch.Tensor:
-    """Brain in 6 of 24 slices; the rest is air that is no zero."""
+    """Brain in 6 of 24 slices; the rest is background other than zero."""
     scan = torch.full((1, 2, 24, 8, 8), air)
     scan[:, :, 9:15] = torch.randn(1, 2, 6, 8, 8)
     return scan
@@ -105,7 +105,7 @@ def test_background_window_between_two_brains_is_skipped_without_affecting_them(
 
 
 def one_by_one(network, regions: int):
-    """Looks at each window when it is its turn; what finding those of air all at once must agree with."""
+    """Checks each window in turn, as a reference for finding all background windows at once."""
 
     def see(windows: torch.Tensor) -> torch.Tensor:
         axes = tuple(range(2, windows.dim()))
@@ -237,7 +237,7 @@ def test_mirror_images_are_shown_as_many_at_once_as_asked(batch):
 
 
 class Ideal(torch.nn.Module):
-    """Finds what `write_case` hid: region r is where channel r is bright."""
+    """Segments what `write_case` drew: region r is where channel r is bright."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits = []
@@ -253,7 +253,7 @@ def ball(shape, centre, radius_mm: float, voxel=(1.0, 1.5, 3.0)) -> np.ndarray:
 
 
 def write_case(folder, shape=(40, 32, 16), speck: tuple[slice, ...] | None = None, affine=None) -> np.ndarray:
-    """A head of ones in air, with WT, TC and ET bright in one channel each; returns the true label map."""
+    """A head of ones on background, with WT, TC and ET bright in one channel each; returns the true label map."""
     centre = [0.45 * n for n in shape]
     head = ball(shape, [n / 2 for n in shape], 19)
     regions = [ball(shape, centre, radius) & head for radius in (12, 8, 5)]
@@ -404,7 +404,7 @@ def write_picture(path, label: np.ndarray, array: np.ndarray) -> None:
 
 
 class Bright(torch.nn.Module):
-    """Finds what `write_picture` hid."""
+    """Segments what `write_picture` drew."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         first = image[:, :1]

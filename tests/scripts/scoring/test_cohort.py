@@ -235,7 +235,7 @@ def test_probabilities_add_calibration_of_the_whole_case(cohort):
 
 
 def soft_masks(cohort, probability=0.8) -> Path:
-    """Probabilities of 0 outside every region and one number inside; those of case b lie 5 voxels aside."""
+    """Probabilities of 0 outside every region and one number inside; those of case b are shifted by 5 voxels."""
     soft = cohort.predictions.parent / "soft"
     for case in "abc":
         labels = np.roll(tumour(), 5 * (case == "b"), axis=0)
@@ -342,7 +342,7 @@ def test_invalid_number_of_workers_is_refused(cohort):
 
 
 def interrupted(cohort, case, **options) -> Path:
-    """The file of a case that a run leaves behind which could not write its table."""
+    """The file of a case left by a run that could not write its table."""
     (cohort.out / "cases.csv").unlink(missing_ok=True)
     (cohort.out / "cases.csv").mkdir(parents=True)
     with pytest.raises(InputError, match=r"cases\.csv cannot be written"):
@@ -352,7 +352,7 @@ def interrupted(cohort, case, **options) -> Path:
 
 
 def kept_rows(cohort, case, dice):
-    """Leave behind what an interrupted run had, with another Dice, so that its use shows."""
+    """Write what an interrupted run leaves, with another Dice, so that its use shows."""
     path = interrupted(cohort, case)
     kept = json.loads(path.read_text())
     kept["rows"][0][4] = dice

@@ -223,7 +223,7 @@ def test_outlines_in_a_volume_are_scored_per_slice(tmp_path):
 
 
 def test_the_slices_of_real_patients_give_two_figures_that_differ(shared_data, tmp_path):
-    """Every mask moved by three pixels: empty slices lift the mean over slices, and the volume does not see them."""
+    """Every mask moved by three pixels: empty slices raise the mean over slices, but not the score of the volume."""
     folder = shared_data("lgg") / "kaggle_3m"
     patients = sorted(path for path in folder.iterdir() if path.is_dir())[:2]
     slices = Sliced(tmp_path, regions={"tumour": [255]}, labels={"tumour": 255})

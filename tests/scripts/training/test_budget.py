@@ -14,7 +14,7 @@ STEP = 0.01  # s
 
 
 def trainer(budget: Budget) -> tuple[Engine, list[str]]:
-    """An engine whose steps take 10 ms, and what it tells of itself."""
+    """An engine whose steps take 10 ms, and the events that it fired."""
     engine, told = Engine(lambda *_: time.sleep(STEP)), []
     budget.attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: told.append(f"epoch {e.state.epoch}"))

@@ -269,7 +269,7 @@ def test_a_step_gives_each_patch_a_dictionary_with_the_loss():
 
 
 class Terminal(io.StringIO):
-    """A stream that takes itself for a terminal."""
+    """A stream that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -222,14 +222,14 @@ def test_a_positive_weight_multiplies_what_voxels_inside_a_region_cost():
 
 
 class Focal(torch.nn.Module):
-    """A loss of someone else's, which is not linear in its target."""
+    """A loss of another library, which is not linear in its target."""
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return (logits.sigmoid() - target).abs().pow(3).mean()
 
 
 def coarse_heads() -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Logits of four heads, of which one halves two axes alone, and a label."""
+    """Logits of four heads, of which one halves only two axes, and a label."""
     torch.manual_seed(0)
     sizes = [(8, 16, 8), (4, 8, 4), (2, 4, 4), (1, 2, 2)]
     heads = [3 * torch.randn(2, 3, *size) for size in sizes]

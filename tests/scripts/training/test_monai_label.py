@@ -18,7 +18,7 @@ FILES = ["configs/train.yaml", "configs/tasks/phantom.yaml"]
 
 
 def labelled(patients: Path, *numbers: int) -> list[dict[str, str]]:
-    """What MONAI Label hands over of each patient: one channel's file, and the label."""
+    """What MONAI Label passes for each patient: one channel's file, and the label."""
     cases = [patients / f"BraTS2021_{number:05d}" for number in numbers]
     return [{"image": f"{c}/{c.name}_flair.nii.gz", "label": f"{c}/{c.name}_seg.nii.gz"} for c in cases]
 
@@ -58,7 +58,7 @@ def test_labelled_cases_are_trained_on_and_new_weights_are_served(cohort, packag
 
 
 def test_empty_run_id_from_3d_slicer_trains_once(cohort, package, fine_tune):
-    """MONAI then evaluates the whole file; a second training would refuse the folder of the first."""
+    """MONAI then evaluates the whole file; a second training would refuse the first one's folder."""
     fine_tune(labelled(cohort.dataset_dir, 0), [], run_id="")
     assert (package / "models" / monai_label.EXPORTED).is_file()
 
