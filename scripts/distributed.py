@@ -23,6 +23,12 @@ def is_first_process() -> bool:
     return (group.get_rank() if group else int(os.environ.get("RANK", 0))) == 0
 
 
+def process_count() -> int:
+    """How many processes there are, on all machines."""
+    group = _group()
+    return group.get_world_size() if group else 1
+
+
 def local_world_size() -> int:
     """How many processes share this machine's cores."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if _group() else 1

@@ -41,7 +41,7 @@ def input_error_message(error: BaseException | None) -> str | None:
 def report_and_exit(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An excepthook: an `InputError` anywhere in the chain becomes a sentence and exit code 2; Ctrl-C gives 130."""
     if issubclass(kind, KeyboardInterrupt):
-        print("\nInterrupted; a training resumes with --resume RUN_DIR.", file=sys.stderr)
+        print(f"\n{str(error) or 'Interrupted.'}", file=sys.stderr)  # the sentence of `scripts.stopping`
         sys.exit(EXIT_INTERRUPTED)
     sentence = input_error_message(error)
     if sentence is None:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -49,7 +49,7 @@ def map_in_processes(
     if workers <= 1:
         return [call(item) for item in shown(items)]
     context = get_context(distributed.worker_start_method())
-    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_signals)
     waiting = {pool.submit(call, item): number for number, item in enumerate(items)}
     results = {}
     try:
@@ -59,11 +59,16 @@ def map_in_processes(
         raise InputError(
             f"a process was killed, most likely out of memory: use fewer than {workers} workers; what is done is kept."
         ) from error
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C or SIGTERM: running items are dropped as well
+        for child in active_children():
+            child.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)  # items that have not started are dropped, running ones are finished
     return [results[number] for number in range(len(items))]
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent process."""
+def _ignore_signals() -> None:
+    """Leave Ctrl-C and SIGTERM to the parent process, which kills its children."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a group, it would look like a process killed for memory

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from scripts.errors import InputError, install_excepthook
 from scripts.recipes import refuse_conflicts
+from scripts.stopping import catch_signals
 
 RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
 # keys of tasks and runs for other workflows and `prepare`; a workflow that does not use them accepts them
@@ -67,17 +68,19 @@ MODULES = (("monai", "monai"), ("torch", "torch"), ("np", "numpy"), ("numpy", "n
 PROCESS_TIMEOUT = timedelta(hours=6)  # for a process that waits for another; one that has died is noticed at once
 
 
-def begin_workflow(workflow: str) -> None:
+def begin_workflow(workflow: str, requeue: bool = False) -> None:
     """Start a workflow: wrong input ends in one sentence from here on; every setting and name in the config must exist.
 
     Args:
         workflow: the workflow's own file; its settings exist even where a recipe has replaced what refers to them.
+        requeue: whether SIGTERM, once results are saved, gives exit code 75, which asks a scheduler to start it again.
 
     Raises:
         InputError: nothing refers to a top-level key, which is what a mistyped override looks like; or a name in the
             config does not exist.
     """
     install_excepthook()
+    catch_signals(requeue)
     config, own, call = running_config(), ConfigParser.load_config_file(workflow), _running_call()
     if (run_id := call.get("run_id") or "run") not in config:
         known = [name for name in ("run", "training", "evaluating", "inferring", "check") if name in config]

@@ -36,18 +36,18 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.cases, self.samples, self.seed = cases, samples, seed
         self.rank, self.world_size = rank, world_size
         self.labelled_share, self.labelled = labelled_share, labelled
-        self.epoch = 0
+        self.epoch = self.drawn = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0, that the next pass draws."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, drawn: int = 0) -> None:
+        """Choose the epoch, counted from 0, that the next pass draws, without its first `drawn` patches."""
+        self.epoch, self.drawn = epoch, drawn
 
     def __len__(self) -> int:
         return len(range(self.rank, self.samples, self.world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         pools, share = self._pools
-        for position in range(self.rank, self.samples, self.world_size):
+        for position in range(self.rank, self.samples, self.world_size)[self.drawn :]:
             count = self.epoch * self.samples + position  # counted over the whole run
             before, after = int(count * share), int((count + 1) * share)
             pool, drawn = (1, before) if after > before else (0, count - before)

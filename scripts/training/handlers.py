@@ -33,7 +33,10 @@ def existing_handler(handler: Any) -> Any:
 
 
 class EpochSeed:
-    """Starts each epoch from its own seed, so that a resumed run draws what the uninterrupted one would have drawn."""
+    """Starts each epoch from its own seed, so that a resumed run draws what the uninterrupted one would have drawn.
+
+    A run that was stopped within an epoch does not draw again what it had drawn.
+    """
 
     def __init__(self, sampler: EpochSampler, seed: int) -> None:
         self.sampler, self.seed = sampler, seed
@@ -42,9 +45,10 @@ class EpochSeed:
         """Seed before the epoch's first batch."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
 
-    def _seed(self, engine: Engine) -> None:
+    def _seed(self, engine: SupervisedTrainer) -> None:
         epoch = engine.state.epoch - 1
-        self.sampler.set_epoch(epoch)
+        done = max(0, engine.state.iteration - epoch * engine.state.epoch_length)  # steps of this epoch
+        self.sampler.set_epoch(epoch, drawn=done * len(self.sampler) // engine.state.epoch_length)
         set_determinism(self.seed + epoch, use_deterministic_algorithms=None)
 
 
@@ -137,6 +141,7 @@ class StopOnNan:
         """Look at each loss, on a CPU before it reaches the weights, and always before its epoch is over."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._look)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._look_at_last)
+        engine.add_event_handler(Events.TERMINATE, self._look_at_last)
 
     def _look(self, engine: Engine) -> None:
         self._raise_any(self._complaints())
@@ -149,6 +154,8 @@ class StopOnNan:
             self._raise_any(self._complaints())
 
     def _look_at_last(self) -> None:
+        if self.waiting is None:
+            return
         self._raise_any(gather_items(self._complaints()))  # the process that saves is to know of the others' losses
 
     def _complaints(self) -> list[str]:
@@ -223,6 +230,11 @@ class LossCurve(TensorBoardStatsHandler):
         super().__init__(summary_writer)
         self.waiting: list[tuple[torch.Tensor, int, float]] = []  # loss, step, time
 
+    def attach(self, engine: Engine) -> None:
+        """Follow the engine; what is kept is also written when the run ends within an epoch."""
+        super().attach(engine)
+        engine.add_event_handler(Events.TERMINATE, self._write)
+
     def iteration_completed(self, engine: Engine) -> None:
         """Keep the loss, and write all that are kept if they are to be read now."""
         self.waiting.append((step_loss(engine).detach(), engine.state.iteration, time.time()))
@@ -292,9 +304,9 @@ class EpochLog:
 
     def _tell(self, engine: Engine) -> None:
         parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
-        parts.append(
-            f"loss {fmean(torch.stack(self.losses).tolist()):.4f}  rate {self.optimizer.param_groups[0]['lr']:.1e}"
-        )
+        if self.losses:  # a run stopped between the last step and the validation has none when it is resumed
+            parts.append(f"loss {fmean(torch.stack(self.losses).tolist()):.4f}")
+        parts.append(f"rate {self.optimizer.param_groups[0]['lr']:.1e}")
         if self.validator.state.metrics and self.validator.state.epoch == engine.state.epoch:
             best = " (best so far)" if self.best_epoch() == engine.state.epoch else ""
             parts.append(f"validation {self.scores()}{best}")

@@ -26,6 +26,7 @@ import torch
 import yaml
 from torch import distributed
 
+from scripts import stopping
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
 from scripts.scoring.cohort import ScoreTables, write_tables
@@ -34,6 +35,7 @@ from scripts.workflow import TRACKING, refuse_moved_parts, running_config
 
 MAY_DIFFER = (  # between a run and its resumption
     "resume",
+    "requeue",
     "run_dir",
     "device",
     "cache",
@@ -79,6 +81,9 @@ class RunFolder:
         """
         if self.writes:
             self._open()
+        command = f"--resume {self.path}"
+        way = f"resume with {command}" if self.resume else f"nothing was trained yet: start it again with {command}"
+        stopping.set_how_to_continue(way, saved=self.resume)
         if distributed.is_available() and distributed.is_initialized():
             distributed.barrier()  # the others read what the first has checked
 

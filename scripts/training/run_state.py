@@ -1,4 +1,4 @@
-"""The state of an interrupted training: written after each epoch, loaded when the run resumes."""
+"""The state of an interrupted training: written after each epoch and when it is stopped, loaded when it resumes."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from scripts import stopping
 from scripts.errors import InputError
 from scripts.network.weights import read_state, save_state, unwrap_ddp
 
@@ -25,8 +26,8 @@ class RunState:
         resume: take the file up if it is there.
         writes: whether this process writes (rank 0 does).
 
-    Random states need no keeping: each epoch and each patch starts from its own seed. The file is written during
-    the next epoch, from a copy on the host; the next checkpoint and the end of the run wait for it.
+    Each epoch and each patch starts from its own seed, so that random states are kept only within an epoch. The file is
+    written during the next epoch, from a copy on the host; the next checkpoint and the end of the run wait for it.
     """
 
     def __init__(self, path: str | os.PathLike, objects: Mapping[str, Any], resume: bool, writes: bool = True) -> None:
@@ -38,22 +39,27 @@ class RunState:
     def attach(self, engine: Engine) -> None:
         """Load at the start, save after each epoch; attach it after everything that acts on an epoch's end."""
         engine.add_event_handler(Events.STARTED, self._load)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.wait_until_written)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._finish_and_raise)
 
-    def _save(self, engine: Engine) -> None:
+    def save(self, engine: Engine, within_epoch: bool = False) -> None:
+        """Start to write the state after an epoch, or after a step `within_epoch`: before the epoch is validated."""
         if not self.writes:
             return
         state = {name: unwrap_ddp(item).state_dict() for name, item in self.objects.items()}
         state["engine"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        if within_epoch:
+            state["engine"]["epoch"] -= 1  # the epochs that are over
+            if engine.state.iteration % engine.state.epoch_length:  # type: ignore[operator]  # ignite says int | None
+                state["random"] = random_state()
         if (scaler := getattr(engine, "scaler", None)) is not None:
             state["scaler"] = scaler.state_dict()
         state["peak_memory_gib"] = self.memory = max(self.memory, peak_memory_gib())
-        self._finish()
+        self.wait_until_written()
         self.writing = self.writer.submit(save_state, self.path, copy_to_host(state))
 
-    def _finish(self) -> None:
+    def wait_until_written(self) -> None:
         """Wait for the file; raises what went wrong in writing it."""
         if self.writing is not None:
             writing, self.writing = self.writing, None
@@ -61,10 +67,11 @@ class RunState:
 
     def _finish_and_raise(self, engine: Engine, error: BaseException) -> None:
         with suppress(InputError):  # the first error is the one to tell
-            self._finish()
+            self.wait_until_written()
         raise error
 
     def _load(self, engine: Engine) -> None:
+        stopping.set_how_to_continue(f"resume with --resume {self.path.parent}")
         if not (self.resume and self.path.is_file()):
             return
         state = read_state(self.path)
@@ -77,9 +84,24 @@ class RunState:
                     f" ({self.path.parent / 'config.yaml'})."
                 ) from error
         engine.state.epoch, engine.state.iteration = state["engine"]["epoch"], state["engine"]["iteration"]
+        if "random" in state:  # set after the epoch's seed
+            following = Events.ITERATION_STARTED(once=engine.state.iteration + 1)
+            engine.add_event_handler(following, set_random_state, state["random"])
         self.memory = state.get("peak_memory_gib", 0.0)
         if "scaler" in state and (scaler := getattr(engine, "scaler", None)) is not None:
             scaler.load_state_dict(state["scaler"])
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """The state of torch's generators, from which dropout draws: of the CPU, and of the current GPU if there is one."""
+    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
+    """Set torch's generators to what `random_state` gave; that of a GPU where there is one."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def copy_to_host(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A killed run resumes from its last epoch and ends with the weights of an uninterrupted run."""
+"""A run that was killed or stopped resumes, and ends in the weights of a run that was not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import torch
 from tests.made import ROOT
 
 SETTINGS = (
-    "--max_epochs 12 --steps_per_epoch 3 --val_interval 2 --patch_size [16,16,16] --filters [4,8,8]"
+    "--max_epochs 4 --steps_per_epoch 10 --val_interval 3 --patch_size [16,16,16] --filters [4,8,8]"
     " --patience 50 --overlap 0.0 --device cpu --seed 3"
 )
 
@@ -26,7 +27,13 @@ def training(cohort, *more: str) -> subprocess.Popen:
     command += ["--datalist", str(cohort.datalist), "--dataset_dir", str(cohort.dataset_dir), *SETTINGS.split(), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -45,23 +52,17 @@ def leaves(state: object, name: str = "") -> dict[str, object]:
     return {name: state}
 
 
-# slow: three trainings in processes of their own, each with 6 s of imports
-@pytest.mark.slow
-def test_run_killed_at_any_moment_resumes_to_identical_weights(cohort, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished(training(cohort, "--run_dir", str(whole)))
-
-    process = training(cohort, "--run_dir", str(broken))
+def end_in_second_epoch(process: subprocess.Popen, run: Path, number: signal.Signals) -> str:
+    """Send a signal to a training and its loader processes once its first epoch is saved; gives what it printed."""
     deadline = time.monotonic() + 200
-    while not (broken / "checkpoint.pt").exists() and time.monotonic() < deadline:
+    while not (run / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.1)  # into a later epoch, wherever that is
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    epochs = torch.load(broken / "checkpoint.pt", weights_only=True)["engine"]["epoch"]
-    assert 1 <= epochs < 12, "the run was not killed in its middle"
-    finished(training(cohort, "--resume", str(broken)))
+    time.sleep(0.1)
+    os.killpg(process.pid, number)
+    return process.communicate(timeout=60)[0]
 
+
+def require_same(whole: Path, broken: Path) -> None:
     first, second = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (whole, broken))
     first, second = leaves(first), leaves(second)
     assert first.keys() == second.keys()
@@ -72,3 +73,34 @@ def test_run_killed_at_any_moment_resumes_to_identical_weights(cohort, tmp_path)
         assert same, f"{name} differs"
     kept = [torch.load(run / "model.pt", weights_only=True) for run in (whole, broken)]
     assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
+
+
+@pytest.fixture(scope="module")
+def whole(cohort, tmp_path_factory) -> Path:
+    """A run that nothing stopped."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    finished(training(cohort, "--run_dir", str(run)))
+    return run
+
+
+# slow: three trainings in processes of their own, each with 6 s of imports
+@pytest.mark.slow
+def test_run_killed_at_any_moment_resumes_to_identical_weights(cohort, whole, tmp_path):
+    process = training(cohort, "--run_dir", str(tmp_path / "run"))
+    end_in_second_epoch(process, tmp_path / "run", signal.SIGKILL)
+    assert 1 <= torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["engine"]["epoch"] < 4
+    finished(training(cohort, "--resume", str(tmp_path / "run")))
+    require_same(whole, tmp_path / "run")
+
+
+# slow: two trainings in processes of their own, each with 6 s of imports
+@pytest.mark.slow
+def test_run_stopped_within_an_epoch_resumes_to_identical_weights(cohort, whole, tmp_path):
+    run, settings = tmp_path / "run", ("--num_workers", "2", "--requeue", "True")
+    process = training(cohort, "--run_dir", str(run), *settings)
+    output = end_in_second_epoch(process, run, signal.SIGTERM)
+    assert process.returncode == 75, output
+    assert output.splitlines()[-1] == f"Stopped by SIGTERM; resume with --resume {run}."
+    assert 10 < torch.load(run / "checkpoint.pt", weights_only=True)["engine"]["iteration"] < 20
+    finished(training(cohort, "--resume", str(run), *settings))
+    require_same(whole, run)

@@ -112,8 +112,9 @@ def test_a_whole_process_ends_as_the_hook_says(at_root, error, code, last_line):
     assert ("Traceback" in done.stderr) == (code == 1)
 
 
-def test_ctrl_c_ends_in_a_sentence_on_how_to_resume(capsys):
+@pytest.mark.parametrize("said", ["Interrupted.", "Interrupted; resume with --resume runs/a."])
+def test_ctrl_c_ends_in_its_sentence_and_code_130(capsys, said):
     with pytest.raises(SystemExit) as caught:
-        report_and_exit(KeyboardInterrupt, KeyboardInterrupt(), None)
+        report_and_exit(KeyboardInterrupt, KeyboardInterrupt(said) if ";" in said else KeyboardInterrupt(), None)
     assert caught.value.code == 130
-    assert "--resume" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"\n{said}\n"
