@@ -19,6 +19,7 @@ def evaluate(
     fold: Optional[int] = None,
     out: Optional[Path] = None,
     resume: bool = False,
+    requeue: bool = False,
     **settings: str,
 ) -> Outcome:
     """Segment and score the test or validation patients of a run, against their original label files.
@@ -41,6 +42,7 @@ def evaluate(
         fold: the fold that `--part validation` means; by default the run's own.
         out: the folder to write to; by default RUN/evaluation.
         resume: skip cases that are segmented already.
+        requeue: after SIGTERM, save and exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/evaluate.yaml, such as --overlap 0.25 or --device cpu.
     """
     files, trained = run_files(run, "configs/evaluate.yaml"), read_run_config(run)
@@ -57,6 +59,7 @@ def evaluate(
         "fold": fold,
         "output_dir": target.as_posix(),
         "resume": resume or None,
+        "requeue": requeue or None,
     }
     values = {name: value for name, value in given.items() if value is not None} | parse_settings(settings)
     code = 0

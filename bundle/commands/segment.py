@@ -31,6 +31,7 @@ def segment(
         out: the folder to write to.
         dataset_dir: the folder that a data list's paths start from; by default the one that holds the list.
         resume: skip scans that are segmented already.
+        requeue: after SIGTERM, save and exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
     """
     if input.suffix == ".json" and dataset_dir is None:
@@ -47,8 +48,8 @@ def segment(
     paths = {name: path for name, path in given.items() if path is not None}
     if package:
         paths = {name: path.resolve() for name, path in paths.items()}
-    values = {name: path.as_posix() for name, path in paths.items()} | ({"resume": True} if resume else {})
-    values |= parse_settings(settings)
+    switches = {name: True for name, given in {"resume": resume, "requeue": requeue}.items() if given}
+    values = {name: path.as_posix() for name, path in paths.items()} | switches | parse_settings(settings)
     if not package:
         run_workflow("inferring", files, values)
         return
