@@ -42,7 +42,7 @@ def evaluate(
         fold: the fold that `--part validation` means; by default the run's own.
         out: the folder to write to; by default RUN/evaluation.
         resume: skip cases that are segmented already.
-        requeue: after SIGTERM, save and exit with code 75 in place of 143, which asks a scheduler to start the job again.
+        requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/evaluate.yaml, such as --overlap 0.25 or --device cpu.
     """
     files, trained = run_files(run, "configs/evaluate.yaml"), read_run_config(run)

@@ -13,7 +13,14 @@ WORKFLOW = "configs/inference.yaml"
 
 @check_arguments
 def segment(
-    source: Path, input: Path, *, out: Path, dataset_dir: Optional[Path] = None, resume: bool = False, **settings: str
+    source: Path,
+    input: Path,
+    *,
+    out: Path,
+    dataset_dir: Optional[Path] = None,
+    resume: bool = False,
+    requeue: bool = False,
+    **settings: str,
 ) -> None:
     """Segment new scans with a run or a package: OUT/<case>.nii.gz, or the picture format of the input.
 
@@ -31,7 +38,7 @@ def segment(
         out: the folder to write to.
         dataset_dir: the folder that a data list's paths start from; by default the one that holds the list.
         resume: skip scans that are segmented already.
-        requeue: after SIGTERM, save and exit with code 75 in place of 143, which asks a scheduler to start the job again.
+        requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
     """
     if input.suffix == ".json" and dataset_dir is None:

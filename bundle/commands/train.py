@@ -38,7 +38,7 @@ def train(
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         out: a new folder for the run; by default runs/ with the time.
         resume: the folder of an interrupted run, in place of --out.
-        requeue: after SIGTERM, save and exit with code 75 in place of 143, which asks a scheduler to start the job again.
+        requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/train.yaml, such as --learning_rate 3e-4 or --patch_size "[96,96,96]".
     """
     values = training_settings(datalist, dataset_dir, out, resume, settings)
