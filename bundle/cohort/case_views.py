@@ -23,7 +23,7 @@ def fullest_cases(cases: Sequence[Case], patients: Mapping[str, str], volumes: M
 
 
 def view_case(case: Case, background: int = 0, prediction: Path | None = None) -> dict[str, Any]:
-    """Read a case in the form that `bundle.drawing.slices` draws: in RAS, background at 0; a picture as it is seen.
+    """Read a case in the form that `bundle.drawing.slices` draws: in RAS, background at 0; a picture as displayed.
 
     `background` is the label's value outside; the prediction is a mask on the same grid.
     """
@@ -33,7 +33,7 @@ def view_case(case: Case, background: int = 0, prediction: Path | None = None) -
     masks = {"label": case.label, "prediction": prediction}
     return {
         "case": case.case,
-        "image": [to_ras(_without_air(array.astype(np.float32)), affine) for array in arrays],
+        "image": [to_ras(_zero_background(array.astype(np.float32)), affine) for array in arrays],
         "spacing": None if affine is None else ras_spacing(images[0], arrays[0].ndim),
         "background": background,
         **{name: path and to_ras(_whole(read_stored(path)[0].voxels), affine) for name, path in masks.items()},
@@ -44,7 +44,7 @@ def _whole(mask: np.ndarray) -> np.ndarray:
     return np.rint(mask).astype(np.int16)
 
 
-def _without_air(array: np.ndarray) -> np.ndarray:
-    """The image with background at 0, where it has any: the sides of a microscope's picture have no one value."""
+def _zero_background(array: np.ndarray) -> np.ndarray:
+    """The image with background at 0, where it has any: the border of a microscopy picture is not constant."""
     outside, share = background_value(array)
     return array - outside if share > 0.5 else array

@@ -17,7 +17,7 @@ from scripts.errors import InputError
 
 
 class BadCases(InputError):
-    """Cases cannot be used; `problems` holds the sentences of each."""
+    """Some cases cannot be used; `problems` holds the sentences of each."""
 
     def __init__(self, message: str, problems: Mapping[str, Sequence[str]]) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class DataList:
         parts: dict[str, list[str]] = {f"fold {k}": [] for k in sorted(p for p in places.values() if p != "test")}
         for case in self.cases:
             place = places[self.split.patients[case.case]] if case.label else None
-            name = "testing (no label)" if place is None else "test (set aside)" if place == "test" else f"fold {place}"
+            name = "testing (no label)" if place is None else "test (held out)" if place == "test" else f"fold {place}"
             parts.setdefault(name, []).append(case.case)
         return [
             DatalistPart(
@@ -93,15 +93,16 @@ def make_datalist(
 ) -> DataList:
     """Check every file of a layout, split its cases by patient and list them.
 
-    The list's paths start from `folder`; `tasks` are others, of which one may know a value that the layout's does not.
-    With `skip_bad`, bad cases are left out with a note each. `workers` are processes, by default one a core.
+    The list's paths start from `folder`; `tasks` are other tasks, which may know label values that the layout's task
+    does not. With `skip_bad`, bad cases are left out, each with a note. `workers` are processes, by default one per
+    core.
 
     Raises:
         BadCases: cases are bad and `skip_bad` is not given, or all are.
         InputError: there are fewer patients than folds, or cases of two kinds.
     """
     root, task = Path(folder).resolve(), layout.task
-    split_cases(layout.cases, task, how)  # wrong options end here, not after every file was read
+    split_cases(layout.cases, task, how)  # fails on wrong options before every file is read
     records = check_cases(layout.cases, task.expected(tasks, allow_empty), workers)
     left_out = _refuse_or_leave_out(records, root, skip_bad)
     records = [record for record in records if not record.problems]
@@ -114,11 +115,11 @@ def make_datalist(
     cases = [case for case in cases if case.case not in split.gap]
     records = [record for record in records if record.case not in split.gap]
     notes = [
-        *([] if records[0].spacing else ["the files tell no spacing, so that sizes and distances are in pixels."]),
+        *([] if records[0].spacing else ["no spacing in the files: sizes and distances are in pixels."]),
         *left_out,
         *split.notes,
         *(
-            f"{' and '.join(same)} have the same voxels in {', '.join(channels)}: they count as one patient."
+            f"{' and '.join(same)} have the same voxels in {', '.join(channels)}: treated as one patient."
             for same, channels in twins.items()
         ),
         *_gathered(records),
@@ -138,7 +139,8 @@ def _require_one_kind(records: Sequence[CaseRecord]) -> None:
     if len(kinds) > 1:
         (one, case), (other, another), *_ = kinds.items()
         raise InputError(
-            f"case {case} has {one}, case {another} has {other}: no network takes both; give them in two folders."
+            f"case {case} has {one}, case {another} has {other}: one network cannot take both; prepare them as two"
+            " folders."
         )
 
 
@@ -152,7 +154,7 @@ def _refuse_or_leave_out(records: Sequence[CaseRecord], root: Path, skip_bad: bo
 
 
 def _twins(records: Sequence[CaseRecord]) -> dict[tuple[str, ...], list[str]]:
-    """Groups of cases that share voxels, whatever their files are called, with the channels that they share."""
+    """Groups of cases with identical voxels, by the channels that are identical."""
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in records:
         for channel, digest in record.channels.items():
@@ -174,7 +176,7 @@ def _gathered(records: Sequence[CaseRecord]) -> list[str]:
 
 
 def _unseen_labels(records: Sequence[CaseRecord], task: Task, tasks: Sequence[Task]) -> list[str]:
-    """Labels of the scheme that no case has: chance, or a sign that the scheme is another."""
+    """Labels of the scheme that no case has: by chance, or because the data have another scheme."""
     seen = {value for record in records for value in record.counts}
     unseen = [f"{name}={value}" for name, value in task.labels.items() if value not in {*seen, task.labels_fill}]
     if not seen or not unseen:
@@ -183,8 +185,7 @@ def _unseen_labels(records: Sequence[CaseRecord], task: Task, tasks: Sequence[Ta
     fitting = [t.name for t in others if seen <= set(t.labels.values()) and t.fits(records[0].case)]
     hint = f" ({' or '.join(fitting)} would fit these values too)" if fitting else ""
     return [
-        f"no case has the label {', '.join(unseen)}: make sure that {task.label_scheme} is the scheme of these data"
-        f"{hint}."
+        f"no case has the label {', '.join(unseen)}: check that {task.label_scheme} is the scheme of these data{hint}."
     ]
 
 

@@ -14,10 +14,10 @@ from scripts.errors import InputError
 
 
 def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None = None) -> FolderLayout | None:
-    """The layout that the folder's dataset.json describes; None where there is none, or one of something else.
+    """The layout that the folder's dataset.json describes; None where there is none, or one of another program.
 
     Raises:
-        InputError: the file cannot be read, is incomplete, or does not go with `chosen` or the files of the folder.
+        InputError: the file cannot be read, is incomplete, or does not match `chosen` or the files of the folder.
     """
     description = _read_description(root)
     if description is None:
@@ -26,13 +26,13 @@ def read_described_layout(root: Path, tasks: Sequence[Task], chosen: Task | None
         return _described(root.resolve(), description, tasks, chosen)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{root / 'dataset.json'} has neither the Decathlon's form nor nnU-Net's ({error!r}): correct it, or say"
-            " what is what with --channels."
+            f"{root / 'dataset.json'} has neither the Decathlon's form nor nnU-Net's ({error!r}): correct it, or give"
+            " --channels, --label and --labels."
         ) from error
 
 
 def _read_description(root: Path) -> dict[str, Any] | None:
-    """The dataset.json of the Decathlon or of nnU-Net, None where there is none or it is something else's."""
+    """The dataset.json of the Decathlon or of nnU-Net, None if there is none, or one of another program."""
     path = root / "dataset.json"
     if not path.is_file():
         if any((root / "imagesTr").glob("*_0000.*")):
@@ -48,7 +48,7 @@ def _read_description(root: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict) or not ({"modality", "channel_names"} & content.keys()):
         return None
     if "labels" not in content:
-        raise InputError(f"{path} has no 'labels', so that nobody knows what the numbers in a label mean: add them.")
+        raise InputError(f"{path} has no 'labels', which name the values of the label: add them.")
     return content
 
 
@@ -79,7 +79,7 @@ def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task]
 
 
 def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
-    """The task that a dataset.json describes: nnU-Net 2 maps names to numbers, the older form numbers to names."""
+    """The task that a dataset.json describes; nnU-Net 2 maps names to values, the older form values to names."""
     channels = description.get("channel_names") or description["modality"]
     channels = [str(channels[key]) for key in sorted(channels, key=int)]
     labels = description["labels"]
@@ -102,7 +102,7 @@ def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
 
 
 def _plain(task: Task) -> tuple[list[str], dict[str, int]]:
-    """Channels and labels with names in small letters, to compare."""
+    """Channels and labels with names in lower case, to compare."""
     return [name.lower() for name in task.channels], {name.lower(): value for name, value in task.labels.items()}
 
 
@@ -122,7 +122,7 @@ def _decathlon_cases(root: Path, description: Mapping[str, Any], stacked: bool) 
             for path in (image, label):
                 if path and not path.is_file():
                     case.problems.append(
-                        f"{path} is listed in dataset.json but not there: add it, or remove its entry."
+                        f"{path} is listed in dataset.json but does not exist: add it, or remove its entry."
                     )
             cases.append(case)
     return cases
@@ -143,11 +143,12 @@ def _nnunet_cases(root: Path, channels: Sequence[str], ending: str) -> list[Case
                     case.problems.append(f"case {name} lacks channel {channel}: expected {wanted}; add the file.")
             if max(images) >= len(channels):
                 case.problems.append(
-                    f"{images[max(images)]} is a channel that dataset.json does not name: name it or remove it."
+                    f"{images[max(images)]} is a channel that dataset.json does not name: add its name or remove the"
+                    " file."
                 )
             if labels:
                 case.label = root / labels / f"{name}{ending}"
                 if not case.label.is_file():
-                    case.problems.append(f"{case.label} is not there: a case of {folder} needs its label; add it.")
+                    case.problems.append(f"{case.label} does not exist: a case of {folder} needs its label; add it.")
             cases.append(case)
     return cases

@@ -1,4 +1,4 @@
-"""What a cohort's images are like: intensities, spacing, size, class frequencies, and slices by each normalisation."""
+"""The fingerprint of a cohort: intensities, spacing, size, class frequencies, and slices by each normalisation."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,26 +22,26 @@ Statistics = Mapping[str, list[dict[str, Any]]]  # by method, for scope `dataset
 
 @dataclass
 class CaseFingerprint:
-    """What the cohort's page shows of a case."""
+    """The numbers of a case on the cohort's page."""
 
     case: str
     shape: tuple[int, ...]  # voxels by axis, in RAS
     spacing: tuple[float, ...]  # mm (or pixels) by axis
-    percentiles: np.ndarray  # [C, 5], at `PERCENTILES` of what is not 0, with air at 0; NaN for an empty channel
-    commonest: np.ndarray  # [C, 2], the most frequent intensity of what is not 0, and its share
+    percentiles: np.ndarray  # [C, 5], `PERCENTILES` of the voxels that are not 0; NaN for an empty channel
+    commonest: np.ndarray  # [C, 2], the most frequent intensity that is not 0, and its share
     counts: dict[int, int]  # voxels of each label value
-    voxels: int  # what is not 0 in some channel, or in some region
+    voxels: int  # that are not 0 in some channel, or in some region
     has_label: bool  # some voxel is in a region
 
 
 @dataclass
 class ClassFrequency:
-    """How rare a label or a region is among the voxels that are not 0."""
+    """The frequency of a label or a region among the voxels that are not 0."""
 
     name: str
     share: float  # of these voxels
-    to_one: float  # how many others there are to one of its own
-    cases: int  # in how many it is
+    to_one: float  # other voxels per voxel of the class
+    cases: int  # with the class
 
     @property
     def imbalance(self) -> str:
@@ -58,12 +58,12 @@ class NormalizationExample:
     case: str
     spacing: tuple[float, ...]  # mm (or pixels) by axis
     pictures: dict[Choice | None, list[list[np.ndarray]]]  # the slices to show: axial, and coronal in 3D
-    air: list[list[np.ndarray]]  # where these slices are 0 as stored
-    voxels: dict[Choice | None, list[np.ndarray]]  # [N], those that are not 0 as stored
+    background: list[list[np.ndarray]]  # where these slices are 0 as stored
+    voxels: dict[Choice | None, list[np.ndarray]]  # [N], of those that are not 0 as stored
 
 
 def make_fingerprint(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> CaseFingerprint:
-    """The record of an image [C, ...] with metadata and its label [1, ...], which is `fill` where no region is."""
+    """The fingerprint of an image [C, ...] with metadata and its label [1, ...], `fill` outside all regions."""
     seen = [channel[channel != 0] for channel in sample_voxels(image, VOXELS, seed=0).values]
     marked = label[0].numpy(force=True).round().astype(int)
     values, counts = np.unique(marked, return_counts=True)
@@ -81,7 +81,7 @@ def make_fingerprint(case: str, image: torch.Tensor, label: torch.Tensor, fill: 
 
 
 def class_frequencies(records: Sequence[CaseFingerprint], classes: Mapping[str, Sequence[int]]) -> list[ClassFrequency]:
-    """How rare each class, made of some label values, is among the voxels of all records together."""
+    """The frequency of each class, which is a set of label values, in the voxels of all records."""
     every = sum(record.voxels for record in records)
     frequencies = []
     for name, values in classes.items():
@@ -95,7 +95,7 @@ def class_frequencies(records: Sequence[CaseFingerprint], classes: Mapping[str, 
 def make_normalization_example(
     case: str, image: torch.Tensor, label: torch.Tensor, choices: list[Choice], statistics: Statistics, fill: int = 0
 ) -> NormalizationExample:
-    """An image [C, ...] by each choice, in the slices with most of its label [1, ...], which is else `fill`."""
+    """An image [C, ...] by each choice, in the slices with most of its label [1, ...]; `fill` is the background."""
     stored = image.as_tensor()
     marked = label[0].round() != fill
     places = [_fullest(marked, axis) for axis in ((2, 1) if marked.dim() == 3 else ())]
@@ -114,7 +114,7 @@ def make_normalization_example(
 
 
 def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[CaseFingerprint]:
-    """The records of cases, as their files are: before they are resampled or cropped.
+    """The fingerprints of cases as stored, before resampling and cropping.
 
     `before` is the preprocessing up to normalisation, `fill` the labels' background.
     """
@@ -159,13 +159,13 @@ def _commonest(values: np.ndarray) -> tuple[float, float]:
 
 
 def _fullest(mask: torch.Tensor, axis: int) -> int:
-    """Where along an axis most of a mask [H, W, D] lies; the middle if it is empty."""
+    """The index along an axis with most of a mask [H, W, D]; the middle if it is empty."""
     others = [other for other in range(mask.dim()) if other != axis]
     return int(mask.sum(others).argmax()) if mask.any() else mask.shape[axis] // 2
 
 
 def _some(channel: torch.Tensor) -> torch.Tensor:
-    """Places of voxels that are not 0, at most `VOXELS`, the same ones each time."""
+    """Indices of voxels that are not 0, at most `VOXELS`, the same at each call."""
     seen = channel.nonzero()[:, 0]
     if len(seen) <= VOXELS:
         return seen
@@ -173,7 +173,7 @@ def _some(channel: torch.Tensor) -> torch.Tensor:
 
 
 def _slices(channel: torch.Tensor, places: Sequence[int]) -> list[np.ndarray]:
-    """The axial slice and the coronal one at their places; of two axes, all there is."""
+    """The axial slice and the coronal one at their places; in 2D the whole channel."""
     if not places:
         return [channel.numpy().copy()]
     axial, coronal = places

@@ -1,4 +1,4 @@
-"""Checks over the cases of a cohort: every case in parallel, and what sets single cases apart from the rest."""
+"""Checks over the cases of a cohort: every case in parallel, and outliers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from scripts.data.case_files import Case
 from scripts.parallel import map_in_processes
 
 OUTLIER = 3.5  # modified z-scores, after Iglewicz and Hoaglin (1993)
-SPREAD = 0.3  # of log intensity, at least: a case is never an outlier below a factor of exp(3.5 * 0.3) = 2.9
+SPREAD = 0.3  # of log intensity, at least: no case is an outlier below a factor of exp(3.5 * 0.3) = 2.9
 SMALL = 20_000_000  # bytes; below this, starting processes costs more than it saves
 
 
@@ -20,7 +20,7 @@ def check_cases(cases: Sequence[Case], expected: ExpectedCase, workers: int | No
     """Check every case, in `workers` processes (default: one per core), with a progress bar; sorted by case.
 
     Raises:
-        InputError: a process was killed, most likely for its memory.
+        InputError: a process was killed, most likely out of memory.
     """
     if workers is None:
         files = {pictures.file_of_page(path) for case in cases for path in (*case.images, case.label) if path}
@@ -30,7 +30,7 @@ def check_cases(cases: Sequence[Case], expected: ExpectedCase, workers: int | No
 
 
 def outlier_notes(records: Sequence[CaseRecord]) -> list[str]:
-    """What sets single cases apart from the rest: spacing, orientation, and intensity (a robust z-score of its log)."""
+    """Outliers in spacing, orientation, and intensity (a robust z-score of its log)."""
     notes = []
     for what, of in (
         ("spacing in mm", lambda r: " x ".join(map("{:g}".format, r.spacing or ()))),
@@ -38,7 +38,7 @@ def outlier_notes(records: Sequence[CaseRecord]) -> list[str]:
     ):
         common, count = Counter(map(of, records)).most_common(1)[0] if records else ("", 0)
         if others := [f"{record.case} ({of(record)})" for record in records if of(record) != common]:
-            notes.append(f"{what}: {count} of {len(records)} cases have {common}; not so {shortlist(others)}.")
+            notes.append(f"{what}: {count} of {len(records)} cases have {common}; others: {shortlist(others)}.")
     for channel in dict.fromkeys(channel for record in records for channel in record.bright):
         slices = defaultdict(list)
         for record in records:
@@ -50,7 +50,7 @@ def outlier_notes(records: Sequence[CaseRecord]) -> list[str]:
         far = {case: value - middle for case, value in values.items() if abs(value - middle) > OUTLIER * spread}
         if far and len(values) > 3:
             shown = [f"{case} ({np.exp(value):.3g} times)" for case, value in far.items()]
-            notes.append(f"intensity of {channel}: unlike the median of the cohort in {shortlist(shown)}.")
+            notes.append(f"intensity of {channel}: far from the median of the cohort in {shortlist(shown)}.")
     return notes
 
 

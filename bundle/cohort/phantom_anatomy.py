@@ -1,8 +1,8 @@
 """Synthetic patients with gliomas: four contrasts and a label, drawn from a random generator.
 
 A patient is drawn in millimetres and sampled last, so that a seed at another size is the same patient on another grid.
-The heads are no anatomy and the contrasts no Bloch simulation: they are right in what a network needs (which tissue is
-bright in which contrast, what lies inside what) and wrong in everything a clinician would look at twice.
+The heads are not real anatomy and the contrasts not a Bloch simulation: which tissue is bright in which contrast, and
+which region lies inside which, is right; details are not.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from scipy.special import expit
 
 CHANNELS = ("T1", "T1c", "T2", "FLAIR")
 NCR, ED, ET = 1, 2, 3  # necrotic or non-enhancing core, oedema, enhancing tumour: the labels of `make_patient`
-KINDS = ("typical", "small", "multifocal", "non_enhancing")  # patient number modulo four says which
+KINDS = ("typical", "small", "multifocal", "non_enhancing")  # by patient number modulo four
 HEAD = 192.0  # mm; a smaller field of view gets a smaller head
 REACH = HEAD / 2  # mm from the centre in which random fields vary
 
-# What a voxel of pure tissue shows in T1, T1c, T2, FLAIR; white matter on T1 is about 1
+# Signal of pure tissue in T1, T1c, T2, FLAIR, relative to white matter on T1
 SIGNAL = {
     "white": (1.00, 0.95, 0.60, 0.62),
     "grey": (0.66, 0.70, 0.88, 0.84),
@@ -33,9 +33,9 @@ SIGNAL = {
 def make_patient(
     rng: Generator, size: int, spacing: float, dims: int, kind: str, visit: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One synthetic patient of `size` voxels a side, `spacing` mm apart; with `dims` 2, the slice with most tumour.
+    """One synthetic patient of `size` voxels per side, `spacing` mm apart; with `dims` 2, the slice with most tumour.
 
-    A later visit is the same head, the tumour grown by a quarter of its radius each, another scan.
+    A later visit is another scan of the same head, with the tumour radius grown by a quarter per visit.
 
     Returns:
         images float32 [4, X, Y, Z] in the order of `CHANNELS`, whole numbers from 1 to 32767 in the brain and 0 in the
@@ -61,7 +61,7 @@ def _smooth_noise(rng: Generator, axis: np.ndarray, length: float) -> np.ndarray
     weights = np.exp(-0.5 * ((np.clip(axis, -REACH, REACH)[:, None] - knots) / (length / 2)) ** 2)
     weights = (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
     field = rng.standard_normal((len(knots),) * 3, dtype=np.float32)
-    for _ in range(3):  # one axis a time; after three turns the axes stand where they stood
+    for _ in range(3):  # one axis at a time; after three turns the axes are back in order
         field = np.tensordot(field, weights, axes=(0, 1))
     return field
 
@@ -148,7 +148,7 @@ def _foci(rng: Generator, kind: str) -> list[tuple[np.ndarray, float, float]]:
 
 
 def _signals(rng: Generator) -> dict[str, np.ndarray]:
-    """What each tissue shows in this patient, [4] each: tissue differs between people, diseased tissue more."""
+    """Signal of each tissue in this patient, [4] each: tissue varies between people, diseased tissue more."""
     return {
         name: np.array(values) * np.exp(rng.normal(0, 0.04 if name in ("white", "grey", "fluid") else 0.1, 4))
         for name, values in SIGNAL.items()

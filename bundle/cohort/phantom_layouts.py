@@ -24,11 +24,11 @@ class PhantomLayout:
     case: str  # from {patient} and {visit}
     image: str
     label: str
-    channels: tuple[str, ...]  # their names in the files; none: one file with the channels on its last axis
+    channels: tuple[str, ...]  # their names in the files; if empty, one file with the channels on its last axis
     order: tuple[str, ...] = CHANNELS
     codes: tuple[int, int, int, int] = (0, 1, 2, 3)  # of background, NCR, ED, ET
     describe: Callable[[list[str], list[str]], dict[str, Any]] | None = None  # makes dataset.json
-    revisits: bool = False  # patient 1 comes back with a grown tumour
+    revisits: bool = False  # patient 1 has a second visit with a grown tumour
 
 
 def write_phantoms(
@@ -69,7 +69,7 @@ def write_phantoms(
 
 
 def _plan(cases: int, revisits: bool) -> list[tuple[int, int]]:
-    """The (patient, visit) of each case; with `revisits` patient 1 comes twice."""
+    """The (patient, visit) of each case; with `revisits` patient 1 has two visits."""
     if not revisits:
         return [(k, 0) for k in range(cases)]
     return [(k, 0) if k < 2 else (k - 1, int(k == 2)) for k in range(cases)]
@@ -169,8 +169,8 @@ def _check(
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"--{name} is {value}: give a whole number of {least} or more.")
     if not isinstance(spacing, int | float) or not math.isfinite(spacing) or spacing <= 0:
-        raise InputError(f"--spacing is {spacing}: give the mm between two voxels, for instance 3.")
+        raise InputError(f"--spacing is {spacing}: give the mm between two voxels, such as 3.")
     if target.is_dir() and any(target.iterdir()):
-        raise InputError(f"{target} holds something already: choose a new folder, nothing is overwritten.")
+        raise InputError(f"{target} is not empty: choose a new folder; nothing is overwritten.")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file: choose a new folder.")

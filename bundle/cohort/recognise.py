@@ -1,7 +1,7 @@
-"""Recognition of a folder's layout: which files make a case, and which task they are of.
+"""Recognition of a folder's layout: the files of each case, and their task.
 
-No data set is known by name here: the task files of `configs/tasks/` say how files and cases are called, and the
-`dataset.json` of the Decathlon and of nnU-Net describes itself.
+No data set is hard-coded here: the task files of `configs/tasks/` have the patterns of file and case names, and a
+`dataset.json` of the Decathlon or nnU-Net describes itself.
 """
 
 import os
@@ -18,12 +18,12 @@ from scripts.errors import InputError
 
 
 def recognise_folder(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | None = None) -> FolderLayout:
-    """What `folder` holds: Decathlon or nnU-Net raw by its dataset.json, else files by the patterns of a task.
+    """The cases of a folder: Decathlon or nnU-Net raw by its dataset.json, else files by the patterns of a task.
 
-    With a `task`, which the user has chosen, nothing is guessed.
+    With a `task`, chosen by the user, nothing is guessed.
 
     Raises:
-        InputError: nothing fits, or more than one thing does; says what was found and what to do.
+        InputError: no task fits, or more than one.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -35,17 +35,18 @@ def recognise_folder(folder: str | os.PathLike, tasks: Sequence[Task], task: Tas
 
 
 def read_by_patterns(folder: str | os.PathLike, task: Task) -> FolderLayout:
-    """The cases of `folder` by the file patterns of `task`, whatever else lies there."""
+    """The cases of `folder` by the file patterns of `task`, whatever other files it holds."""
     if not task.channel_files:
         raise InputError(
-            f"task {task.name} does not say how its files are called: leave --task out, or give --channels and --label."
+            f"task {task.name} has no patterns of file names: leave --task out, or give --channels and --label."
         )
     found = find_cases(folder, task.channel_files, task.label_files)
     named = [case for case in found if task.fits(case.case)]
     notes = []
     if task.case_names and not named and found:
         notes.append(
-            f"the cases are not called as in {task.name} ({task.case_names}); they are read by it because you chose it."
+            f"the cases do not have the names of {task.name} ({task.case_names}); they are read because --task names"
+            " it."
         )
         named = found
     for channel, patterns in task.channel_files.items():
@@ -54,13 +55,13 @@ def read_by_patterns(folder: str | os.PathLike, task: Task) -> FolderLayout:
                 f"no file in {folder} fits channel {channel} ({' or '.join(patterns)}){describe_scans(folder)}."
             )
     if left := len(found) - len(named):
-        notes.append(f"{left} cases have other names than {task.case_names} and are not read.")
+        notes.append(f"{left} cases do not match the names {task.case_names} and are not read.")
     cases = [_case_of_files(case, task) for case in named]
     return FolderLayout(f"files by the patterns of {task.name}", task, cases, notes)
 
 
 def unlabelled_among_labelled(cases: Sequence[Case], folder: str | os.PathLike) -> list[Case]:
-    """The cases without a label whose neighbours in the same folder have one, so that theirs was probably forgotten."""
+    """The cases without a label whose neighbours in the same folder have one, which suggests that theirs is missing."""
     home = {case.case: _home(case, Path(folder).resolve()) for case in cases}
     labelled = {home[case.case] for case in cases if case.label}
     return [case for case in cases if not case.label and home[case.case] in labelled]
@@ -78,11 +79,11 @@ def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> FolderLayout:
         if named:
             fits.append((task, named))
         elif whole:
-            partly.append(f"its files are called as in {task.name}; if they are that, give --task {task.name}")
+            partly.append(f"its files have the names of {task.name}; if they are that, give --task {task.name}")
         elif any(len(case.images) > 1 for case in found):
             best = max(found, key=lambda case: len(case.images))
             lacking = ", ".join(name for name in task.channels if name not in best.images)
-            partly.append(f"its files are called as in {task.name}, but not even case {best.case} has {lacking}")
+            partly.append(f"its files have the names of {task.name}, but even case {best.case} lacks {lacking}")
     if not fits:
         raise InputError(_nothing_fits(folder, partly))
     fits.sort(key=lambda fit: (-len(fit[1]), len(fit[0].labels), fit[0].name))
@@ -96,7 +97,7 @@ def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> FolderLayout:
             )
     layout = read_by_patterns(folder, task)
     layout.notes += [
-        f"{other.name} would fit too, with labels {other.scheme()}: --task {other.name}" for other, _ in others
+        f"{other.name} also fits, with labels {other.scheme()}: --task {other.name}" for other, _ in others
     ]
     return layout
 
@@ -111,23 +112,20 @@ def _nothing_fits(folder: str | os.PathLike, partly: list[str]) -> str:
     way = '--channels "T1c={case}/*t1c*.nii.gz,FLAIR=..." --label "{case}/*seg*.nii.gz" --labels "lesion=1"'
     if "pictures, such as" in there:
         way = '--channels "grey=images/{case}.png" --label "masks/{case}.png" --labels "cell=255"'
-    return (
-        f"{folder} is not recognised as that of a task, Decathlon or nnU-Net raw{there}; say what is what with --task,"
-        f" or with {way}."
-    )
+    return f"{folder} is not recognised as a task, Decathlon or nnU-Net raw{there}; give --task, or {way}."
 
 
 def describe_scans(folder: str | os.PathLike) -> str:
-    """What scans lie in the folder, for the end of a message."""
+    """The scans in the folder, for the end of a message."""
     root = Path(folder)
     files = sorted(path for path in root.rglob("*") if not path.name.startswith("."))
     scans = [path for path in files if path.name.endswith(NIFTI)]
     pictures = [path for path in files if pages.is_picture(path)]
     if not (scans or pictures):
-        return ": it holds no .nii or .nii.gz file and no picture"
+        return ": it has no .nii or .nii.gz file and no picture"
     names = ", ".join(path.relative_to(root).as_posix() for path in (scans or pictures)[:3])
     kind = ".nii or .nii.gz files" if scans else "pictures"
-    return f": it holds {len(scans or pictures)} {kind}, such as {names}"
+    return f": it has {len(scans or pictures)} {kind}, such as {names}"
 
 
 def _case_of_files(found: CaseFiles, task: Task) -> Case:
@@ -142,7 +140,7 @@ def _case_of_files(found: CaseFiles, task: Task) -> Case:
 
 
 def _home(case: Case, root: Path) -> str:
-    """The folder of the case's images without the case's own name: the same for all cases that lie side by side.
+    """The folder of the case's images without the case's own name: the same for all cases of one folder.
 
     A TIFF of several pages is a folder of its own.
     """

@@ -24,7 +24,7 @@ class SplitOptions:
     test: float = 0.0  # the share of the patients in the test set
     gap: int = 1  # slices left out between the blocks of one volume
     seed: int = 0
-    group_by: str | None = None  # a pattern whose first group, in a case's name, is the patient; by default the task's
+    group_by: str | None = None  # a pattern whose first group in a case's name is the patient; by default the task's
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Split:
 
     patients: dict[str, str]  # by case
     places: dict[str, int | str]  # by patient
-    gap: list[str] = field(default_factory=list)  # cases in no part, since they lie between blocks of slices
+    gap: list[str] = field(default_factory=list)  # cases in no part, between blocks of slices
     notes: list[str] = field(default_factory=list)  # what the user should know about it
 
 
@@ -44,10 +44,10 @@ def split_cases(
     twins: Iterable[Sequence[str]] = (),
     volumes: Mapping[str, float] | None = None,
 ) -> Split:
-    """Split cases by patient; where slices name no patient and are of too few volumes, cut the volumes into blocks.
+    """Split cases by patient, or slices of unknown patients from too few volumes into blocks.
 
-    A bad case may have lost its label, and is counted until it is left out. `twins` are groups of cases with the same
-    voxels, which are of one patient; `volumes` are each case's tumour volume, in any one unit.
+    Bad cases, which may lack a label, count too. `twins` are groups of cases with the same voxels, which become one
+    patient; `volumes` are each case's tumour volume, in any one unit.
 
     Raises:
         InputError: there are too few patients or slices, or the pattern does not fit.
@@ -77,20 +77,22 @@ def find_patients(cases: Iterable[str], pattern: str | None, strict: bool = Fals
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"'{pattern}' is no regular expression ({error}).") from error
+        raise InputError(f"'{pattern}' is not a regular expression ({error}): correct --group_by.") from error
     if not regex.groups:
-        raise InputError(f"'{pattern}' has no group: put ( ) around the part that is the patient, such as '(.+)_\\d+'.")
+        raise InputError(
+            f"'{pattern}' has no group: put ( ) around the part that names the patient, such as '(.+)_\\d+'."
+        )
     found = {case: regex.search(case) for case in cases}
     strange = sorted(case for case, match in found.items() if not (match and match[1]))
     if strict and strange:
         raise InputError(
-            f"'{pattern}' does not fit {len(strange)} of {len(cases)} cases, such as {strange[0]}: widen it."
+            f"'{pattern}' does not match {len(strange)} of {len(cases)} cases, such as {strange[0]}: correct it."
         )
     return {case: match[1] if match and match[1] else case for case, match in found.items()}
 
 
 def join_patients(patients: Mapping[str, str], same: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Patients by case, with those of each group of cases made one; the first name in the alphabet stays."""
+    """Patients by case, after merging those of each group of cases under the alphabetically first name."""
     joined = dict(patients)
     for group in same:
         names = {joined[case] for case in group}
@@ -102,10 +104,10 @@ def join_patients(patients: Mapping[str, str], same: Iterable[Sequence[str]]) ->
 def assign_folds(
     volumes: Mapping[str, float], folds: int = 5, test: float = 0.0, seed: int = 0
 ) -> dict[str, int | str]:
-    """The fold of each patient, or "test"; folds differ by one patient at most, `test` is a share of the patients.
+    """The fold of each patient, or "test"; folds differ by at most one patient, `test` is a share of the patients.
 
-    Patients are sorted by tumour volume, in any one unit, and cut into blocks of neighbours; each fold gets one of a
-    block, drawn by the seed, so that each holds small and large tumours. The test set is drawn the same way before.
+    Patients are sorted by tumour volume, in any one unit, and cut into blocks of neighbours; each fold gets a random
+    patient of each block, so that all folds have small and large tumours. The test set is drawn first, in the same way.
 
     Raises:
         InputError: fewer patients than folds are left.
@@ -118,10 +120,10 @@ def assign_folds(
         places[draw.choice(block)] = "test"
     left = [patient for patient in left if patient not in places]
     if len(left) < folds:
-        aside = f" after {count} are set aside for the test" if count else ""
+        aside = f" after {count} held out for the test" if count else ""
         least = f"--folds {len(left)}" if len(left) > 1 else "more: two folds need two patients"
         raise InputError(
-            f"{len(left)} labelled patient{'s' * (len(left) != 1)}{aside} cannot fill {folds} folds: give {least}."
+            f"{len(left)} labelled patient{'s' * (len(left) != 1)}{aside} are too few for {folds} folds: give {least}."
         )
     for start in range(0, len(left), folds):
         block = left[start : start + folds]
@@ -132,10 +134,11 @@ def assign_folds(
 def cut_into_blocks(
     slices: Sequence[str], folds: int = 5, test: float = 0.0, gap: int = 1
 ) -> tuple[list[list[str]], list[str]]:
-    """Cut the slices of one volume into consecutive blocks, one a fold, with a gap between, so that no two touch.
+    """Cut the slices of one volume into consecutive blocks, one per fold, with gaps between them.
 
-    Neighbouring slices are alike: drawn at random, most validation slices would have a neighbour in training. Blocks
-    differ by one slice at most; `test` is the share of one more, the last. Returns the blocks, and what is left out.
+    Neighbouring slices are similar: with random folds, most validation slices would have a neighbour in training.
+    Blocks differ by at most one slice; `test` is the share of a further block, the last. Returns the blocks, and what
+    is left out.
 
     Raises:
         InputError: there are too few slices for so many blocks and gaps.
@@ -176,15 +179,15 @@ def _split_in_blocks(
     for same in twins:
         if len({split.places.get(split.patients[case]) for case in same} - {None}) > 1:
             raise InputError(
-                f"slices {' and '.join(same)} hold the same pixels but lie in different folds: remove one of them."
+                f"slices {' and '.join(same)} have identical pixels but are in different folds: remove one of them."
             )
     split.notes.append(
-        f"no patient is told and there are too few volumes to share out ({shortlist(stacks)}), so each is cut into"
-        f" {len(places)} consecutive blocks: neighbouring slices are alike, and a split at random would evaluate on"
-        " what was learned."
+        f"no patient ID is given and there are too few volumes to split ({shortlist(stacks)}), so each is cut into"
+        f" {len(places)} consecutive blocks: neighbouring slices are similar, and a random split would evaluate on"
+        " near-copies of training slices."
     )
     if split.gap:
-        split.notes.append(f"left out, so that no two blocks touch (--gap {how.gap}): {shortlist(split.gap, most=20)}.")
+        split.notes.append(f"left out between blocks (--gap {how.gap}): {shortlist(split.gap, most=20)}.")
     return split
 
 

@@ -1,4 +1,4 @@
-"""Segmentation tasks, read from configs/tasks/, chosen by name or given by options, and the folders that hold them."""
+"""Segmentation tasks, read from configs/tasks/, chosen by name or given by options, and the cases of a folder."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Task:
     """What is segmented: a file of `configs/tasks/`, or the same from the command line or a dataset.json."""
 
     name: str  # of the task file, as `--task` takes it
-    label_scheme: str  # what the numbers in a label mean, by name
+    label_scheme: str  # name of the meaning of label values
     labels: dict[str, int]  # values by name; the background is not listed if it is 0
     channels: list[str]  # in the order of the network's input
-    regions: dict[str, list[int]]  # the label values that each is made of
-    labels_out: dict[str, int] | None = None  # in which order and as which value regions are painted into one map
+    regions: dict[str, list[int]]  # label values of each
+    labels_out: dict[str, int] | None = None  # value of each region in one label map, later ones on top
     channel_files: dict[str, list[str]] = field(default_factory=dict)  # patterns, see `scripts.data.case_files`
     label_files: list[str] = field(default_factory=list)
-    labels_fill: int = 0  # the background, which is what is in no region
-    empty_labels: bool = False  # labels that hold nothing but background are to be expected, as in slices
-    boundaries: list[str] = field(default_factory=list)  # outlines of cells, scored by whether they keep these apart
-    case_names: str | None = None  # a pattern of whole names, where the task shall be recognised by itself
+    labels_fill: int = 0  # background, the value outside all regions
+    empty_labels: bool = False  # whether labels of background alone are expected, as in slices
+    boundaries: list[str] = field(default_factory=list)  # regions that separate cells, scored by that
+    case_names: str | None = None  # a pattern of whole names, by which the task is recognised
     patient_names: str | None = None  # a pattern whose first group is the patient
 
     def fits(self, case: str) -> bool:
@@ -44,7 +44,7 @@ class Task:
         return not self.case_names or re.fullmatch(self.case_names, case) is not None
 
     def expected(self, others: Sequence[Task] = (), allow_empty: bool = False) -> ExpectedCase:
-        """What a case of this task should hold; `others` may know label values that this task does not."""
+        """The expected content of a case; `others` are tasks that may know further label values."""
         labels, empty = frozenset(self.labels.values()), self.empty_labels or allow_empty
         hint = partial(_tasks_that_know, self, others)
         return ExpectedCase(self.channels, labels, self.scheme(), self.labels_fill, empty, hint)
@@ -56,7 +56,7 @@ class Task:
 
 @dataclass
 class FolderLayout:
-    """A folder understood: how it was recognised, what is segmented in it, its cases, and what the user should know."""
+    """A recognised folder: how it was recognised, its task, its cases, and notes for the user."""
 
     name: str
     task: Task
@@ -66,9 +66,9 @@ class FolderLayout:
 
 def _tasks_that_know(task: Task, others: Sequence[Task], case: str, values: set[int]) -> str:
     knowing = [other for other in others if task.channel_files and values <= set(other.labels.values())]
-    alike = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(case)]
+    same_files = [other.name for other in knowing if other.channel_files == task.channel_files and other.fits(case)]
     related = [other.name for other in knowing if set(other.channels) == set(task.channels)]
-    return f"; --task {alike[0]} knows it" if alike else f"; known to {', '.join(related)}" if related else ""
+    return f"; --task {same_files[0]} knows it" if same_files else f"; known to {', '.join(related)}" if related else ""
 
 
 def read_task(path: str | os.PathLike) -> Task:
@@ -80,7 +80,7 @@ def read_task(path: str | os.PathLike) -> Task:
         raise InputError(f"the task file {path} cannot be read ({' '.join(str(error).split())}).") from error
     missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
     if missing:
-        raise InputError(f"the task file {path} has no {', '.join(missing)}: see configs/tasks/ for how one looks.")
+        raise InputError(f"the task file {path} has no {', '.join(missing)}: see configs/tasks/ for examples.")
     known = {key: content[key] for key in Task.__dataclass_fields__ if key in content}
     return Task(**{**known, "name": path.stem})
 
@@ -111,9 +111,9 @@ def task_from_options(
     regions: str | None = None,
     label_scheme: str | None = None,
 ) -> Task | None:
-    """The task that options of the command `prepare` give: by name, perhaps with other files, or made of them alone.
+    """The task of the options of `prepare`: by name, with other file patterns if given, or from the options alone.
 
-    The options are all text, and `name` is its `task`. None if none is given.
+    `name` is the option `--task`. None without options.
     """
     patterns = _pairs("channels", channels)
     channel_files = {role: [pattern] for role, pattern in patterns.items()}
@@ -121,7 +121,7 @@ def task_from_options(
     if name is not None:
         if labels or regions or label_scheme:
             raise InputError(
-                f"--labels, --regions and --label_scheme are told by task {name}: leave them out, or --task."
+                f"--labels, --regions and --label_scheme are those of task {name}: leave them out, or --task."
             )
         task = choose_task(name, tasks)
         if patterns and set(patterns) != set(task.channels):
@@ -136,13 +136,11 @@ def task_from_options(
         )
     if not patterns:
         if label or labels or regions or label_scheme:
-            raise InputError(
-                "--label, --labels, --regions and --label_scheme need --channels beside them: give it, or a --task."
-            )
+            raise InputError("--label, --labels, --regions and --label_scheme need --channels: give it, or a --task.")
         return None
     if label and not labels:
         raise InputError(
-            'with --channels the labels must be named: add --labels "NAME=VALUE,...", or a --task that has them.'
+            'with --label the labels need names: add --labels "NAME=VALUE,...", or a --task that has them.'
         )
     values = {name: _value("labels", text) for name, text in _pairs("labels", labels).items()}
     parts = {name: [_value("regions", v) for v in text.split("+")] for name, text in _pairs("regions", regions).items()}
@@ -166,7 +164,7 @@ def _pairs(option: str, text: str | None) -> dict[str, str]:
         return {}
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and value.strip() for name, _, value in pairs):
-        raise InputError(f"--{option} is '{text}': give NAME=VALUE, with commas between if there are several.")
+        raise InputError(f"--{option} is '{text}': expected NAME=VALUE, separated by commas.")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

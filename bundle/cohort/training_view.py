@@ -1,4 +1,4 @@
-"""Training as the network sees it: its settings for a data list, and patches cut and augmented."""
+"""The input of training: settings for a data list, and patches, cut and augmented."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,14 +48,14 @@ def cut_training_patches(
     count: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Patches as training would give them to the network: case, image [C, ...] and label [R, ...].
+    """Patches as the network gets them in training: case, image [C, ...] and label [R, ...].
 
     `entries` are the cases to cut from, with absolute paths; `statistics` are for scope `dataset`.
     """
     method, scope = choice
     config.update({"normalize": method, "normalize_scope": scope, "intensity_statistics": statistics, "seed": seed})
     config["train"]["dataset"]["data"] = list(entries)
-    config.parse()  # anew, with these cases and this normalisation
+    config.parse()  # again, with these cases and this normalisation
     dataset = config.get_parsed_content("train#dataset")
     augment = config.get_parsed_content("train#trainer#prepare_batch")
     dataset.cases.prepare()

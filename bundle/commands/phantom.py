@@ -46,6 +46,9 @@ def phantom(
     without = f" and {unlabelled} without a label" if unlabelled else ""
     print(f"{cases} synthetic cases{without} written to {out} in the layout {layout}.")
     labelled = len(set(patients[:cases]))
+    if labelled == 1:
+        print("a data list needs two labelled patients: make more with --cases.")
+        return
     options = f" --folds {labelled}" if labelled < 5 else ""  # the default of `prepare` is 5
     options += " --allow_unlabelled" if unlabelled else ""
     print(f"next: python -m bundle prepare {shlex.quote(str(out))} --out datalist.json{options}")

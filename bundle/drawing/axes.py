@@ -1,4 +1,4 @@
-"""Parts that figures share: dots beside each other, outlines of masks, a diagonal, and scales with few ticks."""
+"""Parts that figures share: dots side by side, outlines of masks, a diagonal, and scales with few ticks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bundle.drawing.svg import Ink, new_figure
 
-WIDTH, HEIGHT = 340, 236  # CSS pixels: one fills a phone, three stand beside each other on a screen
+WIDTH, HEIGHT = 340, 236  # CSS pixels: one fills a phone, three fit side by side on a screen
 SMALL = 9.5  # size of remarks inside a figure
-CLASSES = 32  # of heights, in which dots stand side by side
+CLASSES = 32  # of heights, in which dots are side by side
 WIDEST = 0.3  # how far dots go to a side, where strips are 1 apart
 
 
 def new_axes(height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """A figure `WIDTH` wide with one axes, whose grid lies behind what is drawn."""
+    """A figure `WIDTH` wide with one axes, its grid behind the data."""
     figure = new_figure(WIDTH, height)
     axes = figure.subplots()
     axes.set_axisbelow(True)
@@ -33,7 +33,7 @@ def draw_dots(axes: Axes, x: Any, y: Any, colour: str = Ink.ACCENT, gid: str = "
 
 
 def move_aside(heights: np.ndarray) -> np.ndarray:
-    """How far each dot moves to the side, so that dots of about the same height stand beside each other."""
+    """How far each dot moves to the side, so that dots of about the same height are side by side."""
     span = np.ptp(heights) if len(heights) else 0
     classes = np.zeros(len(heights), int) if not span else ((heights - heights.min()) / span * CLASSES).astype(int)
     step = min(0.08, 2 * WIDEST / np.bincount(classes).max(initial=1))
@@ -42,7 +42,7 @@ def move_aside(heights: np.ndarray) -> np.ndarray:
 
 
 def draw_diagonal(axes: Axes, top: float, above: str, below: str, height: float = 0.12) -> None:
-    """A diagonal from 0 to `top`, and what it means to lie above and below it."""
+    """Draw a diagonal from 0 to `top`, with a label above and below it."""
     axes.plot([0, top], [0, top], color=Ink.GRID)
     remark = {"transform": axes.transAxes, "fontsize": SMALL, "color": Ink.SOFT}
     axes.text(0.04, 0.97, above, va="top", **remark)
@@ -78,7 +78,7 @@ def outline_mask(
 
 
 def show_0_to_1(*several: Axis) -> None:
-    """Show the whole range of a share on one axis or both, with a grid."""
+    """Show the range 0 to 1 on one axis or both, with a grid."""
     for axis in several:
         axis.axes.set(**{f"{axis.axis_name}lim": (-0.03, 1.03)})
         axis.set_ticks(np.linspace(0, 1, 6))
@@ -86,13 +86,13 @@ def show_0_to_1(*several: Axis) -> None:
 
 
 def show_few_ticks(axes: Axes) -> None:
-    """Put at most five steps on both axes."""
+    """Show at most five steps on both axes."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
 
 
 def show_logarithmic(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis with ticks such as 0.5, 5, 50 that are read without thinking of exponents."""
+    """Show a logarithmic x axis with plain ticks such as 0.5, 5, 50."""
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = range(1, 10) if high / low < 5 else (1, 2, 5) if high / low < 150 else (1,)
     axes.set_xscale("log")
@@ -103,5 +103,5 @@ def show_logarithmic(axes: Axes, low: float, high: float) -> None:
 
 
 def cut_name(name: str, most: int) -> str:
-    """The end of a name that is longer than `most` letters, behind three dots."""
+    """A name, or three dots and its end if it is longer than `most` letters."""
     return name if len(name) <= most else f"...{name[-most + 3 :]}"

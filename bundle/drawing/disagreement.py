@@ -1,4 +1,4 @@
-"""Picture of the disagreement of raters on one image: all outlines, and how many drew each voxel."""
+"""Picture of the disagreement of raters on one image: all outlines, and how many raters drew each voxel."""
 
 import itertools
 import math
@@ -21,13 +21,13 @@ from scripts.data.images import GridImage, bounding_box, ras_spacing, to_ras
 from scripts.files import atomic_write
 
 SIDE = 4.2  # inches of a panel's longer side
-ROW, KEYS = 0.21, 4  # inches of a line of the legends, and how many numbers stand in it
-LONGEST, LETTERS = 40, 60  # of a name, and in a line of names
-AROUND = 0.15  # of the size of what was drawn, shown around it
+ROW, KEYS = 0.21, 4  # inches per line of the legends, and numbers per line
+LONGEST, LETTERS = 40, 60  # of a name, and per line of names
+AROUND = 0.15  # of the size of the masks, shown around them
 AGREED = "#b9b9b4"  # where all raters agree
 PALETTE = 256  # colours of the file
 BARE = 0.25  # grey beneath outlines where there is no scan
-STYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)))  # where there are more raters than colours
+STYLES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)))  # for more raters than colours
 
 
 def draw_disagreement(
@@ -38,9 +38,9 @@ def draw_disagreement(
     scan: np.ndarray | None = None,
     model: str = "model",
 ) -> None:
-    """Write the picture of an image as PNG; of a volume, of the axial slice on which most voxels are disputed.
+    """Write the picture of an image as PNG; of a volume, the axial slice with the most disputed voxels.
 
-    Masks are boolean [H, W, D] or [H, W], that of `model` without a vote and in dashes; `affine` is None for pictures.
+    Masks are boolean [H, W, D] or [H, W], that of `model` dashed and without a vote; `affine` is None for pictures.
     The outline of the majority is drawn on the right, and the outlines over the scan, which is on the same grid, grey
     or the colours of a picture.
     """
@@ -62,7 +62,7 @@ def draw_disagreement(
     looks = {who: {"colour": colour, "style": style} for who, (style, colour) in zip(raters, itertools.cycle(several))}
     for who in raters:
         outline_mask(left, masks[who], width=1.5, **looks[who])
-    if model in masks:  # black between white dashes, so that it is seen on every grey
+    if model in masks:  # black between white dashes, visible on every grey
         looks[model] = {"colour": "black", "style": "dashed"}
         outline_mask(left, masks[model], "black", 1.5)
         outline_mask(left, masks[model], "white", 1.5, "dashed")
@@ -84,7 +84,7 @@ def draw_disagreement(
 
 
 class _Slice:
-    """Cuts the slice to be shown out of arrays of one grid, as [row from the top, column]."""
+    """Cuts the slice to show from arrays on one grid, as [row from the top, column]."""
 
     def __init__(self, masks: Mapping[str, np.ndarray], raters: Sequence[str], affine: np.ndarray | None):
         self.affine = affine

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from bundle.drawing.slices import to_radiological
 
-DARK = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # lines on white, a colour a case
+DARK = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # lines on white, one per case
 CELL = 1.75  # inches a side
 
 
 def draw_heading(figure: Figure, title: str, beneath: str) -> None:
-    """A title, and beneath it small text in lines that are no wider than the figure."""
+    """A title, and below it small text, wrapped to the width of the figure."""
     wide, high = figure.get_size_inches()
     figure.text(0.1 / wide, 1 - 0.1 / high, title, ha="left", va="top", fontsize=14)
     lines = wrap(beneath, int(wide / 0.07))

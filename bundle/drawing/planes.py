@@ -17,15 +17,15 @@ from bundle.drawing.axes import outline_mask
 from bundle.drawing.slices import ROOM, figure_to_palette, fill_labels, intensity_window, to_radiological
 from scripts.data.images import bounding_box, connected_components
 
-TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito: apart for every kind of colour vision
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis that each looks along, in RAS
+TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito, safe for colour blindness
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis perpendicular to each, in RAS
 PIXELS = 360  # a side of a tile
-DETAIL = 0.45  # the side of the detail by that of the overview
+DETAIL = 0.45  # side of the detail relative to the overview
 COLOURS = 96  # of a tile's palette: grey steps and two colours
 
 
 class WorstError:
-    """A case cut to the head, and the planes through its worst error.
+    """A case cropped to the head, and the planes through its worst error.
 
     The scan is [H, W, D] in RAS, 0 outside the head; truth and prediction are boolean of the same shape; the spacing is
     in mm, or 1 where it is unknown.
@@ -41,11 +41,11 @@ class WorstError:
         self.side = max(size * step for size, step in zip(self.scan.shape, spacing, strict=True))
 
     def flat(self, axis: int) -> bool:
-        """Is there nothing to see along this axis, since another one is a single slice?"""
+        """Whether the planes along this axis are single lines, since another axis has one slice."""
         return min(size for a, size in enumerate(self.scan.shape) if a != axis) == 1
 
     def draw(self, axis: int, detail: bool) -> bytes:
-        """A square PNG; `detail` is a part of it enlarged, with the errors filled."""
+        """A square PNG; `detail` enlarges a part, with the errors filled."""
         across, up = (a for a in range(3) if a != axis)
         scan, truth, prediction = (
             to_radiological(array.take(self.centre[axis], axis=axis))
@@ -82,7 +82,7 @@ def _worst(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) 
     mask = mask if mask.any() else truth
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
-    thick = [axis for axis, size in enumerate(mask.shape) if size > 1]  # in a single slice depth is within it
+    thick = [axis for axis, size in enumerate(mask.shape) if size > 1]  # in a single slice, depth is 2D
     padded = np.pad(mask.squeeze(), 1)
     depth = ndimage.distance_transform_edt(padded, sampling=[spacing[axis] for axis in thick])
     depth = depth[(slice(1, -1),) * depth.ndim].reshape(mask.shape)

@@ -30,43 +30,43 @@ from scripts.errors import InputError
 from scripts.files import atomic_write
 
 OKABE_ITO = ("#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#E69F00", "#0072B2")
-MOST_CASES = 24  # on one sheet; more rows than this nobody looks at
+MOST_CASES = 24  # on one sheet, at most
 MOST_PREDICTIONS = 3
 CELL = 1.7  # inches a side
 TITLES = 1.9  # inches left of the rows, for their titles
 MARGIN = 1.0  # inches above the rows, for title, legend and channel names
 DPI = 100
-ROOM = 2  # voxels that are shown around what is not 0
+ROOM = 2  # voxels shown around the foreground
 
 Item = TypeVar("Item")
 
 
 def evenly_spaced(items: Sequence[Item], most: int = MOST_CASES) -> list[Item]:
-    """At most `most` of the items, spread evenly from the first to the last."""
+    """At most `most` of the items, evenly spaced from the first to the last."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
 
 
 def tumour_slice(label: np.ndarray | None, depth: int = 1, background: int = 0) -> int:
-    """The axial slice of a label [H, W, D] with most of what is not background; the middle one if there is none."""
+    """The axial slice of a label [H, W, D] with most foreground; the middle one if there is none."""
     if label is None or not np.any(label != background):
         return (depth if label is None else label.shape[-1]) // 2
     return int(np.argmax((label != background).sum((0, 1))))
 
 
 def intensity_window(image: np.ndarray) -> tuple[float, float]:
-    """The 1st and 99th percentile of what is not 0: the intensities to show as black and white."""
+    """The 1st and 99th percentile of the voxels that are not 0: the intensities to show as black and white."""
     seen = image[image != 0]
     low, high = np.percentile(seen, [1, 99]) if seen.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 
 
 def label_colours(labels: Mapping[str, int]) -> dict[int, str]:
-    """A colour for each label value, the same wherever the same labels are drawn."""
+    """A colour for each label value, the same for the same labels."""
     return {value: OKABE_ITO[i % len(OKABE_ITO)] for i, value in enumerate(sorted(labels.values()))}
 
 
 def format_volume(label: np.ndarray, spacing: Sequence[float] | None, background: int = 0) -> str:
-    """How much is not background: "12.3 ml", "4.5 cm²" for a label of two axes; `spacing` in mm, or "67 px" without."""
+    """The size of the foreground: "12.3 ml", or "4.5 cm²" in 2D, with `spacing` in mm; "67 px" without."""
     count = np.count_nonzero(label != background)
     if spacing is None:
         return f"{count} px"
@@ -81,9 +81,9 @@ def draw_contact_sheet(
     of: int | None = None,
     title: str = "",
 ) -> None:
-    """Write a PNG with one row a case and one column a channel, so that swapped channels or labels are seen at once.
+    """Write a PNG with one row per case and one column per channel, which shows swapped channels or labels.
 
-    Each row is the slice with most tumour, the labels outlined, with the case's name and how much of it is labelled.
+    Each row is the slice with most tumour, the labels outlined, with the name of the case and the size of its label.
     Of a sequence at most 24 cases spread evenly are drawn; of a generator the first 24, one in memory at a time:
     `contact_sheet(map(load, evenly_spaced(entries)), ..., of=len(entries))`. The title ends in "24 of 1251 cases", of
     which the second number is `of`. Raises InputError where the file cannot be written.
@@ -138,7 +138,7 @@ def _amount(case: Mapping[str, Any], key: str) -> str:
 
 
 class _View:
-    """The slice of a case to look at, cut to the brain, as it is to be shown."""
+    """The slice of a case to show, cropped to the brain."""
 
     def __init__(self, case: Mapping[str, Any], title: str, *masks: str):
         image = [np.atleast_3d(channel) for channel in case["image"]]
@@ -163,7 +163,7 @@ def _wrap(name: str) -> str:
 def to_radiological(array: np.ndarray) -> np.ndarray:
     """A slice [right, front] as [row from the front, column from the right side]; a copy, so that the volume can go.
 
-    Other planes alike: [right or front, front or up] as [row from the top, column].
+    Other planes likewise: [right or front, front or up] as [row from the top, column].
     """
     return array[::-1, ::-1].T.copy()
 
@@ -173,7 +173,7 @@ def _grid(
 ) -> tuple[Figure, np.ndarray]:
     """A figure with the channels of a view in each row, the last one again for each mask; title and legend above."""
     if not views:
-        raise InputError("there is no case to draw: give one at least.")
+        raise InputError("there is no case to draw: give at least one.")
     columns = [*channels, *masks]
     across = CELL * min(max(view.shape for view in views), 1.5)
     wide, high = TITLES + across * len(columns), MARGIN + CELL * len(views)
@@ -192,7 +192,7 @@ def _grid(
         cells[0].set_ylabel(view.title, rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
         for cell, k in zip(cells, [*range(len(view.image)), *[-1] * len(masks)], strict=True):
             channel, (low, high) = view.image[k], view.windows[k]
-            channel = np.where(channel == 0, low, channel)  # air is black in images with values below 0 too
+            channel = np.where(channel == 0, low, channel)  # background is black in images with values below 0 too
             cell.imshow(channel, cmap="gray", vmin=low, vmax=high, aspect=view.aspect, interpolation="nearest")
     return figure, axes
 
@@ -205,7 +205,7 @@ def outline_labels(cell: Axes, label: np.ndarray | None, palette: Mapping[int, s
 
 
 def fill_labels(cell: Axes, label: np.ndarray, palette: Mapping[int, str], alpha: float, **place: Any) -> None:
-    """Paint each value of a label [row, column] in its colour; `place` is the aspect or extent of `imshow`."""
+    """Fill each value of a label [row, column] with its colour; `place` is the aspect or extent of `imshow`."""
     painted = np.zeros((*label.shape, 4))
     for value, colour in palette.items():
         painted[label == value] = to_rgba(colour, alpha)
@@ -213,7 +213,7 @@ def fill_labels(cell: Axes, label: np.ndarray, palette: Mapping[int, str], alpha
 
 
 def figure_to_palette(figure: Figure, most: int, method: Picture.Quantize | None = None) -> Picture.Image:
-    """A figure as a picture with a palette of at most so many colours, for a page that holds many."""
+    """A figure as a picture with a palette of at most `most` colours, small enough for a page with many."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI)
     with Picture.open(stream) as picture:
@@ -223,4 +223,4 @@ def figure_to_palette(figure: Figure, most: int, method: Picture.Quantize | None
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Write a figure as PNG, whole or not at all."""
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png", bbox_inches="tight")  # so that long names widen it
+        figure.savefig(temporary, dpi=DPI, format="png", bbox_inches="tight")  # long names widen it

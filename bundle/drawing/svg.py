@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG inside a page: with its colours and font, and a name for each dot.
+"""Matplotlib figures as inline SVG with the page's colours and font, and a title for each dot.
 
 Figures are drawn in the stand-in colours of `Ink`, which become the page's CSS variables, so that one drawing serves
 light, dark and print.
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
-POINTS = 72  # an inch; one point of the drawing is one CSS pixel at full size
+POINTS = 72  # per inch; one point is one CSS pixel at full size
 
 
 class Ink:
@@ -56,14 +56,14 @@ COORDINATES = {"d", "x", "y", "width", "height", "transform"}
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as the page holds it: the svg element, and what it shows in words."""
+    """A figure for a page: the svg element, and its description in words."""
 
     svg: str
     words: str
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A transparent figure of so many CSS pixels."""
+    """A transparent figure, `width` by `height` CSS pixels."""
     figure = Figure(figsize=(width / POINTS, height / POINTS), layout="constrained")
     figure.patch.set_alpha(0)
     return figure
@@ -72,8 +72,8 @@ def new_figure(width: float, height: float) -> Figure:
 def figure_to_svg(figure: Figure, words: str, titles: Mapping[str, Sequence[str]] | None = None) -> Drawing:
     """A figure, drawn under `rc_context(STYLE)` in the colours of `Ink`, as an svg element.
 
-    `words` say what it shows to those who do not see it; `titles` are, for each `gid` of a scatter, one line per dot,
-    which a pointer shows.
+    `words` describe it for screen readers; `titles` hold, for each `gid` of a scatter, one line per dot, shown on
+    hover.
     """
     stream = io.StringIO()
     with rc_context(STYLE):
@@ -98,7 +98,7 @@ def _name_dots(root: ElementTree.Element, titles: Mapping[str, Sequence[str]]) -
 
 
 def _tidy(root: ElementTree.Element, words: str) -> None:
-    """Leave out what a page needs once or not at all; ids would clash between the figures of a page."""
+    """Remove what a page needs only once or never; ids would clash between the figures of a page."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):

@@ -76,8 +76,8 @@ def _write_page(
         grey = intensity_window(np.concatenate(voxels))
         for row, example in enumerate(examples):
             cell = figure.add_subplot(grid[row, column])
-            stored = zip(example.pictures[choice][number], example.air[number], strict=True)
-            _stack(cell, [np.where(air, grey[0], slice_) for slice_, air in stored], example.spacing, grey, upright)
+            stored = zip(example.pictures[choice][number], example.background[number], strict=True)
+            _stack(cell, [np.where(zero, grey[0], slice_) for slice_, zero in stored], example.spacing, grey, upright)
             if row == 0:
                 cell.set_title(choice[0] if choice else "as stored", fontsize=11, pad=4)
             if column == 0:

@@ -66,7 +66,7 @@ def test_a_case_is_shown_where_most_of_its_label_is():
     axial, coronal = shown.pictures[None][1]
     assert np.array_equal(axial, image[1, :, :, 3])
     assert np.array_equal(coronal, image[1, :, 4])
-    assert np.array_equal(shown.air[1][0], image[1, :, :, 3] == 0)
+    assert np.array_equal(shown.background[1][0], image[1, :, :, 3] == 0)
     assert sorted(shown.voxels[None][1]) == sorted(image[1][image[1] != 0].tolist())
     done = (image[1] - image[1].mean()) / image[1].std(correction=0)
     assert np.allclose(shown.pictures["zscore", "volume"][1][0], done[..., 3], atol=1e-5)

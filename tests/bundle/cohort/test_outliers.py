@@ -29,9 +29,9 @@ def test_processes_find_what_one_process_finds(write):
 @pytest.mark.parametrize(
     ("last", "note"),
     [
-        ({"spacing": (1.0, 1.0, 5.0)}, "spacing in mm: 10 of 11 cases have 1 x 1 x 1; not so odd (1 x 1 x 5)."),
-        ({"orientation": "RAS"}, "orientation: 10 of 11 cases have LPS; not so odd (RAS)."),
-        ({"bright": {"T1": np.log(32767)}}, "intensity of T1: unlike the median of the cohort in odd (49.3 times)."),
+        ({"spacing": (1.0, 1.0, 5.0)}, "spacing in mm: 10 of 11 cases have 1 x 1 x 1; others: odd (1 x 1 x 5)."),
+        ({"orientation": "RAS"}, "orientation: 10 of 11 cases have LPS; others: odd (RAS)."),
+        ({"bright": {"T1": np.log(32767)}}, "intensity of T1: far from the median of the cohort in odd (49.3 times)."),
     ],
 )
 def test_unusual_case_of_a_cohort_is_noted(last, note):

@@ -130,7 +130,7 @@ def test_a_wrong_argument_is_named_and_nothing_is_written(tmp_path, wrong, said)
 
 def test_folder_with_files_is_left_unchanged(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds something already"):
+    with pytest.raises(InputError, match="is not empty"):
         write_phantoms(tmp_path, cases=1, **SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 

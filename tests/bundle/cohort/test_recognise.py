@@ -50,7 +50,7 @@ def test_brats_of_each_year_is_recognised_with_channels_in_order(tmp_path, files
 
 def test_a_scheme_with_the_same_file_names_is_mentioned(tmp_path):
     layout = recognise_folder(make(tmp_path, *brats2023("BraTS-GLI-00000-000")), TASKS)
-    assert any("brats2024_post would fit too" in note and "RC=4" in note for note in layout.notes)
+    assert any("brats2024_post also fits" in note and "RC=4" in note for note in layout.notes)
 
 
 def test_adult_and_paediatric_cases_in_one_folder_are_refused(tmp_path):
@@ -64,7 +64,7 @@ def test_adult_and_paediatric_cases_in_one_folder_are_refused(tmp_path):
 def test_chosen_task_reads_cases_of_other_names_and_reports_it(tmp_path):
     layout = recognise_folder(make(tmp_path, *brats2023("BraTS-PED-00001-000")), TASKS, choose_task("brats2023", TASKS))
     assert len(layout.cases) == 1
-    assert "because you chose it" in layout.notes[0]
+    assert "because --task names it" in layout.notes[0]
 
 
 def test_case_without_a_channel_is_kept_with_its_reason(tmp_path):
@@ -75,12 +75,12 @@ def test_case_without_a_channel_is_kept_with_its_reason(tmp_path):
 
 
 def test_a_channel_that_every_case_lacks_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"called as in brats, but not even case a has T2"):
+    with pytest.raises(InputError, match=r"have the names of brats, but even case a lacks T2"):
         recognise_folder(make(tmp_path, *brats2021("a", "t2")), TASKS)
 
 
 def test_brats2023_files_under_other_case_names_require_a_scheme(tmp_path):
-    with pytest.raises(InputError, match=r"called as in brats2023; if they are that, give --task brats2023"):
+    with pytest.raises(InputError, match=r"have the names of brats2023; if they are that, give --task brats2023"):
         recognise_folder(make(tmp_path, *brats2023("patient1")), TASKS)
 
 
@@ -92,10 +92,10 @@ def test_a_dataset_json_of_something_else_does_not_hide_brats(tmp_path):
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ([], "holds no .nii or .nii.gz file"),
+        ([], "has no .nii or .nii.gz file"),
         (
             ["a/scan.nii.gz", "b/scan.nii.gz"],
-            r"holds 2 .nii or .nii.gz files, such as a/scan.nii.gz, b/scan.nii.gz; say what",
+            r"has 2 .nii or .nii.gz files, such as a/scan.nii.gz, b/scan.nii.gz; give",
         ),
         (["imagesTr/a_0000.nii.gz"], "looks like nnU-Net raw but has no dataset.json"),
         (["Task01/dataset.json"], "Task01 has a dataset.json: give that folder"),
@@ -122,7 +122,7 @@ def test_forgotten_label_differs_from_a_folder_without_labels(tmp_path):
 
 
 def test_task_without_file_names_cannot_read_a_folder(tmp_path):
-    with pytest.raises(InputError, match="does not say how its files are called"):
+    with pytest.raises(InputError, match="has no patterns of file names"):
         recognise_folder(make(tmp_path, *brats2021("a")), TASKS, choose_task("phantom", TASKS))
 
 
@@ -180,5 +180,5 @@ def test_missing_mask_is_reported_unless_the_patient_has_none(tmp_path):
 
 
 def test_unrecognised_pictures_get_instructions_for_pictures(tmp_path):
-    with pytest.raises(InputError, match=r"it holds 2 pictures, such as images/a\.png.*grey=images/\{case\}\.png"):
+    with pytest.raises(InputError, match=r"it has 2 pictures, such as images/a\.png.*grey=images/\{case\}\.png"):
         recognise_folder(make(tmp_path, "images/a.png", "masks/a.png"), TASKS)

@@ -24,7 +24,8 @@ def test_without_a_pattern_each_case_is_a_patient():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "sentence"), [("(", "no regular expression"), ("abc", "has no group"), ("(x)", "does not fit 2 of 2")]
+    ("pattern", "sentence"),
+    [("(", "not a regular expression"), ("abc", "has no group"), ("(x)", "does not match 2 of 2")],
 )
 def test_a_wrong_grouping_pattern_is_explained(pattern, sentence):
     with pytest.raises(InputError, match=sentence):
@@ -65,12 +66,12 @@ def test_same_seed_gives_the_same_folds_and_another_differs():
 
 
 def test_fewer_patients_than_folds_says_what_to_pass():
-    with pytest.raises(InputError, match=r"3 labelled patients cannot fill 5 folds: give --folds 3"):
+    with pytest.raises(InputError, match=r"3 labelled patients are too few for 5 folds: give --folds 3"):
         assign_folds({"a": 1.0, "b": 2.0, "c": 3.0}, folds=5)
 
 
 def test_a_test_set_that_leaves_too_few_patients_is_explained():
-    with pytest.raises(InputError, match="after 2 are set aside"):
+    with pytest.raises(InputError, match="after 2 held out"):
         assign_folds({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, folds=3, test=0.5)
 
 

@@ -13,3 +13,10 @@ def test_final_message_names_a_next_command_that_works(tmp_path, capsys, monkeyp
     assert command[:3] == ["python", "-m", "bundle"]
     front_door(command[3:])
     assert (tmp_path / "datalist.json").is_file()
+
+
+def test_a_single_patient_is_not_advised_to_prepare(tmp_path, capsys):
+    phantom(str(tmp_path / "one"), cases=1, size=32, spacing=6.0)
+    said = capsys.readouterr().out
+    assert "next: " not in said
+    assert "--cases" in said

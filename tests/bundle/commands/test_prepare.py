@@ -178,7 +178,7 @@ def test_identical_voxels_under_two_names_are_one_patient_and_reported(mine, tmp
     found = {entry["case"]: entry for entry in made["training"]}
     assert found["BraTS-GLI-00999-000"]["patient"] == "BraTS-GLI-00002"
     assert found["BraTS-GLI-00999-000"]["fold"] == found["BraTS-GLI-00002-000"]["fold"]
-    note = "00002-000 and BraTS-GLI-00999-000 have the same voxels in T1, T1c, T2, FLAIR: they count as one patient."
+    note = "00002-000 and BraTS-GLI-00999-000 have the same voxels in T1, T1c, T2, FLAIR: treated as one patient."
     assert made["notes"][1] == f"BraTS-GLI-{note}"
     assert note in capsys.readouterr().out
 
@@ -186,7 +186,7 @@ def test_identical_voxels_under_two_names_are_one_patient_and_reported(mine, tmp
 def test_patients_can_be_read_from_other_names(adults, tmp_path):
     made = prepared(adults, tmp_path / "list.json", group_by=r"-(\d{3})$")
     assert {entry["patient"] for entry in made["training"]} == {"000", "001"}
-    with pytest.raises(InputError, match="does not fit 4 of 5 cases"):
+    with pytest.raises(InputError, match="does not match 4 of 5 cases"):
         prepared(adults, tmp_path / "other.json", group_by="(00003)")
 
 
@@ -242,24 +242,21 @@ def test_the_files_of_a_task_can_be_replaced_by_patterns(adults, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"channels": "T1c"}, "--channels is 'T1c': give NAME=VALUE"),
-        (
-            {"channels": "T1c={case}/gd.nii"},
-            r"no file in .* fits channel T1c .*holds 25 .nii or .nii.gz files, such as",
-        ),
+        ({"channels": "T1c"}, "--channels is 'T1c': expected NAME=VALUE"),
+        ({"channels": "T1c={case}/gd.nii"}, r"no file in .* fits channel T1c .*has 25 .nii or .nii.gz files, such as"),
         ({"channels": "T1c=gd.nii"}, "has no {case}"),
         (
             {"channels": "T1c={case}-t1c.nii.gz", "label": "{case}-sgm.nii.gz", "labels": "a=1"},
             "fits the label's pattern",
         ),
-        ({"channels": "T1c={case}-t1c.nii.gz", "label": "{case}-seg.nii.gz"}, "the labels must be named"),
+        ({"channels": "T1c={case}-t1c.nii.gz", "label": "{case}-seg.nii.gz"}, "the labels need names"),
         ({"channels": "T1c={case}-t1c.nii.gz", "labels": "a=x"}, "--labels has the value 'x'"),
         ({"channels": "T1c={case}-t1c.nii.gz", "labels": "a=1", "regions": "b=2"}, "--regions has the value 2"),
         ({"channels": "T1c={case}-t1c.nii.gz", "task": "brats"}, "task brats needs T1, T1c, T2, FLAIR"),
-        ({"label": "{case}-seg.nii.gz"}, "need --channels beside them"),
-        ({"labels": "a=1", "task": "brats"}, "are told by task brats"),
+        ({"label": "{case}-seg.nii.gz"}, "need --channels: "),
+        ({"labels": "a=1", "task": "brats"}, "are those of task brats"),
         ({"task": "brats2032"}, "did you mean brats2023"),
-        ({"folds": 9}, "4 labelled patients cannot fill 9 folds: give --folds 4"),
+        ({"folds": 9}, "4 labelled patients are too few for 9 folds: give --folds 4"),
         ({"folds": 1}, "--folds is 1"),
         ({"folds": "five"}, "--folds is 'five'"),
         ({"test": 20}, "--test is 20: expected less than 1"),
@@ -297,7 +294,7 @@ def test_a_case_in_other_units_is_noted(mine, tmp_path):
         rewrite(file_of(mine, "t1c", i), lambda a: (a / a.max() * 800).astype(np.int16))
     notes = prepared(mine, tmp_path / "list.json")["notes"]
     assert [
-        note for note in notes if "intensity of T1c: unlike the median of the cohort in BraTS-GLI-00002-000 (" in note
+        note for note in notes if "intensity of T1c: far from the median of the cohort in BraTS-GLI-00002-000 (" in note
     ]
 
 
@@ -340,7 +337,7 @@ def test_command_writes_a_data_list_and_a_case_picture(adults, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "fold 1" in done.stdout
-    assert "brats2024_post would fit too" in done.stdout
+    assert "brats2024_post also fits" in done.stdout
     assert (tmp_path / "list.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -436,7 +433,7 @@ def test_slices_have_patient_and_number_and_patients_share_a_fold(patients, tmp_
 def test_list_and_messages_without_spacing_are_in_pixels(patients, tmp_path, capsys):
     made = prepared(patients, tmp_path / "list.json", folds=3)
     assert (made["dimensions"], made["unit"]) == (2, "pixel")
-    assert "no spacing, so that sizes and distances are in pixels" in made["notes"][0]
+    assert "no spacing in the files: sizes and distances are in pixels" in made["notes"][0]
     said = capsys.readouterr().out
     assert "labelled pixels: median" in said
     assert " ml" not in said
@@ -457,8 +454,8 @@ def test_volume_without_patients_is_split_into_blocks_with_a_reason(sections, tm
     assert [place[k] for k in (0, 4, 11)] == [(f"train block {n}", n - 1) for n in (1, 2, 3)]
     assert not any(k + 1 in place and place[k] != place[k + 1] for k in place), "neighbours in two folds"
     said = capsys.readouterr().out
-    assert "cut into 3 consecutive blocks: neighbouring slices are alike" in said
-    assert "left out, so that no two blocks touch (--gap 1): 3, 8." in made["notes"]
+    assert "cut into 3 consecutive blocks: neighbouring slices are similar" in said
+    assert "left out between blocks (--gap 1): 3, 8." in made["notes"]
     assert not any(name.endswith("/3.png") for name in made["hashes"])
 
 
@@ -480,7 +477,7 @@ def test_several_volumes_are_split_as_wholes(tmp_path):
 
 def test_the_same_section_in_two_blocks_is_refused(sections, tmp_path):
     shutil.copy(sections / "train/image/0.png", sections / "train/image/11.png")
-    with pytest.raises(InputError, match="slices 0 and 11 hold the same pixels but lie in different folds"):
+    with pytest.raises(InputError, match="slices 0 and 11 have identical pixels but are in different folds"):
         prepared(sections, tmp_path / "list.json", folds=3)
 
 
