@@ -29,6 +29,14 @@ def test_tests_use_public_names_alone():
     assert reached == []
 
 
+def test_slow_markers_give_their_reason():
+    nodes = [node for tree in TREES.values() for node in ast.walk(tree)]
+    markers = [node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) == "pytest.mark.slow"]
+    reasons = [ast.unparse(node) for node in nodes if isinstance(node, ast.Call) and node.func in markers]
+    assert len(reasons) == len(markers) > 0
+    assert all(reason.startswith("pytest.mark.slow(reason='") for reason in reasons)
+
+
 def private(node: ast.AST) -> list[str]:
     """The private names of other modules and objects that a piece of code uses."""
     match node:

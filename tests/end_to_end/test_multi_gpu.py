@@ -70,8 +70,6 @@ def checkpoint(small_train, tmp_path):
     return str(tmp_path / "model.pt")
 
 
-# slow: torchrun starts two processes, each with 6 s of imports on a core that they share
-@pytest.mark.slow
 def test_two_processes_learn_what_one_does_with_twice_the_batch(cohort, tmp_path, small_train, slurm):
     content = json.loads(cohort.datalist.read_text())
     for entry, fold in zip(content["training"], (0, 0, 0, 1), strict=True):  # three cases to share out among two
@@ -97,7 +95,6 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(cohort, tmp_path
     assert table["value"][scored].to_numpy() == pytest.approx(own["value"][scored].to_numpy(), abs=1e-3)
 
 
-@pytest.mark.slow  # as above, twice
 def test_two_processes_segment_as_one_and_survive_one_failing(cohort, tmp_path, checkpoint):
     given = {**SMALL, "checkpoint": checkpoint, "device": "cpu"}
     run("inferring", config_file=SEGMENT, input=str(cohort.dataset_dir), output_dir=str(tmp_path / "one"), **given)
@@ -122,7 +119,6 @@ def test_two_processes_segment_as_one_and_survive_one_failing(cohort, tmp_path, 
         assert (tmp_path / "two" / mask.name).read_bytes() == mask.read_bytes()
 
 
-@pytest.mark.slow  # as above
 def test_two_processes_segment_and_score_as_one(cohort, tmp_path, checkpoint):
     given = {**SMALL, "checkpoint": checkpoint, "part": "labelled", "score_workers": 1, "device": "cpu"}
     given |= {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir)}
@@ -133,8 +129,6 @@ def test_two_processes_segment_and_score_as_one(cohort, tmp_path, checkpoint):
     assert (tmp_path / "two" / "cases.csv").read_bytes() == (tmp_path / "one" / "cases.csv").read_bytes()
 
 
-# slow: as above
-@pytest.mark.slow
 def test_two_processes_share_the_scoring_and_write_one_table(cohort, tmp_path, slurm):
     masks = tmp_path / "masks"
     masks.mkdir()

@@ -35,7 +35,7 @@ def dice_before_and_after(
     return scores[0], scores[1]
 
 
-@pytest.mark.slow  # real volumes: prepared, trained on for 60 steps, segmented twice
+@pytest.mark.slow(reason="prepares real volumes, trains for 60 steps, segments twice")
 @pytest.mark.usefixtures("at_root")
 def test_glioma_training_beats_the_untrained_network_on_a_new_patient(shared_data, tmp_path):
     source, datalist = shared_data("brats2015"), tmp_path / "datalist.json"
@@ -45,7 +45,7 @@ def test_glioma_training_beats_the_untrained_network_on_a_new_patient(shared_dat
     assert after > before + 0.2, f"untrained {before:.2f}, trained {after:.2f}"
 
 
-@pytest.mark.slow  # as above, 150 steps
+@pytest.mark.slow(reason="prepares real volumes, trains for 150 steps, segments twice")
 @pytest.mark.usefixtures("at_root")
 def test_lesions_of_another_disease_are_learned_with_a_short_task(shared_data, tmp_path):
     source, datalist = shared_data("open-ms"), tmp_path / "datalist.json"

@@ -14,8 +14,7 @@ from scripts.scoring.summary import tabulate_regions
 from tests.made import ROOT
 
 
-# slow: the whole story takes about a minute on two cores
-@pytest.mark.slow
+@pytest.mark.slow(reason="the full pipeline takes about a minute on two cores")
 def test_smoke_trains_scores_and_segments_in_one_command(tmp_path):
     out = tmp_path / "smoke"
     done = subprocess.run(

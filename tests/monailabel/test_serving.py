@@ -31,10 +31,9 @@ from tests.made import ROOT
 
 ENVIRONMENT = Path(os.environ.get("MONAILABEL", ROOT / ".venv-monailabel"))
 SET_UP = "bash tests/monailabel/environment.sh .venv-monailabel"
-# slow: a training, an export, two starts of a server and a fine-tuning
 pytestmark = [
     pytest.mark.monailabel,
-    pytest.mark.slow,
+    pytest.mark.slow(reason="two starts of a server, and a fine-tuning"),
     pytest.mark.skipif(
         not (ENVIRONMENT / "bin" / "python").exists(), reason=f"no MONAI Label at {ENVIRONMENT}: make it by `{SET_UP}`"
     ),
