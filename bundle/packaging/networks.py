@@ -10,13 +10,18 @@ from bundle.packaging.parity import read_config
 from bundle.packaging.runs import Run
 from scripts.data import datalist as lists
 from scripts.errors import InputError
+from scripts.network.checkpoint_file import read_state
 from scripts.network.weights import load_weights, read_weights
 
 
 def load_inference_network(package: Path) -> nn.Module:
     """The network as a package's inference.yaml makes it, its weights loaded, on the CPU."""
     parser = read_config(package / "configs" / "inference.yaml")
-    return load_weights(parser.get_parsed_content("network_def"), package / "models" / "model.pt").eval()
+    path = package / "models" / "model.pt"
+    network = load_weights(parser.get_parsed_content("network_def"), path).eval()
+    if read_state(path).keys() != network.state_dict().keys():  # which MONAI Label would leave at random
+        raise InputError(f"{path} does not hold the weights under the network's own names: export the package anew.")
+    return network
 
 
 def compute_training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,8 @@ from bundle.packaging.runs import Run
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from scripts.files import write_json, write_text
-from scripts.network.weights import read_weights, save_state
+from scripts.network.checkpoint_file import save_state
+from scripts.network.weights import read_weights
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")

@@ -11,7 +11,8 @@ import yaml
 
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
-from scripts.network.weights import read_state, settings_file
+from scripts.network.checkpoint_file import read_state
+from scripts.network.weights import settings_file
 from scripts.workflow import refuse_moved_parts
 
 

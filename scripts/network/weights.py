@@ -15,49 +15,40 @@ from monai.networks.utils import copy_model_state
 from torch import nn
 
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.network.checkpoint_file import read_state
 
+NESTED = ("average", "model", "state_dict", "model_state_dict", "network", "weights")  # the first is `checkpoint.pt`'s
+PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and AveragedModel, and of torch.compile
 HEADS = ("deep_supervision_heads", "super_head")  # DynUNet names each head of deep supervision twice
 
 
-def save_state(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
-    """Write a state whole or not at all.
-
-    Raises:
-        InputError: the folder cannot be written, or the disk is full.
-    """
-    with atomic_write(path) as temporary:
-        try:
-            with temporary.open("wb") as stream:  # torch writes a path's name into the file, and this one is random
-                torch.save(dict(state), stream)
-        except RuntimeError as error:  # torch's own word for a full disk
-            raise OSError(str(error.__context__ or error).strip().splitlines()[0]) from error
-
-
-def read_state(path: str | os.PathLike) -> dict[str, Any]:
-    """What a checkpoint file holds, on the CPU, tensors and plain values only.
-
-    Raises:
-        InputError: there is no file, or it is no checkpoint.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}: train first, or give the path with --checkpoint.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch each have their own errors for a damaged file
-        raise InputError(
-            f"{path} is not a readable checkpoint: it may be damaged or cut short; copy it again."
-        ) from error
-    if not isinstance(state, dict):
-        raise InputError(f"{path} holds a {type(state).__name__}: expected a dictionary of weights.")
-    return state
-
-
 def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The weights in a file: a plain state dict, or one under `model`, as the Model Zoo allows."""
-    state = read_state(path)
-    return state.get("model", state)
+    """The weights in a file, under the names that the network gives them.
+
+    They may be under one of the usual keys (`NESTED`) and bear the prefix of a wrapper (`PREFIXES`). Of the state of a
+    training, `checkpoint.pt`, they are the averaged ones without coarse heads, as in model.pt.
+
+    Raises:
+        InputError: the file cannot be read, or does not say which of several parts are the weights.
+    """
+    weights: Any = read_state(path)
+    if not _are_weights(weights):
+        found = [key for key in NESTED if _are_weights(weights.get(key))]
+        if not found or (len(found) > 1 and "average" not in found):
+            raise InputError(
+                f"{path} holds {', '.join(found or map(str, list(weights)[:5])) or 'nothing'}: expected weights by"
+                f" name, or under one key of {', '.join(NESTED)}; save the weights alone."
+            )
+        weights = without_heads(weights[found[0]]) if found[0] == "average" else weights[found[0]]
+    weights = {name: tensor for name, tensor in weights.items() if name != "n_averaged"}  # of torch's AveragedModel
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    return weights
+
+
+def _are_weights(item: Any) -> bool:
+    return isinstance(item, Mapping) and bool(item) and all(map(torch.is_tensor, item.values()))
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:

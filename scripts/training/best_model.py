@@ -9,7 +9,8 @@ from monai.engines import Evaluator
 from torch import nn
 
 from scripts.distributed import synchronized
-from scripts.network.weights import save_state, unwrap_ddp, without_heads
+from scripts.network.checkpoint_file import save_state
+from scripts.network.weights import unwrap_ddp, without_heads
 from scripts.training.budget import Budget
 from scripts.training.component_thresholds import ComponentStatistics
 from scripts.training.run_folder import RunFolder

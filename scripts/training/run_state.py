@@ -14,7 +14,8 @@ from ignite.engine import Engine, Events
 
 from scripts import stopping
 from scripts.errors import InputError
-from scripts.network.weights import read_state, save_state, unwrap_ddp
+from scripts.network.checkpoint_file import read_state, save_state
+from scripts.network.weights import unwrap_ddp
 
 
 class RunState:

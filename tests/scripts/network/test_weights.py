@@ -6,15 +6,8 @@ import pytest
 import torch
 
 from scripts.errors import InputError
-from scripts.network.weights import (
-    init_from_weights,
-    load_weights,
-    read_state,
-    read_weights,
-    save_state,
-    unwrap_ddp,
-    without_heads,
-)
+from scripts.network.checkpoint_file import read_state, save_state
+from scripts.network.weights import init_from_weights, load_weights, read_weights, unwrap_ddp, without_heads
 from tests.made import refused
 from tests.made.network import network
 
@@ -63,25 +56,38 @@ def test_the_checkpoint_for_other_regions_is_refused(model):
     assert "(3, 4, 1, 1, 1) against (1, 4, 1, 1, 1)" in refused(load_weights, network(out=1), model[0])
 
 
-def test_run_state_is_refused_as_a_model(tmp_path):
-    save_state(tmp_path / "checkpoint.pt", {"network": network().state_dict(), "engine": {"epoch": 3}})
-    assert "is a checkpoint of another network" in refused(load_weights, network(), tmp_path / "checkpoint.pt")
+def test_run_state_gives_its_averaged_weights(tmp_path):
+    average = torch.optim.swa_utils.AveragedModel(network(heads=True, seed=5))
+    state = {"network": network(heads=True).state_dict(), "average": average.state_dict(), "engine": {"epoch": 3}}
+    save_state(tmp_path / "checkpoint.pt", state)
+    loaded = load_weights(network(heads=False), tmp_path / "checkpoint.pt").state_dict()
+    assert all(torch.equal(tensor, average.module.state_dict()[name]) for name, tensor in loaded.items())
 
 
-def test_weights_under_model_are_read_too(tmp_path):
-    weights = network(seed=5).state_dict()
-    save_state(tmp_path / "zoo.pt", {"model": weights})
-    assert torch.equal(read_weights(tmp_path / "zoo.pt")["input_block.conv1.conv.weight"], next(iter(weights.values())))
+@pytest.mark.parametrize("key", ["model", "state_dict", "network", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_usual_forms_of_weights_load_as_plain_ones(tmp_path, key, prefix):
+    plain = network(seed=5).state_dict()
+    weights = {prefix + name: tensor for name, tensor in plain.items()}
+    torch.save({key: weights, "epoch": 3} if key else weights, tmp_path / "other.pt")
+    loaded = load_weights(network(), tmp_path / "other.pt").state_dict()
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in loaded.items())
+
+
+@pytest.mark.parametrize("state", [{}, {"epoch": 3}, {key: {"a": torch.zeros(1)} for key in ("model", "network")}])
+def test_a_file_without_clear_weights_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "unclear.pt")
+    assert "expected weights by name" in refused(read_weights, tmp_path / "unclear.pt")
 
 
 def test_missing_checkpoint_is_reported_with_a_remedy(tmp_path):
     assert "there is no checkpoint" in refused(load_weights, network(), tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
+@pytest.mark.parametrize("left", [100, 0.5, 0.99])
 def test_truncated_checkpoint_ends_in_one_sentence(model, left):
     content = model[0].read_bytes()
-    model[0].write_bytes(content[: left if left in (0, 100) else int(left * len(content))])
+    model[0].write_bytes(content[: left if left == 100 else int(left * len(content))])
     assert "is not a readable checkpoint: it may be damaged or cut short" in refused(load_weights, network(), model[0])
 
 

@@ -16,7 +16,7 @@ from monai.handlers import from_engine
 
 from scripts.data.sampler import EpochSampler
 from scripts.errors import InputError
-from scripts.network.weights import read_state
+from scripts.network.checkpoint_file import read_state
 from scripts.training import handlers
 from scripts.training.budget import Budget
 from scripts.training.handlers import (

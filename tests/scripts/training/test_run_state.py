@@ -5,7 +5,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.errors import InputError
-from scripts.network.weights import read_state, save_state
+from scripts.network.checkpoint_file import read_state, save_state
 from scripts.training import run_state
 from scripts.training.run_state import RunState, copy_to_host
 from tests.made import refused
