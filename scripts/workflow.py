@@ -253,6 +253,21 @@ def section_as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]
     return found
 
 
+def replaced_sections(shared: str, *names: str) -> dict[str, Any]:
+    """The sections that a task or recipe has replaced, unresolved, with those settings that they bring along.
+
+    Args:
+        shared: the file of the shared settings, whose sections are the default.
+        names: the sections to look at.
+    """
+    config, own = running_config(), ConfigParser.load_config_file(shared)
+    found: dict[str, Any] = {}
+    for name in names:
+        if json.dumps(config[name]).replace("#", "::") != json.dumps(own[name]).replace("#", "::"):
+            found |= section_as_written(name, without=own.keys() - {name})
+    return found
+
+
 def check_device(device: str | torch.device) -> None:
     """Check that the device exists.
 

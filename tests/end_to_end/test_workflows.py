@@ -158,3 +158,17 @@ def test_network_from_a_recipe_is_passed_on_to_inference(cohort, tmp_path):
     files = ["configs/inference.yaml", str(tmp_path / "run" / "settings.yaml")]
     run("inferring", config_file=files, input=str(cohort.datalist), output_dir=str(tmp_path / "masks"), **given)
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 1
+
+
+def test_preprocessing_of_a_recipe_is_passed_on_to_inference(small_train, tmp_path):
+    given = {"low": 1.0, "preprocessing": {"_target_": "Compose", "transforms": ["$@low", "@keys"]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(given))
+    settings = small_train(str(tmp_path / "recipe.yaml")).get_parsed_content("folder").settings
+    assert {name: settings[name] for name in given} == given
+    assert "keys" not in settings, "training adds the label, which inference has not"
+
+
+def test_unchanged_sections_stay_out_of_the_settings_of_a_run(small_train):
+    settings = small_train(normalize="minmax").get_parsed_content("folder").settings
+    assert settings["normalize"] == "minmax"
+    assert not {"preprocessing", "inferer"} & set(settings)
