@@ -18,12 +18,12 @@ from scripts.data.case_files import Case
 from scripts.data.images import ROUNDING, GridImage, corner_distance, grid_tolerance, read_stored
 from scripts.errors import InputError
 
-COARSE = 3.0  # mm; brain masks are compared on a grid about this wide
+COARSE_MM = 3.0  # mm; brain masks are compared on a grid about this wide
 
 # Dice below, or mm between centroids above, is an error. Skull-stripped channels of real cases have Dice 0.998 or more,
 # shifted by 25 mm 0.77 or less (test_case_checks.py measures it where the scans are); whole heads vary more.
-APART = {"stripped": (0.85, 8.0), "head": (0.70, 12.0)}
-COPY = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
+ALIGNMENT_LIMITS = {"stripped": (0.85, 8.0), "head": (0.70, 12.0)}
+COPY_CORRELATION = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
 
 
 def no_label_hint(case: str, values: set[int]) -> str:
@@ -211,8 +211,8 @@ def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Case
 def _steps(image: GridImage) -> tuple[slice, ...]:
     """Every how many voxels a coarse copy needs one."""
     axes = image.voxels.ndim
-    sizes = [COARSE] * axes if image.affine is None else nib.affines.voxel_sizes(image.affine)[:axes]
-    return tuple(slice(None, None, max(1, int(COARSE / size))) for size in sizes)
+    sizes = [COARSE_MM] * axes if image.affine is None else nib.affines.voxel_sizes(image.affine)[:axes]
+    return tuple(slice(None, None, max(1, int(COARSE_MM / size))) for size in sizes)
 
 
 def background_value(array: np.ndarray) -> tuple[float, float]:
@@ -286,7 +286,7 @@ def _check_copies(channels: Sequence[CheckedChannel], case: Case, record: CaseRe
     for one, other in itertools.combinations([channel for channel in channels if channel.mask.any()], 2):
         if one.digest == other.digest:
             how = "is a copy of"
-        elif abs(_correlation(one, other)) > COPY:
+        elif abs(_correlation(one, other)) > COPY_CORRELATION:
             how = "is, up to its scale, a copy of"
         else:
             continue
@@ -310,7 +310,7 @@ def _check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> 
     apart: dict[tuple[int, int], tuple[float, float]] = {}
     for (i, one), (j, other) in itertools.combinations(enumerate(channels), 2):
         dice, distance = mask_overlap(one, other)
-        least, most = APART["stripped" if one.stripped and other.stripped else "head"]
+        least, most = ALIGNMENT_LIMITS["stripped" if one.stripped and other.stripped else "head"]
         if dice < least or distance > most:
             apart[i, j] = dice, distance
     counts = Counter(i for pair in apart for i in pair)

@@ -30,7 +30,7 @@ except ImportError:  # as in MONAI Label's environment
 NIFTI = (".nii", ".nii.gz")
 ROUNDING = 1e-3  # a label of 0.99999997 is 1 that went through a float file; one of 0.5 is an interpolated mask
 SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no outline is that exact
-AS_SEEN = np.diag([-1.0, -1.0, 1.0, 1.0])  # the affine of a picture, which runs to the right and down
+PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])  # the affine of a picture, which runs to the right and down
 
 
 class GridImage(NamedTuple):
@@ -273,13 +273,13 @@ def resample_labels(prediction: GridImage, truth: GridImage) -> GridImage:
 
 def to_ras(voxels: np.ndarray, affine: np.ndarray | None) -> np.ndarray:
     """Voxels [H, W, D] or [H, W] with axes that run to the patient's right, front and top; a picture as it is seen."""
-    turn = nib.io_orientation(AS_SEEN if affine is None else affine)
+    turn = nib.io_orientation(PICTURE_AFFINE if affine is None else affine)
     return nib.apply_orientation(voxels, turn[: voxels.ndim])
 
 
 def ras_spacing(image: GridImage, axes: int) -> tuple[float, ...]:
     """The size of a voxel along each axis of `to_ras`, in mm; 1 where the format has none."""
-    turn = nib.io_orientation(AS_SEEN if image.affine is None else image.affine)[:axes]
+    turn = nib.io_orientation(PICTURE_AFFINE if image.affine is None else image.affine)[:axes]
     return tuple(image.spacing(axes)[axis] for axis in np.argsort(turn[:, 0]))
 
 

@@ -9,7 +9,7 @@ import torch
 from monai.transforms import Compose, NormalizeIntensityd
 from tqdm import tqdm
 
-from scripts.data.normalization import BRAIN, HIGH, LOW, Normalized
+from scripts.data.normalization import HIGH, LOW, NONZERO_METHODS, Normalized
 from scripts.errors import InputError
 
 LEVELS = 65  # quantiles that tell a data set's histogram
@@ -108,7 +108,7 @@ def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dic
     statistics = []
     for number in range(len(several[0].values)):
         values = np.concatenate([one.values[number] for one in several]).astype(np.float64)
-        values = values[values != 0] if method in BRAIN else values
+        values = values[values != 0] if method in NONZERO_METHODS else values
         ends = (LOW, HIGH) if method == "percentile" else (0, 100)
         low, high = np.percentile(values, ends) if values.size else (0.0, 0.0)
         if low == high:

@@ -23,7 +23,7 @@ from scripts.data.case_files import channels_of_file, image_of_case
 from scripts.data.images import corner_distance, grid_tolerance, open_nifti
 from scripts.errors import InputError
 
-WHOLE = (np.uint8, np.int8, np.int16, np.int32)  # numbers that travel to the device as they are in the file
+INTEGER_TYPES = (np.uint8, np.int8, np.int16, np.int32)  # numbers that travel to the device as they are in the file
 
 
 class WholeFileReader(NibabelReader):
@@ -168,7 +168,7 @@ def _read(file: Path) -> MetaTensor:
         raise InputError(
             f"{file} cannot be read as an image ({reason[:200]}): it may be damaged or cut short; copy it again."
         ) from error
-    kept = array.dtype in WHOLE
+    kept = array.dtype in INTEGER_TYPES
     array = np.require(array, None if kept else np.float32, "W")  # torch warns of arrays that cannot be written
     if not kept and not np.isfinite(array).all():
         raise InputError(f"{file} holds NaN or infinite voxels: expected finite intensities; convert it again.")

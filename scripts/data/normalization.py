@@ -26,9 +26,9 @@ from scripts.errors import InputError
 
 METHODS = ("zscore_nonzero", "zscore", "minmax", "percentile", "histogram", "clahe")
 SCOPES = ("slice", "volume", "dataset")
-BRAIN = ("zscore_nonzero", "percentile", "histogram", "clahe")  # look at what is not 0, and leave 0 as it is
+NONZERO_METHODS = ("zscore_nonzero", "percentile", "histogram", "clahe")  # look at what is not 0, and leave 0 as it is
 LOW, HIGH = 0.5, 99.5  # percentiles: what is beyond is a vessel or an artefact
-BY_ITSELF = {
+PLAIN_TRANSFORMS = {
     "zscore_nonzero": NormalizeIntensity(),
     "zscore": NormalizeIntensity(),
     "minmax": ScaleIntensity(0.0, 1.0),
@@ -120,13 +120,13 @@ def require_valid_normalization(method: str, scope: str) -> None:
 
 def _on_its_voxels(piece: torch.Tensor, method: str, statistics: Mapping[str, Any] | None = None) -> torch.Tensor:
     """One channel, or one slice of it; what is 0 stays 0 if the method looks at the brain."""
-    seen = piece != 0 if method in BRAIN else torch.ones_like(piece, dtype=torch.bool)
+    seen = piece != 0 if method in NONZERO_METHODS else torch.ones_like(piece, dtype=torch.bool)
     done = torch.zeros_like(piece)
     values = piece[seen]
     if statistics is not None:
         done[seen] = _by_statistics(values, statistics)
     elif values.numel() and values.min() < values.max():  # what is flat holds nothing, and becomes 0
-        done[seen] = BY_ITSELF[method](values) if method in BY_ITSELF else _by_percentiles(values)
+        done[seen] = PLAIN_TRANSFORMS[method](values) if method in PLAIN_TRANSFORMS else _by_percentiles(values)
         if method == "clahe" and done.any():
             done = torch.where(seen, _clahe(done), 0.0)
     return done

@@ -32,10 +32,10 @@ from scripts.distributed import is_first_process
 from scripts.errors import InputError
 
 CACHES = ("memory", "disk", "none")
-FORMAT = "half precision, 32-bit indices"  # of what is kept: another one is another case on disk
-KEPT = "2"  # the folder of cases in the cache; those that lie beside it were made by an earlier version
-EARLIER = re.compile("[0-9a-f]{32}")
-EMPTY = 128  # bytes of an .npy file without elements, which cannot be mapped
+STORED_TYPES = "half precision, 32-bit indices"  # of what is kept: another one is another case on disk
+CACHE_VERSION = "2"  # the folder of cases in the cache; those that lie beside it were made by an earlier version
+FORMER_NAME = re.compile("[0-9a-f]{32}")
+EMPTY_NPY_BYTES = 128  # bytes of an .npy file without elements, which cannot be mapped
 
 
 class PreparedCases(Dataset):
@@ -112,7 +112,7 @@ class PreparedCases(Dataset):
         return {"case": entry["case"], "voxel_ml": torch.tensor([voxel_ml(prepared["image"])]), **tensors}
 
     def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        folder = self.cache_dir / KEPT / self.cache_name(entry)
+        folder = self.cache_dir / CACHE_VERSION / self.cache_name(entry)
         if not folder.is_dir():
             case = self._prepare(entry)
             try:
@@ -133,13 +133,13 @@ class PreparedCases(Dataset):
     def _remove_earlier(self) -> None:
         """Remove what an earlier version kept, which no run reads any more."""
         for folder in self.cache_dir.glob("*"):
-            if EARLIER.fullmatch(folder.name) and (folder / "image.npy").is_file():
+            if FORMER_NAME.fullmatch(folder.name) and (folder / "image.npy").is_file():
                 shutil.rmtree(folder, ignore_errors=True)
 
     def cache_name(self, entry: Mapping[str, Any]) -> str:
         """The folder of a case in the cache on disk: a hash of its files, the transforms and the versions."""
         files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in entry_files(entry)]
-        versions = [monai.__version__, torch.__version__, np.__version__, FORMAT]
+        versions = [monai.__version__, torch.__version__, np.__version__, STORED_TYPES]
         recipe = pickle_hashing(self.transform.flatten().transforms).decode()
         pages = entry["image"], entry.get("label")  # several cases may be pages of one file
         content = json.dumps([files, pages, versions, recipe, self.keep])
@@ -181,7 +181,7 @@ def _read(folder: Path) -> dict[str, Any]:
     case: dict[str, Any] = {}
     for path in sorted(folder.glob("*.npy"), key=lambda path: (len(path.name), path.name)):  # item 10 after item 9
         key, _, item = path.stem.partition(".")
-        tensor = torch.from_numpy(np.load(path, mmap_mode="c" if path.stat().st_size > EMPTY else None))
+        tensor = torch.from_numpy(np.load(path, mmap_mode="c" if path.stat().st_size > EMPTY_NPY_BYTES else None))
         if item:
             case.setdefault(key, []).append(tensor)
         else:

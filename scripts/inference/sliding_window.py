@@ -16,9 +16,11 @@ from torch.nn import functional
 from scripts.network import precision
 
 BACKGROUND = -20.0  # logit of every region in a window of air: a probability of 2e-9
-FLAT = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
-AT_ONCE = 4  # windows on a GPU: more gain little, and need more memory
-BUFFERS = 8  # feature maps of the first level that live at once: a DynUNet on a CPU peaked at 6.9 to 9.5 of them
+FLAT_RANGE = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
+MAX_WINDOWS = 4  # windows on a GPU: more gain little, and need more memory
+LIVE_FEATURE_MAPS = (
+    8  # feature maps of the first level that live at once: a DynUNet on a CPU peaked at 6.9 to 9.5 of them
+)
 
 
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
@@ -30,7 +32,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
     Args:
         roi_size: of a window in voxels; -1: the whole axis; `auto`: as few and as large ones as memory allows.
         sw_batch_size: windows that the network is shown at once, mirrored ones included; `auto`: 1 on a CPU, and on a
-            GPU up to `AT_ONCE`, as its memory allows.
+            GPU up to `MAX_WINDOWS`, as its memory allows.
         divisor: what each axis of an `auto` window must be a multiple of, by axis: the network halves it that often.
         regions: how many logits the network gives for a voxel; None: air is shown to it like everything else.
         tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
@@ -64,7 +66,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             self.roi_size = largest_window(inputs.shape[2:], self.divisor, max_window_voxels(network, inputs.device))
         if self.auto_batch and inputs.is_cuda:
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
-            self.sw_batch_size = min(AT_ONCE, max(1, int(max_window_voxels(network, inputs.device) / window)))
+            self.sw_batch_size = min(MAX_WINDOWS, max(1, int(max_window_voxels(network, inputs.device) / window)))
         air = set() if self.regions is None else self._windows_of_air(inputs)
         logits = super().__call__(inputs, partial(self._seen, network, air), *args, **kwargs)
         assert torch.is_tensor(logits)
@@ -84,7 +86,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         ]
         places = [(slice(None), slice(None), *place) for place in dense_patch_slices(image.shape[2:], window, steps)]
         windows = [image[place] for place in places]
-        flat = [(w.amax(_spatial(w)) - w.amin(_spatial(w)) <= FLAT).all(1) for w in windows]
+        flat = [(w.amax(_spatial(w)) - w.amin(_spatial(w)) <= FLAT_RANGE).all(1) for w in windows]
         return {
             (number, *(axis.start for axis in place[2:]))
             for place, images in zip(places, torch.stack(flat).tolist(), strict=True)
@@ -154,7 +156,7 @@ def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: fl
 def max_window_voxels(network: Callable, device: torch.device) -> float:
     """Voxels of the largest window that a network can be shown with half of the free memory; an estimate.
 
-    A U-Net is widest on its first level, where some `BUFFERS` feature maps of float32 live at once.
+    A U-Net is widest on its first level, where some `LIVE_FEATURE_MAPS` feature maps of float32 live at once.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by tensors, held by torch
@@ -163,4 +165,4 @@ def max_window_voxels(network: Callable, device: torch.device) -> float:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     parameters = network.parameters() if isinstance(network, torch.nn.Module) else ()
     features = next((p.shape[0] for p in parameters if p.dim() > 2), 1)
-    return free / 2 / (BUFFERS * features * 4)
+    return free / 2 / (LIVE_FEATURE_MAPS * features * 4)

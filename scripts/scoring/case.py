@@ -15,7 +15,7 @@ from scripts.data.images import GridImage, bounding_box, grid_difference, read_i
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.scoring import cell_boundaries, lesions, metrics
-from scripts.scoring.lesions import BRATS_2023, FOUND, BratsRule
+from scripts.scoring.lesions import BRATS_2023, FOUND_IOU, BratsRule
 
 WHOLE_CASE = "all"  # the region of rows that concern the whole case
 
@@ -56,7 +56,7 @@ def metric_definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
         "tolerances": list(metrics.TOLERANCES),
         "empties": "both masks empty: overlap 1, distances 0, noted absent; one empty: overlap 0, distances inf, kept",
         "connectivity": "26 in 3D, 8 in 2D",
-        "lesion_found_iou": FOUND,
+        "lesion_found_iou": FOUND_IOU,
         "brats2023": brats._asdict(),
         "tumour_box_margin": metrics.BOX_MARGIN,
         "by_patient": "all slices of a patient, in the order of their index, as one volume",

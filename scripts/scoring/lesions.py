@@ -14,8 +14,8 @@ from scipy.optimize import linear_sum_assignment
 from scripts.data.images import bounding_box, connected_components
 from scripts.scoring.surfaces import hd95_by_area
 
-FOUND = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
-PANOPTIC = 0.5  # IoU over which pairs are unique (Kirillov et al., CVPR 2019)
+FOUND_IOU = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
+PANOPTIC_IOU = 0.5  # IoU over which pairs are unique (Kirillov et al., CVPR 2019)
 
 
 class BratsRule(NamedTuple):
@@ -49,8 +49,8 @@ def detection_metrics(
 ) -> dict[str, float]:
     """Lesions found, false and missed, their F1, and the panoptic quality.
 
-    A pair is one true and one predicted lesion with an IoU over `FOUND`; a lesion is in one pair at most, and as many
-    pairs are made as can be. Panoptic quality counts the pairs over `PANOPTIC` alone.
+    A pair is one true and one predicted lesion with an IoU over `FOUND_IOU`; a lesion is in one pair at most, and as many
+    pairs are made as can be. Panoptic quality counts the pairs over `PANOPTIC_IOU` alone.
     """
     overlaps = lesion_ious(true[0], predicted[0])
     n_true, n_predicted, found = len(true[1]), len(predicted[1]), len(match_lesions(*overlaps)[0])
@@ -60,7 +60,7 @@ def detection_metrics(
         "lesions_fp": n_predicted - found,
         "lesions_fn": n_true - found,
         "lesion_f1": found / mean_number if mean_number else 1,
-        "panoptic_quality": iou[iou > PANOPTIC].sum() / mean_number if mean_number else 1,
+        "panoptic_quality": iou[iou > PANOPTIC_IOU].sum() / mean_number if mean_number else 1,
     }
 
 
@@ -89,7 +89,7 @@ def match_lesions(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.nda
 
     Of the ways to make as many pairs as can be, the one with the largest sum of IoU.
     """
-    near = iou > FOUND
+    near = iou > FOUND_IOU
     (rows, row), (columns, column) = (np.unique(n[near], return_inverse=True) for n in (a, b))
     worth = np.zeros((len(rows), len(columns)))
     worth[row, column] = iou[near] + len(rows)  # so that one more pair outweighs any gain in IoU

@@ -57,12 +57,12 @@ VOLUMES = {
     "volume_fn": Metric("volume", "true outside the prediction"),
 }
 LESIONS = {
-    "lesions_tp": Metric("", f"largest number of one-to-one pairs of lesions with an IoU over {lesions.FOUND}"),
+    "lesions_tp": Metric("", f"largest number of one-to-one pairs of lesions with an IoU over {lesions.FOUND_IOU}"),
     "lesions_fp": Metric("", "predicted lesions without a pair"),
     "lesions_fn": Metric("", "true lesions without a pair"),
     "lesion_f1": Metric("", "2 TP / (2 TP + FP + FN), in lesions", 1, 0),
     "panoptic_quality": Metric(
-        "", f"sum of the IoU of pairs over {lesions.PANOPTIC}, divided by the mean number of lesions", 1, 0
+        "", f"sum of the IoU of pairs over {lesions.PANOPTIC_IOU}, divided by the mean number of lesions", 1, 0
     ),
 }
 LESIONWISE = {

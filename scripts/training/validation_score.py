@@ -13,7 +13,7 @@ from scripts.scoring.cohort import COLUMNS
 from scripts.scoring.summary import LOW_DICE, tabulate_regions
 
 # what costs next to nothing; distances and lesions are for `evaluating`, on the label files' own grid
-MEASURED = (*metrics.OVERLAP, *metrics.VOLUMES)
+MEASURED_METRICS = (*metrics.OVERLAP, *metrics.VOLUMES)
 
 
 class RegionScore:
@@ -76,7 +76,7 @@ class RegionScore:
             for region, *masks in zip(self.regions, item["label"], item["pred"], strict=True):
                 truth, prediction = (mask.cpu().numpy() > 0 for mask in masks)
                 note, sizes = metrics.empty_note(truth, prediction), [voxel] + [1.0] * (truth.ndim - 1)
-                for name, value in metrics.measure_region(truth, prediction, sizes, wanted=MEASURED).items():
+                for name, value in metrics.measure_region(truth, prediction, sizes, wanted=MEASURED_METRICS).items():
                     unit = units[metrics.METRICS[name].unit]
                     self.rows.append([case, self.patients[case], region, name, value, unit, note])
 

@@ -31,12 +31,12 @@ def test_statistics_of_a_data_set_by_hand():
 def test_dataset_scope_keeps_brightness_differences_between_cases(head, method):
     statistics = measured([head, 3 * head], method)
     dim, bright = (normalized(image, method, "dataset", statistics) for image in (head, 3 * head))
-    if method in normalization.BRAIN:
+    if method in normalization.NONZERO_METHODS:
         assert dim[head == 0].unique().tolist() == bright[head == 0].unique().tolist() == [0]
     assert (bright[head != 0] >= dim[head != 0]).all()
     assert bright[head != 0].mean() > dim[head != 0].mean() + 0.2
     together = torch.cat([dim[0], bright[0]])
-    together = together[torch.cat([head[0], head[0]]) != 0] if method in normalization.BRAIN else together
+    together = together[torch.cat([head[0], head[0]]) != 0] if method in normalization.NONZERO_METHODS else together
     if method.startswith("zscore"):
         assert together.mean().item() == pytest.approx(0, abs=1e-3)
         assert together.std(correction=0).item() == pytest.approx(1, abs=1e-3)

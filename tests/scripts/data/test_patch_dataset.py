@@ -16,7 +16,7 @@ from monai.transforms import Compose, Lambdad, ScaleIntensityd, Transform
 from scripts.data import pictures
 from scripts.data.datalist import read_datalist, select_cases
 from scripts.data.loading import LoadImageChannelsd
-from scripts.data.patch_dataset import KEPT, PreparedCases
+from scripts.data.patch_dataset import CACHE_VERSION, PreparedCases
 from scripts.errors import InputError, input_error_message
 from tests.made.patches import box, cut_from
 
@@ -247,7 +247,7 @@ def test_full_disk_gives_the_reason_and_leaves_no_partial_case(entries, tmp_path
     with full_disk(10_000), pytest.raises(InputError, match=r"cache .* cannot be written") as refused:
         on_disk(entries, tmp_path, Counting(size=24))
     assert "(None)" not in str(refused.value)
-    assert list((tmp_path / "cache" / KEPT).iterdir()) == []
+    assert list((tmp_path / "cache" / CACHE_VERSION).iterdir()) == []
 
 
 def test_cache_folder_that_cannot_be_created_ends_in_a_sentence(entries, tmp_path):

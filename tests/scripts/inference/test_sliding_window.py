@@ -8,7 +8,7 @@ from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
 from scripts.data import pictures
-from scripts.inference.sliding_window import BACKGROUND, FLAT, MirroringSlidingWindowInferer, largest_window
+from scripts.inference.sliding_window import BACKGROUND, FLAT_RANGE, MirroringSlidingWindowInferer, largest_window
 from tests.made.gpu import needs_gpu
 from tests.made.masks import oblique
 
@@ -109,7 +109,7 @@ def one_by_one(network, regions: int):
 
     def see(windows: torch.Tensor) -> torch.Tensor:
         axes = tuple(range(2, windows.dim()))
-        brain = (windows.amax(axes) - windows.amin(axes) > FLAT).any(1)
+        brain = (windows.amax(axes) - windows.amin(axes) > FLAT_RANGE).any(1)
         logits = windows.new_full((len(windows), regions, *windows.shape[2:]), BACKGROUND)
         for number in brain.nonzero().flatten():
             logits[number] = network(windows[number][None])[0]
