@@ -1,8 +1,8 @@
-"""Random augmentation on the training device, after the crop: a batch at once, one seed a patch.
+"""Random augmentation on the training device, after the crop: a whole batch at a time, one seed per patch.
 
-The transforms have MONAI's names, arguments and distributions (a test compares them). Each
-draws the numbers of one patch on the host and computes several patches together on their device, where all numbers of
-a batch arrive in one copy that nothing waits for. A chain with any other transform is applied patch by patch.
+The transforms have MONAI's names, arguments and distributions (a test compares them). Each draws the random numbers of
+one patch on the host and computes several patches together on their device; all numbers of a batch are copied there at
+once, without waiting. A chain that contains any other transform is applied patch by patch.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -26,9 +26,10 @@ class AugmentedBatch:
     Args:
         augmentation: random dictionary transforms of `image` and `label`.
 
-    Each patch brings its own seed, so what it becomes depends neither on the loader processes nor on the other patches.
-    All transforms draw from one random state. MONAI would seed a transform and its inner parts alike, so that whether a
-    patch is changed, and how, were one number; and making states takes longer than augmenting a small patch.
+    Each patch has its own seed, so its augmentation depends neither on the loader processes nor on the other patches.
+    All transforms draw from one random state. MONAI would give a transform and its inner parts the same seed, so that
+    one number decided both whether and how a patch is changed; and creating states takes longer than augmenting a
+    small patch.
     """
 
     def __init__(self, augmentation: Transform) -> None:
@@ -48,7 +49,7 @@ class AugmentedBatch:
         """Image [B, C, ...] and label [B, R, ...], both float32 on `device`."""
         if isinstance(batch, PreparedBatch):
             return batch["image"], batch["label"]
-        # in the dtype of the loader's pinned memory: a conversion on the way would be done by the CPU, which waits
+        # copied in the dtype of the loader's pinned memory: the CPU would do a conversion, and wait
         patches: dict[Hashable, list[torch.Tensor]] = {
             key: list(batch[key].to(device, non_blocking=True).float()) for key in ("image", "label")
         }
@@ -92,18 +93,18 @@ class AugmentedBatch:
 
 
 class PreparedBatch(dict):
-    """A batch whose image and label are those that the network gets."""
+    """A batch whose image and label are ready for the network."""
 
 
 class PrefetchedBatches:
-    """A loader for MONAI's trainer that on a GPU prepares each batch while the network works on the one before.
+    """A loader for MONAI's trainer that, on a GPU, prepares each batch while the network processes the previous one.
 
     Args:
-        loader: what the batches come from.
+        loader: yields the batches.
         prepare: copies and augments a batch.
-        device: on which the network works; on a CPU the batches come as they are.
+        device: of the network; on a CPU the batches are passed on unchanged.
 
-    A pass draws no more batches than the loader has, so that the next epoch's come from its own seed.
+    A pass draws no batch beyond the loader's last, so that the next epoch is drawn from its own seed.
     """
 
     def __init__(self, loader: DataLoader, prepare: AugmentedBatch, device: torch.device | str) -> None:
@@ -125,11 +126,11 @@ class PrefetchedBatches:
                 own = torch.cuda.current_stream(self.device)
                 own.wait_event(ready)
                 for key in ("image", "label"):
-                    batch[key].record_stream(own)  # or its memory would be given away while the network reads it
+                    batch[key].record_stream(own)  # or its memory would be reused while the network reads it
             yield batch
 
     def _prepare(self, batch: Mapping[str, Any]) -> tuple[PreparedBatch, torch.cuda.Event | None]:
-        """The batch, and what tells when it is ready."""
+        """The batch and the event after which it is ready."""
         with torch.cuda.stream(self._stream):
             image, label = self.prepare(batch, self.device)
         ready = None if self._stream is None else self._stream.record_event()
@@ -137,7 +138,7 @@ class PrefetchedBatches:
 
     @cached_property
     def _stream(self) -> torch.cuda.Stream | None:
-        """One for all epochs: each stream has memory of its own."""
+        """One for all epochs: each stream has its own memory."""
         return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
 
@@ -148,10 +149,10 @@ class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):
     """
 
     def draw(self, image: torch.Tensor) -> Sequence[float] | None:
-        """Draw from the random state what becomes of a patch, in numbers, always as many; None: it stays as it is.
+        """Draw the numbers that define the change of one patch, always the same count; None: no change.
 
         Args:
-            image: the patch [C, ...], of which only the shape is read.
+            image: the patch [C, ...]; only its shape is used.
         """
         self.randomize(None)
         return self._numbers(image) if self._do_transform else None
@@ -163,13 +164,13 @@ class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):
 
         Args:
             patches: key to patches [N, C, ...].
-            numbers: what was drawn for each of them, [N, K], float32 on the device of the patches.
+            numbers: drawn for each patch, [N, K], float32 on the device of the patches.
             drawn: the same on the host, unrounded.
         """
         return {key: self._change(images, numbers, drawn) for key, images in patches.items()}
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
-        """Transform one patch [C, ...] of each key, a batch of one; `lazy` is MONAI's and has no effect."""
+        """Transform one patch [C, ...] of each key; `lazy` is MONAI's argument and has no effect."""
         first = data[self.first_key(dict(data))]
         drawn = self.draw(first)
         if drawn is None:
@@ -198,7 +199,7 @@ class RandFlipd(BatchTransform, transforms.RandFlipd):
 class RandAffined(BatchTransform, transforms.RandAffined):
     """MONAI's rotation and scaling about the centre of a patch, in single precision, one grid for all keys.
 
-    Shearing, translation and another output size are MONAI's own.
+    It ignores arguments for shearing, translation and output size.
     """
 
     def _numbers(self, image: torch.Tensor) -> Sequence[float]:
@@ -233,17 +234,17 @@ class RandBiasFieldd(BatchTransform, transforms.RandBiasFieldd):
         orders = [
             order
             for order in np.ndindex(*[count] * axes)
-            if (sum(order) < count if axes > 2 else order[1] <= order[0])  # as MONAI takes them
+            if (sum(order) < count if axes > 2 else order[1] <= order[0])  # MONAI's choice
         ]
         weights = np.zeros([count] * axes)
         weights[tuple(np.transpose(orders))] = self.rand_bias_field._coeff
         return weights.ravel().tolist()
 
     def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
-        """The logarithm of the field is a sum of products of one Legendre polynomial an axis, each with its weight."""
+        """The log of the field is a weighted sum of products of Legendre polynomials, one per axis."""
         shape, count = images.shape[2:], self.rand_bias_field.degree + 1
         field = numbers.view(-1, *[count] * len(shape))
-        for length in shape:  # each turns the first axis of orders into the last one, of voxels
+        for length in shape:  # each step turns the first axis (orders) into a last axis (voxels)
             field = torch.tensordot(field, _legendre(length, count, images.device), ([1], [1]))
         return images * field.exp()[:, None]
 
@@ -286,7 +287,7 @@ class RandGaussianSmoothd(BatchTransform, transforms.RandGaussianSmoothd):
 
 
 class RandScaleIntensityd(BatchTransform, transforms.RandScaleIntensityd):
-    """MONAI's brightness: intensities times a factor, one a patch or one a channel."""
+    """MONAI's brightness: intensities times a factor, one per patch or per channel."""
 
     def _numbers(self, image: torch.Tensor) -> Sequence[float]:
         self.scaler.randomize(image)
@@ -297,7 +298,7 @@ class RandScaleIntensityd(BatchTransform, transforms.RandScaleIntensityd):
 
 
 class RandScaleIntensityFixedMeand(BatchTransform, transforms.RandScaleIntensityFixedMeand):
-    """MONAI's contrast: distances from the mean times a factor, one a patch or one a channel."""
+    """MONAI's contrast: distances from the mean times a factor, one per patch or per channel."""
 
     _numbers = RandScaleIntensityd._numbers
 
@@ -317,7 +318,7 @@ class RandSimulateLowResolutiond(BatchTransform, transforms.RandSimulateLowResol
 
     def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
         coarse = []
-        for image, (factor,) in zip(images, drawn, strict=True):  # each has its own number of voxels in between
+        for image, (factor,) in zip(images, drawn, strict=True):  # each has its own intermediate size
             self.sim_lowres_tfm.zoom_factor = factor
             coarse.append(self.sim_lowres_tfm(image, randomize=False))
         return torch.stack(coarse)

@@ -1,4 +1,4 @@
-"""Background set to 0, where a scan has another constant around the head."""
+"""Background set to 0 in scans that have another constant around the head."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -11,15 +11,15 @@ ROUNDING = 1e-5  # of an image's range: values that differ by less are one value
 
 
 class ZeroBackgroundd(MapTransform):
-    """Subtract from each channel of an image [C, ...] the value of its air, where that is one value and not 0.
+    """Subtract the background value from each channel of an image [C, ...], where it is constant and not 0.
 
-    Scans that were normalised before they were published hold a negative constant around the brain; what crops to the
-    brain, and what normalises by it, looks for 0. Air is the value that all corners of the image have; where they
-    differ by more than rounding (heads whose air is noise, pictures without a border) nothing is changed.
+    Scans that were normalised before publication have a negative constant around the brain; cropping to the brain and
+    normalising by it expect 0. The background value is the one that all corners of the image share; where corners
+    differ by more than rounding (heads in noisy air, pictures without a border) nothing is changed.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each image by the one, in float32, whose air is 0."""
+        """Replace each image by a float32 one whose background is 0."""
         shifted = dict(data)
         for key in self.key_iterator(shifted):
             image = convert_to_tensor(shifted[key], dtype=torch.float32, track_meta=False)
@@ -27,10 +27,10 @@ class ZeroBackgroundd(MapTransform):
             corners = image[ends].flatten(1)
             if bool(corners.any()):
                 rounding = ROUNDING * (image.flatten(1).amax(1) - image.flatten(1).amin(1))
-                air = torch.where(corners.amax(1) - corners.amin(1) <= rounding, corners[:, 0], 0)
+                background = torch.where(corners.amax(1) - corners.amin(1) <= rounding, corners[:, 0], 0)
                 image = image.clone()
-                for channel in air.nonzero().flatten():
-                    moved = image[channel] - air[channel]
+                for channel in background.nonzero().flatten():
+                    moved = image[channel] - background[channel]
                     image[channel] = torch.where(moved.abs() <= rounding[channel], 0, moved)
                 shifted[key] = convert_to_dst_type(image, shifted[key], dtype=torch.float32)[0]
         return shifted

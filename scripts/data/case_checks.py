@@ -1,4 +1,4 @@
-"""Checks of one case: each file is read to its end, once, and what is wrong is said in sentences."""
+"""Checks of one case: each file is read once, to its end, and problems are reported in sentences."""
 
 import hashlib
 import itertools
@@ -21,7 +21,7 @@ from scripts.errors import InputError
 COARSE_MM = 3.0  # mm; brain masks are compared on a grid about this wide
 
 # Dice below, or mm between centroids above, is an error. Skull-stripped channels of real cases have Dice 0.998 or more,
-# shifted by 25 mm 0.77 or less (test_case_checks.py measures it where the scans are); whole heads vary more.
+# and 0.77 or less if shifted by 25 mm (test_case_checks.py measures it if the scans are there); whole heads vary more.
 ALIGNMENT_LIMITS = {"stripped": (0.85, 8.0), "head": (0.70, 12.0)}
 COPY_CORRELATION = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
 
@@ -38,9 +38,9 @@ class ExpectedCase(NamedTuple):
         channels: in the order of the network's input.
         labels: the values of the label scheme.
         scheme: the label scheme in words, for messages.
-        labels_fill: the background's value.
-        empty_labels: labels that hold nothing but background are fine.
-        hint: given a case and the values of its label, what to try where these are not in the scheme.
+        labels_fill: the background value.
+        empty_labels: whether labels may hold nothing but background.
+        hint: given a case and the values of its label, advice for values outside the scheme.
     """
 
     channels: Sequence[str]
@@ -53,21 +53,21 @@ class ExpectedCase(NamedTuple):
 
 @dataclass
 class CaseRecord:
-    """What is known of a case after its files were read, small enough to keep for a cohort of thousands.
+    """Results of reading the files of a case, small enough to keep for a cohort of thousands.
 
     Attributes:
         case: its name.
-        group: the patient or volume of a slice; a case that is none is its own.
+        group: the patient or volume of a slice; the case itself if it is not a slice.
         problems: why it cannot be used, one sentence each.
-        notes: what the user should know and the case can be used with.
+        notes: remarks on a case that can be used.
         hashes: each file's sha256.
         channels: each channel's sha256 of the voxels.
         shape: of the image, in voxels.
-        spacing: in mm; None where the files tell none.
+        spacing: in mm; None if the files have none.
         orientation: such as LPS.
         bright: each channel's log of the 99th percentile in the brain.
-        counts: each label value's voxels, without the background's.
-        volume: of the tumour, all labels together, in ml; in cm² for two axes; in pixels where there is no spacing.
+        counts: voxels per label value, background excluded.
+        volume: of the tumour, all labels together, in ml; in cm² for two axes; in pixels without a spacing.
     """
 
     case: str
@@ -91,7 +91,7 @@ class CaseRecord:
 
 @dataclass
 class CheckedChannel:
-    """What is kept of a channel while its case is checked: a coarse copy, its brain mask and a few numbers."""
+    """A channel while its case is checked: a coarse copy, its brain mask and a few numbers."""
 
     name: str
     path: Path
@@ -105,10 +105,10 @@ class CheckedChannel:
 
 
 def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
-    """Read the files of one case, each once, and find out what is wrong with them.
+    """Read the files of one case, each once, and report problems.
 
     Args:
-        case: its files; what the layout found wrong already stays in the record.
+        case: its files; problems that the layout found stay in the record.
         expected: its channels and labels.
     """
     record = CaseRecord(case.case, case.patient or case.volume or case.case, list(case.problems))
@@ -127,10 +127,10 @@ def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
 
 
 def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Iterator[CheckedChannel]:
-    """The channels of a case that can be used; what is wrong with the others becomes a problem of the record."""
+    """The usable channels of a case; each other channel adds a problem to the record."""
     names = expected.channels if len(case.images) == len(expected.channels) else [path.name for path in case.images]
     for path, name in zip(case.images, names, strict=True):
-        if not pictures.file_of_page(path).is_file():  # the layout has said so
+        if not pictures.file_of_page(path).is_file():  # the layout has reported it
             continue
         try:
             image, sha256 = read_stored(path)
@@ -141,7 +141,7 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
         if image.affine is None and not case.stacked and image.voxels.ndim == 3:
             image = image._replace(voxels=pictures.to_grey(image.voxels))
             if image.voxels.ndim == 2:
-                record.notes.append("a picture in colours that are all grey is read as one channel")
+                record.notes.append("a colour picture that is all grey is read as one channel")
         if problem := _form_problem(path, image, case, expected):
             record.problems.append(problem)
             continue
@@ -151,25 +151,25 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
 
 
 def _form_problem(path: Path, image: GridImage, case: Case, expected: ExpectedCase) -> str | None:
-    """Why the array cannot be the channels of a case, whatever its values."""
+    """Why an array of this shape and type cannot be the channels of a case."""
     shape, kind = image.voxels.shape, image.voxels.dtype
     if image.affine is None and len(shape) == 3 and not case.stacked:
         return (
-            f"{path} is a picture in colours where one channel is expected: save it in grey, or name its colours as"
-            " channels with one pattern for all (R=...,G=...,B=...)."
+            f"{path} is a colour picture, expected one channel: save it in grey, or name its colours as channels with"
+            " one pattern for all (R=...,G=...,B=...)."
         )
     if len(shape) - case.stacked not in (2, 3) or kind.kind not in "biuf":
         return (
             f"{path} has shape {_by(shape)} of type {kind}, expected two or three dimensions"
-            f"{' and one of channels' if case.stacked else ''} of plain numbers: export it anew."
+            f"{' and one of channels' if case.stacked else ''} of plain numbers: export it again."
         )
     if case.stacked and shape[-1] != len(expected.channels):
         return (
             f"{path} holds {shape[-1]} channels, expected {len(expected.channels)} ({', '.join(expected.channels)}):"
-            " add the missing one, or fix what names them."
+            " add the missing one, or fix the channel names."
         )
     if image.affine is not None and not _affine_is_sound(image.affine):
-        return f"{path} has a header without spacing (affine {image.affine.tolist()}): export it anew."
+        return f"{path} has a header without spacing (affine {image.affine.tolist()}): export it again."
     return None
 
 
@@ -178,26 +178,26 @@ def _affine_is_sound(affine: np.ndarray) -> bool:
 
 
 def _summarise(name: str, path: Path, image: GridImage, case: Case, record: CaseRecord) -> Iterator[CheckedChannel]:
-    """One channel, or none if its voxels cannot be used; its mask is empty where a slice shows nothing."""
+    """Yields the channel unless its voxels cannot be used; its mask is empty where a slice shows nothing."""
     array = image.voxels
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
         record.problems.append(
-            f"{path}: channel {name} holds {bad} {_points(array)} that are NaN or infinite: export it anew."
+            f"{path}: channel {name} holds {bad} {_points(array)} that are NaN or infinite: export it again."
         )
         return
     array = array.astype(np.float32, copy=False)
     low, high = array.min(), array.max()
     if low == high and case.slice is None:
-        record.problems.append(f"{path}: channel {name} holds nothing but the value {low:g}: export it anew.")
+        record.problems.append(f"{path}: channel {name} holds nothing but the value {low:g}: export it again.")
         return
-    # Files are stored with the first axis running fastest; transposed, their bytes need no copy
+    # Files store the first axis fastest; transposed, their bytes need no copy
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.asfortranarray(array, dtype="<f4").T.data)
     outside, flat = background_value(array)
     coarse = array[_steps(image._replace(voxels=array))]
     mask, stripped = _brain_mask(coarse, outside, flat) if low < high else (np.zeros(coarse.shape, bool), False)
     if not mask.any() and case.slice is None:
-        record.problems.append(f"{path}: channel {name} is {outside:g} nearly everywhere: export it anew.")
+        record.problems.append(f"{path}: channel {name} is {outside:g} nearly everywhere: export it again.")
         return
     if not mask.any():  # as at the ends of a volume
         record.notes.append(f"channel {name} shows nothing in these slices")
@@ -209,16 +209,16 @@ def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Case
 
 
 def _steps(image: GridImage) -> tuple[slice, ...]:
-    """Every how many voxels a coarse copy needs one."""
+    """The strides of a coarse copy, as slices."""
     axes = image.voxels.ndim
     sizes = [COARSE_MM] * axes if image.affine is None else nib.affines.voxel_sizes(image.affine)[:axes]
     return tuple(slice(None, None, max(1, int(COARSE_MM / size))) for size in sizes)
 
 
 def background_value(array: np.ndarray) -> tuple[float, float]:
-    """The commonest value on the faces of the volume, or the sides of the picture, and its share of them.
+    """The most frequent value on the faces of a volume, or the sides of a picture, and its share of them.
 
-    Also where corners differ; what networks are shown is stricter (`scripts.data.background.ZeroBackgroundd`).
+    Corners may differ; preprocessing is stricter (`scripts.data.background.ZeroBackgroundd`).
     """
     faces = [np.moveaxis(array, axis, 0)[end].ravel() for axis in range(array.ndim) for end in (0, -1)]
     values, counts = np.unique(np.concatenate(faces), return_counts=True)
@@ -226,10 +226,10 @@ def background_value(array: np.ndarray) -> tuple[float, float]:
 
 
 def _brain_mask(coarse: np.ndarray, outside: float, flat: float) -> tuple[np.ndarray, bool]:
-    """Where there is a brain, or a head, and whether the image is skull-stripped.
+    """The mask of the brain or head, and whether the image is skull-stripped.
 
     In a skull-stripped image everything outside has one value (not always 0: z-scored images have another). In others
-    the head is what Otsu's threshold (1979) parts from the air, with its holes filled.
+    the head is above Otsu's threshold (1979), with its holes filled.
     """
     mask = coarse != np.float32(outside)
     if flat > 0.7 and mask.mean() < 0.7:
@@ -247,7 +247,7 @@ def _threshold(signal: np.ndarray) -> float:
 
 
 def _check_geometry(channels: Sequence[CheckedChannel], record: CaseRecord) -> CheckedChannel | None:
-    """The channel whose shape and place most others share; the others become problems."""
+    """The channel whose grid most others share; each channel on another grid adds a problem."""
     if not channels:
         return None
     frame = max(
@@ -268,7 +268,7 @@ def _check_geometry(channels: Sequence[CheckedChannel], record: CaseRecord) -> C
 
 
 def _difference(frame: CheckedChannel, shape: tuple[int, ...], affine: np.ndarray | None) -> str | None:
-    """How a file lies differently from `frame`, in words, or None: a tenth of a voxel is allowed."""
+    """How the grid of a file differs from that of `frame`, in words; None within a tenth of a voxel."""
     if shape != frame.shape:
         return f"has shape {_by(shape)}, not the {_by(frame.shape)}"
     if affine is None or frame.affine is None:
@@ -290,7 +290,7 @@ def _check_copies(channels: Sequence[CheckedChannel], case: Case, record: CaseRe
             how = "is, up to its scale, a copy of"
         else:
             continue
-        if case.slice is not None:  # one slice alone is no proof, and missing sequences are filled with others
+        if case.slice is not None:  # one slice is not enough evidence, and missing sequences are filled with others
             record.notes.append(f"channel {other.name} {how} channel {one.name} in these slices")
             continue
         files = f" ({one.path.name})" if one.path != other.path else ""
@@ -305,7 +305,7 @@ def _correlation(one: CheckedChannel, other: CheckedChannel) -> float:
 
 
 def _check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> None:
-    """Find the channel whose brain does not lie where the others' do; a slice does not show where a brain lies."""
+    """Find the channel whose brain is not aligned with the others'; volumes only, since a slice does not show it."""
     channels = [channel for channel in channels if _is_volume(channel)]
     apart: dict[tuple[int, int], tuple[float, float]] = {}
     for (i, one), (j, other) in itertools.combinations(enumerate(channels), 2):
@@ -331,7 +331,7 @@ def _is_volume(channel: CheckedChannel) -> bool:
 
 
 def mask_overlap(one: CheckedChannel, other: CheckedChannel) -> tuple[float, float]:
-    """Dice of two channels' brain masks, and the distance of their centroids in mm."""
+    """Dice of two channels' brain masks, and the distance between their centroids in mm."""
     dice = 2 * np.count_nonzero(one.mask & other.mask) / (np.count_nonzero(one.mask) + np.count_nonzero(other.mask))
     steps = np.array([full / small for full, small in zip(one.shape, one.mask.shape, strict=True)])
     assert one.affine is not None
@@ -382,23 +382,23 @@ def _check_label(
 
 
 def _values_problem(path: Path, image: GridImage, record: CaseRecord) -> str | None:
-    """Why the values are no label; values a little off a whole number are noted."""
+    """Why the values are not a label; values close to a whole number are noted."""
     array = image.voxels
     if pictures.file_of_page(path).suffix.lower() in pictures.LOSSY:
-        return f"{path} is a JPEG, whose compression changes the values of a label: save it anew as PNG or TIFF."
+        return f"{path} is a JPEG, whose compression changes the values of a label: save it again as PNG or TIFF."
     if image.affine is None and array.ndim == 3:
-        return f"{path} is a picture in colours: a label has one value a pixel; save it in grey."
+        return f"{path} is a colour picture: a label has one value per pixel; save it in grey."
     if array.dtype.kind not in "biuf":
-        return f"{path} holds {array.dtype}, expected whole numbers: export the label anew."
+        return f"{path} holds {array.dtype}, expected whole numbers: export the label again."
     if array.dtype.kind != "f":
         return None
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
-        return f"{path}: the label holds {bad} {_points(array)} that are NaN or infinite: export it anew."
+        return f"{path}: the label holds {bad} {_points(array)} that are NaN or infinite: export it again."
     off = np.abs(array - np.rint(array))
     if off.max() > ROUNDING:
         example = array.ravel()[off.argmax()]
         return (
-            f"{path}: the label holds {np.count_nonzero(off > ROUNDING)} {_points(array)} that are no whole number,"
+            f"{path}: the label holds {np.count_nonzero(off > ROUNDING)} {_points(array)} that are not whole numbers,"
             f" such as {example:g}: it was interpolated; resample it with nearest neighbour."
         )
     if off.max() > 0:

@@ -1,12 +1,12 @@
 """File name patterns that turn a folder into cases, with `{case}` for the name of the case.
 
-A pattern is matched against the end of a file's path: `{case}` is one part of a path (the same wherever it stands
-twice), `*` any characters and `?` one character within a part. `{case}/{case}_t1.nii*` finds `/data/HGG/X/X_t1.nii.gz`
-as case X.
+A pattern is matched against the end of a file's path: `{case}` matches within one part of a path (the same text where
+it occurs twice), `*` any characters and `?` one character within a part. `{case}/{case}_t1.nii*` finds
+`/data/HGG/X/X_t1.nii.gz` as case X.
 
 `{slice}` instead of `{case}` is the number of a slice: `{patient}/{patient}_{slice}.tif` finds `/data/X/X_7.tif` as
-slice 7 of patient X, a case called X_7. Without `{patient}` the slices of a folder are one volume. So are the pages of
-a TIFF that a pattern with `{case}` finds: page 7 of X.tif, counted from 0, is the case X_7.
+slice 7 of patient X, with the case name X_7. Without `{patient}` the slices of a folder are one volume. So are the
+pages of a TIFF that a pattern with `{case}` finds: page 7 of X.tif, counted from 0, is the case X_7.
 """
 
 import os
@@ -28,10 +28,10 @@ class CaseFiles:
 
     Attributes:
         case: its name.
-        images: a path for each channel, the same one where a file holds several.
+        images: a path for each channel, the same one if a file holds several.
         label: if there is one.
-        patient: as the pattern tells.
-        volume: for a slice, the folder or file of which it is one.
+        patient: from the pattern.
+        volume: for a slice, the folder or file that it belongs to.
         slice: its number there.
     """
 
@@ -53,9 +53,9 @@ class Case:
             `stack.tif#5` (see `scripts.data.pictures`).
         label: if there is one.
         stacked: the channels are the last axis of one file.
-        problems: what the layout promises and is not there.
-        patient: as the file names tell.
-        volume: for a slice, of what it is one.
+        problems: what is missing according to the layout.
+        patient: from the file names.
+        volume: for a slice, what it belongs to.
         slice: its number there.
     """
 
@@ -78,8 +78,8 @@ def pattern_to_regex(pattern: str) -> re.Pattern[str]:
     if ("{case}" in pattern) == ("{slice}" in pattern):
         both = "both {case} and {slice}" if "{case}" in pattern else "no {case}"
         raise InputError(
-            f"the file pattern '{pattern}' has {both}: put {{case}} where the case's name stands, or {{slice}} where"
-            " the number of a slice does."
+            f"the file pattern '{pattern}' has {both}: put {{case}} in place of the case's name, or {{slice}} in place"
+            " of a slice's number."
         )
     regex = re.escape(pattern)
     for name, characters in PLACEHOLDERS.items():
@@ -93,9 +93,9 @@ def pattern_to_regex(pattern: str) -> re.Pattern[str]:
 def find_cases(
     root: str | os.PathLike, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
 ) -> list[CaseFiles]:
-    """All cases under `root` (a folder of cases, or the folder of one case), sorted by name, slices by their number.
+    """All cases under `root` (a folder of cases, or the folder of one case), sorted by name, slices by number.
 
-    A case may lack channels or the label: the caller says which of them it needs (see `require_channels`).
+    A case may lack channels or the label: the caller checks what it needs (see `require_channels`).
 
     Args:
         root: the folder to look in, at any depth.
@@ -103,7 +103,7 @@ def find_cases(
         label_files: the label's patterns, tried in order.
 
     Raises:
-        InputError: `root` is no folder, or two files claim the same channel of the same case.
+        InputError: `root` is not a folder, or two files match the same channel of the same case.
     """
     root = Path(root)
     if not root.is_dir():
@@ -115,10 +115,10 @@ def find_cases(
 
 
 def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]) -> list[str]:
-    """The case's image files in the order of `channels`, or the one file that holds all of several.
+    """The case's image files in the order of `channels`, or the one file that holds them all.
 
     Raises:
-        InputError: a channel has no file; names it, its pattern and what is there.
+        InputError: a channel has no file; names it, its pattern and the files found.
     """
     for channel in channels:
         if channel not in case.images:
@@ -134,10 +134,10 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
 def image_of_case(
     path: str | os.PathLike, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]
 ) -> str | list[str] | None:
-    """The image of the one case in a folder, or of the case of which a file is one channel: as in a data list's entry.
+    """The image of the one case in a folder, or of the case that a channel's file belongs to, as a data list's entry.
 
-    Only that folder is looked at. A file is known by the last part of a pattern too (`{case}_t1.nii*` of
-    `{case}/{case}_t1.nii*`), so that cases may lie side by side in one folder.
+    Only that folder is searched. The last part of a pattern is enough (`{case}_t1.nii*` of `{case}/{case}_t1.nii*`), so
+    that cases may share a folder.
 
     Args:
         path: the folder or file.
@@ -145,7 +145,7 @@ def image_of_case(
         channel_files: for each channel its patterns, tried in order.
 
     Returns:
-        see `image_entry`; None if the path is a file and no pattern knows it.
+        see `image_entry`; None if the path is a file that no pattern matches.
 
     Raises:
         InputError: a channel is missing, or the folder holds no case or several.
@@ -166,27 +166,27 @@ def image_of_case(
 
 
 def channels_of_file(path: str | os.PathLike, channel_files: Mapping[str, Sequence[str]]) -> list[str]:
-    """The channels whose patterns know this file by its name."""
+    """The channels whose patterns match the name of this file."""
     posix = pictures.file_of_page(path).as_posix()
     known = with_file_names(channel_files)
     return [name for name, patterns in known.items() if _match(posix, [pattern_to_regex(p) for p in patterns])]
 
 
 def with_file_names(channel_files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Each channel's patterns, and their last parts if these tell the case."""
+    """Each channel's patterns, and their last parts if these contain the case."""
     last = {name: [pattern.rpartition("/")[2] for pattern in patterns] for name, patterns in channel_files.items()}
     return {name: [*channel_files[name], *(part for part in last[name] if "{case}" in part)] for name in channel_files}
 
 
 def image_entry(images: Sequence[str]) -> str | list[str]:
-    """The `image` of a data list's entry: a file a channel, or the one file that holds all of several channels."""
+    """The `image` of a data list's entry: one file per channel, or the one file that holds all channels."""
     return images[0] if len(images) > 1 and len(set(images)) == 1 else list(images)
 
 
 def _gather(
     files: Iterable[Path], base: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
 ) -> list[CaseFiles]:
-    """The cases of these files, whose paths below `base` are looked at."""
+    """The cases of these files, from their paths below `base`."""
     roles = [(name, [pattern_to_regex(p) for p in patterns]) for name, patterns in channel_files.items()]
     label = [pattern_to_regex(p) for p in label_files]
     cases: dict[tuple, CaseFiles] = {}
@@ -195,7 +195,7 @@ def _gather(
         drawn = _match(relative, label)
         for role, patterns in roles:
             match = _match(relative, patterns)
-            # masks/X.png fits `{case}.png` too: a file is what leaves the shorter name
+            # masks/X.png fits `{case}.png` too: the role that gives the shorter case name wins
             if match is None or (drawn and len(drawn.case) <= len(match.case)):
                 continue
             found = cases.setdefault(_key(match), match)
@@ -217,12 +217,12 @@ def _gather(
 def _files(root: Path) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(root, followlinks=True):  # cohorts are often linked together
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        # macOS leaves ._X.nii.gz beside X.nii.gz
+        # macOS leaves ._X.nii.gz next to X.nii.gz
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 def _match(relative: str, patterns: Sequence[re.Pattern[str]]) -> CaseFiles | None:
-    """What the path below the root's parent says of the case, as one without files."""
+    """The case that a path below the root's parent belongs to, without files; None if no pattern matches."""
     for pattern in patterns:
         if match := pattern.search(relative):
             found = match.groupdict()
@@ -249,13 +249,11 @@ def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
         return
     if found.slice is not None:
         file = max(numbers, key=lambda file: numbers[file])
-        raise InputError(
-            f"{file} has {most} pages where the pattern's {{slice}} promises one slice: take {{case}} for stacks."
-        )
+        raise InputError(f"{file} has {most} pages, expected one for the pattern's {{slice}}: use {{case}} for stacks.")
     if min(numbers.values()) != most:
         listed = " and ".join(f"{number} in {file}" for file, number in numbers.items())
         raise InputError(
-            f"the files of case {found.case} differ in their pages, {listed}: give all files of a stack as many."
+            f"the files of case {found.case} have different numbers of pages, {listed}: give all the same number."
         )
     for k in range(most):
         images = {channel: pictures.page_name(file, k) for channel, file in found.images.items()}
@@ -264,7 +262,7 @@ def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
 
 
 def _distinct(cases: Sequence[CaseFiles]) -> Sequence[CaseFiles]:
-    """The cases under names that tell them apart: slices may have the same number in two volumes."""
+    """The cases under unique names: slices may have the same number in two volumes."""
     forms = (
         lambda c: c.case,
         lambda c: f"{c.patient or (c.volume or '').rpartition('/')[2]}_{c.case}",

@@ -4,10 +4,10 @@ The data list is the Decathlon JSON: `training` and `testing` hold one entry a c
 
     {"image": [one file a channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
 
-with paths relative to `dataset_dir`, and `"split": "test"` in place of the fold for patients set aside. A case that is
-a slice also has its `volume` and `slice`, its number there. Beside them stands the header: channels, label_scheme,
-labels, regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to sha256) and
-voxels (case to the sha256 of its voxels).
+with paths relative to `dataset_dir`, and `"split": "test"` instead of the fold for held-out test patients. A case that
+is a slice also has its `volume` and its number there, `slice`. The header has the keys channels, label_scheme, labels,
+regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to sha256) and voxels
+(case to the sha256 of its voxels).
 """
 
 import hashlib
@@ -28,10 +28,10 @@ HEADER = ("channels", "label_scheme", "labels", "regions", "hashes", "training")
 
 
 def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
-    """The data list at `path`, its form checked.
+    """Read the data list at `path` and check its form.
 
     Raises:
-        InputError: the file is missing, is not JSON, or lacks a part of the header or of an entry.
+        InputError: the file is missing, is not JSON, or lacks a key of the header or of an entry.
     """
     path = Path(path)
     try:
@@ -42,11 +42,11 @@ def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
             " `python -m bundle prepare DIR --out datalist.json`."
         ) from error
     except ValueError as error:
-        raise InputError(f"the data list {path} is not JSON ({error}): make it anew with `prepare`.") from error
+        raise InputError(f"the data list {path} is not JSON ({error}): regenerate it with `prepare`.") from error
     missing = [key for key in HEADER if not isinstance(content, dict) or key not in content]
     if missing:
         raise InputError(
-            f"the data list {path} has no {', '.join(missing)}: make it anew with `python -m bundle prepare`."
+            f"the data list {path} has no {', '.join(missing)}: regenerate it with `python -m bundle prepare`."
         )
     for entry in all_entries(content):
         for key in ("image", "case", "patient"):
@@ -61,14 +61,14 @@ def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def all_entries(datalist: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every case of the list, with and without a label."""
+    """All cases of the list, with and without a label."""
     return [*datalist["training"], *datalist.get("testing", [])]
 
 
 def entry_files(entry: Mapping[str, Any]) -> list[str]:
     """The files of one entry as the list names them: images in channel order, then the label if there is one.
 
-    Of a page of a TIFF (`stack.tif#5`, see `scripts.data.pictures`) that is the file.
+    For a page of a TIFF (`stack.tif#5`, see `scripts.data.pictures`) it is the file.
     """
     images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
     return [
@@ -77,7 +77,7 @@ def entry_files(entry: Mapping[str, Any]) -> list[str]:
 
 
 def name_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry with a case and a patient, which are the name of its image where nothing else tells them."""
+    """The entry with a case and a patient; by default both are the name of its image."""
     if "case" in entry:
         return dict(entry)
     first = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
@@ -91,11 +91,11 @@ def select_cases(
     """The entries of one part with their files as absolute paths.
 
     Args:
-        datalist: what `read_datalist` gave.
+        datalist: from `read_datalist`.
         dataset_dir: the folder that the list's paths start from.
-        part: `training` (every fold but `fold`), `validation` (`fold`), `test` (set aside), `labelled` (all three) or
+        part: `training` (every fold but `fold`), `validation` (`fold`), `test` (held out), `labelled` (all three) or
             `testing` (no label).
-        fold: the fold that training leaves out, for `training` and `validation`.
+        fold: the validation fold, for `training` and `validation`.
 
     Raises:
         InputError: the part is empty, or the fold is not in the list.
@@ -118,13 +118,13 @@ def select_cases(
 
 
 def cases_of_rank(chosen: Sequence[dict[str, Any]], rank: int, world_size: int) -> list[dict[str, Any]]:
-    """The part of the cases that one of several processes takes.
+    """The cases of one of several processes.
 
     Raises:
         InputError: there are fewer cases than processes.
     """
     if len(chosen) < world_size:
-        raise InputError(f"{len(chosen)} cases cannot be shared by {world_size} processes: take fewer processes.")
+        raise InputError(f"{len(chosen)} cases cannot be shared by {world_size} processes: use fewer processes.")
     return list(chosen[rank::world_size])
 
 
@@ -134,10 +134,10 @@ def patients_in_part(datalist: Mapping[str, Any], part: str, fold: int | None = 
 
 
 def part_to_evaluate(datalist: Mapping[str, Any], part: str | None = None) -> str:
-    """The part that evaluation uses: the one asked for, else the patients set aside, else the validation fold.
+    """The part to evaluate: the requested one, else the test patients, else the validation fold.
 
     Raises:
-        InputError: there is no such part.
+        InputError: the part does not exist.
     """
     if part is None:
         set_aside = any(entry.get("split") == "test" for entry in datalist["training"])
@@ -148,32 +148,32 @@ def part_to_evaluate(datalist: Mapping[str, Any], part: str | None = None) -> st
 
 
 def check_datalist(datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, hashes: bool = True) -> None:
-    """Hold the rule of the list: a patient, or the same voxels, in one fold only; every file there and unchanged.
+    """Check that every patient, and every set of identical voxels, is in one fold only, and that no file has changed.
 
     Args:
-        datalist: what `read_datalist` gave.
+        datalist: from `read_datalist`.
         dataset_dir: the folder that the list's paths start from.
-        hashes: read every file and compare it with the hash that the list took (a second for a GB or so).
+        hashes: read every file and compare its hash with the list (about a second per GB).
 
     Raises:
-        InputError: names the first patient, case or file that breaks the rule.
+        InputError: names the first patient, case or file that fails.
     """
     check_split(datalist)
     check_files(datalist, all_entries(datalist), dataset_dir, hashes)
 
 
 def check_split(datalist: Mapping[str, Any]) -> None:
-    """A patient is the unit of the split, and so are cases whose voxels are the same under two names.
+    """Check that no patient, and no two cases with identical voxels, are in different folds.
 
     Raises:
-        InputError: names the patient or the cases that stand in two folds, or the case that is listed twice.
+        InputError: names the patient or the cases in two folds, or the case that is listed twice.
     """
     where: dict[str, set] = defaultdict(set)
     twins: dict[str, list[dict]] = defaultdict(list)
     seen: set[str] = set()
     for entry in datalist["training"]:
         if entry["case"] in seen:
-            raise InputError(f"case {entry['case']} stands twice in the data list: make it anew with `prepare`.")
+            raise InputError(f"case {entry['case']} is listed twice: regenerate the data list with `prepare`.")
         seen.add(entry["case"])
         where[entry["patient"]].add(_place(entry))
         if voxels := datalist.get("voxels", {}).get(entry["case"]):
@@ -181,14 +181,14 @@ def check_split(datalist: Mapping[str, Any]) -> None:
     for patient, places in where.items():
         if len(places) > 1:
             raise InputError(
-                f"patient {patient} stands in {' and '.join(sorted(places))} of the data list: what is evaluated would"
-                " have been learned from; make the list anew with `python -m bundle prepare`."
+                f"patient {patient} is in {' and '.join(sorted(places))} of the data list, which is data leakage:"
+                " regenerate the list with `python -m bundle prepare`."
             )
     for same in twins.values():
         if len({_place(entry) for entry in same}) > 1:
             raise InputError(
-                f"cases {' and '.join(entry['case'] for entry in same)} hold the same voxels but stand in different"
-                " folds: make the list anew with `python -m bundle prepare`."
+                f"cases {' and '.join(entry['case'] for entry in same)} hold the same voxels but are in different"
+                " folds: regenerate the data list with `python -m bundle prepare`."
             )
 
 
@@ -198,8 +198,7 @@ def check_files(
     dataset_dir: str | os.PathLike,
     hashes: bool = True,
 ) -> None:
-    """The files of the `wanted` entries (paths as in the list) are there and, if `hashes`, are what the list was made
-    of.
+    """Check that the files of the `wanted` entries (paths as in the list) exist and, with `hashes`, are unchanged.
 
     Raises:
         InputError: names the first file that is missing or changed.
@@ -220,8 +219,8 @@ def check_files(
         ):
             if datalist["hashes"].get(name) != value:
                 raise InputError(
-                    f"{root / name} has changed since the data list was made: run `python -m bundle prepare` again,"
-                    " so that it is checked and the list tells what was used."
+                    f"{root / name} has changed since the data list was made: run `python -m bundle prepare` again to"
+                    " check it and to record it in the list."
                 )
 
 
@@ -235,14 +234,14 @@ def file_hash(path: str | os.PathLike) -> str:
 
 
 def datalist_hash(datalist: Mapping[str, Any]) -> str:
-    """The sha256 of the list itself, whatever its formatting: what a run writes down about its data."""
+    """The sha256 of the list itself, independent of its formatting; runs record it."""
     return hashlib.sha256(json.dumps(datalist, sort_keys=True).encode()).hexdigest()
 
 
 def require_same_task(
     datalist: Mapping[str, Any], channels: Sequence[str], label_scheme: str, labels: Mapping[str, int]
 ) -> None:
-    """The list and the task speak of the same channels and the same labels.
+    """Check that the list and the config have the same channels and the same labels.
 
     Raises:
         InputError: says what each of them has.
@@ -250,13 +249,12 @@ def require_same_task(
     if list(datalist["channels"]) != list(channels):
         raise InputError(
             f"the data list has channels {', '.join(datalist['channels'])}, the config has {', '.join(channels)}:"
-            " lay the task over the workflow that the list was made for (configs/tasks/)."
+            " use the task that the list was made for (configs/tasks/)."
         )
     if datalist["label_scheme"] != label_scheme or dict(datalist["labels"]) != dict(labels):
         raise InputError(
             f"the data list has label scheme {datalist['label_scheme']} {dict(datalist['labels'])}, the config has"
-            f" {label_scheme} {dict(labels)}: lay the task over the workflow that the list was made for"
-            f" (configs/tasks/)."
+            f" {label_scheme} {dict(labels)}: use the task that the list was made for (configs/tasks/)."
         )
 
 

@@ -1,8 +1,8 @@
-"""Images in files: reading, writing, reorienting and comparing grids, for NIfTI files and pictures alike.
+"""NIfTI files and pictures: reading, writing, reorienting and comparing grids.
 
-Every reader of the project goes through `read_image` or `open_nifti`, which read a file to its end, so that a damaged
-one is noticed; every writer through `write_image` or `write_like`. Voxels are arrays [H, W, D] or [H, W] in the file's
-own axis order; `affine` (4 x 4) gives mm. Pictures (`scripts.data.pictures`) come as [x, y] and have no affine.
+All reading goes through `read_image` or `open_nifti`, which read a file to its end, so that a damaged one is noticed;
+all writing through `write_image` or `write_like`. Voxels are arrays [H, W, D] or [H, W] in the file's own axis order;
+`affine` (4 x 4) is in mm. Pictures (`scripts.data.pictures`) are [x, y] and have no affine.
 """
 
 import hashlib
@@ -28,19 +28,19 @@ except ImportError:  # as in MONAI Label's environment
     import gzip  # type: ignore[no-redef]
 
 NIFTI = (".nii", ".nii.gz")
-ROUNDING = 1e-3  # a label of 0.99999997 is 1 that went through a float file; one of 0.5 is an interpolated mask
-SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no outline is that exact
+ROUNDING = 1e-3  # a label of 0.99999997 is a 1 that was saved as float; one of 0.5 is from an interpolated mask
+SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no segmentation is that exact
 PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])  # the affine of a picture, which runs to the right and down
 
 
 class GridImage(NamedTuple):
-    """An image on its grid: voxels in the file's axis order, and the affine (4 x 4) where the format has one."""
+    """An image on its grid: voxels in the file's axis order, and the affine (4 x 4) if the format has one."""
 
     voxels: np.ndarray
     affine: np.ndarray | None
 
     def spacing(self, axes: int) -> tuple[float, ...]:
-        """The size of a voxel along each of the first axes, in mm; 1 where the format has none."""
+        """The size of a voxel along each of the first axes, in mm; 1 if the format has none."""
         if self.affine is None:
             return (1.0,) * axes
         # rounded, because an affine stored in float32 gives 0.99999994 for 1
@@ -51,7 +51,7 @@ class GridImage(NamedTuple):
 
 
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
-    """A NIfTI file, read to its end: a reader that stops at the last voxel does not see the checksum behind it.
+    """A NIfTI file, read to its end, so that the checksum after the last voxel is verified.
 
     Raises:
         InputError: the file is missing, truncated, damaged or not NIfTI.
@@ -63,7 +63,7 @@ def read_image(path: str | os.PathLike) -> GridImage:
     """The image in a NIfTI file, a picture or a page of one, without axes of length one at the end.
 
     Raises:
-        InputError: the file is missing, damaged, a picture with different colours, or a stack of pictures.
+        InputError: the file is missing, damaged, a colour picture, or a stack of pictures.
     """
     if not is_nifti(path):
         return GridImage(_read_grey(path), None)
@@ -75,10 +75,10 @@ def read_image(path: str | os.PathLike) -> GridImage:
 
 
 def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
-    """An image as it is stored, with all its axes and colours, and the sha256 of its file.
+    """An image as stored, with all its axes and colours, and the sha256 of its file.
 
     Raises:
-        InputError: the file cannot be opened, is of no known kind, is damaged, or ends before its data do.
+        InputError: the file cannot be opened, is of an unknown kind, is damaged or truncated.
     """
     path = Path(path)
     file = pictures.file_of_page(path)
@@ -93,15 +93,15 @@ def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
 
 
 def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[int, int] | None = None) -> GridImage:
-    """A label map, its values checked.
+    """Read a label map and check its values.
 
     Args:
         path: the file.
-        known: the values that may be in it besides 0.
+        known: the values allowed in it besides 0.
         rename: value in the file to value of the scheme.
 
     Raises:
-        InputError: the file cannot be read, or holds values that are not whole numbers or not known.
+        InputError: the file cannot be read, or holds values that are not whole numbers or not in the scheme.
     """
     image = read_image(path)
     voxels = to_integer_labels(image.voxels, path) if image.voxels.dtype.kind == "f" else image.voxels
@@ -110,7 +110,7 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
     if unknown := sorted(value for value in values if rename.get(value, value) not in known):
         raise InputError(
             f"{path} holds the label{'s' * (len(unknown) > 1)} {', '.join(map(str, unknown))}: the scheme has"
-            f' {", ".join(map(str, sorted(known)))}; say what they mean with --labels "{unknown[0]}={max(known)}".'
+            f' {", ".join(map(str, sorted(known)))}; map them with --labels "{unknown[0]}={max(known)}".'
         )
     renamed = voxels.astype(np.min_scalar_type(max(known)))
     for old, new in rename.items():
@@ -122,10 +122,10 @@ def to_integer_labels(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray
     """The labels of a float file as int32.
 
     Raises:
-        InputError: one is further than `ROUNDING` from a whole number, or NaN.
+        InputError: a value is further than `ROUNDING` from a whole number, or NaN.
     """
     whole = np.rint(voxels)
-    off = ~(np.abs(voxels - whole) <= ROUNDING)  # so that NaN is off too
+    off = ~(np.abs(voxels - whole) <= ROUNDING)  # includes NaN
     if off.any():
         raise InputError(
             f"{path} holds the label {voxels[off][0]:g}: labels must be whole numbers; save the label map instead of"
@@ -172,7 +172,7 @@ def _read_grey(path: str | os.PathLike) -> np.ndarray:
         raise InputError(f"{path} holds {number} pages: give one file per case, or name the page as {file.name}#0.")
     array = pictures.to_grey(pictures.read_picture(path))
     if array.ndim != 2:
-        raise InputError(f"{path} is a picture in colours: a label map has one value per pixel; save it in grey.")
+        raise InputError(f"{path} is a colour picture: a label map has one value per pixel; save it in grey.")
     return array
 
 
@@ -180,7 +180,7 @@ def _read_grey(path: str | os.PathLike) -> np.ndarray:
 
 
 def write_image(path: str | os.PathLike, image: nib.Nifti1Image) -> None:
-    """Write a NIfTI image, whole or not at all; compressed where the name ends in .gz.
+    """Write a NIfTI image, whole or not at all; compressed if the name ends in .gz.
 
     Raises:
         InputError: the file cannot be written.
@@ -191,12 +191,12 @@ def write_image(path: str | os.PathLike, image: nib.Nifti1Image) -> None:
 
 
 def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
-    """Write voxels on the grid of another file: a NIfTI file, or a picture where `path` ends as one.
+    """Write voxels on the grid of another file: a NIfTI file, or a picture if `path` ends like one.
 
     Args:
-        path: what to write.
+        path: the file to write.
         voxels: [H, W, D, ...] or, for pictures, [x, y].
-        like: the file whose affine, codes and units are kept; of a picture there are none.
+        like: the file whose affine, codes and units are kept; a picture has none.
     """
     if pictures.is_picture(path):
         pictures.write_picture(path, voxels)
@@ -217,7 +217,7 @@ def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
 
 
 def same_grid(one: GridImage, other: GridImage) -> bool:
-    """Whether two images have one shape and their corners lie within `SAME_GRID` of a voxel of each other."""
+    """Whether two images have the same shape, and corners within `SAME_GRID` of a voxel of each other."""
     if one.voxels.shape != other.voxels.shape:
         return False
     if one.affine is None or other.affine is None:
@@ -226,7 +226,7 @@ def same_grid(one: GridImage, other: GridImage) -> bool:
 
 
 def grid_tolerance(affine: np.ndarray) -> float:
-    """How far (mm) the corners of two images may lie apart on what counts as one grid."""
+    """The largest distance (mm) between the corners of two images that count as on one grid."""
     return SAME_GRID * float(nib.affines.voxel_sizes(affine).min())
 
 
@@ -259,12 +259,12 @@ def resample_labels(prediction: GridImage, truth: GridImage) -> GridImage:
     """The prediction on the grid of the label, by nearest neighbour.
 
     Raises:
-        InputError: one of them has no affine, so that nobody knows where it lies.
+        InputError: one of them has no affine, so that its position is unknown.
     """
     from nibabel.processing import resample_from_to
 
     if prediction.affine is None or truth.affine is None:
-        raise InputError("a picture has no place in space, so it cannot be resampled: save it on the label's grid.")
+        raise InputError("a picture has no position in space to be resampled from: save it on the label's grid.")
     moved = resample_from_to(
         nib.Nifti1Image(prediction.voxels, prediction.affine), (truth.voxels.shape, truth.affine), order=0
     )
@@ -272,13 +272,13 @@ def resample_labels(prediction: GridImage, truth: GridImage) -> GridImage:
 
 
 def to_ras(voxels: np.ndarray, affine: np.ndarray | None) -> np.ndarray:
-    """Voxels [H, W, D] or [H, W] with axes that run to the patient's right, front and top; a picture as it is seen."""
+    """Voxels [H, W, D] or [H, W] with axes that run to the patient's right, front and top; a picture as displayed."""
     turn = nib.io_orientation(PICTURE_AFFINE if affine is None else affine)
     return nib.apply_orientation(voxels, turn[: voxels.ndim])
 
 
 def ras_spacing(image: GridImage, axes: int) -> tuple[float, ...]:
-    """The size of a voxel along each axis of `to_ras`, in mm; 1 where the format has none."""
+    """The size of a voxel along each axis of `to_ras`, in mm; 1 if the format has none."""
     turn = nib.io_orientation(PICTURE_AFFINE if image.affine is None else image.affine)[:axes]
     return tuple(image.spacing(axes)[axis] for axis in np.argsort(turn[:, 0]))
 
@@ -287,7 +287,7 @@ def ras_spacing(image: GridImage, axes: int) -> tuple[float, ...]:
 
 
 def bounding_box(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
-    """The smallest box around the mask, grown by `margin` voxels within the image; the whole image if it is empty."""
+    """The smallest box around a mask, grown by `margin` voxels within the image; the whole image for an empty mask."""
     slices = []
     for axis, grow in enumerate(margin):
         there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))

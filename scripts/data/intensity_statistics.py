@@ -12,17 +12,17 @@ from tqdm import tqdm
 from scripts.data.normalization import HIGH, LOW, NONZERO_METHODS, Normalized
 from scripts.errors import InputError
 
-LEVELS = 65  # quantiles that tell a data set's histogram
-MAX_VOXELS = 4_000_000  # of all cases together, by channel, that statistics are computed from: 16 MB
+LEVELS = 65  # quantiles that describe the histogram of a data set
+MAX_VOXELS = 4_000_000  # per channel, of all cases together, for computing statistics: 16 MB
 MAX_VOXELS_PER_CASE = 200_000
 
 
 class SampledVoxels(NamedTuple):
-    """Voxels of an image, drawn at random: values [C, N], and the least and the greatest [C] of all of its voxels."""
+    """Randomly drawn voxels of an image: values [C, N], and the minimum and maximum [C] over all of its voxels."""
 
     values: np.ndarray
-    least: np.ndarray
-    greatest: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
 
 
 def measure_statistics(
@@ -31,18 +31,18 @@ def measure_statistics(
     once: Callable[[str, Callable[[], Any]], Any],
     show: bool = True,
 ) -> None:
-    """Measure what scope `dataset` needs, once a run: from the training cases alone, before they are prepared.
+    """Measure the statistics for scope `dataset`, once per run: on the training cases only, before they are prepared.
 
-    A run that goes on takes what its settings.yaml has. Nothing happens for other scopes, or if the setting is given.
+    A resumed run uses those in its settings.yaml. Does nothing for other scopes, or if the setting is given.
 
     Args:
-        preprocessing: of which `Normalized` is a step; it gets the statistics.
+        preprocessing: has a `Normalized` step, which gets the statistics.
         cases: the training cases, with absolute paths.
-        once: of the run, `RunFolder.measure_once`, whose settings.yaml gets the statistics.
+        once: the run's `RunFolder.measure_once`, which writes the statistics to settings.yaml.
         show: a progress bar.
 
     Raises:
-        InputError: a case cannot be read, or a channel is the same everywhere.
+        InputError: a case cannot be read, or a channel is constant.
     """
     steps = preprocessing.flatten().transforms
     waiting = [s for s in steps if isinstance(s, Normalized) and s.scope == "dataset" and s.statistics is None]
@@ -59,7 +59,7 @@ def measure_statistics(
 
 
 def steps_before_normalization(preprocessing: Compose) -> Compose:
-    """The steps of `preprocessing` up to the normalisation."""
+    """The steps of `preprocessing` before the normalisation."""
     steps = list(preprocessing.flatten().transforms)
     end = next((i for i, s in enumerate(steps) if isinstance(s, Normalized | NormalizeIntensityd)), len(steps))
     return Compose(steps[:end])
@@ -68,10 +68,10 @@ def steps_before_normalization(preprocessing: Compose) -> Compose:
 def sample_cases(
     before: Compose, cases: Sequence[Mapping[str, Any]], workers: int = 2, show: bool = True
 ) -> Iterable[SampledVoxels]:
-    """Voxels of each case, the same number of each, at most `MAX_VOXELS` of all.
+    """Draw the same number of voxels from each case, at most `MAX_VOXELS` in total.
 
     Args:
-        before: the steps up to the normalisation.
+        before: the steps before the normalisation.
         cases: with absolute paths.
         workers: threads that read.
         show: a progress bar.
@@ -88,7 +88,7 @@ def sample_cases(
 
 
 def sample_voxels(image: torch.Tensor, most: int, seed: int) -> SampledVoxels:
-    """At most `most` voxels of an image [C, ...], at the same places in all channels."""
+    """Draw at most `most` voxels of an image [C, ...], at the same places in all channels."""
     flat = image.numpy(force=True).reshape(len(image), -1)
     size = flat.shape[1]
     chosen = slice(None) if size <= most else np.random.default_rng(seed).integers(size, size=most)
@@ -102,7 +102,7 @@ def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dic
     percentile: of those drawn), or the `levels`, quantiles at equal steps (histogram).
 
     Raises:
-        InputError: a channel is the same everywhere.
+        InputError: a channel is constant.
     """
     several = list(voxels)
     statistics = []
@@ -113,8 +113,8 @@ def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dic
         low, high = np.percentile(values, ends) if values.size else (0.0, 0.0)
         if low == high:
             raise InputError(
-                f"channel {number + 1} of the training cases is the same everywhere, so normalize_scope cannot be"
-                " dataset: check the files, or leave the channel out of the task."
+                f"channel {number + 1} of the training cases is constant, so normalize_scope cannot be dataset: check"
+                " the files, or leave the channel out of the task."
             )
         if method == "histogram":
             found = {"levels": np.quantile(values, np.linspace(0, 1, LEVELS))}
@@ -122,8 +122,8 @@ def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dic
             found = {"low": low, "high": high}
         elif method == "minmax":
             found = {
-                "low": min(one.least[number] for one in several),
-                "high": max(one.greatest[number] for one in several),
+                "low": min(one.minimum[number] for one in several),
+                "high": max(one.maximum[number] for one in several),
             }
         else:
             found = {"mean": values.mean(), "std": values.std()}

@@ -1,4 +1,4 @@
-"""Loading of a case as one tensor: one file per channel or one of them all, named or found; volumes and pictures."""
+"""Loading of a case, volume or picture, as one tensor: from one file per channel, or from one file of all channels."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -23,11 +23,11 @@ from scripts.data.case_files import channels_of_file, image_of_case
 from scripts.data.images import corner_distance, grid_tolerance, open_nifti
 from scripts.errors import InputError
 
-INTEGER_TYPES = (np.uint8, np.int8, np.int16, np.int32)  # numbers that travel to the device as they are in the file
+INTEGER_TYPES = (np.uint8, np.int8, np.int16, np.int32)  # copied to the device in the file's own type
 
 
 class WholeFileReader(NibabelReader):
-    """MONAI's reader of NIfTI files, for files that `scripts.data.images` has read and verified to their end."""
+    """MONAI's reader of NIfTI files, on top of `scripts.data.images`, which reads and verifies a file to its end."""
 
     def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> nib.Nifti1Image:
         """The image in one file.
@@ -40,7 +40,7 @@ class WholeFileReader(NibabelReader):
 
 
 class PageReader(PILReader):
-    """MONAI's reader of pictures, for what `scripts.data.pictures` reads: TIFF and its pages, numbers unchanged."""
+    """MONAI's reader of pictures, on top of `scripts.data.pictures`: TIFF and its pages, values unchanged."""
 
     def read(  # type: ignore[override]  # MONAI's takes arrays too
         self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any
@@ -57,25 +57,24 @@ class PageReader(PILReader):
 class LoadImageChannelsd(MapTransform):
     """Load each key as a float32 `MetaTensor` [C, ...] with the affine of its first file; a picture's is the identity.
 
-    An image is a list of files, one a channel; a file of all channels; a folder with the files of one case; or the
-    file of one channel, beside which the others lie. The colours of a picture are channels. One that is grey in
-    colours counts as one channel where one is expected. Files are read side by side, and whole numbers become float32
-    only on the device.
-    The name contains "LoadImage" because deployment tools leave out the transforms that load by that name.
+    An image is a list of files, one per channel; a file of all channels; a folder with the files of one case; or the
+    file of one channel, with the others in the same folder. The colours of a picture are channels. A colour picture
+    that is all grey counts as one channel if one is expected. Files are read in parallel, and integers become float32
+    only on the device. The name contains "LoadImage" because deployment tools recognise loading transforms by it.
 
     Args:
-        keys: `image`, and `label` where there is one.
-        channels: names of the image's channels; a list of files must have as many, in this order, and so must the
-            channels of a single file. Every other key is loaded as one channel.
+        keys: `image`, and `label` if there is one.
+        channels: names of the image's channels, in the order of the files in a list or of the channels in a file.
+            Every other key is loaded as one channel.
         image_key: the key that has several channels.
-        axes: how many the network sees, 2 or 3; None: any.
-        channel_files: for each channel its file patterns (`scripts.data.case_files`), by which files are found, and a
-            list is refused whose names tell another order; None: neither.
-        device: where the tensors go, and with them the transforms that follow.
+        axes: spatial axes that the network expects, 2 or 3; None: any.
+        channel_files: for each channel its file patterns (`scripts.data.case_files`), to find files, and to refuse a
+            list whose file names are in another order; None: neither.
+        device: of the tensors, and so of the transforms that follow.
 
     Raises:
-        InputError: a file is missing, damaged, not finite, has other axes, does not lie on the grid of the others, or
-            is named like another channel.
+        InputError: a file is missing, damaged, not finite, has other axes, is not on the grid of the others, or is
+            named like another channel.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class LoadImageChannelsd(MapTransform):
             if key == self.image_key:
                 loaded[key] = self._load_image(data[key])
                 if isinstance(data[key], list | tuple) or Path(data[key]).is_dir():
-                    loaded.setdefault("result_extension", ".nii.gz")  # MONAI Label takes it from the name of a file
+                    loaded.setdefault("result_extension", ".nii.gz")  # MONAI Label takes it from a file's name
             else:
                 loaded[key] = self._stack([Path(file) for file in ensure_tuple(data[key])], [str(key)])
         image = loaded.get(self.image_key)
@@ -118,29 +117,29 @@ class LoadImageChannelsd(MapTransform):
             for file, channel in zip(files, self.channels, strict=True):
                 if (known := channels_of_file(file, self.channel_files)) and channel not in known:
                     raise InputError(
-                        f"{file} stands where channel {channel} is expected, but is named like {' or '.join(known)}:"
-                        f" the order is {', '.join(self.channels)}; change the list, or the patterns in channel_files."
+                        f"{file} is in the place of channel {channel}, but is named like {' or '.join(known)}: the"
+                        f" order is {', '.join(self.channels)}; change the list, or the patterns in channel_files."
                     )
         return self._stack(files, self.channels)
 
     def _find(self, path: Path) -> str | list[str] | Path:
-        """The file itself, or those of all channels if it is a folder or the file of one of several channels."""
+        """The file itself, or the files of all channels for a folder or for the file of one of several channels."""
         several = len(self.channels) > 1 and path.is_file() and not pictures.is_picture(path)
         if path.is_dir() or (several and channels_of_file(path, self.channel_files)):
             return image_of_case(path, self.channels, self.channel_files) or path
         return path
 
     def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
-        with ThreadPoolExecutor(len(files)) as pool:  # unpacking and checking release Python's lock
+        with ThreadPoolExecutor(len(files)) as pool:  # decompression and checksums release Python's lock
             tensors = list(pool.map(_read, files))
         for file, tensor in zip(files[1:], tensors[1:], strict=True):
             _require_same_grid(tensors[0], tensor, str(files[0]), str(file))
         parts = [tensor.as_tensor() for tensor in tensors]
         stacked = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], device=self.device)
         for place, part in zip(stacked.split([*map(len, parts)]), parts, strict=True):
-            place.copy_(part.to(self.device))  # as it lies in the file; axes and numbers change on the device
+            place.copy_(part.to(self.device))  # in the file's memory order and type, which change on the device
         if names == self.channels and len(names) == 1 and pictures.is_picture(files[0]):
-            stacked = stacked[:1] if bool((stacked == stacked[:1]).all()) else stacked  # a label has no such excuse
+            stacked = stacked[:1] if bool((stacked == stacked[:1]).all()) else stacked  # not for a label
         if len(stacked) != len(names):
             raise InputError(
                 f"{files[0]} and its siblings hold {len(stacked)} channels: expected {len(names)} ({', '.join(names)});"
@@ -148,14 +147,14 @@ class LoadImageChannelsd(MapTransform):
             )
         if self.axes not in (None, stacked.dim() - 1):
             raise InputError(
-                f"{files[0]} has {stacked.dim() - 1} axes where the network sees {self.axes}: give patch_size and"
-                " window_size as many numbers as the images have axes, or take other images."
+                f"{files[0]} has {stacked.dim() - 1} axes, the network expects {self.axes}: give patch_size and"
+                " window_size one number per axis of the images, or use other images."
             )
         return MetaTensor(stacked, meta=tensors[0].meta)
 
 
 def _read(file: Path) -> MetaTensor:
-    """One file [C, ...]: whole numbers in their own type where torch has it, anything else in float32."""
+    """One file [C, ...]: integers in their own type if torch has it, anything else in float32."""
     if not pictures.file_of_page(file).is_file():
         raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
     reader = PageReader() if pictures.is_picture(file) else WholeFileReader()
@@ -163,13 +162,13 @@ def _read(file: Path) -> MetaTensor:
         array, meta = reader.get_data(reader.read(str(file)))
     except InputError:
         raise
-    except Exception as error:  # each reader has its own set of errors for a damaged file
+    except Exception as error:  # each reader raises its own errors for a damaged file
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{file} cannot be read as an image ({reason[:200]}): it may be damaged or cut short; copy it again."
+            f"{file} cannot be read as an image ({reason[:200]}): it may be damaged or truncated; copy it again."
         ) from error
     kept = array.dtype in INTEGER_TYPES
-    array = np.require(array, None if kept else np.float32, "W")  # torch warns of arrays that cannot be written
+    array = np.require(array, None if kept else np.float32, "W")  # torch warns about read-only arrays
     if not kept and not np.isfinite(array).all():
         raise InputError(f"{file} holds NaN or infinite voxels: expected finite intensities; convert it again.")
     voxels, channel = torch.from_numpy(array), meta[MetaKeys.ORIGINAL_CHANNEL_DIM]
@@ -181,11 +180,11 @@ def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_na
     if first.shape[1:] != other.shape[1:]:
         raise InputError(
             f"{other_name} has shape {tuple(other.shape[1:])} but {name} has {tuple(first.shape[1:])}: all files of"
-            " a case must lie on one grid; register and resample them first."
+            " a case must be on one grid; register and resample them first."
         )
     affine, other_affine = (np.asarray(tensor.affine) for tensor in (first, other))
     if corner_distance(first.shape[1:], affine, other_affine) > grid_tolerance(affine):
         raise InputError(
-            f"{other_name} has another affine than {name}: all files of a case must lie on one grid; register and"
+            f"{other_name} has another affine than {name}: all files of a case must be on one grid; register and"
             " resample them first."
         )

@@ -1,14 +1,14 @@
 """Intensity normalisation: six methods, each per slice, per image or per data set.
 
-MRI has no unit: the same tissue is 300 on one scanner and 3000 on another. What a method computes from (mean, range,
-histogram) comes from one slice, from one image, or from all training cases, and always from one channel alone.
+MRI has no unit: the same tissue is 300 on one scanner and 3000 on another. The statistics that a method uses (mean,
+range, histogram) come from one slice, from one image, or from all training cases, and always from a single channel.
 
-zscore_nonzero  mean 0 and standard deviation 1 over what is not 0 (MONAI's NormalizeIntensity); air stays 0
-zscore          the same over all voxels, air included
-minmax          least to 0, greatest to 1 (MONAI's ScaleIntensity)
-percentile      the 0.5th percentile of what is not 0 to 0, the 99.5th to 1, clipped (as ScaleIntensityRangePercentiles)
-histogram       every grey value equally often in what is not 0, from 0 to 1 (HistogramNormalize); air stays 0
-clahe           `percentile`, then contrast-limited equalisation of neighbourhoods (Zuiderveld 1994, by scikit-image)
+zscore_nonzero  mean 0 and standard deviation 1 over nonzero voxels (MONAI's NormalizeIntensity); background stays 0
+zscore          the same over all voxels, background included
+minmax          minimum to 0, maximum to 1 (MONAI's ScaleIntensity)
+percentile      0.5th percentile of nonzero voxels to 0, the 99.5th to 1, clipped (as ScaleIntensityRangePercentiles)
+histogram       nonzero voxels equalised to a flat histogram from 0 to 1 (HistogramNormalize); background stays 0
+clahe           `percentile`, then contrast-limited adaptive histogram equalisation (Zuiderveld 1994, by scikit-image)
 """
 
 import difflib
@@ -26,8 +26,8 @@ from scripts.errors import InputError
 
 METHODS = ("zscore_nonzero", "zscore", "minmax", "percentile", "histogram", "clahe")
 SCOPES = ("slice", "volume", "dataset")
-NONZERO_METHODS = ("zscore_nonzero", "percentile", "histogram", "clahe")  # look at what is not 0, and leave 0 as it is
-LOW, HIGH = 0.5, 99.5  # percentiles: what is beyond is a vessel or an artefact
+NONZERO_METHODS = ("zscore_nonzero", "percentile", "histogram", "clahe")  # use nonzero voxels only, and keep 0
+LOW, HIGH = 0.5, 99.5  # percentiles: values beyond are vessels or artefacts
 PLAIN_TRANSFORMS = {
     "zscore_nonzero": NormalizeIntensity(),
     "zscore": NormalizeIntensity(),
@@ -37,18 +37,18 @@ PLAIN_TRANSFORMS = {
 
 
 class Normalized(MapTransform):
-    """Intensities of an image [C, ...] by one of six methods, each channel by itself.
+    """Normalise the intensities of an image [C, ...] by one of six methods, each channel by itself.
 
     Args:
         keys: of images; the result is float32.
         method: one of `METHODS`.
-        scope: what the method looks at: each `slice` along the last axis (a 2D image is one slice), the whole `volume`,
-            or, by `statistics`, the `dataset`.
+        scope: where its statistics come from: each `slice` along the last axis (a 2D image is one slice), the whole
+            `volume`, or, by `statistics`, the `dataset`.
         statistics: for scope `dataset`, one dict per channel (`compute_statistics`); set later by `measure_statistics`.
 
     Raises:
-        InputError: there is no such method or scope, the two do not go together, or statistics are missing, of another
-            method, or of another number of channels.
+        InputError: the method or scope does not exist, the two cannot be combined, or statistics are missing, of
+            another method, or of another number of channels.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class Normalized(MapTransform):
         self.statistics = statistics if scope == "dataset" else None
         if self.statistics is not None and {s.get("method") for s in self.statistics} != {method}:
             raise InputError(
-                f"intensity_statistics are of {self.statistics[0].get('method')}, but normalize is {method}: lay the"
-                " settings.yaml of the run over the workflow, or set intensity_statistics to null to measure anew."
+                f"intensity_statistics are of {self.statistics[0].get('method')}, but normalize is {method}: add the"
+                " run's settings.yaml to config_file, or set intensity_statistics to null to measure them again."
             )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -84,27 +84,27 @@ class Normalized(MapTransform):
             return [None] * channels
         if self.statistics is None:
             raise InputError(
-                "normalize_scope is dataset, but intensity_statistics are not given: lay the settings.yaml of the run"
-                " over the workflow, which has those of its training cases."
+                "normalize_scope is dataset, but intensity_statistics are not given: add the run's settings.yaml, which"
+                " has those of its training cases, to config_file."
             )
         if len(self.statistics) != channels:
             raise InputError(
-                f"intensity_statistics are of {len(self.statistics)} channels, but the image has {channels}: lay the"
-                " settings.yaml of the run over the workflow that it belongs to."
+                f"intensity_statistics are of {len(self.statistics)} channels, but the image has {channels}: use the"
+                " settings.yaml with the task of its run."
             )
         return self.statistics
 
     def _channel(self, channel: torch.Tensor, statistics: Mapping[str, Any] | None) -> torch.Tensor:
         if self.scope == "slice" and channel.dim() > 2:
-            return torch.stack([_on_its_voxels(piece, self.method) for piece in channel.unbind(-1)], dim=-1)
-        return _on_its_voxels(channel, self.method, statistics)
+            return torch.stack([_normalize(piece, self.method) for piece in channel.unbind(-1)], dim=-1)
+        return _normalize(channel, self.method, statistics)
 
 
 def require_valid_normalization(method: str, scope: str) -> None:
-    """There are such a method and such a scope, and they go together.
+    """Check that the method and the scope exist and can be combined.
 
     Raises:
-        InputError: says what there is.
+        InputError: names the valid ones.
     """
     for setting, value, known in (("normalize", method, METHODS), ("normalize_scope", scope, SCOPES)):
         if value not in known:
@@ -113,19 +113,19 @@ def require_valid_normalization(method: str, scope: str) -> None:
             raise InputError(f"{setting} is '{value}'{hint}: expected {', '.join(known)}.")
     if (method, scope) == ("clahe", "dataset"):
         raise InputError(
-            "normalize clahe looks at neighbourhoods within an image, so normalize_scope cannot be dataset: take slice"
-            " or volume, or normalize histogram."
+            "normalize clahe uses neighbourhoods within an image, so normalize_scope cannot be dataset: use slice or"
+            " volume, or normalize histogram."
         )
 
 
-def _on_its_voxels(piece: torch.Tensor, method: str, statistics: Mapping[str, Any] | None = None) -> torch.Tensor:
-    """One channel, or one slice of it; what is 0 stays 0 if the method looks at the brain."""
+def _normalize(piece: torch.Tensor, method: str, statistics: Mapping[str, Any] | None = None) -> torch.Tensor:
+    """One channel, or one slice of it; 0 stays 0 for `NONZERO_METHODS`."""
     seen = piece != 0 if method in NONZERO_METHODS else torch.ones_like(piece, dtype=torch.bool)
     done = torch.zeros_like(piece)
     values = piece[seen]
     if statistics is not None:
         done[seen] = _by_statistics(values, statistics)
-    elif values.numel() and values.min() < values.max():  # what is flat holds nothing, and becomes 0
+    elif values.numel() and values.min() < values.max():  # constant values become 0
         done[seen] = PLAIN_TRANSFORMS[method](values) if method in PLAIN_TRANSFORMS else _by_percentiles(values)
         if method == "clahe" and done.any():
             done = torch.where(seen, _clahe(done), 0.0)
@@ -133,7 +133,7 @@ def _on_its_voxels(piece: torch.Tensor, method: str, statistics: Mapping[str, An
 
 
 def _by_percentiles(values: torch.Tensor) -> torch.Tensor:
-    """As MONAI's ScaleIntensityRangePercentiles, but 0 where nearly all values are one and the same."""
+    """As MONAI's ScaleIntensityRangePercentiles, but 0 if both percentiles are the same value."""
     low, high = torch.as_tensor(percentile(values, [LOW, HIGH])).tolist()
     if low == high:
         return torch.zeros_like(values)
@@ -152,6 +152,6 @@ def _by_statistics(values: torch.Tensor, statistics: Mapping[str, Any]) -> torch
 
 
 def _clahe(piece: torch.Tensor) -> torch.Tensor:
-    from skimage.exposure import equalize_adapthist  # here, because only this method needs it
+    from skimage.exposure import equalize_adapthist  # only this method needs it
 
     return torch.from_numpy(equalize_adapthist(piece.numpy(force=True))).to(piece)

@@ -1,9 +1,9 @@
-"""Data sets of prepared cases, computed once, and of patches cut from them.
+"""Data sets of prepared cases, computed once, and of random patches of them.
 
-Deterministic preprocessing runs once a case and is kept in memory or on disk; a patch costs what the patch costs.
-Intensities are kept in half precision: eleven bits are more than a scanner delivers, and half of the memory. They are
-rounded whatever the cache, so the cache changes no patch. Every patch is drawn from its own seed, so a run is the same
-with any number of loader processes, and goes on after a stop as if it had not been stopped.
+Deterministic preprocessing runs once per case and is cached in memory or on disk, so that loading a patch is only a
+crop. Intensities are cached in half precision: its eleven bits are more than a scanner delivers, and it halves the
+memory. They are rounded whatever the cache, so the cache changes no patch. Every patch is drawn from its own seed, so a
+run is the same with any number of loader processes, and a resumed run the same as an uninterrupted one.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ from scripts.distributed import is_first_process
 from scripts.errors import InputError
 
 CACHES = ("memory", "disk", "none")
-STORED_TYPES = "half precision, 32-bit indices"  # of what is kept: another one is another case on disk
-CACHE_VERSION = "2"  # the folder of cases in the cache; those that lie beside it were made by an earlier version
+STORED_TYPES = "half precision, 32-bit indices"  # part of a cached case's hash
+CACHE_VERSION = "2"  # the folder of cases in the cache; cases next to it are of an earlier version
 FORMER_NAME = re.compile("[0-9a-f]{32}")
 EMPTY_NPY_BYTES = 128  # bytes of an .npy file without elements, which cannot be mapped
 
@@ -43,15 +43,15 @@ class PreparedCases(Dataset):
 
     Args:
         data: entries with absolute paths (`scripts.data.datalist.select_cases`).
-        fallback: entries to take where there are none.
-        transform: deterministic transforms; what they leave under `keep` is kept.
+        fallback: entries to use if `data` is empty.
+        transform: deterministic transforms.
         cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under
-            `cache_dir`, read by memory map; `none` computes a case each time it is asked for.
+            `cache_dir`, read by memory map; `none` computes a case each time it is requested.
         cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a
             changed input is a new case, and several runs may share the folder.
-        keep: the keys of a prepared case, tensors all.
+        keep: the keys of a prepared case to cache, all of them tensors.
         workers: threads that prepare cases.
-        title: beside the progress bar.
+        title: of the progress bar.
 
     Raises:
         InputError: `cache` is none of the three, or a case cannot be prepared.
@@ -65,7 +65,7 @@ class PreparedCases(Dataset):
         cache_dir: str | os.PathLike | None = None,
         keep: Sequence[str] = ("image", "label"),
         workers: int = 2,
-        title: str = "preparing cases",
+        title: str = "Caching cases",
         fallback: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if cache not in CACHES:
@@ -78,7 +78,7 @@ class PreparedCases(Dataset):
         self.held: list[dict[str, Any]] = []
 
     def prepare(self) -> None:
-        """Prepare and keep every case; what is not called so is done when the first case is asked for."""
+        """Prepare and cache all cases; otherwise done when the first case is requested."""
         if self.cache == "none" or self.held:
             return
         if self.cache == "disk":
@@ -98,7 +98,7 @@ class PreparedCases(Dataset):
         return {key: value.float() if _is_half(value) else value for key, value in case.items()}
 
     def stored_case(self, index: int) -> dict[str, Any]:
-        """A case as it is kept: intensities in half precision, on disk by memory map."""
+        """A case as cached: intensities in half precision, on disk by memory map."""
         if self.cache == "none":
             return self._prepare(self.data[index])
         self.prepare()
@@ -123,7 +123,7 @@ class PreparedCases(Dataset):
                     _write(inner, case)
                     inner.rename(folder)
             except OSError as error:
-                if not folder.is_dir():  # another run may have been first
+                if not folder.is_dir():  # unless another run has cached the case meanwhile
                     raise InputError(
                         f"the cache {self.cache_dir} cannot be written ({error.strerror or error}): free space there,"
                         " or choose another cache_dir."
@@ -131,7 +131,7 @@ class PreparedCases(Dataset):
         return {"folder": folder}
 
     def _remove_earlier(self) -> None:
-        """Remove what an earlier version kept, which no run reads any more."""
+        """Remove the cases that an earlier version cached."""
         for folder in self.cache_dir.glob("*"):
             if FORMER_NAME.fullmatch(folder.name) and (folder / "image.npy").is_file():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -147,7 +147,7 @@ class PreparedCases(Dataset):
 
 
 def _plain(value: Any) -> torch.Tensor | list[torch.Tensor]:
-    """Without metadata and as small as may be; a list (the indices of each class) stays one."""
+    """Without metadata and in the smallest type; a list (the indices of each class) stays a list."""
     return [_packed(item) for item in value] if isinstance(value, list) else _packed(value)
 
 
@@ -167,7 +167,7 @@ def _is_half(value: Any) -> bool:
 
 
 def _write(folder: Path, case: Mapping[str, Any]) -> None:
-    """One .npy a tensor; the items of a list are numbered."""
+    """Write one .npy per tensor; the items of a list are numbered."""
     for key, value in case.items():
         if key != "case":
             for name, tensor in (
@@ -177,7 +177,7 @@ def _write(folder: Path, case: Mapping[str, Any]) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """What `_write` wrote, by memory map: what is not touched is not read."""
+    """Read a case by memory map: untouched voxels are not read."""
     case: dict[str, Any] = {}
     for path in sorted(folder.glob("*.npy"), key=lambda path: (len(path.name), path.name)):  # item 10 after item 9
         key, _, item = path.stem.partition(".")
@@ -192,14 +192,13 @@ def _read(folder: Path) -> dict[str, Any]:
 class PatchDataset(Dataset):
     """Patches cut at random from prepared cases; an index is a pair (case number, seed) from `EpochSampler`.
 
-    Images come in half precision; `scripts.data.augmentation.AugmentedBatch` makes them float32 on the device.
+    Images are in half precision; `scripts.data.augmentation.AugmentedBatch` makes them float32 on the device.
 
     Args:
         data: entries with absolute paths.
-        transform: deterministic preprocessing, ending in what `crop` needs (see `keep`).
-        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; it is seeded anew for
-            each patch.
-        keep: the keys of a prepared case that `crop` needs beside image and label (precomputed indices).
+        transform: deterministic preprocessing, which also computes what `crop` needs (see `keep`).
+        crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; seeded for each patch.
+        keep: the keys of a prepared case that `crop` needs besides image and label (precomputed indices).
         others: arguments of `PreparedCases`.
     """
 
@@ -225,12 +224,12 @@ class PatchDataset(Dataset):
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
         number, seed = index
         case = self.cases.stored_case(number)
-        set_track_meta(False)  # a patch has no use for the affine, and keeping it costs more than the cut
+        set_track_meta(False)  # a patch does not need the affine, and keeping it costs more than the crop
         try:
             self.crop.set_random_state(seed=seed)
             cut = self.crop(case)
         finally:
             set_track_meta(True)
         patch = cut[0] if isinstance(cut, list) else cut
-        # a copy, since a view would hand the whole volume to the loader's queue
+        # a copy, since a view would send the whole volume through the loader's queue
         return {"image": patch["image"].clone(), "label": patch["label"].clone(), "case": case["case"], "seed": seed}

@@ -1,7 +1,7 @@
 """Reading and writing of PNG, TIFF and JPEG; `stack.tif#5` is page 5 of a TIFF that has several.
 
-Pictures are arrays [x, y] or [x, y, colour] as MONAI has them: x runs to the right, y down. They know no spacing. Pages
-are counted from 0; each is a slice.
+Pictures are arrays [x, y] or [x, y, colour] as in MONAI: x runs to the right, y down. They have no spacing. Pages are
+counted from 0; each is a slice.
 """
 
 import os
@@ -16,9 +16,9 @@ from scripts.errors import InputError
 from scripts.files import atomic_write
 
 TIFF = (".tif", ".tiff")
-LOSSY = (".jpg", ".jpeg")  # which keep no label: its values are changed at every edge
+LOSSY = (".jpg", ".jpeg")  # not for labels: compression changes values at every edge
 PICTURES = (".png", *TIFF, *LOSSY)
-GREY = ("1", "L", "I", "F")  # and I;16 of either byte order: the modes of Pillow whose numbers are intensities
+GREY = ("1", "L", "I", "F")  # and I;16 of either byte order: Pillow's modes whose values are intensities
 COLOURS = ("LA", "RGB", "RGBA")
 PAGE = re.compile(r"(.+\.tiff?)#(\d+)", flags=re.IGNORECASE)
 
@@ -29,13 +29,13 @@ def is_picture(name: str | os.PathLike) -> bool:
 
 
 def file_and_page(name: str | os.PathLike) -> tuple[Path, int | None]:
-    """The file and the page that a name means; None where it names no page."""
+    """The file and the page number in a name; None if it names no page."""
     match = PAGE.fullmatch(os.fspath(name))
     return (Path(match[1]), int(match[2])) if match else (Path(name), None)
 
 
 def file_of_page(name: str | os.PathLike) -> Path:
-    """The file in which the page lies; any other name is the file itself."""
+    """The file of a page; any other name is the file itself."""
     return file_and_page(name)[0]
 
 
@@ -45,7 +45,7 @@ def page_name(file: Path, number: int) -> Path:
 
 
 def count_pages(file: Path) -> int:
-    """How many pages a file has: 1 for all but a TIFF, and for one that cannot be read, which its reader will tell."""
+    """The number of pages in a file: 1 for all but a TIFF, and for an unreadable one (its reader reports that)."""
     if not file.name.lower().endswith(TIFF):
         return 1
     try:
@@ -68,15 +68,15 @@ def open_page(name: str | os.PathLike) -> Image.Image:
     """The page, decoded to its last pixel and without transparency.
 
     Raises:
-        InputError: the file is missing, cut short, damaged or not the kind its ending says; it has no such page, or
-            several where none is named; or its numbers are no intensities or would be changed by reading.
+        InputError: the file is missing, truncated, damaged or not of the kind of its ending; it does not have the page,
+            or has several and none is named; or its values are not intensities or would be changed by reading.
     """
     file, number = file_and_page(name)
     try:
         with Image.open(file) as picture:
             several = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
             if number is None and several > 1:
-                raise InputError(f"{file} has {several} pages where one is expected: name it, as {file.name}#0.")
+                raise InputError(f"{file} has {several} pages, expected one: name a page, as in {file.name}#0.")
             if number is not None and number >= several:
                 raise InputError(f"{file} has {several} pages, so there is no page {number}.")
             picture.seek(number or 0)
@@ -86,14 +86,14 @@ def open_page(name: str | os.PathLike) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"{file} does not exist: check the path.") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{file} is damaged or no PNG, TIFF or JPEG file: copy it again.") from error
+        raise InputError(f"{file} is damaged or not a PNG, TIFF or JPEG file: copy it again.") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{file} cannot be read to its end ({reason}): copy it again.") from error
 
 
 def write_picture(path: Path, *arrays: np.ndarray) -> None:
-    """Write arrays [x, y] as a picture, without loss, each a page; the file's ending says in what format.
+    """Write arrays [x, y] as the pages of a picture, without loss, in the format of the file's ending.
 
     Raises:
         InputError: the file cannot be written; none is left behind.
@@ -107,15 +107,15 @@ def write_picture(path: Path, *arrays: np.ndarray) -> None:
 
 
 def to_grey(array: np.ndarray) -> np.ndarray:
-    """[x, y] of a grey picture that was saved in colours; every other array as it is."""
+    """[x, y] of a grey picture that was saved in colours; any other array unchanged."""
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 3 and (array == array[..., :1]).all() else array
 
 
 def _require_intensities(picture: ImageFile.ImageFile, file: Path) -> None:
     if not (picture.mode in (*GREY, *COLOURS) or picture.mode.startswith("I;16")):
         raise InputError(
-            f"{file} has the colour mode {picture.mode}, whose numbers are no intensities: save it in grey or RGB."
+            f"{file} has colour mode {picture.mode}, whose values are not intensities: save it in grey or RGB."
         )
-    # Pillow has no mode for them and would cut them without a word
+    # Pillow has no mode for them and would truncate them silently
     if picture.mode in COLOURS and any(";16" in str(part) for tile in picture.tile for part in tile):
-        raise InputError(f"{file} has colours of 16 bit, which would be cut to 8: save one grey file a channel.")
+        raise InputError(f"{file} has 16-bit colours, which would be cut to 8 bits: save one grey file per channel.")

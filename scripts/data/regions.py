@@ -1,6 +1,6 @@
 """Label values as regions, and regions as one label map again.
 
-A region is a union of label values (whole tumour = {1, 2, 4}); regions may overlap, so each is a channel of its own.
+A region is a union of label values (whole tumour = {1, 2, 4}); regions may overlap, so each has its own channel.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,11 +16,11 @@ from scripts.errors import InputError
 
 
 class RoundLabelsd(MapTransform):
-    """Turn label maps [1, ...] into whole numbers of the declared scheme.
+    """Round label maps [1, ...] to the whole numbers of the declared scheme.
 
     Args:
         keys: the label maps.
-        labels: the scheme, name to value; 0 is background and need not be named.
+        labels: the scheme, name to value; 0 is background and may be left out.
 
     Raises:
         InputError: a value is not within 0.001 of a whole number, or outside the scheme; names file and value.
@@ -41,12 +41,12 @@ class RoundLabelsd(MapTransform):
             if bool(broken.any()):
                 raise InputError(
                     f"{name} holds the label {float(label[broken][0]):g}: labels must be whole numbers; it may have"
-                    " been resampled with interpolation, so make it anew with nearest neighbour."
+                    " been resampled with interpolation: resample it with nearest neighbour."
                 )
             values = {int(v) for v in torch.unique(whole)}
             if unknown := sorted(values - {0, *self.labels.values()}):
                 raise InputError(
-                    f"{name} holds the label {unknown[0]}: the scheme knows {self.labels}; check the task"
+                    f"{name} holds the label {unknown[0]}: the scheme has {self.labels}; check the task"
                     f" (configs/tasks/)."
                 )
             rounded[key] = whole
@@ -76,14 +76,14 @@ class LabelsToRegionsd(MapTransform):
 
 
 class RegionIndicesd(MapTransform):
-    """Where the background and each region lie, for crops that choose among them (`RandCropByLabelClassesd`).
+    """Indices of background and region voxels, for crops that choose among them (`RandCropByLabelClassesd`).
 
-    Adds `<key>_indices`, R + 1 vectors of flat voxel indices: the background first, which is what of the image is
-    not 0 and in no region.
+    Adds `<key>_indices`, R + 1 vectors of flat voxel indices: first the voxels in no region that are not 0 in the
+    image, then those of each region.
 
     Args:
         keys: region masks [R, ...].
-        image_key: the image [C, ...], 0 in air.
+        image_key: the image [C, ...], 0 in the background.
     """
 
     def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
@@ -106,9 +106,9 @@ class RegionsToLabelsd(MapTransform):
     Args:
         keys: the probabilities.
         regions: region name to label values, in channel order.
-        labels_out: region name to the value it is painted with, in painting order: later regions lie on top.
-        fill: the value where no region is.
-        threshold: a voxel belongs to a region where the probability is above this.
+        labels_out: region name to its value in the label map, in painting order: later regions overwrite earlier ones.
+        fill: the value outside all regions.
+        threshold: a voxel belongs to a region if its probability is above this.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class RegionsToLabelsd(MapTransform):
         super().__init__(keys)
         unknown = [name for name in labels_out if name not in regions]
         if unknown:
-            raise InputError(f"labels_out paints {unknown[0]}, which is no region: there are {', '.join(regions)}.")
+            raise InputError(f"labels_out has {unknown[0]}, which is not a region: expected {', '.join(regions)}.")
         self.painting = [(list(regions).index(name), int(value)) for name, value in labels_out.items()]
         self.fill, self.threshold = int(fill), threshold
 

@@ -1,4 +1,4 @@
-"""Which case and which random seed each patch of an epoch is drawn from."""
+"""The case and the random seed of each patch of an epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -10,17 +10,17 @@ from torch.utils.data import Sampler
 class EpochSampler(Sampler[tuple[int, int]]):
     """Pairs (case number, seed) for one epoch: every case equally often, in a new order each round.
 
-    With several processes each takes its own part of the same sequence, whatever their number.
+    Each of several processes takes its own part of the same sequence, whatever their number.
 
     Args:
         cases: how many cases there are.
-        samples: patches an epoch, over all processes.
+        samples: patches per epoch, over all processes.
         seed: the run's seed.
         rank: this process.
         world_size: all processes.
         labelled_share: share of the patches from cases with any label, where many have none (slices of a volume);
-            None: every case alike.
-        labelled: tells the numbers of the cases with a label; asked when the first epoch starts.
+            None: all cases equally often.
+        labelled: returns the numbers of the cases with a label; called when the first epoch starts.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = self.drawn = 0
 
     def set_epoch(self, epoch: int, drawn: int = 0) -> None:
-        """Choose the epoch, counted from 0, that the next pass draws, without its first `drawn` patches."""
+        """Set the epoch, counted from 0, that the next pass draws, without its first `drawn` patches."""
         self.epoch, self.drawn = epoch, drawn
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Resampling where other software has put its own entries next to the image."""
+"""Resampling that works with the extra entries of MONAI Label."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -7,16 +7,16 @@ from monai.transforms import Spacingd
 
 
 class MonaiLabelSpacingd(Spacingd):
-    """MONAI's `Spacingd`, blind to entries that are no images and no metadata.
+    """MONAI's `Spacingd`, which does not see entries that are neither images nor metadata.
 
     `Spacingd` of MONAI 1.6.1 calls `update` on every entry whose name starts with `image_`, as if it held metadata;
-    MONAI Label puts the file's name there, as `image_path`.
+    MONAI Label adds the file's name as `image_path`.
 
     Args:
         others: arguments of `Spacingd`.
     """
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
-        """Resample each key; what has no `update` is handed on untouched."""
+        """Resample each key; entries without `update` are passed on unchanged."""
         seen = {name: value for name, value in data.items() if name in self.keys or hasattr(value, "update")}
         return {**data, **super().__call__(seen, lazy)}

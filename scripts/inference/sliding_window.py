@@ -18,9 +18,7 @@ from scripts.network import precision
 BACKGROUND = -20.0  # logit of every region in a window of air: a probability of 2e-9
 FLAT_RANGE = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
 MAX_WINDOWS = 4  # windows on a GPU: more gain little, and need more memory
-LIVE_FEATURE_MAPS = (
-    8  # feature maps of the first level that live at once: a DynUNet on a CPU peaked at 6.9 to 9.5 of them
-)
+LIVE_FEATURE_MAPS = 8  # of the first level, in memory at once: a DynUNet on a CPU peaked at 6.9 to 9.5
 
 
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
