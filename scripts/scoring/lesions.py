@@ -49,7 +49,7 @@ def detection_metrics(
 ) -> dict[str, float]:
     """Lesions found, false and missed, their F1, and the panoptic quality.
 
-    A pair is one true and one predicted lesion with an IoU over `FOUND_IOU`; each lesion is in at most one pair, and the
+    A pair is one true and one predicted lesion with an IoU over `FOUND_IOU`; a lesion is in at most one pair, and the
     number of pairs is the largest possible. Panoptic quality counts only the pairs over `PANOPTIC_IOU`.
     """
     overlaps = lesion_ious(true[0], predicted[0])

@@ -178,7 +178,7 @@ def the_same_case_twice(content: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (one_patient_in_two_folds, "stands in fold"),
+        (one_patient_in_two_folds, "is in fold"),
         (a_file_that_is_not_there, "not on disk"),
         (the_same_case_twice, "stands twice"),
         (lambda content: content.update(label_scheme="brats_ped"), "label scheme brats_ped"),

@@ -224,7 +224,7 @@ def test_label_of_0_99999997_is_a_1_with_a_note(write):
 
 
 def test_label_of_one_half_is_refused(write):
-    assert "no whole number, such as 0.5: it was interpolated" in only_problem(
+    assert "not whole numbers, such as 0.5: it was interpolated" in only_problem(
         write(label=np.where(LABEL == 1, 0.5, LABEL))
     )
 
@@ -323,7 +323,7 @@ def test_a_slice_in_mm_has_its_size_in_square_centimetres(tmp_path):
     ("fault", "sentence"),
     [
         ({"label": CELL[:, 1:]}, r"mask\.png has shape 29 x 20, not the 30 x 20 of image\.png"),
-        ({"mode": "RGB"}, r"mask\.png is a colour picture: a label has one value a pixel"),
+        ({"mode": "RGB"}, r"mask\.png is a colour picture: a label has one value per pixel"),
         ({"label_name": "mask.jpg"}, r"mask\.jpg is a JPEG, whose compression changes the values of a label"),
         (
             {"label": np.where(CELL, 254, 0).astype(np.uint8)},
@@ -334,7 +334,7 @@ def test_a_slice_in_mm_has_its_size_in_square_centimetres(tmp_path):
             r"mask\.png holds the value .*, \.\.\., which is not in label scheme cells",
         ),
         ({"label": 0 * CELL}, r"mask\.png is empty: it labels no pixel"),
-        ({"image": np.stack([PICTURE, CELL, CELL], -1)}, r"image\.png is a colour picture where one channel is"),
+        ({"image": np.stack([PICTURE, CELL, CELL], -1)}, r"image\.png is a colour picture, expected one channel"),
         ({"image": 0 * PICTURE}, r"image\.png: channel grey holds nothing but the value 0"),
     ],
 )
@@ -353,7 +353,7 @@ def test_16_bit_and_grey_rgb_pictures_equal_8_bit_grey(paint):
     assert deep.problems == []
     grey = check_case(paint(np.stack([PICTURE] * 3, -1)), CELLS.expected())
     assert grey.problems == []
-    assert grey.notes == ["a picture in colours that are all grey is read as one channel"]
+    assert grey.notes == ["a colour picture that is all grey is read as one channel"]
     assert grey.voxels == check_case(paint(), CELLS.expected()).voxels
 
 

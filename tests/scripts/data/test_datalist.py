@@ -132,13 +132,13 @@ def test_held_out_patients_are_scored_before_the_validation_fold(small):
 
 def test_a_patient_in_two_folds_is_refused_by_name(small):
     small["training"][1]["fold"] = 1
-    with pytest.raises(InputError, match="patient p stands in fold 0 and fold 1"):
+    with pytest.raises(InputError, match="patient p is in fold 0 and fold 1"):
         datalist.check_split(small)
 
 
 def test_patient_in_both_training_and_test_is_refused(small):
     small["training"][3]["patient"] = "q"
-    with pytest.raises(InputError, match="patient q stands in fold 1 and the test set"):
+    with pytest.raises(InputError, match="patient q is in fold 1 and the test set"):
         datalist.check_split(small)
 
 
@@ -152,7 +152,7 @@ def test_identical_voxels_under_two_names_are_refused_across_folds_only(small):
 
 def test_duplicate_case_is_refused(small):
     small["training"].append(copy.deepcopy(small["training"][0]))
-    with pytest.raises(InputError, match="case a stands twice"):
+    with pytest.raises(InputError, match="case a is listed twice"):
         datalist.check_split(small)
 
 

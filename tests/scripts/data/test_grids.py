@@ -68,7 +68,7 @@ def test_picture_is_read_as_column_and_row_in_every_format(tmp_path):
 
 def test_colour_picture_is_not_a_label_map(tmp_path):
     Image.fromarray(np.array([[[255, 0, 0]]], np.uint8)).save(tmp_path / "X.png")
-    with pytest.raises(InputError, match="picture in colours"):
+    with pytest.raises(InputError, match="colour picture"):
         read_image(tmp_path / "X.png")
 
 
@@ -121,7 +121,7 @@ def test_nearest_neighbour_puts_a_coarse_prediction_on_the_label_grid(tmp_path):
 def test_a_picture_cannot_be_resampled(tmp_path):
     Image.fromarray(np.ones((2, 3), np.uint8)).save(tmp_path / "X.png")
     Image.fromarray(np.ones((5, 5), np.uint8)).save(tmp_path / "Y.png")
-    with pytest.raises(InputError, match="no place in space"):
+    with pytest.raises(InputError, match="no position in space"):
         resample_labels(read_image(tmp_path / "X.png"), read_image(tmp_path / "Y.png"))
 
 

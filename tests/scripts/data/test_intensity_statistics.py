@@ -55,7 +55,7 @@ def test_sampled_voxels_give_the_statistics_of_all(head):
     assert few["std"] == pytest.approx(every["std"], rel=0.05)
     assert sample_voxels(large, 5000, 0).values.shape == (2, 5000)
     assert np.array_equal(sample_voxels(large, 5000, 0).values, sample_voxels(large, 5000, 0).values)
-    assert sample_voxels(large, 10, 0).greatest.tolist() == large.amax((1, 2, 3)).tolist()
+    assert sample_voxels(large, 10, 0).maximum.tolist() == large.amax((1, 2, 3)).tolist()
 
 
 def test_statistics_of_other_channels_are_refused(head):
@@ -65,7 +65,7 @@ def test_statistics_of_other_channels_are_refused(head):
 
 def test_channel_empty_in_all_training_cases_is_refused(head):
     head[1] = 0
-    with pytest.raises(InputError, match="channel 2 of the training cases is the same everywhere"):
+    with pytest.raises(InputError, match="channel 2 of the training cases is constant"):
         measured([head, head], "percentile")
 
 

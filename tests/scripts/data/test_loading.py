@@ -226,13 +226,13 @@ def test_picture_with_other_colours_than_the_channels_is_refused(tmp_path):
 def test_reason_for_an_unreadable_picture_is_given_once(tmp_path):
     Image.fromarray(GREY).convert("P").save(tmp_path / "a.png")
     message = refused({"image": [str(tmp_path / "a.png")] * 2})
-    assert message.startswith(f"{tmp_path / 'a.png'} has the colour mode P, whose numbers are no intensities: save")
+    assert message.startswith(f"{tmp_path / 'a.png'} has colour mode P, whose values are not intensities: save")
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((5, 6), 3), ((5, 6, 7), 2)])
 def test_a_network_of_other_axes_refuses_the_image(tmp_path, shape, axes):
     name = save(tmp_path / "a.nii.gz", np.ones(shape, np.float32))
-    with pytest.raises(InputError, match=rf"a\.nii\.gz has {len(shape)} axes where the network sees {axes}"):
+    with pytest.raises(InputError, match=rf"a\.nii\.gz has {len(shape)} axes, the network expects {axes}"):
         LoadImageChannelsd("image", ["T1"], axes=axes)({"image": name})
 
 
@@ -301,7 +301,7 @@ def test_a_file_of_all_channels_is_no_channels_file(case, tmp_path):
 
 
 def test_list_whose_names_show_another_order_is_refused(case):
-    with pytest.raises(InputError, match=r"A_t2.nii.gz stands where channel T1 is expected, but is named like T2"):
+    with pytest.raises(InputError, match=r"A_t2.nii.gz is in the place of channel T1, but is named like T2"):
         load_named([case["T2"], case["T1"]])
 
 

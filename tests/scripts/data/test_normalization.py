@@ -174,7 +174,7 @@ def test_an_image_of_two_axes_is_one_slice(head, method):
         ({"method": "z-score"}, "normalize is 'z-score' .did you mean zscore.*: expected zscore_nonzero, zscore"),
         ({"method": None}, "normalize is 'None': expected"),
         ({"scope": "volumes"}, "normalize_scope is 'volumes' .did you mean volume.*: expected slice, volume, dataset"),
-        ({"method": "clahe", "scope": "dataset"}, "normalize_scope cannot be dataset: take slice or volume"),
+        ({"method": "clahe", "scope": "dataset"}, "normalize_scope cannot be dataset: use slice or volume"),
         (
             {"method": "minmax", "scope": "dataset", "statistics": [{"method": "zscore", "mean": 1, "std": 1}]},
             "intensity_statistics are of zscore, but normalize is minmax",
@@ -187,7 +187,7 @@ def test_unknown_choice_is_refused(settings, sentence):
 
 
 def test_dataset_scope_without_statistics_is_refused(head):
-    with pytest.raises(InputError, match=r"intensity_statistics are not given: lay the settings\.yaml of the run over"):
+    with pytest.raises(InputError, match=r"intensity_statistics are not given: add the run's settings\.yaml"):
         normalized(head, "zscore", "dataset")
 
 

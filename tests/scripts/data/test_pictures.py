@@ -88,7 +88,7 @@ def test_each_page_of_a_tiff_is_a_picture(tmp_path):
 
 
 def test_file_with_several_pages_is_refused_without_a_page(tmp_path):
-    with pytest.raises(InputError, match=r"a\.tif has 2 pages where one is expected: name it, as a\.tif#0"):
+    with pytest.raises(InputError, match=r"a\.tif has 2 pages, expected one: name a page, as in a\.tif#0"):
         read_picture(stack(tmp_path / "a.tif", GREY, GREY + 1))
 
 
@@ -108,7 +108,7 @@ def test_truncated_picture_is_refused_instead_of_half_read(tmp_path, ending):
 
 def test_missing_or_invalid_picture_ends_in_one_sentence(tmp_path):
     (tmp_path / "a.png").write_text("hello")
-    with pytest.raises(InputError, match="is damaged or no PNG, TIFF or JPEG"):
+    with pytest.raises(InputError, match="is damaged or not a PNG, TIFF or JPEG"):
         read_picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"gone\.png does not exist"):
         read_picture(tmp_path / "gone.png")
@@ -116,12 +116,12 @@ def test_missing_or_invalid_picture_ends_in_one_sentence(tmp_path):
 
 def test_palette_pictures_are_refused(tmp_path):
     Image.fromarray(GREY).convert("P").save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"a\.png has the colour mode P, .*save it in grey or RGB"):
+    with pytest.raises(InputError, match=r"a\.png has colour mode P, .*save it in grey or RGB"):
         read_picture(tmp_path / "a.png")
 
 
 def test_16_bit_colours_are_refused_instead_of_cut_to_8(tmp_path):
-    with pytest.raises(InputError, match=r"colours of 16 bit, .*one grey file a channel"):
+    with pytest.raises(InputError, match=r"16-bit colours, .*one grey file per channel"):
         read_picture(png_of_16_bit_colours(tmp_path / "a.png"))
 
 

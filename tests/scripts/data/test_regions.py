@@ -40,7 +40,7 @@ def test_a_resampled_mask_is_refused_with_file_and_value():
 
 
 def test_value_of_another_scheme_is_refused_instead_of_background():
-    with pytest.raises(InputError, match="label holds the label 3: the scheme knows"):
+    with pytest.raises(InputError, match="label holds the label 3: the scheme has"):
         RoundLabelsd("label", SCHEME)({"label": torch.tensor([[0.0, 3.0]])})
 
 
@@ -66,7 +66,7 @@ def test_voxel_counts_above_the_threshold_and_not_at_it():
 
 
 def test_unknown_region_in_labels_out_is_refused():
-    with pytest.raises(InputError, match="labels_out paints TT, which is no region: there are WT, TC, ET"):
+    with pytest.raises(InputError, match="labels_out has TT, which is not a region: expected WT, TC, ET"):
         RegionsToLabelsd("pred", REGIONS, {"TT": 1})
 
 

@@ -396,7 +396,7 @@ def test_one_4d_file_is_segmented_like_separate_files(read_config, tmp_path):
 
 
 def write_picture(path, label: np.ndarray, array: np.ndarray) -> None:
-    """A picture in colours with a black margin, the first colour bright where the label [x, y] is."""
+    """A colour picture with a black margin, the first colour bright where the label [x, y] is."""
     noise = np.random.default_rng(0).integers(100, 110, (*label.shape, 3))
     colours = np.where(array[..., None], noise, 0)
     colours[..., 0] += 100 * label
