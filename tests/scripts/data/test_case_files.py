@@ -179,7 +179,7 @@ def test_each_page_of_a_stack_pairs_with_its_label_page(tmp_path):
 def test_a_stack_whose_label_has_other_pages_is_refused(tmp_path):
     stack(tmp_path / "train-volume.tif", 3)
     stack(tmp_path / "train-labels.tif", 2)
-    with pytest.raises(InputError, match=r"train have different numbers of pages, 3 in .*volume\.tif and 2 in .*labels\.tif"):
+    with pytest.raises(InputError, match=r"different numbers of pages, 3 in .*volume\.tif and 2 in .*labels\.tif"):
         find_cases(tmp_path, SECTIONS, ["{case}-labels.tif"])
 
 
