@@ -1,4 +1,4 @@
-"""Time of one case from its files to its mask, by stages, next to the network alone and the plain sliding window."""
+"""Time of one case from files to mask, by stage, next to the network alone and the plain sliding window."""
 
 import shutil
 import tempfile
@@ -21,7 +21,7 @@ from scripts.data.images import write_like
 from scripts.network import precision
 
 SHAPE = (240, 240, 155)  # voxels of 1 mm
-BRAIN = (140, 175, 138)  # voxels, about the size of the five brains of BraTS 2015 in ../shared/data
+BRAIN = (140, 175, 138)  # voxels, about the size of brains in BraTS 2015
 WINDOW = 128
 DEFAULT = [32, 64, 128, 256, 320, 320]
 
@@ -33,7 +33,7 @@ def measure_inference(
     scale: float = 1.0,
     nnunet_python: str | None = None,
 ) -> BenchmarkResult:
-    """A phantom of four channels, without mirroring; the network is untrained, and finds nothing."""
+    """Time inference on a phantom of four channels, without mirroring, by an untrained network with empty masks."""
     filters = filters or ([8, 16, 32, 64, 128, 128] if device == "cpu" else DEFAULT)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -93,7 +93,7 @@ def measure_inference(
     return BenchmarkResult(
         "infer",
         f"{' x '.join(map(str, case.shape[1:]))} voxels, brain {' x '.join(map(str, prepared.shape[2:]))}, windows of"
-        f" {window[0]} a side, features {filters}",
+        f" {window[0]} per side, features {filters}",
         add_ratios(rows),
         {
             "shape": list(case.shape[1:]),
@@ -107,11 +107,11 @@ def measure_inference(
 
 
 class Stopwatch:
-    """Adds up the seconds of a network's forward passes: of the processor, or on a GPU by events that nobody waits for.
+    """Sums the seconds of a network's forward passes: CPU time, or CUDA events without synchronisation.
 
     Args:
-        network: watched from now on.
-        device: what it runs on.
+        network: timed from now on.
+        device: on which it runs.
     """
 
     def __init__(self, network: torch.nn.Module, device: str) -> None:
@@ -134,7 +134,7 @@ class Stopwatch:
         network.forward = timed
 
     def read(self) -> float:
-        """The seconds since it was last read."""
+        """The seconds since the last read."""
         if self.events:
             torch.cuda.synchronize(self.device)
             self.total += sum(began.elapsed_time(ended) for began, ended in self.events) / 1000
@@ -143,7 +143,7 @@ class Stopwatch:
 
 
 def _stages(config: ConfigParser, folder: Path) -> tuple[dict[str, Callable[[], Any]], MetaTensor]:
-    """What happens to a case beside the network, each on what the stage before left, and the prepared image."""
+    """The stages of a case other than the network, each on the output of the one before, and the prepared image."""
     read, *others = config.get_parsed_content("preprocessing").transforms
     prepare, finish = Compose(others), config.get_parsed_content("postprocessing")
     entry = config.get_parsed_content("dataset").data[0]
@@ -161,23 +161,20 @@ def _stages(config: ConfigParser, folder: Path) -> tuple[dict[str, Callable[[], 
 
 
 def _use_of_gpu(call: Callable[[], Any], device: str) -> list[Timing]:
-    """The share of a call's time that the GPU works, and the memory that it takes at most."""
+    """The share of a call's time in which the GPU is busy, and its peak memory."""
     torch.cuda.reset_peak_memory_stats(device)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
         wall = time_call(call, device)
     kernels = [e.time_range.elapsed_us() for e in watched.events() if e.device_type == torch.autograd.DeviceType.CUDA]
     memory = {"allocated": torch.cuda.max_memory_allocated, "reserved": torch.cuda.max_memory_reserved}
     return [
-        Timing("   share of it that the GPU works", [sum(kernels) / 1e4 / wall], "%"),
-        *(
-            Timing(f"   memory of the GPU at most, {kind}", [most(device) / 2**30], "GiB")
-            for kind, most in memory.items()
-        ),
+        Timing("   share of the time in which the GPU is busy", [sum(kernels) / 1e4 / wall], "%"),
+        *(Timing(f"   peak GPU memory, {kind}", [most(device) / 2**30], "GiB") for kind, most in memory.items()),
     ]
 
 
 def _case(folder: Path, scale: float) -> np.ndarray:
-    """Writes a phantom's four channels, its head stretched to `BRAIN` in a scan of `SHAPE`; returns them normalised."""
+    """Write a phantom's four channels, its head stretched to `BRAIN` in a scan of `SHAPE`; return them normalised."""
     write_patients(folder / "drawn", cases=1, size=96, spacing=2.0)
     shape, brain = ([round(n * scale) for n in size] for size in (SHAPE, BRAIN))
     inside = tuple(slice((n - b) // 2, (n - b) // 2 + b) for n, b in zip(shape, brain, strict=True))
@@ -207,8 +204,8 @@ def _config(folder: Path, device: str, filters: list[int], scale: float) -> Conf
     config.update({"min_component_ml": {}})
     network = config.get_parsed_content("network_def")
     with torch.no_grad():
-        network.output_block.conv.conv.bias.fill_(-9.0)  # an untrained network would paint noise, slow to compress
+        network.output_block.conv.conv.bias.fill_(-9.0)  # an untrained network would give noise, slow to compress
     config.update({"network": network.to(device)})
-    config["handlers"] = config["handlers"][:1]  # no progress bar within this one
+    config["handlers"] = config["handlers"][:1]  # no nested progress bar
     config.parse()
     return config

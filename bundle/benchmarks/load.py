@@ -1,4 +1,4 @@
-"""Memory of a cohort and time per patch, for several numbers of cases, each measured in a process of its own."""
+"""Memory of a cohort and time per patch, for several numbers of cases, each measured in a separate process."""
 
 import os
 import shutil
@@ -22,10 +22,10 @@ from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
-DRAWN = 8  # phantoms; larger cohorts are copies of them under other names, each prepared and kept by itself
+DRAWN = 8  # phantoms; larger cohorts are copies under other names, each prepared and cached separately
 SIZE, SPACING, PATCH = 64, 3.0, 32  # voxels, mm, voxels
 PATCHES = 250  # in an epoch
-PEAK = "memory of its own"  # what no other process shares and the system cannot take back
+PEAK = "private memory"  # not shared, and not reclaimable by the system
 
 
 def measure_loading(
@@ -35,7 +35,7 @@ def measure_loading(
     patch: int | None = None,
     scale: float = 1.0,
 ) -> BenchmarkResult:
-    """Preparing, memory and time of an epoch of 250 patches, for each number of cases and both caches."""
+    """Measure preparation, memory, and time of an epoch of 250 patches, for each number of cases and both caches."""
     numbers, patch = _numbers(cases), patch or PATCH
     rows, curves = [], {}
     with tempfile.TemporaryDirectory() as made:
@@ -44,7 +44,7 @@ def measure_loading(
         write_datalist(folder / "drawn", folder / "list.json")
         for number in numbers:
             for cache in ("memory", "disk"):
-                # an executor, since a Pool waits for ever for a process that has died
+                # an executor, since a Pool waits forever for a process that died
                 with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                     one = pool.submit(_one, str(folder), number, cache, repeats, patch).result()
                 curves[number, cache] = one
@@ -54,14 +54,14 @@ def measure_loading(
                     Timing(f"{number} cases in {cache}: prepared", [one["prepared"]]),
                 ]
                 for name, clock in one["clock"].items():
-                    rows.append(Timing(f"{number} cases in {cache}: an epoch, {name}, by the clock", clock))
+                    rows.append(Timing(f"{number} cases in {cache}: an epoch, {name}, wall time", clock))
             shutil.rmtree(folder / "cache", ignore_errors=True)
     if picture:
         _draw(curves, Path(picture))
     shape = " x ".join(map(str, curves[numbers[0], "disk"]["shape"]))
     settings = {"cases": numbers, "scale": scale, "patch": patch, "patches": PATCHES}
-    notes = [f"{PEAK.capitalize()}: over what the process had before; files that are mapped can be taken back."]
-    return BenchmarkResult("load", f"phantoms of {shape} voxels, patches of {patch} a side", rows, settings, notes)
+    notes = [f"{PEAK.capitalize()}: beyond that before loading; mapped files are reclaimable."]
+    return BenchmarkResult("load", f"phantoms of {shape} voxels, patches of {patch} per side", rows, settings, notes)
 
 
 def _numbers(cases: str | int | Sequence[int]) -> list[int]:
@@ -84,7 +84,7 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
     config["train"]["dataset"]["data"] = copies
     config.parse()
     dataset, sampler = (config.get_parsed_content(f"train#{name}") for name in ("dataset", "sampler"))
-    original = PreparedCases.cache_name  # a copy has its case's files; a name of its own makes it another entry on disk
+    original = PreparedCases.cache_name  # copies share the files of a case; by name they are separate on disk
     PreparedCases.cache_name = lambda self, entry: f"{original(self, entry)}-{entry['case']}"
     before, began = _own_memory(), time.perf_counter()
     dataset.cases.prepare()
@@ -98,12 +98,12 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
         epochs.append(time.process_time() - began)
         memory = max(memory, _own_memory() - before)
     clock: dict[str, list[float]] = {}
-    if cache == "disk" and hasattr(os, "posix_fadvise"):  # as where a cohort is larger than the memory of the machine
+    if cache == "disk" and hasattr(os, "posix_fadvise"):  # as for a cohort larger than memory
         for epoch in range(2 * repeats):
-            name, spent = ("from the system's memory", "from the disk itself")[epoch % 2], 0.0
+            name, spent = ("from the page cache", "from disk")[epoch % 2], 0.0
             for case, seed in sampler:
                 if epoch % 2:
-                    _let_go(dataset.cases.held[case]["folder"])
+                    _drop_from_page_cache(dataset.cases.held[case]["folder"])
                 began = time.perf_counter()
                 dataset[case, seed]
                 spent += time.perf_counter() - began
@@ -112,8 +112,8 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
     return {"memory": memory, "epochs": epochs, "clock": clock, "prepared": prepared, "shape": shape}
 
 
-def _let_go(folder: Path) -> None:
-    """The system keeps nothing of its files in memory."""
+def _drop_from_page_cache(folder: Path) -> None:
+    """Drop the files of a folder from the page cache."""
     for file in folder.iterdir():
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
@@ -121,7 +121,7 @@ def _let_go(folder: Path) -> None:
 
 
 def _own_memory() -> float:
-    """MB of this process that are no file's, by Linux's account; elsewhere all that it holds at most."""
+    """Private memory of this process in MB, as Linux reports it; elsewhere its peak memory."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024

@@ -1,4 +1,4 @@
-"""Peak memory of the tensors of a training step on a GPU, counted without computing anything."""
+"""Peak memory of the tensors of a training step on a GPU, counted without computing."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from scripts.network import precision
 
 def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
     """GiB of all tensors of two optimiser steps in half precision: weights, their average, gradients, AdamW's moments,
-    activations, losses. Not in it: what CUDA and its kernels need for themselves, and gaps between tensors.
+    activations, losses. Without the memory of CUDA and its kernels, and fragmentation.
 
     Args:
         recipe: a name of configs/recipes/.
@@ -20,7 +20,7 @@ def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
     """
     config = ConfigParser()
     config.read_config(["configs/train.yaml", *([f"configs/recipes/{recipe}.yaml"] if recipe else [])])
-    config.update({**settings, "device": "cpu"})  # there alone nothing is asked of a driver
+    config.update({**settings, "device": "cpu"})  # needs no driver
     config.parse()
     patch, channels, regions, batch_size, recompute = (
         config.get_parsed_content(name) for name in ("patch_size", "channels", "regions", "batch_size", "recompute")
@@ -34,7 +34,7 @@ def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
         tracker = MemTracker()
         tracker.track_external(network, optimizer, *average)
         with tracker:
-            for _ in range(2):  # the moments come with the first one
+            for _ in range(2):  # the first step makes the moments
                 image, label = (torch.empty(batch_size, len(several), *patch) for several in (channels, regions))
                 with torch.autocast("cpu", torch.bfloat16):
                     heads = network(image)

@@ -10,12 +10,12 @@ from scripts.files import write_json
 
 
 def write_patients(folder: Path, cases: int, size: int, spacing: float) -> None:
-    """Phantoms of `size` voxels of `spacing` mm a side."""
+    """Write phantoms of `size` voxels of `spacing` mm per side."""
     write_phantoms(folder, cases=cases, size=size, spacing=spacing)
 
 
 def write_datalist(folder: Path, out: Path) -> None:
-    """Their data list, in two folds."""
+    """Write their data list, in two folds."""
     tasks = known_tasks()
     layout = read_layout(str(folder), tasks)
     write_json(out, make_datalist(str(folder), layout, tasks, SplitOptions(folds=2), workers=1).content)

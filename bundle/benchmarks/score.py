@@ -1,6 +1,6 @@
 """Time of scoring one case on one core, next to MONAI's public calls.
 
-The case is a made-up glioma with satellites, 240 x 240 x 155 voxels of 1 mm, and a prediction with false positives.
+The case is a synthetic glioma with satellites, 240 x 240 x 155 voxels of 1 mm, and a prediction with false positives.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}  # the values that the BraT
 
 
 def measure_scoring(repeats: int = 3, brats_script: str | None = None, scale: float = 1.0) -> BenchmarkResult:
-    """All metrics of one case with three regions.
+    """Time all metrics of one case with three regions.
 
     Args:
         repeats: how often each is timed.
@@ -53,16 +53,16 @@ def measure_scoring(repeats: int = 3, brats_script: str | None = None, scale: fl
         )
         truth, predicted = (np.asanyarray(nib.load(file).dataobj) for file in (label, prediction))
         masks = [np.stack([np.isin(image, values) for values in REGIONS.values()]) for image in (truth, predicted)]
-        importlib.import_module("monai.metrics")  # which does not count
+        importlib.import_module("monai.metrics")  # not timed
         calls = {
-            "all metrics, from the files to the rows": lambda: _anew(job),
-            "the same with ECE and Brier score of three probability maps": lambda: _anew(
+            "all metrics, from the files to the rows": lambda: _score_again(job),
+            "the same with ECE and Brier score of three probability maps": lambda: _score_again(
                 job._replace(probability=str(probability))
             ),
             "all metrics, masks in memory": lambda: [
                 metrics.measure_region(t, p, (1.0,) * 3) for t, p in zip(*masks, strict=True)
             ],
-            "MONAI's public calls for the eight that it has, masks in memory": lambda: _monai_calls(*masks),
+            "MONAI's public calls for the eight metrics that it has, masks in memory": lambda: _monai_calls(*masks),
         }
         rows = [Timing(name, values) for name, values in time_in_turn(calls, repeats).items()]
         if brats_script:
@@ -88,7 +88,7 @@ def _write_case(folder: Path, scale: float = 1.0) -> tuple[Path, Path, Path]:
     grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) / scale for n in shape), indexing="ij"))  # mm
     truth, predicted = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     noise = ndimage.gaussian_filter(rng.normal(size=shape).astype(np.float32), 5 * scale)
-    noise *= 5 / noise.std()  # mm that the outline is off
+    noise *= 5 / noise.std()  # mm, standard deviation of the boundary error
     satellites = [(*rng.integers((60, 60, 40), (180, 180, 115)), rng.integers(3, 8)) for _ in range(9)]
     for *centre, radius in [(95, 130, 80, 30), *satellites]:
         distance = np.sqrt(((grid - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0))
@@ -106,13 +106,13 @@ def _write_case(folder: Path, scale: float = 1.0) -> tuple[Path, Path, Path]:
     return files[0], files[1], files[2]
 
 
-def _anew(job: Job) -> None:
+def _score_again(job: Job) -> None:
     Path(job.kept).unlink(missing_ok=True)
     score_case(job)
 
 
 def _monai_calls(truth: np.ndarray, predicted: np.ndarray) -> None:
-    import torch  # here, so that the process whose memory is measured does without
+    import torch  # here, so that it is not in the process whose memory is measured
     from monai import metrics as theirs
 
     torch.set_num_threads(1)
@@ -140,11 +140,11 @@ def _memory_above_arrays(job: Job) -> float:
     """MB by which the peak exceeds a fresh process that holds both label maps."""
     arrays = [np.array(nib.load(file).dataobj) for file in (job.label, job.prediction)]
     before = _status("VmRSS")
-    _anew(job)
+    _score_again(job)
     return _status("VmHWM") - before if arrays else 0.0
 
 
 def _status(field: str) -> float:
-    """A field of Linux's account of this process, in MB."""
+    """A field of /proc/self/status, in MB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024

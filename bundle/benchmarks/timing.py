@@ -1,4 +1,4 @@
-"""Timing, tables and files of a benchmark: medians over repeats that take turns, ratios within one run."""
+"""Timing, tables and files of a benchmark: medians over interleaved repeats, ratios within one run."""
 
 import datetime
 import os
@@ -19,7 +19,7 @@ from scripts.workflow import check_device, default_device
 
 @dataclass
 class Timing:
-    """One thing that was measured; `ratio` is its median over that of the subject's first row, in the same unit."""
+    """One measurement; `ratio` is its median over that of the first row with the same unit."""
 
     name: str
     values: list[float]
@@ -34,7 +34,7 @@ class Timing:
 
 @dataclass
 class BenchmarkResult:
-    """What a subject measured: a sentence on what, its settings, its rows."""
+    """The results of a subject: title, rows, settings and notes."""
 
     subject: str
     title: str
@@ -44,14 +44,14 @@ class BenchmarkResult:
 
 
 def choose_device(device: str | None) -> str:
-    """The device that was asked for, if it is there; the GPU or else the CPU without one."""
+    """The given device, if it exists; by default the GPU, or else the CPU."""
     device = device or default_device()
     check_device(device)
     return device
 
 
 def time_call(call: Callable[[], Any], device: str = "cpu") -> float:
-    """Of the processor on a CPU, all threads together; of the clock on a GPU, when it has finished."""
+    """Seconds of a call: CPU time of all threads on a CPU, wall time until completion on a GPU."""
     if device == "cpu":
         began = time.process_time()
         call()
@@ -64,7 +64,7 @@ def time_call(call: Callable[[], Any], device: str = "cpu") -> float:
 
 
 def time_in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Seconds of each call, `repeats` times; they take turns, so that a busy minute slows all of them."""
+    """Seconds of each call, `repeats` times, interleaved so that other load slows all of them."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for name in tqdm([*calls] * repeats, desc="measuring", leave=False):
         found[name].append(time_call(calls[name], device))
@@ -72,14 +72,14 @@ def time_in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int, device: s
 
 
 def add_ratios(rows: list[Timing]) -> list[Timing]:
-    """The same rows, compared with the first one."""
+    """Set the ratio of each row to the first one; return the rows."""
     for row in rows:
         row.ratio = row.median / rows[0].median if row.unit == rows[0].unit and rows[0].median else None
     return rows
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """What a ratio depends on: processor, cores, GPU, threads and versions."""
+    """The machine: processor, cores, GPU, threads and versions."""
     name = "unknown processor"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -99,7 +99,7 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def print_result(result: BenchmarkResult) -> None:
-    """Print a subject's table: median, ratio, what it is, from the smallest to the largest."""
+    """Print a subject's table: median, ratio, name, and range."""
     print(f"\n{result.title}\n{'median':>10}{'ratio':>9}")
     for row in result.rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
@@ -110,7 +110,7 @@ def print_result(result: BenchmarkResult) -> None:
 
 
 def write_results(out: str, results: list[BenchmarkResult], device: str) -> None:
-    """The numbers as JSON, whole or not at all."""
+    """Write the numbers as JSON, whole or not at all."""
     subjects = [asdict(result) for result in results]
     for subject, result in zip(subjects, results, strict=True):
         for made, row in zip(subject["rows"], result.rows, strict=True):

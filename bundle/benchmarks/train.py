@@ -1,4 +1,4 @@
-"""Time of a training step next to the network alone, to MONAI's usual order, and to nnU-Net."""
+"""Time of a training step, of the network alone, of MONAI's usual order, and of nnU-Net."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from bundle.benchmarks.patients import write_datalist, write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_in_turn
 from scripts.data import datalist
 
-STEPS = 8  # in a repeat of ours: augmentation is random, so its cost is a mean
+STEPS = 8  # batches per repeat: augmentation is random, so its cost is a mean
 RECIPES = (None, "small_gpu", "large_gpu")
 DEFAULT = [32, 64, 128, 256, 320, 320]
 
@@ -31,7 +31,7 @@ def measure_training(
     nnunet_python: str | None = None,
     size: int = 192,
 ) -> BenchmarkResult:
-    """A step on two patches of four channels; `size` is that of the phantoms in voxels, of 192 mm in all."""
+    """Time a step on two patches of four channels; phantoms have `size` voxels per side, 192 mm in all."""
     filters = filters or ([16, 32, 64, 128] if device == "cpu" else DEFAULT)
     patch = patch or (64 if device == "cpu" else 128)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +45,7 @@ def measure_training(
             "MONAI's usual order: augment the volume, then crop": _usual(config),
         }
         for call in calls.values():
-            call()  # once for what is made at first use
+            call()  # warm-up
         found = time_in_turn(calls, repeats, device)
         network, loader, both, usual = found.values()
         theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python else {}
@@ -67,17 +67,19 @@ def measure_training(
     add_ratios(rows)
     rows += [
         Timing(
-            f"tensors of a step at their most, recipe {recipe or 'default'}", [memory.count_step_memory(recipe)], "GiB"
+            f"peak memory of the tensors of a step, recipe {recipe or 'default'}",
+            [memory.count_step_memory(recipe)],
+            "GiB",
         )
         for recipe in RECIPES
     ]
     half = config["amp_dtype"] if config.get_parsed_content("amp") else "float32"
     return BenchmarkResult(
         "train",
-        f"two patches of {patch} voxels a side, four channels, features {filters}, one process",
+        f"two patches of {patch} voxels per side, four channels, features {filters}, one process",
         rows,
         {"patch": patch, "filters": filters, "batch": 2, "precision": str(half), "steps": STEPS, "device": device},
-        ["GiB: counted, not measured; patches of 128 voxels a side in half precision, without CUDA's own needs."],
+        ["GiB: counted, not measured; patches of 128 voxels per side in half precision, without CUDA's own memory."],
     )
 
 
@@ -125,7 +127,7 @@ def _ours(config: ConfigParser, device: str) -> tuple[Callable, Callable]:
 
 
 def _usual(config: ConfigParser) -> Callable:
-    """As tutorials have it: prepared volumes are augmented whole, with metadata, and a patch is cut last."""
+    """As in tutorials: whole prepared volumes are augmented, with metadata, and a patch is cut last."""
     settings = [dict(setting) for setting in config["train"]["augmentation"]["transforms"]]
     size = config.get_parsed_content("patch_size")
     random = []
@@ -154,7 +156,7 @@ def _endless(loader: DataLoader) -> Iterator[dict]:
 
 
 def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, repeats: int) -> dict[str, list[float]]:
-    """Its own loader's patch, augmentation and network on the same case."""
+    """Its patch, augmentation and network on the same case."""
     case = config.get_parsed_content("train#dataset").cases[0]
     arrays = {"image": case["image"].numpy(), "label": case["label"].sum(0).numpy().astype(np.int16)}
     half = config.get_parsed_content("amp") and config.get_parsed_content("device") == "cpu"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from bundle.drawing.slices import to_radiological
 
 DARK = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")  # lines on white, one per case
-CELL = 1.75  # inches a side
+CELL = 1.75  # inches per side
 
 
 def draw_heading(figure: Figure, title: str, beneath: str) -> None:

@@ -19,7 +19,7 @@ from scripts.data.images import bounding_box, connected_components
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito, safe for colour blindness
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis perpendicular to each, in RAS
-PIXELS = 360  # a side of a tile
+PIXELS = 360  # per side of a tile
 DETAIL = 0.45  # side of the detail relative to the overview
 COLOURS = 96  # of a tile's palette: grey steps and two colours
 

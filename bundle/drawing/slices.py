@@ -32,7 +32,7 @@ from scripts.files import atomic_write
 OKABE_ITO = ("#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#E69F00", "#0072B2")
 MOST_CASES = 24  # on one sheet, at most
 MOST_PREDICTIONS = 3
-CELL = 1.7  # inches a side
+CELL = 1.7  # inches per side
 TITLES = 1.9  # inches left of the rows, for their titles
 MARGIN = 1.0  # inches above the rows, for title, legend and channel names
 DPI = 100

@@ -1,21 +1,21 @@
-"""Zip a folder into bytes that depend on its content alone, and compare two folders."""
+"""Reproducible zips of folders, and comparison of two folders."""
 
 import zipfile
 from pathlib import Path
 
 from scripts.files import atomic_write
 
-BEGINNING = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows: the time of packing is not kept
+BEGINNING = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the time of packing is not stored
 
 
 def list_files(folder: Path) -> list[Path]:
-    """All files below `folder`, sorted by name, without what Python leaves behind."""
+    """All files below `folder`, sorted by name, without `__pycache__`."""
     found = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def zip_folder(folder: Path, path: Path, top: str | None = None) -> None:
-    """Write `folder` to a zip with everything in one folder, of the same name or called `top`."""
+    """Write `folder` to a zip with one top folder, named `top` or like `folder`."""
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in list_files(folder):
             entry = zipfile.ZipInfo(f"{top or folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)

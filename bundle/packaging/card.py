@@ -7,15 +7,15 @@ import jinja2
 
 from bundle.packaging.runs import Run
 
-UNKNOWN = "not known"
+UNKNOWN = "unknown"
 
 
 def render_card(
     run: Run, metadata: Mapping[str, Any], summary: Mapping[str, Any] | None, parameters: int, folder: str
 ) -> str:
-    """The model card of a package called `folder`, whose network has so many `parameters`.
+    """The model card of a package called `folder`, with the number of `parameters` of its network.
 
-    The card says nothing that differs from the package's metadata; `summary` is the evaluation's, if there is one.
+    The card agrees with the package's metadata; `summary` is that of the evaluation, if there is one.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.packaging", "."),
@@ -52,15 +52,15 @@ def _training(run: Run) -> dict[str, str]:
     hardware = machine.get("gpu") or f"no GPU, {machine.get('cpus', '?')} CPU cores"
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
     return {
-        "Patches": f"{' x '.join(map(str, config['patch_size']))}, {config['batch_size']} a step,"
+        "Patches": f"{' x '.join(map(str, config['patch_size']))}, {config['batch_size']} per step,"
         f" {config['tumour_share']:.0%} centred on a labelled voxel",
         "Length": f"{effort['steps']:,} steps in {effort['epochs']} epochs" if effort else UNKNOWN,
         "Time": f"{minutes:g} minutes" if minutes is not None else UNKNOWN,
         "Hardware": hardware,
         "Peak memory": f"{memory:.1f} GiB {'of the GPU' if machine.get('gpu') else ''}".strip() if memory else UNKNOWN,
-        "Loss": f"`{config['region_loss']['_target_']}`, a region at a time",
-        "Optimiser": f"`{config['optimizer']['_target_']}`, highest rate {config['learning_rate']:g}",
-        "Kept": f"epoch {effort['kept_epoch']}, the best of the validation cases" if effort else UNKNOWN,
+        "Loss": f"`{config['region_loss']['_target_']}`, per region",
+        "Optimiser": f"`{config['optimizer']['_target_']}`, maximum learning rate {config['learning_rate']:g}",
+        "Kept": f"epoch {effort['kept_epoch']}, the best on the validation cases" if effort else UNKNOWN,
         "Seed": str(machine.get("seed", UNKNOWN)),
         "Versions": versions or UNKNOWN,
         "Revision": (machine.get("git") or UNKNOWN) + (" with changes" if machine.get("git_changes") else ""),
@@ -70,9 +70,9 @@ def _training(run: Run) -> dict[str, str]:
 def _evaluated(summary: Mapping[str, Any]) -> str:
     patients, cases = _count_of(summary["patients"], "patient"), _count_of(summary["cases"], "case")
     roles = summary["roles"]
-    part = "it is not known whether they took part in training"
+    part = "their role in training is unknown"
     if roles is not None:
-        part = f"{len(roles['test'])} of them took no part in training"
+        part = f"{_count_of(roles['test'], 'patient')} not used in training"
     failed = len(summary["failed"]) + len(summary["missing"])
     unscored = f" {_count_of(failed, 'case')} could not be scored and counted as Dice 0." if failed else ""
     return f"{patients}, {cases}; {part}.{unscored}"
@@ -86,7 +86,7 @@ def _count_of(items: Sequence[Any] | int | None, noun: str) -> str:
 
 
 def _number(value: float | str | None, digits: int = 3) -> str:
-    """A number of summary.json, which writes infinity as a word."""
+    """A number of summary.json, which writes infinity as text."""
     if value is None:
         return "none"
     return value if isinstance(value, str) else f"{value:.{digits}f}"

@@ -1,7 +1,7 @@
-"""Configs that stand alone: the workflows' own files with a run's values in place of overlays and macros.
+"""Self-contained configs: the workflow files with a run's values in place of overlays and macros.
 
-MONAI Label and the Model Zoo's checks read a config by itself, from another folder, so nothing in it may point to
-another file. Comments are what a reader of a package needs most: ruamel.yaml keeps them.
+MONAI Label and the Model Zoo's checks read each config alone, from another folder, so none may refer to another file.
+ruamel.yaml keeps the comments.
 """
 
 import io
@@ -19,8 +19,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from scripts.workflow import EXTRA_KEYS, TRACKING
 
 MACRO = re.compile(r"^%configs/inference\.yaml::(\w+)$")
-PADDING = re.compile(r"(?<=\S) {2,}# ")  # a comment keeps its column when what stands before it grows shorter
-# where a run had its files and what machine it ran on: a package keeps the defaults
+PADDING = re.compile(r"(?<=\S) {2,}# ")  # a comment keeps its column when the text before it becomes shorter
+# paths and machine of a run: a package keeps the defaults
 OF_THE_MACHINE = {"bundle_root", "datalist", "dataset_dir", "run_dir", "resume", "init_from", "checkpoint", *TRACKING}
 OF_THE_MACHINE |= {"device", "preprocessing_device", "cache", "cache_dir", "num_workers"}
 
@@ -30,21 +30,23 @@ def make_self_contained(
 ) -> dict[str, str]:
     """The text of inference.yaml, train.yaml and evaluate.yaml for a package, with `head` above each.
 
-    `folder` is the repository's configs/; `settings` and `config` are the run's settings.yaml and config.yaml.
+    `folder` is the repository's configs/; `settings` and `config` are those of the run's settings.yaml and config.yaml.
     """
     inference, train, evaluate = (_read(folder / f"{name}.yaml") for name in ("inference", "train", "evaluate"))
-    _lay_over(inference, settings)
+    _override(inference, settings)
     for document in (train, evaluate):
         _inline(document, inference)
-    config = _of_one_process(config, _read(folder / "multi_gpu_train.yaml"), train)
-    _lay_over(train, config)
-    _lay_over(evaluate, settings)
+    config = _without_multi_gpu(config, _read(folder / "multi_gpu_train.yaml"), train)
+    _override(train, config)
+    _override(evaluate, settings)
     documents = {"inference.yaml": inference, "train.yaml": train, "evaluate.yaml": evaluate}
     return {name: _text(document, head) for name, document in documents.items()}
 
 
-def _of_one_process(config: Mapping[str, Any], several: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without what multi_gpu_train.yaml had laid over it, since that file travels too."""
+def _without_multi_gpu(
+    config: Mapping[str, Any], several: Mapping[str, Any], train: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config without the overrides of multi_gpu_train.yaml, which is in the package too."""
     if config.get("world_size") == train["world_size"]:
         return dict(config)
     single = dict(config)
@@ -59,29 +61,29 @@ def _of_one_process(config: Mapping[str, Any], several: Mapping[str, Any], train
 
 
 def _inline(document: CommentedMap, source: CommentedMap) -> None:
-    """Put in place of each macro what it borrows, with the remark beside it."""
+    """Replace each macro by the value it imports, with its comment."""
     keys = list(document)
     for key, following in zip(keys, [*keys[1:], None], strict=True):
-        borrowed = MACRO.match(document[key]) if isinstance(document[key], str) else None
-        if borrowed:
-            name = borrowed[1]
-            remark, section = _comment(source, name)[0], _comment(document, key)[1]
+        imported = MACRO.match(document[key]) if isinstance(document[key], str) else None
+        if imported:
+            name = imported[1]
+            comment, section = _comment(source, name)[0], _comment(document, key)[1]
             document.ca.items.pop(key, None)
             document[key] = deepcopy(source[name])
-            if remark:
-                document.yaml_add_eol_comment(remark, key)
+            if comment:
+                document.yaml_add_eol_comment(comment, key)
             if section and following:
                 document.yaml_set_comment_before_after_key(following, before=section)
 
 
-def _lay_over(document: CommentedMap, values: Mapping[str, Any]) -> None:
+def _override(document: CommentedMap, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if key not in OF_THE_MACHINE and (key in document or key not in EXTRA_KEYS):
             document[key] = _merged(document.get(key), value)
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """The new value, written as the old one wherever they agree, so that its comments stay."""
+    """The new value, kept as the old one where they are equal, so that its comments stay."""
     if isinstance(old, CommentedMap) and isinstance(new, Mapping):
         for key in [key for key in old if key not in new]:
             del old[key]
@@ -101,7 +103,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def _written(value: Any) -> Any:
-    """A plain value as ruamel.yaml should write it: short lists on one line, words that are no YAML words in quotes."""
+    """A plain value for ruamel.yaml: short lists on one line, text that YAML would misread in quotes."""
     if isinstance(value, Mapping):
         return CommentedMap((key, _written(item)) for key, item in value.items())
     if isinstance(value, list):
@@ -113,7 +115,7 @@ def _written(value: Any) -> Any:
 
 
 def _is_word(text: str) -> bool:
-    """Whether YAML 1.1, which MONAI reads, takes it for itself without quotes: not `yes`, `1e3` or `{case}`."""
+    """Whether YAML 1.1, which MONAI reads, keeps the text without quotes: not `yes`, `1e3` or `{case}`."""
     try:
         return yaml.safe_load(text) == text
     except yaml.YAMLError:
@@ -121,10 +123,10 @@ def _is_word(text: str) -> bool:
 
 
 def _comment(document: CommentedMap, key: str) -> tuple[str, str]:
-    """The remark beside a key, and the lines below it, which belong to what follows."""
+    """The comment next to a key, and the comment lines below it, which belong to the next key."""
     tokens = document.ca.items.get(key)
-    beside, _, below = (tokens[2].value if tokens and tokens[2] else "").partition("\n")
-    return beside.strip(), "\n".join(line.removeprefix("# ") for line in below.splitlines())
+    inline, _, below = (tokens[2].value if tokens and tokens[2] else "").partition("\n")
+    return inline.strip(), "\n".join(line.removeprefix("# ") for line in below.splitlines())
 
 
 def _yaml() -> YAML:

@@ -1,4 +1,4 @@
-"""Write a network as TorchScript, as a program of torch.export, and as ONNX."""
+"""Export of a network as TorchScript, torch.export program and ONNX."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
 def require_formats(formats: Sequence[str]) -> None:
-    """The formats are known, and what writes and reads them is installed."""
+    """Refuse formats that are unknown, or that need packages that are not installed."""
     for name in formats:
         if name not in FORMATS:
             raise InputError(
@@ -39,18 +39,18 @@ def write_formats(
 ) -> None:
     """Write models/model.<format> of the network at inference for each of `formats`, into a package's folder.
 
-    `example` is an input [B, C, ...] with B of 2, so that no size of one is taken for fixed; `multiple` is, by axis,
-    what a size has to be a multiple of. Any multiple then runs; if it is None, the example's size alone.
+    `example` is an input [B, C, ...] with B of 2, since a size of one would be fixed; sizes can be any multiple of
+    `multiple`, by axis, or only that of the example if it is None.
     """
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision, which is not needed, is not there
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # or it warns that torchvision is missing
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # each converter has its own about its own internals
+        warnings.simplefilter("ignore")  # each converter warns about its own internals
         if "ts" in formats:
             _torchscript(package)
         if {"pt2", "onnx"} & set(formats):
             program = _program(network, example, multiple)
         if "pt2" in formats:
-            buffer = io.BytesIO()  # saved under a path, the archive would hold its name
+            buffer = io.BytesIO()  # a path would be stored in the archive
             torch.export.save(program, buffer)
             (package / "models" / "model.pt2").write_bytes(buffer.getvalue())
         if "onnx" in formats:
@@ -68,7 +68,7 @@ def write_formats(
 
 
 # MONAI's own export, as the Model Zoo's checks run it, with metadata and the inference config inside; seeded, since
-# DynUNet keeps a random number where its coarse heads would put theirs
+# DynUNet stores a random number in place of its coarse heads
 TORCHSCRIPT = """
 import torch
 from monai.bundle import ckpt_export
@@ -79,17 +79,17 @@ ckpt_export("network_def", filepath="models/model.ts", ckpt_file="models/model.p
 
 
 def _torchscript(package: Path) -> None:
-    # TorchScript orders what it keeps by hashes of strings, which differ from process to process unless told
+    # TorchScript orders its content by hashes of strings, which differ between processes without a fixed seed
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     command = [sys.executable, "-c", TORCHSCRIPT]
     done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(f"the network cannot become TorchScript ({last}): leave out the format ts.")
+        raise InputError(f"the network cannot be exported as TorchScript ({last}): leave out the format ts.")
 
 
 def _program(network: nn.Module, example: torch.Tensor, multiple: Sequence[int] | None) -> torch.export.ExportedProgram:
-    """For any batch and any size that is such a multiple; for the example's shape alone where none is known."""
+    """A program for any batch and any such multiple, or for the shape of the example without one."""
     if multiple is None:
         return torch.export.export(network, (example,))
     sizes = {2 + axis: step * torch.export.Dim(f"size{axis}", min=2) for axis, step in enumerate(multiple)}

@@ -15,10 +15,10 @@ from monai.bundle import ConfigParser
 from bundle.packaging.runs import Run
 from scripts.errors import InputError
 
-QUOTED = ("dice", "hd95")  # the metrics that metadata and model card quote
-SPREAD = ("unit", "cases", "mean", "median", "q1", "q3", "p5", "minimum", "maximum")  # what they quote of each
+QUOTED = ("dice", "hd95")  # metrics in metadata and model card
+SPREAD = ("unit", "cases", "mean", "median", "q1", "q3", "p5", "minimum", "maximum")  # statistics of each
 TAIL = ("dice_below_0.5", "dice_below_0.7", "missed", "hallucinated", "failed")
-MOST_SEGMENTS = 16  # up to this value gaps are named; a label of 255 is for pictures, which MONAI Label does not show
+MOST_SEGMENTS = 16  # up to this value gaps are named; a label of 255 is of pictures, which MONAI Label does not show
 VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 
 
@@ -27,8 +27,8 @@ def make_metadata(
 ) -> dict[str, Any]:
     """The metadata of a run's package.
 
-    `base` is the repository's metadata.json: versions, authors, intended use; `changelog` says of each version what
-    changed, this one included; `summary` is that of the run's evaluation, if there is one.
+    `base` is the repository's metadata.json: versions, authors, intended use; `changelog` has the changes of each
+    version, this one included; `summary` is that of the run's evaluation, if there is one.
     """
     settings, about = run.settings, run.about
     regions, channels = ", ".join(settings["regions"]), ", ".join(settings["channels"])
@@ -37,7 +37,7 @@ def make_metadata(
         **base,
         "name": about.get("title", base["name"]),
         "task": f"Segmentation of {regions} on {channels}",
-        "description": f"A {kind} outlines {regions} on {channels}, one output a region.",
+        "description": f"A {kind} segments {regions} on {channels}, one output per region.",
         "data_source": about.get("data", "not stated"),
         "data_terms": about.get("terms", "not stated"),
         "data_type": "nifti" if len(settings["patch_size"]) == 3 else "picture",
@@ -53,7 +53,7 @@ def make_metadata(
 
 
 def quote_scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a summary.json says of each region: n, mean, median, quartiles, tail. Nothing without one."""
+    """The scores of a summary.json by region: n, mean, median, quartiles, tail. Empty without one."""
     if summary is None:
         return {}
     by_region = {}
@@ -72,9 +72,9 @@ def quote_scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def network_data_format(settings: Mapping[str, Any], modality: str) -> dict[str, Any]:
-    """What goes into the network, and what MONAI Label shows of what comes out: a name for each value of the mask."""
+    """Input and output of the network, with the name of each mask value, which MONAI Label shows."""
     multiple = size_multiple(settings)
-    # twice the product of the strides, since one voxel alone cannot be normalised
+    # twice the product of the strides, since a single voxel cannot be normalised
     shape = list(settings["patch_size"]) if multiple is None else [f"{2 * product}*n" for product in multiple]
     common = {"spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
     image = {
@@ -98,9 +98,9 @@ def network_data_format(settings: Mapping[str, Any], modality: str) -> dict[str,
 
 
 def mask_values(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The name of each value that a saved mask can hold, in order of the values; of gaps between small ones too.
+    """The name of each value of a saved mask, in order, including gaps between small values.
 
-    3D Slicer, through MONAI Label, takes the n-th name for the value n, so a gap would shift all names after it.
+    3D Slicer, through MONAI Label, takes the n-th name for value n, so a gap would shift the names after it.
     """
     fill = settings.get("labels_fill", 0)
     names: dict[int, list[str]] = {value: [] for value in (fill, *settings["labels_out"].values())}
@@ -108,12 +108,12 @@ def mask_values(settings: Mapping[str, Any]) -> dict[str, str]:
         painted = [value for region, value in settings["labels_out"].items() if label in settings["regions"][region]]
         names[painted[-1] if painted else fill].append(name)  # later regions lie on top
     values = range(max(names) + 1) if max(names) <= MOST_SEGMENTS else sorted(names)
-    told = {value: " or ".join(names[value]) if value in names else f"unused_{value}" for value in values}
-    return {str(value): name for value, name in {**told, fill: "background"}.items()}
+    named = {value: " or ".join(names[value]) if value in names else f"unused_{value}" for value in values}
+    return {str(value): name for value, name in {**named, fill: "background"}.items()}
 
 
 def size_multiple(settings: Mapping[str, Any]) -> list[int] | None:
-    """By axis, what the size of a window has to be a multiple of; None where only the network itself knows."""
+    """By axis, the number of which a window size has to be a multiple; None where unknown."""
     if not _is_dynunet(settings):
         return None
     strides = ConfigParser(dict(settings)).get_parsed_content("strides")
@@ -122,20 +122,22 @@ def size_multiple(settings: Mapping[str, Any]) -> list[int] | None:
 
 
 def check_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a metadata.json that holds what MONAI's schema of bundles asks for; an `InputError` names what it lacks."""
+    """Read a metadata.json that follows MONAI's schema of bundles; an `InputError` names what it lacks."""
     try:
         metadata = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: export the package anew.") from error
+        raise InputError(f"{path} is not readable JSON: export the package again.") from error
     problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(read_schema()).iter_errors(metadata))
     if problem is not None:
         where = ".".join(map(str, problem.absolute_path)) or "its top level"
-        raise InputError(f"{path} is no metadata of a bundle: at {where}, {problem.message}; export the package anew.")
+        raise InputError(
+            f"{path} is not the metadata of a bundle: at {where}, {problem.message}; export the package again."
+        )
     return metadata
 
 
 def read_schema() -> dict[str, Any]:
-    """The rules of MONAI's metadata schema 20240725, and what this project's packages hold beyond them."""
+    """MONAI's metadata schema 20240725, with the additional keys of this project's packages."""
     return json.loads(files("bundle.packaging").joinpath("metadata.schema.json").read_text(encoding="utf-8"))
 
 

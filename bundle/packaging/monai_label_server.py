@@ -22,27 +22,27 @@ from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from scripts.inference.scans import find_input_scans
 
-HOST = "127.0.0.1"  # MONAI Label asks nobody for a password
+HOST = "127.0.0.1"  # MONAI Label has no password
 TESTED = "0.8.5"
 SET_UP = "bash tests/monailabel/environment.sh .venv-monailabel"
-PATIENCE = 180  # seconds to the first answer; 10 to 20 are usual
-MANNERS = 15  # seconds that the server gets to end by itself
+TIMEOUT = 180  # seconds to the first response; 10 to 20 are usual
+GRACE = 15  # seconds for the server to stop by itself
 
 
 class ServerFolder(NamedTuple):
-    """Where a server works."""
+    """The folder of a server."""
 
     path: Path
     app: Path  # MONAI Label's app for bundles
-    model: Path  # the copy of the package, into which training writes
-    studies: Path  # links to the scans, flat as MONAI Label wants them, with the labels; one folder for each studies
+    model: Path  # the copy of the package, to which training writes
+    studies: Path  # links to the scans, flat as MONAI Label needs, with the labels; one folder per studies
     log: Path  # what the server writes while it runs
 
 
 def find_scans(
     studies: Path, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]], show: str | None
 ) -> dict[str, Path]:
-    """Case to the file of the channel that Slicer is to `show`, by default the first; the others are found next to it.
+    """By case, the file of the channel to `show` in Slicer, by default the first; the others are next to it.
 
     Raises:
         InputError: there is no such channel, or the folder holds no scans that can be served.
@@ -56,7 +56,9 @@ def find_scans(
             )
         next(studies.iterdir(), None)
     except OSError as error:
-        raise InputError(f"studies folder {studies} cannot be read ({error.strerror}): change its rights.") from error
+        raise InputError(
+            f"studies folder {studies} cannot be read ({error.strerror}): change its permissions."
+        ) from error
     place = channels.index(show) if show else 0
     images = {case["case"]: case["image"] for case in find_input_scans(studies, channels, channel_files)}
     shown = {case: Path(image if isinstance(image, str) else image[place]) for case, image in images.items()}
@@ -66,9 +68,9 @@ def find_scans(
 
 
 def find_python(given: str | None) -> tuple[Path, str]:
-    """The python that has MONAI Label, and MONAI Label's version.
+    """The Python with MONAI Label, and its version.
 
-    `given` is a python or a virtual environment; by default this python, or that of the `monailabel` on the PATH.
+    `given` is a Python or a virtual environment; by default this Python, or that of the `monailabel` on the PATH.
     """
     on_path = shutil.which("monailabel")
     if given is not None:
@@ -82,23 +84,23 @@ def find_python(given: str | None) -> tuple[Path, str]:
             if answer.returncode == 0:
                 return python.absolute(), answer.stdout.strip()
     raise InputError(
-        f"there is no MONAI Label in {given or 'this environment'}: make one (3 GB) by `{SET_UP}`, and add --monailabel"
-        f" {SET_UP.split()[-1]}."
+        f"there is no MONAI Label in {given or 'this environment'}: install it (3 GB) by `{SET_UP}`, and add"
+        f" --monailabel {SET_UP.split()[-1]}."
     )
 
 
 def require_free_port(port: int) -> None:
-    """A server can listen on the port."""
+    """Refuse a port on which no server can listen."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise InputError(f"port {port} cannot be taken ({error.strerror}): give another one by --port.") from error
+            raise InputError(f"port {port} cannot be used ({error.strerror}): give another by --port.") from error
 
 
 def prepare_folder(path: Path, package: Path, python: Path, studies: Path, shown: Mapping[str, Path]) -> ServerFolder:
-    """Make the server's folder: MONAI Label's app with a copy of the package, once, and links to the scans, anew.
+    """Make the server's folder: MONAI Label's app with a copy of the package, once, and new links to the scans.
 
     Raises:
         InputError: the folder serves another package of this name, or cannot be written.
@@ -116,7 +118,7 @@ def prepare_folder(path: Path, package: Path, python: Path, studies: Path, shown
 
 @contextlib.contextmanager
 def running_server(folder: ServerFolder, python: Path, port: int) -> Iterator[subprocess.Popen]:
-    """The running server, in a process group of its own; ended on the way out, with the trainings that it started."""
+    """The running server, in a process group of its own; stopped at the end, with any training that it started."""
     conf = {"models": folder.model.name, "zoo_source": "local", "sam2": "false"}
     command: list[str | Path] = [python, "-m", "monailabel.main", "start_server", "--app", folder.app]
     command += ["--studies", folder.studies, "--host", HOST, "--port", str(port)]
@@ -133,7 +135,7 @@ def running_server(folder: ServerFolder, python: Path, port: int) -> Iterator[su
         yield server
     finally:
         signal.signal(signal.SIGTERM, before)
-        for sign, seconds in ((signal.SIGINT, MANNERS), (signal.SIGKILL, None)):
+        for sign, seconds in ((signal.SIGINT, GRACE), (signal.SIGKILL, None)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, sign)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -141,15 +143,15 @@ def running_server(folder: ServerFolder, python: Path, port: int) -> Iterator[su
 
 
 def wait_for_answer(server: subprocess.Popen, port: int, name: str, log: Path) -> dict[str, Any]:
-    """The server's own description of what it serves, once it answers.
+    """Wait for the server, and return its description of what it serves.
 
     Raises:
-        InputError: the server ended, does not answer in time, or does not serve the package `name`.
+        InputError: the server stopped, does not respond in time, or does not serve the package `name`.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while server.poll() is None and time.monotonic() < end:
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/info/", timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/info/", timeout=TIMEOUT) as answer:
                 info = json.load(answer)
         except (OSError, urllib.error.URLError):
             time.sleep(0.5)
@@ -161,7 +163,7 @@ def wait_for_answer(server: subprocess.Popen, port: int, name: str, log: Path) -
 
 
 def read_last_lines(log: Path, lines: int = 30) -> str:
-    """The end of a log."""
+    """The last lines of a log."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 

@@ -1,4 +1,4 @@
-"""The logits of a run's training network on patches of real cases, with which every export is compared."""
+"""Logits of a run's training network on patches of real cases, to compare exports with."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from scripts.network.weights import load_weights, read_weights
 
 
 def load_inference_network(package: Path) -> nn.Module:
-    """The network as a package's inference.yaml makes it, its weights loaded, on the CPU."""
+    """The network of a package's inference.yaml with its weights, on the CPU."""
     parser = read_config(package / "configs" / "inference.yaml")
     path = package / "models" / "model.pt"
     network = load_weights(parser.get_parsed_content("network_def"), path).eval()
@@ -25,11 +25,11 @@ def load_inference_network(package: Path) -> nn.Module:
 
 
 def compute_training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
-    """Logits [N, R, ...] of the network as training made it, coarse heads included, with the run's weights."""
+    """Logits [N, R, ...] of the training network, coarse heads included, with the run's weights."""
     network = read_config(dict(run.config)).get_parsed_content("network_def").eval()
     missing, unexpected = network.load_state_dict(read_weights(run.weights), strict=False)
     if unexpected or [name for name in missing if "head" not in name]:
-        raise InputError(f"{run.weights} does not fit the network of {run.folder / 'config.yaml'}: train anew.")
+        raise InputError(f"{run.weights} does not fit the network of {run.folder / 'config.yaml'}: train again.")
     with torch.no_grad():
         return torch.cat([network(patch[None]) for patch in patches])
 
@@ -49,7 +49,7 @@ def cut_validation_patches(
         lists.check_files(content, chosen, ".", hashes=False)  # select has put the root before each path
     except InputError as error:
         raise InputError(
-            f"{error} Exports are compared on real cases: say where they are by --datalist and --dataset_dir."
+            f"{error} Exports are compared on real cases: give their place by --datalist and --dataset_dir."
         ) from error
     parser = read_config(dict(run.config))
     prepare, size = parser.get_parsed_content("validate::preprocessing"), tuple(run.settings["patch_size"])
@@ -65,7 +65,7 @@ def cut_validation_patches(
 
 
 def _patch(image: torch.Tensor, centre: list[int], size: tuple[int, ...]) -> torch.Tensor:
-    """A patch around `centre`, shifted into the image, padded with 0 where the image is smaller."""
+    """A patch around `centre`, shifted into the image, and padded with 0 if the image is smaller."""
     missing = [max(0, want - have) for want, have in zip(size, image.shape[1:], strict=True)]
     padded = nn.functional.pad(image, [pad for gap in reversed(missing) for pad in (0, gap)])
     starts = [

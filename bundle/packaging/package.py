@@ -1,4 +1,4 @@
-"""Write a trained run as a Model Zoo package: whole or not at all, and one content per version."""
+"""Trained runs as Model Zoo packages: written whole or not at all, with one content per version."""
 
 import json
 import re
@@ -20,13 +20,13 @@ from scripts.network.weights import read_weights
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
-TAKEN = ("detection", "deepedit")  # MONAI Label chooses what a model does by these words in its name
+TAKEN = ("detection", "deepedit")  # MONAI Label selects the type of a model by these words in its name
 COPIED = ("LICENSE", "configs/multi_gpu_train.yaml", "configs/logging.conf")
 
 
 @dataclass(frozen=True)
 class PackagePlan:
-    """What a package is made of."""
+    """The content of a package."""
 
     run: Run
     name: str  # without the version
@@ -34,13 +34,13 @@ class PackagePlan:
     change: str  # what is new in this version
     summary: Mapping[str, Any] | None  # the summary.json of the run's evaluation
     formats: Sequence[str] = ()  # in addition to model.pt, of `bundle.packaging.formats.FORMATS`
-    datalist: str | None = None  # of the cases for the comparison, if the run's own has moved
+    datalist: str | None = None  # of the cases to compare on, if that of the run has moved
     dataset_dir: str | None = None  # where its paths start, if they have moved
     cases: int = 2
 
 
 class WrittenPackage(NamedTuple):
-    """A package on disk: its folder, its zip, its metadata, and whether it was there already with the same bytes."""
+    """A package on disk: its folder, its zip, its metadata, and whether it already existed with the same bytes."""
 
     folder: Path
     zipped: Path
@@ -68,7 +68,7 @@ def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -
             if not unchanged:
                 package.rename(target)
             elif not archive.same_files(package, target):
-                raise InputError(f"{target} holds another content: give a higher --version, or delete it.")
+                raise InputError(f"{target} has other content: give a higher --version, or delete it.")
         archive.zip_folder(target, zipped)
     except OSError as error:
         raise InputError(
@@ -78,13 +78,14 @@ def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -
 
 
 def package_name(run: Run, name: str | None, version: str) -> str:
-    """The name of a run's package, by default LABELSCHEME_segmentation, if that and the version can be used."""
+    """The name of a run's package, by default LABELSCHEME_segmentation; refuses invalid names and versions."""
     name = name or f"{re.sub(r'[^a-z0-9]+', '_', str(run.settings['label_scheme']).lower())}_segmentation"
     if not NAME.match(name):
         raise InputError(f"name is '{name}': expected snake_case, such as brats_mri_segmentation.")
     if taken := [word for word in TAKEN if word in name]:
         raise InputError(
-            f"name is '{name}': MONAI Label would take a model with '{taken[0]}' in its name for another kind."
+            f"name is '{name}': MONAI Label would treat a model with '{taken[0]}' in its name as another type; choose"
+            " another."
         )
     if not VERSION.match(version):
         raise InputError(f"version is '{version}': expected MAJOR.MINOR.PATCH, such as 0.2.0.")
@@ -109,19 +110,20 @@ def read_summary(run: Run, evaluation: str | None) -> dict[str, Any] | None:
         summary = json.loads(path.read_text(encoding="utf-8"))
         scored = summary["about"].get("sha256")
     except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is no summary of an evaluation: make it by `python -m bundle report`.") from error
+        raise InputError(
+            f"{path} is not the summary of an evaluation: make it by `python -m bundle report`."
+        ) from error
     if scored is None:
         raise InputError(
-            f"{path} does not tell which weights were scored: score {run.weights} by the evaluating workflow, then make"
-            " the report."
+            f"{path} does not record which weights were scored: evaluate {run.weights}, then make the report."
         )
     if scored != run.sha256:
-        raise InputError(f"{path} is of other weights than {run.weights}: score these, then make the report.")
+        raise InputError(f"{path} is of other weights than {run.weights}: evaluate these, then make the report.")
     return summary
 
 
 def list_scripts() -> list[str]:
-    """All of scripts/, whatever the workflows name: a module that is missed would be missed by the package's user."""
+    """All files of scripts/, so that no module can be missing in a package."""
     return [path.relative_to(ROOT).as_posix() for path in archive.list_files(ROOT / "scripts")]
 
 
@@ -132,10 +134,9 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
         (package / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, package / file)
     head = (
-        f"Made by `python -m bundle export`: the workflow's own file, with the values of a training on"
-        f" {run.about.get('title', settings['label_scheme'])}\n"
-        f"(revision {run.environment.get('git') or 'unknown'}, seed {run.environment.get('seed')}) in place of tasks,"
-        " recipes and what was borrowed from inference.yaml."
+        "Made by `python -m bundle export`: the workflow file with the values of a training on"
+        f" {run.about.get('title', settings['label_scheme'])}\n(revision {run.environment.get('git') or 'unknown'},"
+        f" seed {run.environment.get('seed')}) in place of tasks, recipes and imports from inference.yaml."
     )
     for file, text in configs.make_self_contained(ROOT / "configs", settings, run.config, head).items():
         write_text(package / "configs" / file, text)
@@ -149,7 +150,7 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     logits = networks.compute_training_logits(run, patches)
     report(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *plan.formats))} ...")
     formats.write_formats(package, network, patches, plan.formats, metadata.size_multiple(settings))
-    report(f"comparing on {len(patches)} patches, in a process of its own ...")
+    report(f"comparing on {len(patches)} patches, in a separate process ...")
     compared = parity.compare_formats(package, patches.numpy(), logits.numpy())
     content["compared"] = {"cases": chosen, "patches": len(patches), "formats": compared}
     content["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.list_files(package / "models")}
@@ -161,7 +162,7 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
 
 
 def _read_earlier(out: Path, plan: PackagePlan) -> dict[str, Any]:
-    """The metadata of the highest version of the package in `out`, apart from the one that is made; {} if none."""
+    """The metadata of the highest version of the package in `out`, other than this one; {} if none."""
     found = {}
     for path in out.glob(f"{plan.name}-*/configs/metadata.json"):
         other = path.parents[1].name.removeprefix(f"{plan.name}-")
@@ -178,15 +179,15 @@ def _read_earlier(out: Path, plan: PackagePlan) -> dict[str, Any]:
 
 
 def _require_higher_version(made: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
-    """What goes in and what comes out may only change with the number that says so."""
+    """Require a higher version number when inputs or outputs changed."""
     if not earlier or made["network_data_format"] == earlier["network_data_format"]:
         return
     new, old = _numbers(made["version"]), _numbers(earlier["version"])
     place = 0 if old[0] else 1
     if new[place] == old[place]:
         raise InputError(
-            f"version {made['version']} takes or gives something else than {earlier['version']} (channels, regions,"
-            f" mask values or sizes): give a higher {('MAJOR', 'MINOR')[place]} number."
+            f"version {made['version']} has other inputs or outputs than {earlier['version']} (channels, regions, mask"
+            f" values or sizes): give a higher {('MAJOR', 'MINOR')[place]} number."
         )
 
 

@@ -1,4 +1,4 @@
-"""Check a package's files, metadata, hashes and weights before it is served or published."""
+"""Checks of a package's files, metadata, hashes and weights before it is served or published."""
 
 import os
 from collections.abc import Mapping
@@ -24,25 +24,25 @@ def check_package(folder: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"package {folder} {what}; `python -m bundle export runs/X` makes one.")
     for name in FILES:
         if not (folder / name).is_file():
-            raise InputError(f"package {folder} lacks {name}: export it anew.")
+            raise InputError(f"package {folder} lacks {name}: export it again.")
     metadata = check_metadata(folder / "configs" / "metadata.json")
     for name, sha256 in metadata.get("weights", {}).items():
         if not (folder / name).is_file():
-            raise InputError(f"package {folder} lacks {name}: export it anew.")
+            raise InputError(f"package {folder} lacks {name}: export it again.")
         if file_hash(folder / name) != sha256:
             raise InputError(
                 f"{folder / name} is not the file that was exported (its sha256 differs from configs/metadata.json):"
-                " copy the package again, or export it anew."
+                " copy the package again, or export it again."
             )
-    load_inference_network(folder)  # MONAI Label would serve a network with random weights where the names differ
+    load_inference_network(folder)  # MONAI Label would serve random weights if the names differ
     return metadata
 
 
 def read_name_and_version(folder: Path, metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """The two parts of a package folder's name, which are checked."""
+    """Name and version in a package folder's name, checked against its metadata."""
     name, _, version = folder.resolve().name.rpartition("-")
     if not name or not VERSION.match(version):
         raise InputError(f"{folder} is not called NAME-VERSION: give the folder that `python -m bundle export` wrote.")
     if version != metadata["version"]:
-        raise InputError(f"{folder} says version {metadata['version']} in its metadata: export it anew.")
+        raise InputError(f"{folder} has version {metadata['version']} in its metadata: export it again.")
     return name, version

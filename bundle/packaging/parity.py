@@ -1,9 +1,9 @@
-"""Compare an exported package, loaded alone in a process of its own, with the network that was trained.
+"""Comparison of an exported package, loaded in a separate process, with the trained network.
 
     python -m bundle.packaging.parity PACKAGE PATCHES.npz
 
-builds all components of the package's workflows and prints, as JSON, how far each file in models/ is from the logits
-in PATCHES.npz.
+builds all components of the package's workflows and prints, as JSON, the difference between the logits of each file in
+models/ and those in PATCHES.npz.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from monai.bundle import ConfigParser
 from scripts.errors import InputError, install_excepthook
 from scripts.workflow import refuse_unresolved_names
 
-LARGEST = 1e-3  # of logits; further off, and it is another network
+LARGEST = 1e-3  # of logits; larger differences are another network
 SMALLEST_AGREEMENT = 0.9999  # of voxels with the same regions; a logit within rounding of 0 may fall on either side
-# of each workflow, the component that all others are part of, and where its cases go, as MONAI Label puts them
+# of each workflow, the component that contains all others, and the keys of its cases, as MONAI Label sets them
 WORKFLOWS = {
     "train": ("train::trainer", ["train::dataset::data", "validate::dataset::data"]),
     "evaluate": ("evaluator", ["dataset::data"]),
@@ -34,20 +34,20 @@ WORKFLOWS = {
 
 
 def compare_formats(package: Path, patches: np.ndarray, logits: np.ndarray) -> dict[str, dict[str, float]]:
-    """How far each file in models/ is from the training network's logits [N, R, ...] on patches [N, C, ...], float32.
+    """Compare the logits of each file in models/ with `logits` [N, R, ...] on `patches` [N, C, ...], float32.
 
     Returns:
         file name to `largest_logit_difference` and `label_agreement` (the share of voxels with the same regions).
 
     Raises:
-        InputError: a file differs, or cannot be loaded alone, or a config names what the package lacks.
+        InputError: a file differs or cannot be loaded alone, or a config needs something outside the package.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "patches.npz")
         np.savez(data, patches=patches, logits=logits)
         root = Path(__file__).parents[2]
         command = [sys.executable, "-m", "bundle.packaging.parity", str(package.resolve()), str(data)]
-        # the working folder comes first on the path, so that `scripts` is the package's own
+        # the package comes first on the path, so that `scripts` is its own
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package.resolve()), str(root)])}
         done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -60,13 +60,13 @@ def compare_formats(package: Path, patches: np.ndarray, logits: np.ndarray) -> d
             raise InputError(
                 f"models/{name} differs from the network that was trained: its logits by up to"
                 f" {far['largest_logit_difference']:.2g} (at most {LARGEST:g}), {far['label_agreement']:.4%} of the"
-                " voxels alike; nothing was written."
+                " voxels equal; nothing was written."
             )
     return found
 
 
 def read_config(source: Path | dict[str, Any]) -> ConfigParser:
-    """A workflow's config, from its file or as a run has kept it, on the CPU."""
+    """A workflow's config, from its file or a run's settings, on the CPU."""
     parser = ConfigParser()
     parser.read_config(source)
     parser["device"] = "cpu"
@@ -91,7 +91,7 @@ def _main(package: str, data: str) -> None:
 
 
 def _build(config: Path, component: str, cases: Sequence[str]) -> None:
-    """Build all that a workflow is made of, with the name of a case in place of the data, which nothing reads yet."""
+    """Build all components of a workflow, with the name of a case as data, which are not read."""
     parser = read_config(config)
     for dataset in cases:
         parser[dataset] = [{"image": "case.nii.gz", "label": "case_label.nii.gz"}]
@@ -102,7 +102,7 @@ def _build(config: Path, component: str, cases: Sequence[str]) -> None:
 
 
 def _load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What a file in models/ makes of a patch [1, C, ...]; weights go through the package's config, as in workflows."""
+    """A function from a patch [1, C, ...] to the logits of a file in models/; weights use the package's config."""
     if path.suffix == ".onnx":
         import onnxruntime
 

@@ -1,4 +1,4 @@
-"""Read a trained run: its configs, its environment, and how long it trained."""
+"""Trained runs: configs, environment, and length of training."""
 
 import json
 import os
@@ -18,19 +18,19 @@ from scripts.workflow import refuse_moved_parts
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read."""
+    """The content of a run's folder."""
 
     folder: Path
-    config: dict[str, Any]  # config.yaml, the training as it was
-    settings: dict[str, Any]  # settings.yaml, what inference has to know
+    config: dict[str, Any]  # config.yaml, all settings of training
+    settings: dict[str, Any]  # settings.yaml, the settings for inference
     environment: dict[str, Any]  # environment.json
     weights: Path  # model.pt
     sha256: str  # of the weights
-    effort: dict[str, Any]  # epochs, steps, minutes, what was kept, peak memory in GiB; {} without checkpoint.pt
+    effort: dict[str, Any]  # epochs, steps, minutes, kept epoch and score, peak memory in GiB; {} without checkpoint.pt
 
     @property
     def about(self) -> dict[str, Any]:
-        """Title, modality, data, terms and references, as the task tells them."""
+        """Title, modality, data, terms and references, as given by the task."""
         return self.settings.get("about") or {}
 
 
@@ -38,7 +38,7 @@ def read_run(folder: str | os.PathLike) -> Run:
     """Read runs/X.
 
     Raises:
-        InputError: the folder is no run, has no weights yet, or was made by an earlier version.
+        InputError: the folder is not a run, has no weights yet, or was made by an earlier version.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -50,7 +50,7 @@ def read_run(folder: str | os.PathLike) -> Run:
     weights = folder / "model.pt"
     if not weights.is_file():
         raise InputError(
-            f"{folder} has no weights yet: the first validation writes model.pt; go on with --resume {folder}."
+            f"{folder} has no weights yet: the first validation writes model.pt; resume with --resume {folder}."
         )
     config = _yaml(folder / "config.yaml")
     refuse_moved_parts(folder, config, "export")
@@ -66,7 +66,7 @@ def read_run(folder: str | os.PathLike) -> Run:
 
 
 def describe_code_changes(run: Run, root: Path) -> str | None:
-    """A sentence if scripts or configs have changed since the run started, as far as git knows."""
+    """A warning if scripts or configs have changed since the run started, according to git; else None."""
     revision = run.environment.get("git")
     if not revision or run.environment.get("git_changes"):
         return "the run was made with uncommitted changes, or outside git: its code may differ from what is exported."
@@ -75,16 +75,18 @@ def describe_code_changes(run: Run, root: Path) -> str | None:
     )
     if compared.returncode == 0:
         return None
-    return f"scripts or configs have changed since the run's revision {revision[:7]}: the package holds those of today."
+    return f"scripts or configs have changed since the run's revision {revision[:7]}: the package has the present ones."
 
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML ({str(error).splitlines()[0]}): take what training wrote.") from error
+        raise InputError(
+            f"{path} is not YAML ({str(error).splitlines()[0]}): use the file that training wrote."
+        ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no settings: take the file that training wrote.")
+        raise InputError(f"{path} has no settings: use the file that training wrote.")
     return content
 
 

@@ -19,7 +19,7 @@ ADDRESS = "URL of {path}: upload the file, then put its address here"
 
 
 class ZooEntry(NamedTuple):
-    """Where a package goes in a Model Zoo: its folder, the zoo's model_info.json, its key there, and its zip."""
+    """The place of a package in a Model Zoo: its folder, the zoo's model_info.json, its key there, and its zip."""
 
     target: Path
     index: Path
@@ -28,7 +28,7 @@ class ZooEntry(NamedTuple):
 
 
 def find_large_files(package: Path) -> list[Path]:
-    """The files of a package that the zoo's repository does not take."""
+    """The files of a package that are too large for the zoo's repository."""
     return [path for path in archive.list_files(package) if path.stat().st_size > LARGE]
 
 
@@ -41,14 +41,14 @@ def plan_entry(zoo: Path, name: str, version: str) -> ZooEntry:
     key = f"{name}_v{version}"
     entry = ZooEntry(zoo / "models" / name, zoo / "models" / "model_info.json", key, zoo / f"{key}.zip")
     if key in _read_index(entry.index):
-        raise InputError(f"{entry.index} has {key} already: export a higher version.")
+        raise InputError(f"{entry.index} already has {key}: export a higher version.")
     return entry
 
 
 def write_entry(entry: ZooEntry, package: Path, url: str | None) -> None:
     """Write a package into the zoo in place of an earlier version, its zip, and its entry in model_info.json.
 
-    `url` is where large files can be fetched, without their names; without it a note takes the place of each address.
+    `url` is the address of the large files, without their names; without it, a note is written for each address.
     """
     large = find_large_files(package)
     try:
@@ -64,7 +64,7 @@ def write_entry(entry: ZooEntry, package: Path, url: str | None) -> None:
                 entry.target.rename(Path(unfinished, "earlier"))
             copy.rename(entry.target)
         archive.zip_folder(package, entry.zipped, top=entry.target.name)
-        checksum = hashlib.sha1(entry.zipped.read_bytes(), usedforsecurity=False).hexdigest()  # the zoo's own kind
+        checksum = hashlib.sha1(entry.zipped.read_bytes(), usedforsecurity=False).hexdigest()  # as in the zoo
         added = {entry.key: {"checksum": checksum, "source": _address(entry.zipped, url)}}
         write_json(entry.index, _read_index(entry.index) | added)
     except OSError as error:
@@ -80,12 +80,12 @@ def _read_index(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON: restore it from the zoo's repository.") from error
     if not isinstance(entries, dict):
-        raise InputError(f"{path} holds no object with an entry a model: restore it from the zoo's repository.")
+        raise InputError(f"{path} is not an object with one entry per model: restore it from the zoo's repository.")
     return entries
 
 
 def _large_files(package: Path, large: list[Path], url: str | None) -> str:
-    """What the zoo's checks download first; sha256 of each file."""
+    """large_files.yml, which the zoo's checks download first, with the sha256 of each file."""
     listed = []
     for path in large:
         own = {"path": path.relative_to(package).as_posix(), "url": _address(path, url)}

@@ -1,1 +1,1 @@
-"""nnU-Net beside us: run by the Python of its own environment."""
+"""nnU-Net for comparison, run by the Python of its own environment."""

@@ -1,4 +1,4 @@
-"""nnU-Net's own time on our case, run in an environment of its own or in this one."""
+"""nnU-Net's time on the same case, run in its own environment or in this one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.errors import InputError
 
 
 def python_with_nnunet(named: str | None) -> str | None:
-    """The Python that was named, or else this one if nnU-Net is installed beside us; None: there is none.
+    """The given Python, or this one if nnU-Net is installed in it, or None.
 
     Raises:
         InputError: it cannot import nnU-Net.
@@ -30,7 +30,7 @@ def python_with_nnunet(named: str | None) -> str | None:
 def time_nnunet(
     python: str, subject: str, case: Mapping[str, np.ndarray], filters: list[int], patch: int, repeats: int, half: bool
 ) -> dict[str, list[float]]:
-    """What `nnunet.py` measures, on our case, patch, features and precision.
+    """The seconds that `speed.py` measures on this case, patch, features and precision.
 
     Raises:
         InputError: that Python cannot run nnU-Net.

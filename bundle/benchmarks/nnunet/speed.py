@@ -1,8 +1,8 @@
 """Time of nnU-Net's training step and inference, run by the Python of its environment, without this project.
 
 Arguments: `train` or `infer`; a case (.npz of image [C, ...], to train also label [...]), features by level as JSON,
-patch, repeats, bf16 (0 or 1). Prints JSON, seconds of the processor: to train, of `data` and `network` for a batch of
-two; to infer, of the `windows` over the case.
+patch, repeats, bf16 (0 or 1). Prints JSON, seconds of CPU time: to train, of `data` and `network` for a batch of two;
+to infer, of the `windows` over the case.
 """
 
 import json
@@ -37,14 +37,14 @@ def make_unet(channels: int, filters: list[int], deep_supervision: bool) -> Plai
 
 
 def half_precision(half: bool) -> AbstractContextManager:
-    """It uses half precision on a GPU alone; here it gets what it is compared with."""
+    """Half precision as in the comparison; by itself it uses it on a GPU alone."""
     return torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
 
 
 def time_inference(
     case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool
 ) -> dict:
-    """Its predictor, without mirroring."""
+    """Time its predictor, without mirroring."""
     predictor = nnUNetPredictor(
         use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
     )
@@ -63,7 +63,7 @@ def time_inference(
 def time_training(
     case: Mapping[str, np.ndarray], filters: list[int], patch: list[int], repeats: int, half: bool
 ) -> dict:
-    """Its patch and augmentation, and a step of its network, loss and optimiser."""
+    """Time its patch and augmentation, and a step of its network, loss and optimiser."""
     levels, image, label = len(filters), case["image"], case["label"][None]
     scales = [[1 / 2**level] * 3 for level in range(levels - 1)]
     angle = (-30 / 360 * 2 * np.pi, 30 / 360 * 2 * np.pi)  # its default for isotropic patches

@@ -4,9 +4,9 @@
         runs/nnunet --fold 0 --minutes 3 --spacing 2 --patch 48 --filters 16 32 64 128
 
 It plans, preprocesses, samples and augments as nnU-Net does, with its loss and optimiser, and writes masks of a fold's
-patients for `python -m bundle score`. Given from outside are the data list with its folds, spacing, patch, batch and
-features; the learning rate falls along the minutes, as it does along 1000 epochs. Air of another constant is set to 0,
-as this project does, since nnU-Net looks for 0 as well. The minutes are those of its steps alone.
+patients for `python -m bundle score`. The data list with its folds, spacing, patch, batch and features are given; the
+learning rate decays over the minutes as it does over 1000 epochs. A constant background other than 0 is set to 0, as in
+this project, since nnU-Net crops to voxels that are not 0. The minutes are those of its steps alone.
 """
 
 import argparse
@@ -31,44 +31,42 @@ CONFIGURATION = "3d_fullres"
 
 
 def parse_arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datalist", type=Path, help="made by `python -m bundle prepare`")
     parser.add_argument("dataset_dir", type=Path, help="where its paths start")
-    parser.add_argument("folder", type=Path, help="gets the prepared data, and masks/<fold>-<seed>")
+    parser.add_argument("folder", type=Path, help="for the prepared data, and masks/<fold>-<seed>")
     parser.add_argument("--fold", type=int, default=0, help="scored; the others are trained on")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=3.0, help="of the processor, all threads together")
+    parser.add_argument("--minutes", type=float, default=3.0, help="CPU time of all threads")
     parser.add_argument("--spacing", type=float, default=2.0, help="mm")
-    parser.add_argument("--patch", type=int, default=48, help="voxels a side; two of them are a batch")
+    parser.add_argument("--patch", type=int, default=48, help="voxels per side; a batch is two")
     parser.add_argument("--filters", type=int, nargs="+", default=[16, 32, 64, 128], help="features by level")
-    parser.add_argument("--half", action="store_true", help="bfloat16 on the CPU, which nnU-Net does not do by itself")
-    parser.add_argument(
-        "--mirror", action="store_true", help="also write masks of eight mirrored predictions, its default"
-    )
+    parser.add_argument("--half", action="store_true", help="bfloat16 on the CPU, which nnU-Net does not use by itself")
+    parser.add_argument("--mirror", action="store_true", help="also write masks with mirroring, its default")
     return parser.parse_args()
 
 
 def require_possible(asked: argparse.Namespace, content: dict, entries: list[dict]) -> None:
-    """End in a sentence for a data list that nnU-Net would take for another."""
+    """Refuse a data list that nnU-Net cannot use."""
     folds = sorted({entry["fold"] for entry in entries})
     regions = content["regions"]
     if asked.fold not in folds or len(folds) < 2:
         sys.exit(f"error: fold is {asked.fold}: the data list has {folds}, and two are needed.")
     if any(isinstance(entry["image"], str) for entry in entries):
-        sys.exit("error: the data list has all channels in one file: expected a file a channel.")
+        sys.exit("error: the data list has all channels in one file: expected one file per channel.")
     if list(content.get("labels_out", {})) != list(regions) or all(len(values) == 1 for values in regions.values()):
-        sys.exit("error: expected regions of several labels, and labels_out in the same order: nnU-Net paints by it.")
+        sys.exit("error: expected regions of several labels, and labels_out in the same order, which nnU-Net needs.")
 
 
 def zero_background(image: np.ndarray) -> np.ndarray:
-    """The image less the value of its corners, where that is one."""
+    """The image minus the value of its corners, if they are equal."""
     corners = image[np.ix_(*((0, size - 1) for size in image.shape))]
     return image - image[0, 0, 0] if (corners == image[0, 0, 0]).all() else image
 
 
 def prepare_dataset(asked: argparse.Namespace, content: dict, entries: list[dict]) -> None:
-    """Its raw data set, fingerprint, plans (with our sizes) and preprocessed cases."""
+    """Write its raw data set, fingerprint, plans (with the given sizes) and preprocessed cases."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprint_dataset,
         plan_experiment_dataset,
@@ -121,14 +119,14 @@ def prepare_dataset(asked: argparse.Namespace, content: dict, entries: list[dict
 
 
 def forward_in_half(forward: Callable, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-    """The network's heads, computed in bfloat16; the loss gets single precision, as ours does."""
+    """The network's heads, computed in bfloat16, and returned in single precision for the loss."""
     with torch.autocast("cpu", torch.bfloat16):
         heads = forward(image)
     return [head.float() for head in heads] if isinstance(heads, list | tuple) else heads.float()
 
 
 def train_network(asked: argparse.Namespace) -> Any:
-    """Its trainer, when the minutes are over."""
+    """Train for the given minutes, and return the trainer."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     os.environ.update(nnUNet_n_proc_DA="0")  # augment in this process, so that its time counts
@@ -184,17 +182,17 @@ def main() -> None:
     folders = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
     os.environ.update({name: str(asked.folder.resolve() / folder) for name, folder in folders.items()})
     content = json.loads(asked.datalist.read_text())
-    entries = [entry for entry in content["training"] if "fold" in entry]  # patients set aside for a test are not
+    entries = [entry for entry in content["training"] if "fold" in entry]  # held-out patients have none
     require_possible(asked, content, entries)
     record = asked.folder / "prepared.json"
     settings = {"spacing": asked.spacing, "patch": asked.patch, "filters": asked.filters, "entries": entries}
     if not record.exists():
-        for folder in folders.values():  # what an interrupted preparation left
+        for folder in folders.values():  # left by an interrupted preparation
             shutil.rmtree(asked.folder / folder, ignore_errors=True)
         prepare_dataset(asked, content, entries)
         record.write_text(json.dumps(settings))
     elif json.loads(record.read_text()) != settings:
-        sys.exit(f"error: {asked.folder} was prepared with another list or other sizes: take another folder.")
+        sys.exit(f"error: {asked.folder} was prepared with another list or other sizes: give another folder.")
     trainer = train_network(asked)
     for mirror in (False, True) if asked.mirror else (False,):
         write_masks(asked, trainer, entries, mirror)

@@ -108,7 +108,7 @@ REGIONS = {"regions": {"WT": [1, 2], "ET": [2]}, "labels_out": {"WT": 1, "ET": 2
         (2, REGIONS, None, "fold is 2: the data list has [0, 1]"),
         (0, {**REGIONS, "labels_out": {"ET": 2, "WT": 1}}, None, "labels_out in the same order"),
         (0, {"regions": {"lesion": [1]}, "labels_out": {"lesion": 1}}, None, "expected regions of several labels"),
-        (0, REGIONS, "four.nii.gz", "expected a file a channel"),
+        (0, REGIONS, "four.nii.gz", "expected one file per channel"),
     ],
 )
 def test_list_that_nnunet_would_misread_is_refused(fold, content, image, said):

@@ -86,7 +86,7 @@ def test_occupied_port_is_refused(refused, monai_label):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert f"port {port} cannot be taken (Address already in use)" in refused(port=port, monailabel=monai_label)
+        assert f"port {port} cannot be used (Address already in use)" in refused(port=port, monailabel=monai_label)
 
 
 @pytest.mark.parametrize("port", ["0", "70000", "http"])

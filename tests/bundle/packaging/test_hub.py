@@ -55,7 +55,7 @@ def test_hub_refusal_ends_in_one_sentence(calls, tmp_path):
 @pytest.mark.usefixtures("calls")
 def test_an_upload_needs_a_token(tmp_path, monkeypatch):
     monkeypatch.delenv(hub.TOKEN)
-    with pytest.raises(InputError, match="set HF_TOKEN to one of the hub"):
+    with pytest.raises(InputError, match="set HF_TOKEN to a token of the hub"):
         hub.upload_package(tmp_path, "me/brats", "0.2.0")
 
 
