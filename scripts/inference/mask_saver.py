@@ -1,4 +1,4 @@
-"""Masks and probabilities of a case written on the grid and in the format of its image."""
+"""Writing of masks and probabilities on the grid and in the format of the image."""
 
 import os
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from scripts.data.images import write_like
 
 
 def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path:
-    """Where the mask of a case is written: in the format of its image, the first one of several.
+    """The file for the mask of a case: in the format of its image, or of the first of several.
 
-    A JPEG would change the values of a mask, so that of a JPEG is a PNG.
+    The mask of a JPEG is a PNG, since JPEG compression would change its values.
     """
     file = pictures.file_of_page(image if isinstance(image, str) else image[0])
     ending = file.suffix.lower() if pictures.is_picture(file) else ".nii.gz"
@@ -25,22 +25,22 @@ def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[st
 
 
 def stack_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path | None:
-    """Where the masks of all pages of a TIFF are written, None for the mask of what is no page of several."""
+    """The file for the masks of all pages of a TIFF; None if the image is not one page of several."""
     name = image if isinstance(image, str) else image[0]
     page = pictures.file_and_page(name)[1]
     return None if page is None else mask_path(output_dir, case.removesuffix(f"_{page}"), name)
 
 
 class MaskSaver:
-    """Writes each case's label map in the format and on the grid of its image, and its probabilities if they are there.
+    """Writes the label map of each case, and its probabilities if there are any, on the grid of its image.
 
     Args:
         output_dir: gets the masks (`mask_path`; uint8, the scheme's own values), and `probabilities/<case>.nii.gz`
-            (float32, one map a region along the last axis; NIfTI for pictures too, which hold no fractions).
-        stacks: gather the masks of the pages of a TIFF in one TIFF, when all of them are there.
+            (float32, one map per region along the last axis; NIfTI for pictures too, which cannot hold fractions).
+        stacks: combine the masks of all pages of a TIFF into one TIFF.
 
-    Attach it to an evaluator whose postprocessed output holds `pred` [1, ...] and maybe `probabilities` [R, ...]. One
-    case is written while the next is computed; copies from a GPU start before the next case's kernels.
+    Attach it to an evaluator whose postprocessed output has `pred` [1, ...] and optionally `probabilities` [R, ...].
+    One case is written while the next is computed; copies from a GPU start before the next case's kernels.
 
     Raises:
         InputError: the folder cannot be written.
@@ -61,7 +61,7 @@ class MaskSaver:
             engine.add_event_handler(Events.COMPLETED, self._gather)
 
     def _start(self, engine: Engine) -> None:
-        self._wait()  # so that one case waits to be written, not all of them
+        self._wait()  # at most one case is waiting to be written
         kinds = {"pred": torch.uint8, "probabilities": torch.float32}
         cases, devices = [], set()
         # ignite declares both as int
@@ -82,7 +82,7 @@ class MaskSaver:
         for case, image, maps in cases:
             if "probabilities" in maps:
                 write_like(self.output_dir / "probabilities" / f"{case}.nii.gz", maps["probabilities"], like=image)
-            # last, since the mask is the sign that a case is done
+            # last, since a mask marks its case as done
             path = mask_path(self.output_dir, case, image)
             write_like(path, maps["pred"][..., 0], like=pictures.file_of_page(image))
             if stack := stack_path(self.output_dir, case, image):
@@ -100,6 +100,6 @@ class MaskSaver:
 
 
 def _on_host(maps: torch.Tensor, kind: torch.dtype) -> np.ndarray:
-    """Maps [R, ...] as an array [..., R] in a NIfTI file's order; of a GPU, the copy may still be under way."""
+    """Maps [R, ...] as an array [..., R] in a NIfTI file's order; a copy from a GPU may still be running."""
     turned = maps.to(kind).permute(0, *range(maps.dim() - 1, 0, -1)).contiguous()
     return convert_to_tensor(turned, track_meta=False).to("cpu", non_blocking=True).numpy().T

@@ -1,4 +1,4 @@
-"""The next case prepared in a thread while the network works on this one."""
+"""Preparation of the next case in a thread while the network processes the current one."""
 
 import copy
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 
 
 class PrefetchedDataset(Dataset):
-    """Prepares the next case in a thread of its own while the network works on this one.
+    """Prepares the next case in its own thread while the network processes the current one.
 
     Args:
-        dataset: asked in order. It is copied, since a MONAI transform cannot run in one thread and be inverted in
-            another; what the copies leave is signed in the name of the originals, which will invert it.
+        dataset: read in order. It is copied, since a MONAI transform cannot run in one thread and be inverted in
+            another; the traces of the copies get the ids of the original transforms, which will invert them.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -28,7 +28,7 @@ class PrefetchedDataset(Dataset):
         return len(self.dataset)  # type: ignore[arg-type]  # torch declares data sets without a length
 
     def __getitem__(self, index: int) -> Any:
-        # its thread works on the caller's GPU and on that one's default stream: what it leaves needs no waiting for
+        # the thread uses the caller's GPU and its default stream, so the caller need not wait for the results
         gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         case = self.waiting.pop(index, None) or self.thread.submit(self._prepare, index, gpu)
         following = [index + 1] if index + 1 < len(self) else []
@@ -41,13 +41,13 @@ class PrefetchedDataset(Dataset):
         case = self.dataset[index]
         for value in case.values():
             for operation in getattr(value, "applied_operations", ()):
-                self._sign(operation)
+                self._restore_ids(operation)
         return case
 
-    def _sign(self, trace: dict) -> None:
-        """A crop's trace holds that of the padding before it, and so on."""
+    def _restore_ids(self, trace: dict) -> None:
+        """Replace the ids of copies in a trace and in nested ones: a crop's trace contains that of its padding."""
         if TraceKeys.ID in trace:
             trace[TraceKeys.ID] = self.originals.get(trace[TraceKeys.ID], trace[TraceKeys.ID])
         for value in trace.values():
             if isinstance(value, dict):
-                self._sign(value)
+                self._restore_ids(value)

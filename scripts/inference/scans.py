@@ -1,4 +1,4 @@
-"""The scans that inference segments, and which of them are left to do."""
+"""The input scans of inference, and those without a mask yet."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,14 @@ def find_input_scans(
 ) -> list[dict[str, Any]]:
     """The cases of a data list, a folder of cases, the folder of one case, a folder of single files, or one file.
 
-    A single file is a 4D NIfTI or a picture with all channels; a TIFF of several pages is as many slices.
+    A single file is a 4D NIfTI or a picture with all channels; a TIFF of several pages gives one case per page.
 
     Args:
-        source: what the user gave; None: no case, for those who only load the bundle.
+        source: the user's input; None: no cases, for programs that only load the bundle.
         channels: the network's channels, in order.
         channel_files: the file name patterns of each channel (`scripts.data.case_files`).
-        dataset_dir: where a data list's paths start; its unlabelled cases are taken, or all if every case has a label.
+        dataset_dir: the folder that a data list's paths start from. Of a list, the unlabelled cases are segmented, or
+            all if every case has a label.
 
     Raises:
         InputError: there is no case, a case lacks a channel, or two masks would have the same name.
@@ -47,7 +48,7 @@ def find_input_scans(
     if found:
         images = [require_channels(case, channels, channel_files) for case in found]
         return [{"image": image_entry(i), "case": case.case} for case, i in zip(found, images, strict=True)]
-    visible = sorted(path for path in source.iterdir() if not path.name.startswith("."))  # macOS leaves ._X beside X
+    visible = sorted(path for path in source.iterdir() if not path.name.startswith("."))  # macOS leaves ._X next to X
     single = [path for path in visible if path.name.endswith(NIFTI)] or [p for p in visible if pictures.is_picture(p)]
     files: dict[str, Path] = {}
     for path in single:
@@ -56,7 +57,7 @@ def find_input_scans(
     if not files:
         patterns = ", ".join(pattern for several in channel_files.values() for pattern in several)
         raise InputError(
-            f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI or picture a case."
+            f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI or picture per case."
         )
     return [case for path in files.values() for case in _slices_or_scan(path)]
 
@@ -69,7 +70,7 @@ def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
 
 
 def own_cases(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """This process's part of the cases that `find` gives; the pages of one file stay together.
+    """This process's part of the cases that `find` returns; the pages of one file stay together.
 
     Raises:
         InputError: another process has ended.
@@ -93,11 +94,11 @@ def unsegmented_cases(
     Args:
         cases: entries with `case` and `image`.
         output_dir: the folder of masks.
-        resume: leave out what is done.
-        checkpoint: the weights; a mask older than they are is another network's and made anew.
+        resume: skip cases whose mask exists.
+        checkpoint: the weights; an older mask is of another network, so that its case is segmented again.
 
     Raises:
-        InputError: masks are there and `resume` is off.
+        InputError: masks exist and `resume` is off.
     """
     made = Path(checkpoint).stat().st_mtime if checkpoint and Path(checkpoint).is_file() else 0.0
     left = [dict(case) for case in cases if not _is_done(output_dir, case, made if resume else 0.0)]

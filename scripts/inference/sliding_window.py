@@ -1,4 +1,4 @@
-"""Sliding windows over a scan, where there is something to see."""
+"""Sliding-window inference that skips background."""
 
 import itertools
 import math
@@ -15,26 +15,26 @@ from torch.nn import functional
 
 from scripts.network import precision
 
-BACKGROUND = -20.0  # logit of every region in a window of air: a probability of 2e-9
+BACKGROUND = -20.0  # logit of every region in a skipped window: a probability of 2e-9
 FLAT_RANGE = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
-MAX_WINDOWS = 4  # windows on a GPU: more gain little, and need more memory
+MAX_WINDOWS = 4  # at once on a GPU: more gain little, and need more memory
 LIVE_FEATURE_MAPS = 8  # of the first level, in memory at once: a DynUNet on a CPU peaked at 6.9 to 9.5
 
 
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
-    """Sliding windows over a scan, only where there is something to see; mirrored, if asked, and averaged.
+    """Sliding-window inference that skips background, with optional averaging over mirror images.
 
-    Where a window holds nothing but one value per channel, which is background, every logit is `BACKGROUND`. Where a
-    GPU cannot hold the result, it is put together in the machine's memory (MONAI's `SlidingWindowInfererAdapt`).
+    A window in which every channel is constant is background: all its logits are `BACKGROUND`. If a
+    GPU cannot hold the result, it is assembled in host memory (MONAI's `SlidingWindowInfererAdapt`).
 
     Args:
-        roi_size: of a window in voxels; -1: the whole axis; `auto`: as few and as large ones as memory allows.
-        sw_batch_size: windows that the network is shown at once, mirrored ones included; `auto`: 1 on a CPU, and on a
-            GPU up to `MAX_WINDOWS`, as its memory allows.
-        divisor: what each axis of an `auto` window must be a multiple of, by axis: the network halves it that often.
-        regions: how many logits the network gives for a voxel; None: air is shown to it like everything else.
+        roi_size: of a window in voxels; -1: the whole axis; `auto`: the fewest and largest windows that fit in memory.
+        sw_batch_size: windows per pass of the network, mirrored ones included; `auto`: 1 on a CPU, up to `MAX_WINDOWS`
+            on a GPU, as its memory allows.
+        divisor: per axis, what the size of an `auto` window must be a multiple of, for the network to halve it.
+        regions: logits per voxel; None: background is not skipped.
         tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
-        half: `bfloat16` or `float16`; None: single precision. Logits are put together in the scan's own.
+        half: `bfloat16` or `float16`; None: single precision. Logits are assembled in the scan's type.
         others: arguments of MONAI's `SlidingWindowInferer`.
     """
 
@@ -65,13 +65,13 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         if self.auto_batch and inputs.is_cuda:
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
             self.sw_batch_size = min(MAX_WINDOWS, max(1, int(max_window_voxels(network, inputs.device) / window)))
-        air = set() if self.regions is None else self._windows_of_air(inputs)
-        logits = super().__call__(inputs, partial(self._seen, network, air), *args, **kwargs)
+        empty = set() if self.regions is None else self._find_empty_windows(inputs)
+        logits = super().__call__(inputs, partial(self._skip_empty, network, empty), *args, **kwargs)
         assert torch.is_tensor(logits)
         return logits
 
-    def _windows_of_air(self, inputs: torch.Tensor) -> set[tuple[int, ...]]:
-        """The image and the first voxel of each window without brain; one copy from the device for all of them."""
+    def _find_empty_windows(self, inputs: torch.Tensor) -> set[tuple[int, ...]]:
+        """The image number and first voxel of each background window, with a single copy from the device."""
         image = convert_to_tensor(inputs, track_meta=False)
         window = fall_back_tuple(self.roi_size, image.shape[2:])
         beyond = [max(0, w - size) for w, size in zip(window, image.shape[2:], strict=True)]
@@ -88,21 +88,21 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         return {
             (number, *(axis.start for axis in place[2:]))
             for place, images in zip(places, torch.stack(flat).tolist(), strict=True)
-            for number, is_air in enumerate(images)
-            if is_air
+            for number, is_empty in enumerate(images)
+            if is_empty
         }
 
-    def _seen(
+    def _skip_empty(
         self,
         network: Callable,
-        air: set[tuple[int, ...]],
+        empty: set[tuple[int, ...]],
         windows: torch.Tensor,
         places: Sequence[Sequence[slice]],
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
         starts = [(place[0].start, *(axis.start for axis in place[2:])) for place in places]
-        brain = [number for number, start in enumerate(starts) if start not in air]
+        brain = [number for number, start in enumerate(starts) if start not in empty]
         if len(brain) == len(windows):
             return self._mirrored(network, windows, *args, **kwargs)
         assert self.regions is not None  # or no window would be skipped
@@ -131,17 +131,17 @@ def _spatial(windows: torch.Tensor) -> tuple[int, ...]:
 
 
 def window_divisor(strides: Sequence[int | Sequence[int]], axes: int) -> list[int]:
-    """What each axis of an image must be a multiple of, for the network to halve it on every level."""
+    """Per axis, what the size of an image must be a multiple of, for the network to halve it on every level."""
     return [math.prod(s if isinstance(s, int) else s[axis] for s in strides) for axis in range(axes)]
 
 
 def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: float) -> list[int]:
-    """The window that covers a scan in the fewest equal parts of at most so many voxels; the longest axis is cut first.
+    """The largest window of at most `voxels` voxels for a scan; the longest axis is shortened first.
 
     Args:
         size: of the scan, in voxels.
-        divisor: each axis of the window is a multiple of it, and may reach beyond the scan.
-        voxels: at most, in a window; it has at least `divisor` on each axis.
+        divisor: each axis of the window is a multiple of it, and may be longer than the scan's.
+        voxels: the most in a window; each axis has at least `divisor`.
     """
     steps = [divisor] * len(size) if isinstance(divisor, int) else list(divisor)
     window = [-(-n // step) * step for n, step in zip(size, steps, strict=True)]
@@ -152,12 +152,12 @@ def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: fl
 
 
 def max_window_voxels(network: Callable, device: torch.device) -> float:
-    """Voxels of the largest window that a network can be shown with half of the free memory; an estimate.
+    """Estimate of the voxels in the largest window that a network can process with half of the free memory.
 
-    A U-Net is widest on its first level, where some `LIVE_FEATURE_MAPS` feature maps of float32 live at once.
+    A U-Net is widest on its first level, where about `LIVE_FEATURE_MAPS` feature maps of float32 exist at once.
     """
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by tensors, held by torch
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # cached by torch
         free = torch.cuda.mem_get_info(device)[0] + unused
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

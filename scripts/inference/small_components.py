@@ -1,6 +1,6 @@
 """Removal of small components of a region, by thresholds selected on validation cases.
 
-Predictions are full of specks, and lesion-wise scores count each of them.
+Predictions contain many specks, and lesion-wise scores count each of them.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,9 +20,8 @@ class RemoveSmallComponentsd(MapTransform):
     Args:
         keys: region probabilities [R, ...]; a voxel's volume comes from the affine.
         regions: the regions in channel order.
-        min_component_ml: region name to ml (of pictures: thousands of pixels); regions that are not named keep every
-            component.
-        threshold: where a voxel counts as part of the region.
+        min_component_ml: region name to ml (of pictures: thousands of pixels); other regions keep all components.
+        threshold: voxels with a probability above it belong to the region.
     """
 
     def __init__(

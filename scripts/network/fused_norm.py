@@ -12,24 +12,24 @@ from torch.nn import functional
 
 try:
     from scripts.network import norm_kernels
-except ImportError:  # Triton comes with torch for CUDA on Linux, and with no other
+except ImportError:  # Triton is installed with torch for CUDA on Linux only
     norm_kernels = None  # type: ignore[assignment]
 
-KINDS = (torch.bfloat16, torch.float16, torch.float32)  # statistics are float32: of no use to float64
+KINDS = (torch.bfloat16, torch.float16, torch.float32)  # not float64, since statistics are float32
 LAST = torch.channels_last_3d
 
 
 class FusedNorm(torch.autograd.Function):
-    """leaky_relu(instance_norm(x) * weight + bias), from kernels of Triton; remembers x and [N, C] statistics.
+    """leaky_relu(instance_norm(x) * weight + bias) by Triton kernels; saves x and [N, C] statistics for backward.
 
-    Statistics and sums are float32 whatever x is, the output and the gradient of x are of x's kind.
+    Statistics and sums are float32; the output and the gradient of x have the type of x.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float
     ) -> torch.Tensor:
-        """Features like x, which is [N, C, D, H, W], dense in channels_last_3d; weight and bias are [C]."""
+        """Features of the shape of x, [N, C, D, H, W], dense in channels_last_3d; weight and bias are [C]."""
         y, mean, rstd = norm_kernels.forward(x, weight, bias, eps, slope)
         ctx.save_for_backward(x, weight, bias, mean, rstd)
         ctx.slope = slope
@@ -47,15 +47,15 @@ class FusedNorm(torch.autograd.Function):
 
 
 class InstanceNormLeakyReLU(nn.InstanceNorm3d):
-    """An instance norm with the leaky ReLU that follows it; its state is that of the norm alone.
+    """An instance norm followed by a leaky ReLU; its state is that of the norm.
 
-    One kernel does both where it can: on a GPU, where Triton is there, for features that are dense in
-    channels_last_3d. Everywhere else, and while torch.compile looks on, which fuses by itself, it is torch's own two.
+    One kernel computes both on a GPU with Triton, for features that are dense in channels_last_3d. In all other cases,
+    and under torch.compile, which fuses by itself, torch's two operations do.
 
     Args:
         num_features: channels.
         negative_slope: of the leaky ReLU.
-        relayout: bring features of another layout into channels_last_3d, rather than leave them to torch.
+        relayout: convert features of another layout to channels_last_3d rather than leave them to torch.
         **norm: of `torch.nn.InstanceNorm3d`.
 
     Shapes: [N, C, D, H, W] to the same.
@@ -82,20 +82,20 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
             and not self.track_running_stats
             and x.dtype in KINDS
             and x.dim() == 5
-            and x[0, 0].numel() > 1  # of which torch complains
+            and x[0, 0].numel() > 1  # otherwise torch raises an error
             and (self.relayout or x.is_contiguous(memory_format=LAST))
         )
 
 
 @cache
 def kernels_available() -> bool:
-    """Whether the kernels run here: Triton needs a C compiler, Python's headers and a card that it knows."""
+    """Whether the kernels run here: Triton needs a C compiler, Python's headers and a supported GPU."""
     if norm_kernels is None or not torch.cuda.is_available():
         return False
     features = torch.rand(1, 8, 2, 2, 2, device="cuda").contiguous(memory_format=LAST)
     try:
         norm_kernels.forward(features, features.new_ones(8), features.new_zeros(8), 1e-5, 0.01)
-    except Exception as error:  # of Triton, of the compiler that it starts, of the driver
+    except Exception as error:  # from Triton, its compiler or the driver
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         warnings.warn(
             f"norms are computed by torch, which is slower: Triton does not run here ({reason})", stacklevel=2
@@ -105,10 +105,10 @@ def kernels_available() -> bool:
 
 
 def fuse_norms(network: nn.Module, relayout: bool = False) -> nn.Module:
-    """Let each norm of a DynUNet's plain blocks do the leaky ReLU too; the same network is returned for chaining.
+    """Fuse norm and leaky ReLU in the plain blocks of a DynUNet, in place; returns the network.
 
-    Parameters and their names stay. Left alone: residual blocks, which add between norm and activation, other norms
-    than an instance norm with parameters, other activations, and two dimensions.
+    Parameters keep their names. Not fused: residual blocks, which add between norm and activation, norms other than an
+    instance norm with parameters, other activations, and two dimensions.
 
     Args:
         network: any.
@@ -130,5 +130,5 @@ def _fusible(block: UnetBasicBlock) -> bool:
 
 def _fused(norm: nn.InstanceNorm3d, slope: float, relayout: bool) -> InstanceNormLeakyReLU:
     fused = InstanceNormLeakyReLU(norm.num_features, slope, relayout, eps=norm.eps, affine=True, device="meta")
-    fused.weight, fused.bias = norm.weight, norm.bias  # the same, which an optimiser may know already
+    fused.weight, fused.bias = norm.weight, norm.bias  # the same objects, which an optimiser may hold already
     return fused.train(norm.training)

@@ -1,8 +1,8 @@
 """Triton kernels of an instance norm and a leaky ReLU over channels-last features, forward and backward.
 
-Each sample's voxels are split into chunks, so that the few channels of a large volume keep the whole card busy. One
-kernel reduces each chunk, a second one the chunks of a sample, in an order that never changes: two runs agree bit for
-bit. A third goes over the voxels again, from the last chunk to the first, whose values the cache has not lost yet.
+Each sample's voxels are split into chunks, so that the few channels of a large volume keep the whole GPU busy. One
+kernel reduces each chunk, a second one the chunks of a sample, in a fixed order: two runs agree bit for bit. A third
+goes over the voxels again, from the last chunk to the first, since the last ones are still in the cache.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,12 +14,12 @@ import triton.language as tl
 
 TILE = 4096  # values that a program holds at once: 16 for each of its threads
 WARPS = 8  # of 32 threads
-PROGRAMS = 1024  # wanted: two rounds for a card of 132 multiprocessors with four programs each
-WIDTH = 64  # channels side by side in a tile: 128 bytes of half precision, a line of the cache
+PROGRAMS = 1024  # target: two rounds for a GPU of 132 multiprocessors with four programs each
+WIDTH = 64  # channels in a tile: 128 bytes of half precision, one cache line
 
 
 class Tiling(NamedTuple):
-    """How the voxels and channels of a batch are shared out among programs."""
+    """How the voxels and channels of a batch are divided among programs."""
 
     rows: int  # voxels of a chunk
     chunks: int  # of a sample
@@ -32,7 +32,7 @@ class Tiling(NamedTuple):
 def tiling(
     samples: int, voxels: int, channels: int, tile: int = TILE, programs: int = PROGRAMS, warps: int = WARPS
 ) -> Tiling:
-    """Chunks of whole tiles, as many as give the wanted number of programs, as far as there are tiles."""
+    """Chunks of whole tiles that give the target number of programs, as far as there are tiles."""
     wide = min(WIDTH, triton.next_power_of_2(channels))
     high, blocks = tile // wide, triton.cdiv(channels, wide)
     chunks = max(1, programs // (samples * blocks))
@@ -43,15 +43,15 @@ def tiling(
 def forward(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float, shared: Tiling | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalised and rectified features, like x, and float32 means and inverse deviations, [N, C].
+    """Normalised and rectified features, of the shape of x, and float32 means and inverse deviations, [N, C].
 
     Args:
         x: [N, C, D, H, W], dense in channels_last_3d.
         weight: [C], as bias.
-        bias: added after the weight has multiplied.
+        bias: added after multiplication with the weight.
         eps: added to the variance.
-        slope: factor on what is below zero.
-        shared: by default what `tiling` gives.
+        slope: factor on negative values.
+        shared: by default from `tiling`.
     """
     samples, channels, voxels = len(x), x.shape[1], x[0, 0].numel()
     shared = shared or tiling(samples, voxels, channels)
@@ -80,7 +80,7 @@ def backward(
     slope: float,
     shared: Tiling | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of x, like x, and of weight and bias, [C] in float32; dy is the output's, dense in channels_last_3d."""
+    """Gradients of x, and of weight and bias, [C] in float32; dy is the output's, dense in channels_last_3d."""
     samples, channels, voxels = len(x), x.shape[1], x[0, 0].numel()
     shared = shared or tiling(samples, voxels, channels)
     partial = x.new_empty((2, samples, shared.chunks, channels), dtype=torch.float32)
@@ -104,7 +104,7 @@ def backward(
 
 
 def _few(channels: int) -> dict[str, int]:
-    """Tiles for what is left of the chunks: 32 KiB or so by program."""
+    """Tiles for reducing the sums of the chunks: about 32 KiB per program."""
     wide = min(16, triton.next_power_of_2(channels))
     return {"HIGH": 1024 // wide, "WIDE": wide, "num_warps": 4}
 
@@ -157,7 +157,7 @@ def _moments(means, squares, mean, rstd, voxels, channels, rows, chunks, eps, HI
     means += sample * chunks * channels
     squares += sample * chunks * channels
     down = tl.arange(0, HIGH)
-    about = tl.load(means + columns, mask=inside, other=0.0)  # the first chunk's, from which others differ little
+    about = tl.load(means + columns, mask=inside, other=0.0)  # the first chunk's; the others differ little
     total = tl.zeros([HIGH, WIDE], tl.float32)
     for row in range(0, chunks, HIGH):
         mask = (row + down < chunks)[:, None] & inside[None, :]
@@ -179,7 +179,7 @@ def _moments(means, squares, mean, rstd, voxels, channels, rows, chunks, eps, HI
 
 @triton.jit
 def _normalise(x, y, mean, rstd, weight, bias, voxels, channels, rows, slope, HIGH: tl.constexpr, WIDE: tl.constexpr):
-    """The features themselves."""
+    """Normalised and rectified features."""
     chunk, block, sample = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2)
     first = chunk * rows
     left = tl.minimum(rows, voxels - first)
@@ -245,7 +245,7 @@ def _chunk_sums(
         slant = tl.load(dy + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
         value = (value - centre[None, :]) * scale[None, :]
         slant = tl.where(value * gain[None, :] + shift[None, :] > 0, slant, slant * slope)
-        total += slant  # what is outside is 0
+        total += slant  # 0 outside
         product += slant * value
     at = (sample * tl.num_programs(0) + chunk) * channels + columns
     tl.store(plain + at, tl.sum(total, 0), mask=inside)
@@ -307,7 +307,7 @@ def _gradient(
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """The gradient of the features: what is left of the output's after its mean and its part along the features."""
+    """The gradient of the features: the output's, without its mean and its component along the features."""
     chunk, block, sample = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2)
     first = chunk * rows
     left = tl.minimum(rows, voxels - first)

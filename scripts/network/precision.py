@@ -1,4 +1,4 @@
-"""What a machine computes fastest with: half precision, memory layout, fused norms, cuDNN's kernels."""
+"""Half precision, memory layout, fused norms and cuDNN's kernels, as they suit the hardware."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from scripts.network.coarse_heads import with_coarse_heads
 from scripts.network.fused_norm import fuse_norms, kernels_available
 
-BLOCKS = (UnetBasicBlock, UnetResBlock)  # what DynUNet is made of, and what it remembers for the way back
+BLOCKS = (UnetBasicBlock, UnetResBlock)  # of DynUNet, whose activations can be recomputed in the backward pass
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
 
 
@@ -26,30 +26,30 @@ def half_is_faster(device: str | torch.device) -> bool:
 
 
 def half_dtype(device: str | torch.device) -> str:
-    """bfloat16, whose range is that of float32, so that no loss has to be scaled; float16 for a GPU without it."""
+    """bfloat16, which needs no loss scaling, since its range is that of float32; float16 for a GPU without bfloat16."""
     old = torch.device(device).type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
     return "float16" if old else "bfloat16"
 
 
 def autocast(device: torch.device, kind: str | None) -> AbstractContextManager:
-    """Compute in half precision inside; None: as the tensors come."""
+    """A context that computes in half precision; None: in the precision of the tensors."""
     return torch.autocast(device.type, dtype=getattr(torch, kind or "bfloat16"), enabled=kind is not None)
 
 
 def channels_last_is_faster(device: str | torch.device, axes: int) -> bool:
-    """Whether channels_last does: in 3D on a GPU with Triton, for which the norms have kernels."""
+    """Whether channels_last is faster: in 3D on a GPU with Triton, for which there are kernels of the norms."""
     return torch.device(device).type == "cuda" and axes == 3 and kernels_available()
 
 
 def to_float32(logits: Any) -> Any:
-    """Logits in float32, contiguous as losses want them: a tensor, or the heads of deep supervision in a list."""
+    """Logits in float32 and contiguous, as losses expect them: a tensor, or the heads of deep supervision in a list."""
     if torch.is_tensor(logits):
         return logits.to(torch.float32, memory_format=torch.contiguous_format)
     return type(logits)(to_float32(head) for head in logits)
 
 
 def match_memory_format(inputs: torch.Tensor, network: Any) -> torch.Tensor:
-    """Inputs [B, C, ...] in channels_last if that is how `prepare_network` has left the network's weights."""
+    """Inputs [B, C, ...] in channels_last if the network's weights are (see `prepare_network`)."""
     layout = CHANNELS_LAST.get(inputs.dim())
     if layout is None or not isinstance(network, torch.nn.Module):
         return inputs
@@ -59,9 +59,9 @@ def match_memory_format(inputs: torch.Tensor, network: Any) -> torch.Tensor:
 
 
 class PrecisionInferer(SimpleInferer):
-    """One pass of the network over a batch, in half precision if asked; what comes out is float32.
+    """One pass of the network over a batch, optionally in half precision; the output is float32.
 
-    MONAI's engines know half precision on CUDA alone, so that a CPU with units for it would not use them.
+    MONAI's engines support half precision on CUDA only, not on a CPU that has units for it.
 
     Args:
         half: `bfloat16` or `float16`; None: single precision.
@@ -79,16 +79,15 @@ class PrecisionInferer(SimpleInferer):
 
 
 def prepare_network(network: torch.nn.Module, channels_last: bool = False, recompute: bool = False) -> torch.nn.Module:
-    """The same network with its weights laid out for the hardware, and with less to remember; returned for chaining.
+    """Set up a network for the hardware, in place: memory layout, fused norms, recomputation; returns the network.
 
-    A DynUNet under deep supervision hands over its coarse heads as they are.
+    A DynUNet with deep supervision returns its coarse heads at their own resolution.
 
     Args:
         network: any; only DynUNet's blocks can be recomputed, and only their norms fused.
-        channels_last: keep the features of a voxel side by side in memory, for which a GPU has one kernel of norm and
-            activation.
-        recompute: forget what happens inside a block and compute it again on the way back (Chen 2016,
-            arXiv:1604.06174): less memory for more time.
+        channels_last: keep the features of a voxel next to each other in memory, and fuse norms and activations.
+        recompute: compute the activations inside a block again in the backward pass (Chen 2016, arXiv:1604.06174):
+            less memory for more time.
     """
     if getattr(network, "deep_supervision", False):
         with_coarse_heads(network)
@@ -106,10 +105,10 @@ def prepare_network(network: torch.nn.Module, channels_last: bool = False, recom
 
 
 class CudnnAutotuning:
-    """Lets cuDNN try its kernels and keep the fastest; attach it after what seeds each epoch, which forbids that.
+    """Lets cuDNN try its kernels and keep the fastest; attach it after `EpochSeed`, which switches that off.
 
     Args:
-        allowed: off leaves cuDNN deterministic.
+        allowed: if false, cuDNN stays deterministic.
     """
 
     def __init__(self, allowed: bool) -> None:

@@ -6,16 +6,15 @@ from torch.nn import functional
 
 from scripts.errors import InputError
 
-SLICES_AT_ONCE = 32  # in evaluation, which may hand over a whole volume
+SLICES_AT_ONCE = 32  # in evaluation, whose input may be a whole volume
 
 
 class SlabNetwork(nn.Module):
     """Runs a 2D network over the last axis of a volume, each slice stacked with its neighbours.
 
     Args:
-        network: takes [N, C * slab, H, W], gives [N, R, H, W] (or [N, heads, R, H, W] while it trains under deep
-            supervision).
-        slab: slices at once, odd; at the ends of the volume the last slice is repeated.
+        network: maps [N, C * slab, H, W] to [N, R, H, W] (in training with deep supervision to [N, heads, R, H, W]).
+        slab: number of slices, odd; at the ends of the volume the last slice is repeated.
 
     Shapes: [B, C, H, W, D] to [B, R, H, W, D].
     """
@@ -27,9 +26,9 @@ class SlabNetwork(nn.Module):
         self.network, self.slab = network, slab
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Every slice of the volume."""
-        batch, depth, beside = len(volume), volume.shape[-1], self.slab // 2
-        padded = functional.pad(volume, (beside, beside, 0, 0, 0, 0), mode="replicate")
+        """Logits of all slices of the volume."""
+        batch, depth, margin = len(volume), volume.shape[-1], self.slab // 2
+        padded = functional.pad(volume, (margin, margin, 0, 0, 0, 0), mode="replicate")
         slabs = padded.unfold(-1, self.slab, 1)  # [B, C, H, W, D, slab]
         slices = slabs.permute(0, 4, 1, 5, 2, 3).flatten(2, 3).flatten(0, 1)  # [B * D, C * slab, H, W]
         chunks = [slices] if self.training else slices.split(SLICES_AT_ONCE)

@@ -1,6 +1,6 @@
-"""Weights of a network: written, read, and loaded into a network.
+"""Writing and reading of weights, and loading them into a network.
 
-`checkpoint.pt` is the whole state after the last full epoch; `model.pt` is what a run leaves: the averaged weights of
+`checkpoint.pt` is the whole state after the last full epoch; `model.pt` is the result of a run: the averaged weights of
 its best epoch without the heads of deep supervision, tensors only.
 """
 
@@ -52,7 +52,7 @@ def _are_weights(item: Any) -> bool:
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
-    """Put a checkpoint into a network of exactly its shape, and return the network.
+    """Load a checkpoint into a network of exactly its architecture; returns the network.
 
     Raises:
         InputError: the checkpoint is of another network; names the first weight that differs.
@@ -69,26 +69,26 @@ def load_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
             str(tuple(part[different].shape)) if different in part else "absent" for part in (weights, own)
         )
         raise InputError(
-            f"{path} is a checkpoint of another network ({different}: {shapes} in the config): lay the run's"
-            " settings.yaml over the workflow, --config_file \"['configs/inference.yaml','runs/X/settings.yaml']\"."
+            f"{path} is a checkpoint of another network ({different}: {shapes} in the config): add the run's"
+            " settings.yaml, --config_file \"['configs/inference.yaml','runs/X/settings.yaml']\"."
         ) from error
     return network
 
 
 def read_min_component_ml(path: str | os.PathLike) -> dict[str, float]:
-    """What the run of a checkpoint chose on its validation cases: region to ml, from the settings.yaml beside it."""
+    """The component sizes selected by a checkpoint's run, region to ml, from the settings.yaml in its folder."""
     file = settings_file(Path(path).parent)
     return yaml.safe_load(file.read_text(encoding="utf-8")).get("min_component_ml", {}) if file.is_file() else {}
 
 
 def settings_file(folder: Path) -> Path:
-    """The settings.yaml of a run's folder, or knobs.yaml, its former name, where there is only that."""
+    """The settings.yaml in a run's folder, or knobs.yaml, its former name, if only that exists."""
     new, old = folder / "settings.yaml", folder / "knobs.yaml"
     return old if old.is_file() and not new.is_file() else new
 
 
 def init_from_weights(network: nn.Module, path: str | os.PathLike | None) -> nn.Module:
-    """Start a training from another run's weights: every weight of the same name and shape is taken.
+    """Initialise a network from another run's weights: every weight of the same name and shape is copied.
 
     Raises:
         InputError: less than half of the network's weights fit.
@@ -105,10 +105,10 @@ def init_from_weights(network: nn.Module, path: str | os.PathLike | None) -> nn.
 
 
 def without_heads(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights that the network needs at inference: those of deep supervision's heads left out."""
+    """The weights for inference, on the CPU: without those of deep supervision's heads."""
     return {name: tensor.detach().cpu() for name, tensor in weights.items() if not any(head in name for head in HEADS)}
 
 
 def unwrap_ddp(item: Any) -> Any:
-    """The network inside DistributedDataParallel; anything else as it is."""
+    """The network inside DistributedDataParallel; anything else unchanged."""
     return item.module if isinstance(item, nn.parallel.DistributedDataParallel) else item
