@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import convert_to_tensor
 
+from scripts import stopping
 from scripts.data import pictures
 from scripts.data.images import write_like
 
@@ -39,8 +40,9 @@ class MaskSaver:
             (float32, one map per region along the last axis; NIfTI for pictures too, which cannot hold fractions).
         stacks: combine the masks of all pages of a TIFF into one TIFF.
 
-    Attach it to an evaluator whose postprocessed output has `pred` [1, ...] and optionally `probabilities` [R, ...].
-    One case is written while the next is computed; copies from a GPU start before the next case's kernels.
+    Attach it to an evaluator whose postprocessed output has `pred` [1, ...] and optionally `probabilities` [R, ...], or
+    is empty, for a refused case. One case is written while the next is computed; copies from a GPU start before the
+    next case's kernels. When SIGTERM comes, the current case is written and the process ends (`scripts.stopping`).
 
     Raises:
         InputError: the folder cannot be written.
@@ -55,13 +57,22 @@ class MaskSaver:
 
     def attach(self, engine: Engine) -> None:
         """Write after each case."""
+        engine.add_event_handler(Events.STARTED, stopping.defer_sigterm, True)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._start)
-        engine.add_event_handler(Events.COMPLETED, self._wait)
-        if self.stacks:
-            engine.add_event_handler(Events.COMPLETED, self._gather)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_requested)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.COMPLETED, stopping.defer_sigterm, False)
+
+    def _stop_if_requested(self, engine: Engine) -> None:
+        if stopping.is_requested():
+            self._finish()
+            engine.logger.disabled = True  # it would report the exit as an error
+            stopping.exit_saved()
 
     def _start(self, engine: Engine) -> None:
         self._wait()  # at most one case is waiting to be written
+        if not engine.state.output:
+            return
         kinds = {"pred": torch.uint8, "probabilities": torch.float32}
         cases, devices = [], set()
         # ignite declares both as int
@@ -88,8 +99,9 @@ class MaskSaver:
             if stack := stack_path(self.output_dir, case, image):
                 self.saved[stack] = case, image
 
-    def _gather(self) -> None:
-        for stack, (case, image) in self.saved.items():
+    def _finish(self) -> None:
+        self._wait()
+        for stack, (case, image) in self.saved.items() if self.stacks else ():
             file, page = pictures.file_and_page(image)
             names = [f"{case.removesuffix(f'_{page}')}_{k}" for k in range(pictures.count_pages(file))]
             single = [mask_path(self.output_dir, name, image) for name in names]

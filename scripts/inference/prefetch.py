@@ -1,16 +1,21 @@
-"""Preparation of the next case in a thread while the network processes the current one."""
+"""Preparation of the next case in a thread while the network processes the current one, and refused cases."""
 
 import copy
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
 from monai.utils import TraceKeys
-from torch.utils.data import Dataset
+
+from scripts.errors import input_error_message
 
 
-class PrefetchedDataset(Dataset):
+class PrefetchedDataset(torch.utils.data.Dataset):
     """Prepares the next case in its own thread while the network processes the current one.
+
+    A case whose files are wrong, or whose entry has `refused`, is returned as `{"case": name, "refused": reason}`.
 
     Args:
         dataset: read in order. It is copied, since a MONAI transform cannot run in one thread and be inverted in
@@ -23,9 +28,10 @@ class PrefetchedDataset(Dataset):
         self.originals = {id(made): original for original, made in copies.items()}
         self.thread = ThreadPoolExecutor(max_workers=1)
         self.waiting: dict[int, Future] = {}
+        self.refused: dict[str, str] = {}  # case to reason
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]  # torch declares data sets without a length
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
         # the thread uses the caller's GPU and its default stream, so the caller need not wait for the results
@@ -33,12 +39,23 @@ class PrefetchedDataset(Dataset):
         case = self.waiting.pop(index, None) or self.thread.submit(self._prepare, index, gpu)
         following = [index + 1] if index + 1 < len(self) else []
         self.waiting = {number: self.thread.submit(self._prepare, number, gpu) for number in following}
-        return case.result()
+        prepared = case.result()
+        if "refused" in prepared:
+            self.refused[prepared["case"]] = prepared["refused"]
+        return prepared
 
     def _prepare(self, index: int, gpu: int | None) -> Any:
         if gpu is not None:
             torch.cuda.set_device(gpu)
-        case = self.dataset[index]
+        entry = self.dataset.data[index]
+        if "refused" in entry:
+            return {key: entry[key] for key in ("case", "refused")}
+        try:
+            case = self.dataset[index]
+        except Exception as error:
+            if (reason := input_error_message(error)) is None:
+                raise
+            return {"case": entry["case"], "refused": reason}
         for value in case.values():
             for operation in getattr(value, "applied_operations", ()):
                 self._restore_ids(operation)
@@ -51,3 +68,10 @@ class PrefetchedDataset(Dataset):
         for value in trace.values():
             if isinstance(value, dict):
                 self._restore_ids(value)
+
+
+class CaseEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator, which skips the refused cases of a `PrefetchedDataset`: their output is empty."""
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> dict[str, Any]:
+        return {} if "refused" in batchdata else super()._iteration(engine, batchdata)

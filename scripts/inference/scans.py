@@ -1,15 +1,16 @@
 """The input scans of inference, and those without a mask yet."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scripts import distributed
 from scripts.data import datalist, pictures
-from scripts.data.case_files import find_cases, image_entry, require_channels
+from scripts.data.case_files import CaseFiles, find_cases, image_entry, require_channels
 from scripts.data.images import NIFTI
-from scripts.errors import InputError
+from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.inference.mask_saver import mask_path, stack_path
 
 
@@ -30,8 +31,11 @@ def find_input_scans(
         dataset_dir: the folder that a data list's paths start from. Of a list, the unlabelled cases are segmented, or
             all if every case has a label.
 
+    Returns:
+        An entry with `image` and `case` per case; one that lacks a channel has the reason under `refused`.
+
     Raises:
-        InputError: there is no case, a case lacks a channel, or two masks would have the same name.
+        InputError: there is no case, all are refused, or two masks would have the same name.
     """
     if source is None:
         return []
@@ -46,8 +50,10 @@ def find_input_scans(
         raise InputError(f"input {source} does not exist: give a folder of patients, one scan, or a data list.")
     found = [case for case in find_cases(source, channel_files) if case.images]
     if found:
-        images = [require_channels(case, channels, channel_files) for case in found]
-        return [{"image": image_entry(i), "case": case.case} for case, i in zip(found, images, strict=True)]
+        cases = [_case_or_refusal(case, channels, channel_files) for case in found]
+        if all("refused" in case for case in cases):
+            raise InputError(cases[0]["refused"] if len(cases) == 1 else f"no case is complete; {cases[0]['refused']}")
+        return cases
     visible = sorted(path for path in source.iterdir() if not path.name.startswith("."))  # macOS leaves ._X next to X
     single = [path for path in visible if path.name.endswith(NIFTI)] or [p for p in visible if pictures.is_picture(p)]
     files: dict[str, Path] = {}
@@ -60,6 +66,15 @@ def find_input_scans(
             f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI or picture per case."
         )
     return [case for path in files.values() for case in _slices_or_scan(path)]
+
+
+def _case_or_refusal(
+    case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    try:
+        return {"image": image_entry(require_channels(case, channels, channel_files)), "case": case.case}
+    except InputError as error:
+        return {"image": [str(path) for path in case.images.values()], "case": case.case, "refused": str(error)}
 
 
 def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
@@ -111,6 +126,46 @@ def unsegmented_cases(
     if done:
         print(f"{done} of {len(cases)} cases are already in {output_dir}")
     return left
+
+
+def print_refused_cases(refused: Mapping[str, str], cases: int) -> None:
+    """Print the refused cases of all processes on stderr, with their reasons.
+
+    Args:
+        refused: this process's, case to reason (`scripts.inference.prefetch.PrefetchedDataset`).
+        cases: how many cases this process was given.
+    """
+    of_all, total = _gather_refused(refused, cases)
+    if of_all and distributed.is_first_process():
+        lines = [f"{len(of_all)} of {total} cases could not be segmented:"]
+        print(*lines, *(f"  {case}: {reason}" for case, reason in of_all.items()), sep="\n", file=sys.stderr)
+
+
+def exit_if_cases_refused(refused: Mapping[str, str], cases: int, resume: bool) -> None:
+    """Print the refused cases and end the program with exit code 1, if there are any.
+
+    Args:
+        refused: as for `print_refused_cases`.
+        cases: as for `print_refused_cases`.
+        resume: whether other cases may have been segmented before.
+
+    Raises:
+        InputError: all cases were refused.
+    """
+    of_all, total = _gather_refused(refused, cases)
+    if not of_all:
+        return
+    if len(of_all) == total and not resume:
+        case, reason = next(iter(of_all.items()))
+        raise InputError(reason if total == 1 else f"none of the {total} cases could be segmented; {case}: {reason}")
+    print_refused_cases(refused, cases)
+    sys.stdout.flush()
+    distributed.wait_for_all()  # torchrun ends the first process as soon as another has ended
+    sys.exit(EXIT_SOME_FAILED)
+
+
+def _gather_refused(refused: Mapping[str, str], cases: int) -> tuple[dict[str, str], int]:
+    return dict(distributed.gather_items([*refused.items()])), sum(distributed.gather_items([cases]))
 
 
 def _is_done(output_dir: str | os.PathLike, case: Mapping[str, Any], since: float) -> bool:

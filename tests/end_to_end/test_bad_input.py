@@ -119,6 +119,28 @@ def test_a_broken_scan_is_named_and_no_mask_is_left(scans, checkpoint, tmp_path,
 
 
 @pytest.mark.usefixtures("at_root")
+def test_unusable_scans_are_listed_and_the_others_segmented(scans, checkpoint, tmp_path, capsys):
+    patients, _ = scans
+    damaged, incomplete, *others = sorted(case.name for case in patients.iterdir())
+    cut_short(patients / damaged / f"{damaged}_t2.nii.gz")
+    (patients / incomplete / f"{incomplete}_flair.nii.gz").unlink()
+    given = {"input": str(patients), "checkpoint": str(checkpoint), "output_dir": str(tmp_path / "out"), **SMALL}
+    with pytest.raises(SystemExit) as ended:
+        run("inferring", config_file=INFER, **given)
+    assert ended.value.code == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{case}.nii.gz" for case in others}
+    first, *reasons = capsys.readouterr().err.splitlines()[-3:]
+    assert first == "2 of 5 cases could not be segmented:"
+    assert [reason.split(":")[0].strip() for reason in reasons] == [damaged, incomplete]
+    assert "cannot be read as an image" in reasons[0]
+    assert "lacks channel FLAIR" in reasons[1]
+
+    with pytest.raises(SystemExit) as ended:
+        run("inferring", config_file=INFER, resume=True, **given)
+    assert ended.value.code == 1
+
+
+@pytest.mark.usefixtures("at_root")
 @pytest.mark.parametrize(
     ("value", "says"), [(3, "holds the label 3"), (0.5, "holds the label 0.5")], ids=["unknown label", "label of 0.5"]
 )

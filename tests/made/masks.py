@@ -51,9 +51,14 @@ def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarr
 MASK = np.random.default_rng(0).choice([0, 255], (5, 6)).astype(np.uint8)  # [x, y]
 
 
-def save_picture_masks(folder, images: dict[str, str], stacks: bool = True) -> None:
-    """What the evaluator does with a case for each image; all masks differ."""
-    engine = Engine(lambda _, batch: [{"image": batch[0]["image"], "pred": batch[0]["pred"]}])
+def save_picture_masks(folder, images: dict[str, str], stacks: bool = True, on_case=lambda case: None) -> None:
+    """What the evaluator does with a case for each image; all masks differ. `on_case` is called with each case."""
+
+    def segment(_: Engine, batch: list[dict]) -> list[dict]:
+        on_case(batch[0]["case"])
+        return [{"image": batch[0]["image"], "pred": batch[0]["pred"]}]
+
+    engine = Engine(segment)
     MaskSaver(folder, stacks).attach(engine)
     batches = []
     for number, (case, name) in enumerate(images.items()):

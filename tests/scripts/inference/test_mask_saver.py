@@ -1,6 +1,8 @@
 """Tests of `scripts/inference/mask_saver.py`."""
 
 import os
+import signal
+from multiprocessing import get_context
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +12,7 @@ from scripts.data import pictures
 from scripts.errors import InputError
 from scripts.inference.mask_saver import mask_path
 from scripts.inference.scans import unsegmented_cases
+from scripts.stopping import catch_signals
 from tests.made.masks import MASK, TWO, names, save_masks, save_picture_masks, scan, stack_of
 
 
@@ -53,6 +56,25 @@ def test_probabilities_are_written_as_one_map_per_region(tmp_path):
     assert saved.get_data_dtype() == np.float32
     assert np.array_equal(np.asarray(saved.dataobj), np.moveaxis(probabilities, 0, -1))
     assert np.allclose(saved.affine, source.affine)
+
+
+def test_sigterm_ends_after_the_current_mask(tmp_path):
+    images = stack_of(tmp_path / "a.tif", 3)
+
+    def segment() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        catch_signals()
+        save_picture_masks(tmp_path / "out", images, on_case=lambda case: case == "a_1" and kill_own_process())
+
+    process = get_context("fork").Process(target=segment)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 143
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
+
+
+def kill_own_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_unwritable_folder_ends_in_one_sentence(tmp_path):

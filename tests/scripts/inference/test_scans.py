@@ -97,11 +97,14 @@ def test_two_files_whose_masks_would_have_one_name_are_refused(tmp_path):
         found(tmp_path)
 
 
-def test_a_missing_modality_ends_before_anything_is_segmented(cohort, tmp_path):
+def test_case_without_a_modality_is_refused_the_others_are_found(cohort, tmp_path):
     shutil.copytree(cohort.dataset_dir, tmp_path / "patients")
     (tmp_path / "patients" / "BraTS2021_00003" / "BraTS2021_00003_t2.nii.gz").unlink()
+    cases = found(tmp_path / "patients")
+    assert ["refused" in case for case in cases] == [False, False, False, True, False]
+    assert "case BraTS2021_00003 lacks channel T2: expected " in cases[3]["refused"]
     with pytest.raises(InputError, match=r"case BraTS2021_00003 lacks channel T2: expected .*_t2"):
-        found(tmp_path / "patients")
+        found(tmp_path / "patients" / "BraTS2021_00003")
 
 
 def test_missing_or_empty_source_says_what_was_expected(tmp_path):
