@@ -60,6 +60,13 @@ def test_the_generated_parts_of_the_documentation_are_up_to_date():
     assert make.outdated_files() == [], "run python docs/make.py"
 
 
+def test_each_page_of_the_guide_fits_on_150_lines():
+    guide = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("## Reference")[0]
+    pages = [ROOT / "docs" / link for link in re.findall(r"\]\((.+?\.md)\)", guide)]
+    assert len(pages) == 5
+    assert not [page for page in pages if len(page.read_text(encoding="utf-8").splitlines()) > 150]
+
+
 def test_every_setting_and_section_has_a_comment():
     bare = [name for keys in make.grouped_keys().values() for name, key in keys.items() if not make.comments(key)]
     assert not bare, f"configs/*.yaml say nothing about {bare}"
