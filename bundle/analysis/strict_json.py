@@ -1,4 +1,4 @@
-"""Values that strict JSON can hold: an infinite number is the text "inf" or "-inf", and null is what is not known."""
+"""Values that strict JSON can hold: an infinite number is the text "inf" or "-inf", an unknown one null."""
 
 import math
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ def load_inference_network(package: Path) -> nn.Module:
     path = package / "models" / "model.pt"
     network = load_weights(parser.get_parsed_content("network_def"), path).eval()
     if read_state(path).keys() != network.state_dict().keys():  # which MONAI Label would leave at random
-        raise InputError(f"{path} does not hold the weights under the network's own names: export the package anew.")
+        raise InputError(f"{path} does not have weights with the names of the network: export the package again.")
     return network
 
 
