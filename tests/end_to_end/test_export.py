@@ -192,7 +192,7 @@ def test_the_metadata_take_their_numbers_from_the_evaluation(released):
     assert {f"models/model.{ending}" for ending in ("pt", "ts", "pt2", "onnx")} == set(told["weights"])
     card = (released.package / "docs" / "README.md").read_text()
     assert f"{summary['regions']['WT']['metrics']['dice']['median']:.3f}" in card
-    assert "were used to select the checkpoint" in card, "a score of the validation patients must say so"
+    assert "used to select the checkpoint" in card, "a score of the validation patients must say so"
 
 
 def test_every_format_gives_the_output_of_the_trained_network(released):
@@ -213,7 +213,7 @@ def test_the_same_run_gives_the_same_bytes(released, tmp_path):
 def test_another_content_under_the_same_version_is_refused(released, tmp_path):
     shutil.copytree(released.package, tmp_path / released.package.name)
     before = archive.list_files(tmp_path / released.package.name)
-    with pytest.raises(InputError, match=r"holds another content: give a higher --version"):
+    with pytest.raises(InputError, match=r"has other content: give a higher --version"):
         export(str(released.run), out=str(tmp_path))
     assert archive.list_files(tmp_path / released.package.name) == before
     assert not list(tmp_path.glob(".writing*"))
@@ -290,7 +290,7 @@ def test_weights_of_another_network_are_refused(released, tmp_path):
     ("options", "sentence"),
     [
         ({"name": "Brats"}, "expected snake_case"),
-        ({"name": "lesion_detection"}, "MONAI Label would take"),
+        ({"name": "lesion_detection"}, "MONAI Label would treat"),
         ({"version": "1.0"}, "expected MAJOR.MINOR.PATCH"),
         ({"formats": "tensorrt"}, "there is no format 'tensorrt'"),
         ({"dataset_dir": "/nowhere"}, "--datalist and --dataset_dir"),

@@ -92,7 +92,7 @@ def test_validation_report_gives_its_patients_role_and_grid(train, three_validat
     for name in ("validation", "validation_best"):
         page = (folder / name / "report.html").read_text()
         assert "on the prepared grid, not the original label files" in page
-        assert "3 were used to select the checkpoint" in page
+        assert "3 used to select the checkpoint" in page
     chosen = json.loads((folder / "settings.yaml").read_text().splitlines()[2].partition(": ")[2])
     best = read_cases(folder / "validation_best" / "cases.csv").query("metric == 'dice' and region == 'WT'")["value"]
     # one median comes through text, the other does not: they may differ in the last bit
