@@ -2,13 +2,54 @@
 
 import json
 import os
+import platform
+import re
+import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scripts.errors import InputError
+
+UNFINISHED = re.compile(r"\.writing-(?:(?P<host>.+)-(?P<pid>\d+)-)?[^-]*")
+FOREIGN = 24 * 3600  # seconds after which what another machine was writing is taken for a leftover
+
+
+def unfinished_prefix() -> str:
+    """How the name of a temporary file or folder begins: it names the process, for `remove_leftovers`."""
+    return f".writing-{platform.node()}-{os.getpid()}-"
+
+
+def remove_leftovers(folder: str | os.PathLike, locked: bool = False) -> None:
+    """Remove the temporary files and folders that killed processes left in a folder.
+
+    Those of a process that is alive stay, and those of another machine for a day; unless the folder is `locked`, so
+    that nobody else writes there.
+    """
+    for path in Path(folder).glob(".writing-*"):
+        found = UNFINISHED.fullmatch(path.name)
+        host, pid = (found["host"], found["pid"]) if found else (None, None)
+        with suppress(OSError):  # it has gone meanwhile
+            young = time.time() - path.stat().st_mtime < FOREIGN
+            if locked or not pid or not (is_alive(int(pid), host) if host == platform.node() else young):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_alive(pid: int | None = None, host: str | None = None, **_: object) -> bool:
+    """Whether a process is alive, as far as this machine knows; of another machine: yes."""
+    if pid is None or host != platform.node() or sys.platform == "win32":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
@@ -23,7 +64,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=unfinished_prefix(), suffix=suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary

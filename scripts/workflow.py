@@ -27,7 +27,7 @@ from scripts.errors import InputError, install_excepthook
 from scripts.recipes import refuse_conflicts
 from scripts.stopping import catch_signals
 
-RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "training", "evaluating", "inferring")
+RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "check_network", "training", "evaluating", "inferring")
 # keys of tasks and runs for other workflows and `prepare`; a workflow that does not use them accepts them
 EXTRA_KEYS = (
     "label_scheme",

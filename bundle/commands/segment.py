@@ -51,7 +51,7 @@ def segment(
             f"input {input} does not exist: give a folder of patients, a file with all channels or a list."
         )
     given = {"input": input, "output_dir": out, "dataset_dir": dataset_dir}
-    given |= {} if package else {"checkpoint": source / "model.pt"}
+    given |= {} if package else {"run_dir": source}
     paths = {name: path for name, path in given.items() if path is not None}
     if package:
         paths = {name: path.resolve() for name, path in paths.items()}

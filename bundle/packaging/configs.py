@@ -21,8 +21,16 @@ from scripts.workflow import EXTRA_KEYS, TRACKING
 MACRO = re.compile(r"^%configs/inference\.yaml::(\w+)$")
 PADDING = re.compile(r"(?<=\S) {2,}# ")  # a comment keeps its column when the text before it becomes shorter
 # paths and machine of a run: a package keeps the defaults
-OF_THE_MACHINE = {"bundle_root", "datalist", "dataset_dir", "run_dir", "resume", "init_from", "checkpoint", *TRACKING}
-OF_THE_MACHINE |= {"device", "preprocessing_device", "cache", "cache_dir", "num_workers"}
+OF_THE_MACHINE = {"bundle_root", "datalist", "dataset_dir", "run_dir", "resume", "init_from", *TRACKING}
+OF_THE_MACHINE |= {
+    "checkpoint",
+    "checkpoint_sha256",
+    "device",
+    "preprocessing_device",
+    "cache",
+    "cache_dir",
+    "num_workers",
+}
 
 
 def make_self_contained(

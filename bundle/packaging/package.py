@@ -14,7 +14,7 @@ from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
-from scripts.files import write_json, write_text
+from scripts.files import remove_leftovers, unfinished_prefix, write_json, write_text
 from scripts.network.checkpoint_file import save_state
 from scripts.network.weights import read_weights
 
@@ -59,7 +59,8 @@ def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -
     earlier = _read_earlier(out, plan)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as unfinished:
+        remove_leftovers(out)
+        with tempfile.TemporaryDirectory(dir=out, prefix=unfinished_prefix()) as unfinished:
             package = Path(unfinished, target.name)
             _fill(package, plan, {**earlier.get("changelog", {}), plan.version: plan.change}, report)
             made = package_check.check_package(package)

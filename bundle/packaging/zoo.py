@@ -12,7 +12,7 @@ import yaml
 from bundle.packaging import archive
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
-from scripts.files import write_json, write_text
+from scripts.files import unfinished_prefix, write_json, write_text
 
 LARGE = 25 * 10**6  # bytes; the Model Zoo keeps larger files outside its repository
 ADDRESS = "URL of {path}: upload the file, then put its address here"
@@ -53,7 +53,7 @@ def write_entry(entry: ZooEntry, package: Path, url: str | None) -> None:
     large = find_large_files(package)
     try:
         entry.target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=entry.target.parent, prefix=".writing-") as unfinished:
+        with tempfile.TemporaryDirectory(dir=entry.target.parent, prefix=unfinished_prefix()) as unfinished:
             copy = Path(unfinished, entry.target.name)
             shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
             if large:

@@ -25,7 +25,7 @@ from bundle.reporting.page import embed_png, load_template
 from scripts.data import pictures
 from scripts.data.images import open_nifti
 from scripts.errors import InputError
-from scripts.files import atomic_write, write_json, write_text
+from scripts.files import atomic_write, unfinished_prefix, write_json, write_text
 from scripts.parallel import map_in_processes
 from scripts.scoring.prediction_files import image_stem
 
@@ -150,7 +150,7 @@ def _written_whole(out: Path) -> Iterator[Path]:
         raise InputError(f"{out} exists and is not empty: choose another --out, or remove it.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=out.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=unfinished_prefix(), dir=out.parent))
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}): choose another folder.") from error
     try:

@@ -30,6 +30,7 @@ from scripts.data.datalist import entry_files, name_entry
 from scripts.data.images import voxel_ml
 from scripts.distributed import is_first_process
 from scripts.errors import InputError
+from scripts.files import remove_leftovers, unfinished_prefix
 
 CACHES = ("memory", "disk", "none")
 STORED_TYPES = "half precision, 32-bit indices"  # part of a cached case's hash
@@ -83,6 +84,7 @@ class PreparedCases(Dataset):
             return
         if self.cache == "disk":
             self._remove_earlier()
+            remove_leftovers(self.cache_dir / CACHE_VERSION)
         with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
             work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
             shown = tqdm(
@@ -117,7 +119,7 @@ class PreparedCases(Dataset):
             case = self._prepare(entry)
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as unfinished:
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=unfinished_prefix()) as unfinished:
                     inner = Path(unfinished, folder.name)
                     inner.mkdir()
                     _write(inner, case)

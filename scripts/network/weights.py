@@ -6,6 +6,7 @@ its best epoch without the heads of deep supervision, tensors only.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import yaml
 from monai.networks.utils import copy_model_state
 from torch import nn
 
+from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from scripts.network.checkpoint_file import read_state
 
+MODEL, NEW_MODEL = "model.pt", ".model.new.pt"  # of a run; the second until settings.yaml names it
 NESTED = ("average", "model", "state_dict", "model_state_dict", "network", "weights")  # the first is `checkpoint.pt`'s
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and AveragedModel, and of torch.compile
 HEADS = ("deep_supervision_heads", "super_head")  # DynUNet names each head of deep supervision twice
@@ -75,10 +78,59 @@ def load_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
     return network
 
 
+def find_weights(
+    checkpoint: str | os.PathLike,
+    sha256: Mapping[str, str | None] | None = None,
+    run_dir: str | os.PathLike | None = None,
+) -> str:
+    """The file of the weights to use, which is the one that the run wrote.
+
+    Args:
+        checkpoint: the file, as a run's settings.yaml or the user names it.
+        sha256: from settings.yaml: the run's own file and its hash (None before the first validation); of no run, or of
+            one of an earlier version: None.
+        run_dir: the run's folder, for a run that was moved or copied; its model.pt is used in place of `checkpoint`.
+
+    Raises:
+        InputError: the file is missing or has another hash, or belongs to another run than the settings.
+    """
+    path = Path(run_dir, MODEL) if run_dir else Path(checkpoint)
+    own = read_settings(path.parent).get("checkpoint_sha256") or {}
+    (named, expected) = next(iter((sha256 or own).items()), (None, None))
+    if named is None:
+        return path.as_posix()
+    if own and sha256 and {*own.values()} != {*sha256.values()}:
+        remedy = f"take {settings_file(path.parent)}, or say by --run_dir which folder holds the run of the settings"
+        raise InputError(f"{path} is of another run than the settings that were given: {remedy}.")
+    if not run_dir and path.resolve() not in (Path(named).resolve(), path.with_name(MODEL).resolve() if own else None):
+        return path.as_posix()  # the user's own choice
+    if expected is None:
+        raise InputError(f"{path.parent} has no weights yet: train until the first validation, which writes {MODEL}.")
+    complete_replacement(path.parent, expected)
+    if not path.is_file() or file_hash(path) != expected:
+        found = "does not exist" if not path.is_file() else "is not the file that the run wrote (its sha256 differs)"
+        remedy = "copy it again" if run_dir else "if the run was moved or copied, give its folder by --run_dir"
+        raise InputError(f"{path} {found}: {remedy}; if it is still training, start again.")
+    return path.as_posix()
+
+
+def complete_replacement(folder: Path, sha256: str) -> None:
+    """Put the new weights of a run in place, if it was killed after settings.yaml had named them and before that."""
+    new = folder / NEW_MODEL
+    if new.is_file() and file_hash(new) == sha256:
+        with suppress(FileNotFoundError):  # the run itself, or another reader, has just done so
+            new.replace(folder / MODEL)
+
+
 def read_min_component_ml(path: str | os.PathLike) -> dict[str, float]:
     """The component sizes selected by a checkpoint's run, region to ml, from the settings.yaml in its folder."""
-    file = settings_file(Path(path).parent)
-    return yaml.safe_load(file.read_text(encoding="utf-8")).get("min_component_ml", {}) if file.is_file() else {}
+    return read_settings(Path(path).parent).get("min_component_ml", {})
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings.yaml of a run's folder; empty where there is none."""
+    file = settings_file(folder)
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def settings_file(folder: Path) -> Path:
@@ -94,6 +146,7 @@ def init_from_weights(network: nn.Module, path: str | os.PathLike | None) -> nn.
         InputError: less than half of the network's weights fit.
     """
     if path is not None:
+        path = find_weights(path)
         own = len(network.state_dict())
         _, taken, left = copy_model_state(network, read_weights(path), inplace=True)
         if len(taken) < own / 2:

@@ -63,7 +63,10 @@ def evaluate_run(
     if distributed.is_first_process():
         print_score_tables(evaluation.cases, patients=evaluation.patients)
         if not roles:
-            print("It is not known which patients this checkpoint was trained on: no environment.json beside it tells.")
+            print(
+                "It is not known which patients this checkpoint was trained on: no environment.json beside it tells,"
+                " or it started from weights without one."
+            )
         for role, names in roles.items():
             if names:
                 print(f"{len(names)} of {len(patients)} evaluated patients {ROLES[role]}.")
@@ -73,7 +76,10 @@ def evaluate_run(
 
 
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:
-    """The patients in each role (`test`, `validation`, `training`); empty if the run's record is not there."""
+    """The patients in each role (`test`, `validation`, `training`); empty if the run's record is not there.
+
+    Empty too if the run started from weights without a record, and a patient is not among those known to be used.
+    """
     used = _record(checkpoint)
     if used is None:
         return {}
@@ -81,19 +87,38 @@ def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dic
     for patient in patients:
         role = next((role for role in ("training", "validation") if patient in used[role]), "test")
         roles[role].append(patient)
-    return roles
+    return {} if used.get("unrecorded") and roles["test"] else roles
 
 
-def used_patients(checkpoint: str | os.PathLike | None) -> list[str]:
-    """The training and validation patients of a checkpoint, as far as the record beside it tells; none without one."""
-    used = _record(checkpoint) if checkpoint is not None else None
-    return sorted({*used["training"], *used["validation"]}) if used else []
+def training_roles(
+    data: Mapping[str, Any], fold: int, init_from: str | os.PathLike | None = None
+) -> dict[str, list[str]]:
+    """The training and validation patients of a run, for its record.
+
+    Those of the weights that it starts from are training patients too. Where these have no record, `unrecorded` names
+    them, so that no patient is taken for one that they have never seen.
+    """
+    roles = {part: datalist.patients_in_part(data, part, fold) for part in ("training", "validation")}
+    if init_from is None:
+        return roles
+    used = _record(init_from)
+    if used is None:
+        return {**roles, "unrecorded": [str(init_from)]}
+    earlier = {"training": [*used["training"], *used["validation"]]}
+    return merge_roles(roles, earlier | ({"unrecorded": used["unrecorded"]} if "unrecorded" in used else {}))
+
+
+def merge_roles(*records: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The patients of several records by role: a record only ever grows."""
+    roles = dict.fromkeys(role for record in records for role in record)
+    return {role: sorted({name for record in records for name in record.get(role, ())}) for role in roles}
 
 
 def _record(checkpoint: str | os.PathLike) -> dict[str, list[str]] | None:
-    record = Path(checkpoint).parent / "environment.json"
-    written = json.loads(record.read_text(encoding="utf-8")).get("patients") if record.is_file() else None
-    return None if written is None else rename_former_roles(written)
+    file = Path(checkpoint).parent / "environment.json"
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    of_others = "weights" in record and record["weights"] != datalist.file_hash(checkpoint)
+    return None if "patients" not in record or of_others else rename_former_roles(record["patients"])
 
 
 def rename_former_roles(roles: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from monai.engines import Evaluator
 from torch import nn
 
 from scripts.distributed import synchronized
-from scripts.network.checkpoint_file import save_state
 from scripts.network.weights import unwrap_ddp, without_heads
 from scripts.training.budget import Budget
 from scripts.training.component_thresholds import ComponentStatistics
@@ -95,13 +94,13 @@ class BestModel:
             self.trainer.terminate()
 
     def _keep(self, score: float, epoch: int) -> None:
-        save_state(self.folder.path / "model.pt", without_heads(unwrap_ddp(self.network).state_dict()))
-        self.folder.write_scores("validation_best", self.scores.cases, epoch, "model.pt")
         dice = {k: float(v) for k, v in self.evaluator.state.metrics.items() if k.startswith("dice_")}
-        self.folder.write_settings(
+        self.folder.keep_weights(
+            without_heads(unwrap_ddp(self.network).state_dict()),
             min_component_ml=self.components.select_thresholds(),
             chosen={"epoch": epoch, "score": score if score >= 0 else score + 1, "above_floor": score >= 0, **dice},
         )
+        self.folder.write_scores("validation_best", self.scores.cases, epoch, "model.pt")
 
     def _validate_last(self, engine: Engine) -> None:
         last = engine.should_terminate or engine.state.epoch == engine.state.max_epochs or self.budget.over

@@ -4,14 +4,15 @@ MONAI Label (0.8.5) runs train.yaml with `train::dataset::data` and `validate::d
 labelled: {"image": file, "label": file} each, and nothing for validation while less than three are labelled.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from scripts.data.datalist import name_entry
+from scripts.data.datalist import file_hash, name_entry
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, write_json
 from scripts.workflow import running_config
 
 EXPORTED = "model_exported.pt"  # a longer name than model.pt: MONAI Label offers the shortest first
@@ -41,6 +42,10 @@ def publish_weights(weights: str | os.PathLike, bundle_root: str | os.PathLike) 
     served = Path(bundle_root) / "models" / "model.pt"
     if served.is_file() and not served.with_name(EXPORTED).exists():
         _copy(served, served.with_name(EXPORTED))
+    record = Path(weights).with_name("environment.json")
+    if record.is_file():  # for the next training, which starts from these weights
+        content = json.loads(record.read_text(encoding="utf-8"))
+        write_json(served.with_name(record.name), {**content, "weights": file_hash(weights)})
     _copy(Path(weights), served)
 
 

@@ -1,7 +1,8 @@
 """The folder of a run, `runs/<name>/`, and what is written to it.
 
 config.yaml        the whole config as it ran, macros resolved
-environment.json   versions, device, seed, git revision, the data list's hash
+environment.json   versions, device, seed, git revision, the data list's hash, the patients that the run has used
+datalist.json      a copy of the data list
 settings.yaml      what the weights need: lay it over evaluate.yaml or inference.yaml
 model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
 validation/        cases.csv and evaluation.json of the last validation; validation_best/ of the epoch of model.pt
@@ -24,13 +25,19 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from filelock import FileLock
 from torch import distributed
 
 from scripts import stopping
+from scripts.data.datalist import file_hash
+from scripts.data.datalist_changes import describe_datalist_changes
 from scripts.errors import InputError
-from scripts.files import write_json, write_text
+from scripts.files import remove_leftovers, write_json, write_text
+from scripts.network.checkpoint_file import save_state
+from scripts.network.weights import MODEL, NEW_MODEL, complete_replacement, read_settings
 from scripts.scoring.cohort import ScoreTables, write_tables
-from scripts.scoring.run import patient_roles
+from scripts.scoring.run import merge_roles, patient_roles, rename_former_roles
+from scripts.training.run_lock import HOLDER, LOCK, lock_folder
 from scripts.workflow import TRACKING, refuse_moved_parts, running_config
 
 MAY_DIFFER = (  # between a run and its resumption
@@ -43,6 +50,7 @@ MAY_DIFFER = (  # between a run and its resumption
     "num_workers",
     "max_epochs",
     "max_minutes",
+    "datalist",  # whose content is compared
     "dataset_dir",
     "bundle_root",
     "init_from",
@@ -59,6 +67,7 @@ class RunFolder:
         settings: what inference and evaluation have to know of this run, written to settings.yaml.
         about: what environment.json tells beside versions (seed, device, the data list).
         writes: whether this process writes (rank 0 does).
+        datalist: the content of the data list, of which a copy is kept, so that a resumed run can say what has changed.
     """
 
     def __init__(
@@ -68,7 +77,10 @@ class RunFolder:
         settings: Mapping[str, Any],
         about: Mapping[str, Any],
         writes: bool = True,
+        datalist: Mapping[str, Any] | None = None,
     ) -> None:
+        self.datalist = datalist
+        self.lock: FileLock | None = None
         self.path, self.resume, self.writes = Path(path), resume, writes
         self.settings, self.about = dict(settings), dict(about)
 
@@ -76,8 +88,8 @@ class RunFolder:
         """Make the folder and write down what runs; called before anything costly.
 
         Raises:
-            InputError: another run is in the folder, there is nothing to resume, the config is not the run's or names
-                what has moved since, or the folder cannot be written.
+            InputError: another run is in the folder, another process trains in it, there is nothing to resume, the
+                config or data list is not the run's or names what has moved since, or the folder cannot be written.
         """
         if self.writes:
             self._open()
@@ -95,18 +107,31 @@ class RunFolder:
             old = yaml.safe_load(config.read_text(encoding="utf-8"))
             refuse_moved_parts(self.path, old, "resume")
             self._require_same_config(old)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            self.lock = lock_folder(self.path)
+            self._take_over_record()
+        elif self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {LOCK, HOLDER}):
             raise InputError(
                 f"{self.path} already holds files: choose another run_dir, or go on with an interrupted run by"
                 f" --resume {self.path}."
             )
+        else:
+            self.lock = lock_folder(self.path)
+        for folder in (self.path, *(self.path / name for name in ("validation", "validation_best"))):
+            remove_leftovers(folder, locked=True)
+        if self.datalist is not None:
+            write_json(self.path / "datalist.json", self.datalist)
         write_text(config, "# The whole config of this run.\n" + _as_yaml(running_config()))
         write_json(self.path / "environment.json", {**describe_environment(), **_plain(self.about)})
         if not (self.path / "settings.yaml").is_file():
             self.write_settings(min_component_ml={}, chosen=None)
 
-    def write_settings(self, min_component_ml: Mapping[str, float], chosen: Mapping[str, Any] | None) -> None:
-        """Write settings.yaml: the run's settings, its checkpoint, and what was chosen on the validation cases."""
+    def write_settings(
+        self, min_component_ml: Mapping[str, float], chosen: Mapping[str, Any] | None, sha256: str | None = None
+    ) -> None:
+        """Write settings.yaml: the run's settings, its checkpoint, and what was chosen on the validation cases.
+
+        `sha256` is the hash of model.pt, None as long as there is none.
+        """
         head = (
             "# What this run's weights need; lay it over a workflow:\n"
             f"#   --config_file \"['configs/evaluate.yaml','{(self.path / 'settings.yaml').as_posix()}']\"\n"
@@ -115,8 +140,23 @@ class RunFolder:
             head += f"# Chosen on the validation cases: {json.dumps(_plain(chosen))}\n"
         if min_component_ml:
             head += "# min_component_ml is in ml; of pictures, in thousands of pixels.\n"
-        chosen_too = {"min_component_ml": dict(min_component_ml), "checkpoint": (self.path / "model.pt").as_posix()}
-        write_text(self.path / "settings.yaml", head + _as_yaml({**_plain(self.settings), **chosen_too}))
+        model = (self.path / MODEL).as_posix()
+        own = {"checkpoint": model, "checkpoint_sha256": {model: sha256}, "min_component_ml": dict(min_component_ml)}
+        write_text(self.path / "settings.yaml", head + _as_yaml({**_plain(self.settings), **own}))
+
+    def keep_weights(
+        self, weights: Mapping[str, Any], min_component_ml: Mapping[str, float], chosen: Mapping[str, Any]
+    ) -> None:
+        """Replace the run's weights, and settings.yaml with them.
+
+        settings.yaml decides which weights count, so that a run killed at any moment has either all of the old ones or
+        all of the new ones (`scripts.network.weights.complete_replacement`).
+        """
+        new = self.path / NEW_MODEL
+        save_state(new, weights)
+        sha256 = file_hash(new)
+        self.write_settings(min_component_ml, chosen, sha256)
+        complete_replacement(self.path, sha256)
 
     def write_scores(self, name: str, cases: pd.DataFrame, epoch: int, weights: str) -> None:
         """Write the scores of a validation into a folder that `python -m bundle report` reads.
@@ -153,6 +193,39 @@ class RunFolder:
         if known is None and self.writes:
             self.write_settings(min_component_ml={}, chosen=None)
         return self.settings[setting]
+
+    def close(self) -> None:
+        """Let other processes train in the folder."""
+        if self.lock is not None:
+            self.lock.release(force=True)
+
+    def _take_over_record(self) -> None:
+        """Refuse another data list than the run's; patients that it has trained or validated stay in its record.
+
+        Raises:
+            InputError: names what differs; or the record is missing.
+        """
+        file = self.path / "environment.json"
+        try:
+            old = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{file} cannot be read ({error}): it records which patients the run has used; start a new run."
+            ) from error
+        known, new = (about.get("datalist", {}).get("sha256") for about in (old, self.about))
+        if known != new:
+            copy = self.path / "datalist.json"
+            before = json.loads(copy.read_text(encoding="utf-8")) if copy.is_file() else None
+            changes = describe_datalist_changes(before, self.datalist) if before and self.datalist else []
+            named = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+            raise InputError(
+                f"{self.path} was trained on another data list than {self.about.get('datalist', {}).get('path')}"
+                f" ({named or f'sha256 {known} against {new}'}): resume it with its own, or start a new run."
+            )
+        if "patients" in old:
+            self.about["patients"] = merge_roles(rename_former_roles(old["patients"]), self.about.get("patients", {}))
+        if (sha256 := next(iter((read_settings(self.path).get("checkpoint_sha256") or {}).values()), None)) is not None:
+            complete_replacement(self.path, sha256)
 
     def _require_same_config(self, old: Mapping[str, Any]) -> None:
         new = _plain(running_config())
