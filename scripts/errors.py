@@ -12,6 +12,15 @@ EXIT_REQUEUE = 75  # by SIGTERM, and what is done is saved: a scheduler should s
 EXIT_CODE, INTERRUPTED = EXIT_WRONG_INPUT, EXIT_INTERRUPTED  # former names
 # how a mistyped override below the top level ends: MONAI passes it to the component of its section
 UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+# what the machine ran out of, by the text of torch's, numpy's and the operating system's errors
+NO_MEMORY = re.compile(
+    r"out of memory|DefaultCPUAllocator|annot allocate memory|Unable to allocate \d|bad_alloc|_ALLOC_FAILED"
+)
+NO_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (exited unexpectedly|is killed by signal: [\w ]+)")
+MEMORY_SENTENCE = (
+    "this machine or its GPU is out of memory{amount}: in training use a smaller batch_size or patch_size, or cache"
+    " disk; in inference a smaller window_size or window_batch; in scoring fewer workers; what was saved is kept."
+)
 
 
 class InputError(Exception):
@@ -19,7 +28,7 @@ class InputError(Exception):
 
 
 def input_error_message(error: BaseException | None) -> str | None:
-    """The message of the `InputError` behind `error`, or None if there is none.
+    """The message of the `InputError` behind `error`, or of lack of memory; None if there is neither.
 
     MONAI wraps what a transform or a config expression raises, and a loader process passes on only the text of its
     traceback, so both the chain of causes and the text are searched.
@@ -33,8 +42,23 @@ def input_error_message(error: BaseException | None) -> str | None:
             return from_loader[-1]
         if unknown := UNKNOWN_ARGUMENT.search(text):
             return f"{unknown[1]} has no argument '{unknown[2]}': look for it in the overrides and recipes given."
+        if sentence := _exhausted(error, text):
+            return sentence
         seen.add(id(error))
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _exhausted(error: BaseException, text: str) -> str | None:
+    """The sentence for an error that says that memory, or a process that loads data, is gone."""
+    if ended := NO_WORKER.search(text):
+        return (
+            f"a process that loads training data {ended[1].strip()}, most likely for lack of memory or shared memory:"
+            " use a smaller num_workers (0: none), or cache disk; finished epochs are kept, continue with --resume."
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and NO_MEMORY.search(text)):
+        amount = re.search(r"allocate (\d[\d.]* ?\w+)", text)
+        return MEMORY_SENTENCE.format(amount=f" ({amount[1]} were asked for)" if amount else "")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Atomic writing: a killed run or a full disk leaves the old file or none, never half of one."""
+"""Small files read and written: a killed run or a full disk leaves the old file or none, never half of one."""
 
 import json
 import os
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from scripts.errors import InputError
 
@@ -80,6 +82,27 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         if temporary is not None:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
+    """The content of a YAML or JSON file that holds a mapping, such as settings.yaml and environment.json of a run.
+
+    Raises:
+        InputError: the file cannot be read, is damaged or empty, or holds anything else.
+    """
+    path, advice = Path(path), "copy it again, or take the file that the program wrote"
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" and text.strip() else yaml.safe_load(text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise InputError(f"{path} is not {kind} ({' '.join(str(error).split())[:120]}): {advice}.") from error
+    if not isinstance(content, dict) or not content:
+        found = "is empty" if not content else f"holds a {type(content).__name__}"
+        raise InputError(f"{path} {found}, expected names and values: {advice}.")
+    return content
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -4,7 +4,6 @@ import ast
 import builtins
 import contextlib
 import difflib
-import json
 import math
 import os
 import pkgutil
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.errors import InputError, install_excepthook
+from scripts.files import read_mapping
 from scripts.recipes import refuse_conflicts
 from scripts.stopping import catch_signals
 
@@ -232,7 +232,7 @@ def refuse_moved_parts(folder: Path, config: Mapping[str, Any], purpose: str) ->
     """
     if any(name.startswith("scripts.") for name in unresolved_names(config)):
         environment = folder / "environment.json"
-        known = json.loads(environment.read_text(encoding="utf-8")).get("git") if environment.is_file() else None
+        known = read_mapping(environment).get("git") if environment.is_file() else None
         raise InputError(
             f"{folder} was made at {f'revision {known[:7]}' if known else 'an unknown revision'} by an earlier version"
             f" whose parts have moved: check out that revision to {purpose} it, or start a new run."

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fire.parser import DefaultParseValue
 from rich.console import Console
 
 from bundle.commands.arguments import CONSTANTS, nearest
 from scripts import distributed
 from scripts.errors import InputError
+from scripts.files import read_mapping
 from scripts.recipes import refuse_conflicts
 
 FOLDERS = {"task": Path("configs/tasks"), "recipe": Path("configs/recipes")}
@@ -54,11 +54,12 @@ def run_files(run: Path, workflow: str, other: str = "") -> list[str]:
     `other` is what else the folder could have been, for the message.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no run, or its settings are empty or damaged.
     """
     require_root()
     for name in SETTINGS:
         if (run / name).is_file():
+            read_mapping(run / name)  # MONAI's own reader ends in a traceback where it is empty
             return [workflow, (run / name).as_posix()]
     raise InputError(f"{run} is not a run{other}: expected {run / SETTINGS[0]}, as `python -m bundle train` writes it.")
 
@@ -136,7 +137,7 @@ def run_workflow(run_id: str, files: Sequence[str], settings: Mapping[str, Any])
 def read_run_config(run: Path) -> dict[str, Any]:
     """The whole config that a run was started with; empty where it is not there."""
     path = run / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_mapping(path) if path.is_file() else {}
 
 
 def require_root() -> None:

@@ -1,16 +1,14 @@
 """Trained runs: configs, environment, and length of training."""
 
-import json
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
+from scripts.files import read_mapping
 from scripts.network.checkpoint_file import read_state
 from scripts.network.weights import settings_file
 from scripts.workflow import refuse_moved_parts
@@ -52,13 +50,13 @@ def read_run(folder: str | os.PathLike) -> Run:
         raise InputError(
             f"{folder} has no weights yet: the first validation writes model.pt; resume with --resume {folder}."
         )
-    config = _yaml(folder / "config.yaml")
+    config = read_mapping(folder / "config.yaml")
     refuse_moved_parts(folder, config, "export")
     return Run(
         folder=folder,
         config=config,
-        settings=_yaml(settings),
-        environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        settings=read_mapping(settings),
+        environment=read_mapping(folder / "environment.json"),
         weights=weights,
         sha256=file_hash(weights),
         effort=_effort(folder / "checkpoint.pt"),
@@ -76,18 +74,6 @@ def describe_code_changes(run: Run, root: Path) -> str | None:
     if compared.returncode == 0:
         return None
     return f"scripts or configs have changed since the run's revision {revision[:7]}: the package has the present ones."
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"{path} is not YAML ({str(error).splitlines()[0]}): use the file that training wrote."
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} has no settings: use the file that training wrote.")
-    return content
 
 
 def _effort(checkpoint: Path) -> dict[str, Any]:

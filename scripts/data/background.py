@@ -1,4 +1,4 @@
-"""Background set to 0 in scans that have another constant around the head."""
+"""Background of scans: set to 0 where it is another constant, and the mask of the rest, the foreground."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -8,6 +8,12 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 ROUNDING = 1e-5  # of an image's range: values that differ by less are one value
+
+
+def foreground(image: torch.Tensor) -> torch.Tensor:
+    """Where an image [C, ...] is not 0; everywhere if it is 0 everywhere, so that a blank slice is not cropped away."""
+    mask = convert_to_tensor(image, track_meta=False) != 0
+    return mask if bool(mask.any()) else torch.ones_like(mask)
 
 
 class ZeroBackgroundd(MapTransform):

@@ -73,8 +73,8 @@ class LoadImageChannelsd(MapTransform):
         device: of the tensors, and so of the transforms that follow.
 
     Raises:
-        InputError: a file is missing, damaged, not finite, has other axes, is not on the grid of the others, or is
-            named like another channel.
+        InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
+            of the others, or is named like another channel.
     """
 
     def __init__(
@@ -150,7 +150,21 @@ class LoadImageChannelsd(MapTransform):
                 f"{files[0]} has {stacked.dim() - 1} axes, the network expects {self.axes}: give patch_size and"
                 " window_size one number per axis of the images, or use other images."
             )
+        if names == self.channels and stacked.dim() == 4:
+            _require_content(stacked, files, names)
         return MetaTensor(stacked, meta=tensors[0].meta)
+
+
+def _require_content(volume: torch.Tensor, files: Sequence[Path], names: Sequence[str]) -> None:
+    """Refuse a volume [C, H, W, D] with a constant channel; a blank slice may be one of a sound volume."""
+    low, high = volume.flatten(1).aminmax(dim=1)
+    if len(flat := (low == high).nonzero().flatten()):
+        channel = int(flat[0])
+        file = files[channel] if len(files) == len(names) else files[0]
+        raise InputError(
+            f"{file}: channel {names[channel]} holds nothing but the value {float(low[channel]):g} (shape"
+            f" {tuple(volume.shape[1:])}): expected a scan; export it again, or leave the case out."
+        )
 
 
 def _read(file: Path) -> MetaTensor:

@@ -26,7 +26,7 @@ from monai.transforms import Compose, Transform
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from scripts.data.datalist import entry_files, name_entry
+from scripts.data.datalist import entry_files, file_hash, name_entry
 from scripts.data.images import voxel_ml
 from scripts.distributed import is_first_process
 from scripts.errors import InputError
@@ -34,8 +34,9 @@ from scripts.files import remove_leftovers, unfinished_prefix
 
 CACHES = ("memory", "disk", "none")
 STORED_TYPES = "half precision, 32-bit indices"  # part of a cached case's hash
-CACHE_VERSION = "2"  # the folder of cases in the cache; cases next to it are of an earlier version
-FORMER_NAME = re.compile("[0-9a-f]{32}")
+CACHE_VERSION = "3"  # the folder of cases in the cache
+FORMER_NAMES = re.compile("2|[0-9a-f]{32}")  # of what earlier versions cached: the folder of cases, or a case
+HASHES = "sha256.json"  # of the files of a cached case
 EMPTY_NPY_BYTES = 128  # bytes of an .npy file without elements, which cannot be mapped
 
 
@@ -115,6 +116,9 @@ class PreparedCases(Dataset):
 
     def _keep_on_disk(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         folder = self.cache_dir / CACHE_VERSION / self.cache_name(entry)
+        if folder.is_dir() and not _is_whole(folder):
+            tqdm.write(f"{folder} in the cache is damaged: case {entry['case']} is prepared again.")
+            shutil.rmtree(folder, ignore_errors=True)
         if not folder.is_dir():
             case = self._prepare(entry)
             try:
@@ -135,7 +139,7 @@ class PreparedCases(Dataset):
     def _remove_earlier(self) -> None:
         """Remove the cases that an earlier version cached."""
         for folder in self.cache_dir.glob("*"):
-            if FORMER_NAME.fullmatch(folder.name) and (folder / "image.npy").is_file():
+            if FORMER_NAMES.fullmatch(folder.name) and next(folder.glob("**/image.npy"), None):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def cache_name(self, entry: Mapping[str, Any]) -> str:
@@ -169,13 +173,23 @@ def _is_half(value: Any) -> bool:
 
 
 def _write(folder: Path, case: Mapping[str, Any]) -> None:
-    """Write one .npy per tensor; the items of a list are numbered."""
+    """Write one .npy per tensor, the items of a list numbered, and the hashes of the files."""
     for key, value in case.items():
         if key != "case":
             for name, tensor in (
                 [(key, value)] if torch.is_tensor(value) else [(f"{key}.{i}", t) for i, t in enumerate(value)]
             ):
                 np.save(folder / f"{name}.npy", tensor.numpy())
+    (folder / HASHES).write_text(json.dumps({path.name: file_hash(path) for path in folder.glob("*.npy")}))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a case holds the files and the bytes that `_write` wrote."""
+    try:
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+        return hashes == {path.name: file_hash(path) for path in folder.glob("*.npy")}
+    except (OSError, ValueError):
+        return False
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -183,7 +197,13 @@ def _read(folder: Path) -> dict[str, Any]:
     case: dict[str, Any] = {}
     for path in sorted(folder.glob("*.npy"), key=lambda path: (len(path.name), path.name)):  # item 10 after item 9
         key, _, item = path.stem.partition(".")
-        tensor = torch.from_numpy(np.load(path, mmap_mode="c" if path.stat().st_size > EMPTY_NPY_BYTES else None))
+        try:
+            tensor = torch.from_numpy(np.load(path, mmap_mode="c" if path.stat().st_size > EMPTY_NPY_BYTES else None))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{path} in the cache was damaged or removed while it was used ({str(error)[:120]}): start again with"
+                " --resume, which prepares that case again."
+            ) from error
         if item:
             case.setdefault(key, []).append(tensor)
         else:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInfererAdapt
-from monai.utils import convert_to_tensor, ensure_tuple_rep, fall_back_tuple
+from monai.utils import convert_to_tensor, ensure_tuple, ensure_tuple_rep, fall_back_tuple
 from torch.nn import functional
 
+from scripts.errors import InputError
 from scripts.network import precision
 
 BACKGROUND = -20.0  # logit of every region in a skipped window: a probability of 2e-9
@@ -59,7 +60,11 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         self.regions, self.tta, self.half = regions, tta, half
 
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Logits [B, R, ...] of inputs [B, C, ...]."""
+        """Logits [B, R, ...] of inputs [B, C, ...].
+
+        Raises:
+            InputError: a logit is NaN or infinite.
+        """
         if self.auto:
             self.roi_size = largest_window(inputs.shape[2:], self.divisor, max_window_voxels(network, inputs.device))
         if self.auto_batch and inputs.is_cuda:
@@ -68,6 +73,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         empty = set() if self.regions is None else self._find_empty_windows(inputs)
         logits = super().__call__(inputs, partial(self._skip_empty, network, empty), *args, **kwargs)
         assert torch.is_tensor(logits)
+        _require_finite_logits(logits, inputs)
         return logits
 
     def _find_empty_windows(self, inputs: torch.Tensor) -> set[tuple[int, ...]]:
@@ -124,6 +130,15 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             return torch.cat(parts) if len(parts) > 1 else parts[0]
         mirrored = torch.cat(parts).split(len(windows))
         return sum(logits.flip(mirror) for logits, mirror in zip(mirrored, mirrors, strict=True)) / len(mirrors)
+
+
+def _require_finite_logits(logits: torch.Tensor, inputs: torch.Tensor) -> None:
+    if not bool(convert_to_tensor(logits, track_meta=False).isfinite().all()):
+        names = ensure_tuple(getattr(inputs, "meta", {}).get("filename_or_obj", "a scan"))
+        raise InputError(
+            f"the network's output for {', '.join(map(str, names))} is NaN or infinite, so its mask would be empty:"
+            " the weights have diverged, or half precision overflows; give another checkpoint, or --amp False."
+        )
 
 
 def _spatial(windows: torch.Tensor) -> tuple[int, ...]:

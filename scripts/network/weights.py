@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from monai.networks.utils import copy_model_state
 from torch import nn
 
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
+from scripts.files import read_mapping
 from scripts.network.checkpoint_file import read_state
 
 MODEL, NEW_MODEL = "model.pt", ".model.new.pt"  # of a run; the second until settings.yaml names it
@@ -32,7 +32,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     training, `checkpoint.pt`, they are the averaged ones without coarse heads, as in model.pt.
 
     Raises:
-        InputError: the file cannot be read, or does not say which of several parts are the weights.
+        InputError: the file cannot be read, does not say which of several parts are the weights, or holds one that is
+            not finite.
     """
     weights: Any = read_state(path)
     if not _are_weights(weights):
@@ -47,11 +48,26 @@ def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    require_finite(weights, path)
     return weights
 
 
 def _are_weights(item: Any) -> bool:
     return isinstance(item, Mapping) and bool(item) and all(map(torch.is_tensor, item.values()))
+
+
+def require_finite(weights: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Refuse weights that are NaN or infinite: the masks that they give are empty.
+
+    Raises:
+        InputError: names the first such weight and the file.
+    """
+    for name, tensor in weights.items():
+        if torch.is_tensor(tensor) and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise InputError(
+                f"{path} holds NaN or infinite weights ({name}): expected finite numbers; the file is damaged or its"
+                " training diverged, so copy it again or give another checkpoint."
+            )
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
@@ -130,7 +146,7 @@ def read_min_component_ml(path: str | os.PathLike) -> dict[str, float]:
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings.yaml of a run's folder; empty where there is none."""
     file = settings_file(folder)
-    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_mapping(file) if file.is_file() else {}
 
 
 def settings_file(folder: Path) -> Path:

@@ -1,6 +1,5 @@
 """Evaluation of a run: its masks scored, and the role of each evaluated patient in training."""
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from scripts import distributed
 from scripts.data import datalist
+from scripts.files import read_mapping
 from scripts.scoring import cohort
 from scripts.scoring.summary import print_score_tables
 
@@ -116,7 +116,7 @@ def merge_roles(*records: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 def _record(checkpoint: str | os.PathLike) -> dict[str, list[str]] | None:
     file = Path(checkpoint).parent / "environment.json"
-    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record = read_mapping(file) if file.is_file() else {}
     of_others = "weights" in record and record["weights"] != datalist.file_hash(checkpoint)
     return None if "patients" not in record or of_others else rename_former_roles(record["patients"])
 

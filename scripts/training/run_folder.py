@@ -32,7 +32,7 @@ from scripts import stopping
 from scripts.data.datalist import file_hash
 from scripts.data.datalist_changes import describe_datalist_changes
 from scripts.errors import InputError
-from scripts.files import remove_leftovers, write_json, write_text
+from scripts.files import read_mapping, remove_leftovers, write_json, write_text
 from scripts.network.checkpoint_file import save_state
 from scripts.network.weights import MODEL, NEW_MODEL, complete_replacement, read_settings
 from scripts.scoring.cohort import ScoreTables, write_tables
@@ -104,7 +104,7 @@ class RunFolder:
         if self.resume:
             if not config.is_file():
                 raise InputError(f"{self.path} holds no run to resume: expected {config}; check the path.")
-            old = yaml.safe_load(config.read_text(encoding="utf-8"))
+            old = read_mapping(config)
             refuse_moved_parts(self.path, old, "resume")
             self._require_same_config(old)
             self.lock = lock_folder(self.path)
@@ -188,7 +188,7 @@ class RunFolder:
             measure: gives its value, of plain lists, dictionaries, numbers and strings.
         """
         old = self.path / "settings.yaml"
-        known = yaml.safe_load(old.read_text(encoding="utf-8")).get(setting) if self.resume and old.is_file() else None
+        known = read_mapping(old).get(setting) if self.resume and old.is_file() else None
         self.settings[setting] = measure() if known is None else known
         if known is None and self.writes:
             self.write_settings(min_component_ml={}, chosen=None)

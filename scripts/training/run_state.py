@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from scripts import stopping
 from scripts.errors import InputError
 from scripts.network.checkpoint_file import read_state, save_state
-from scripts.network.weights import unwrap_ddp
+from scripts.network.weights import require_finite, unwrap_ddp
 
 
 class RunState:
@@ -76,6 +76,7 @@ class RunState:
         if not (self.resume and self.path.is_file()):
             return
         state = read_state(self.path)
+        require_finite(state.get("network", {}), self.path)
         for name, item in self.objects.items():
             try:
                 unwrap_ddp(item).load_state_dict(state[name])
