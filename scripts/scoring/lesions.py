@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components as sparse_components
 
 from scripts.data.images import bounding_box, connected_components
 from scripts.scoring.surfaces import hd95_by_area
@@ -87,15 +89,37 @@ def lesion_ious(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np
 def match_lesions(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the true lesions that are in a pair, and the IoU of each pair.
 
-    Of the ways to make as many pairs as can be, the one with the largest sum of IoU.
+    Of the ways to make as many pairs as can be, the one with the largest sum of IoU. Lesions that overlap, directly or
+    through others, are matched group by group, so that memory does not grow with the square of their number.
     """
     near = iou > FOUND_IOU
-    (rows, row), (columns, column) = (np.unique(n[near], return_inverse=True) for n in (a, b))
-    worth = np.zeros((len(rows), len(columns)))
-    worth[row, column] = iou[near] + len(rows)  # so that one more pair outweighs any gain in IoU
+    a, b, iou = a[near], b[near], iou[near]
+    (rows, row), (columns, column) = (np.unique(n, return_inverse=True) for n in (a, b))
+    size = len(rows) + len(columns)
+    overlaps = coo_array((np.ones(len(row)), (row, len(rows) + column)), (size, size))
+    group = sparse_components(overlaps, directed=False)[1][row]  # of each overlap
+    order = np.argsort(group, kind="stable")
+    found, shared = [np.zeros(0, int)], [np.zeros(0)]
+    for own in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
+        matched, values = _match_group(row[own], column[own], iou[own])
+        found.append(rows[matched])
+        shared.append(values)
+    numbers, values = np.concatenate(found), np.concatenate(shared)
+    ascending = np.argsort(numbers)
+    return numbers[ascending], values[ascending]
+
+
+def _match_group(row: np.ndarray, column: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that are in a pair, and the IoU of each pair, by a dense table of one group of overlaps."""
+    if len(row) == 1:
+        return row, iou
+    (rows, row), (columns, column) = (np.unique(n, return_inverse=True) for n in (row, column))
+    table, worth = np.zeros((2, len(rows), len(columns)))
+    table[row, column] = iou
+    worth[row, column] = iou + len(rows)  # so that one more pair outweighs any gain in IoU
     row, column = linear_sum_assignment(worth, maximize=True)
     made = worth[row, column] > 0
-    return rows[row[made]], worth[row, column][made] - len(rows)
+    return rows[row[made]], table[row, column][made]
 
 
 def lesionwise_metrics(

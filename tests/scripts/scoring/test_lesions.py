@@ -1,11 +1,14 @@
 """Lesion-wise metrics follow the published rules."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
 
 from scripts.data.images import connected_components
-from scripts.scoring.lesions import BratsRule, measure_lesions, true_lesions
+from scripts.scoring.lesions import FOUND_IOU, BratsRule, match_lesions, measure_lesions, true_lesions
 
 SHAPE = (60, 30, 30)
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -137,3 +140,28 @@ def test_best_outlined_pair_counts_although_another_matching_has_more_pairs():
     found = measure_lesions(truth, prediction, (1.0, 1.0))
     assert found["lesions_tp"] == 2
     assert found["panoptic_quality"] == pytest.approx((70 / 128) / 2)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_matching_by_groups_equals_one_dense_assignment(seed):
+    draw = np.random.default_rng(seed)
+    true, predicted, overlaps = draw.integers(1, 25, 3)
+    pairs = np.unique(draw.integers(0, (true, predicted), (overlaps * 3, 2)), axis=0)
+    iou = draw.random(len(pairs))
+    dense = np.zeros((true, predicted))
+    dense[tuple(pairs.T)] = np.where(iou > FOUND_IOU, iou + true, 0)
+    rows, columns = linear_sum_assignment(dense, maximize=True)
+    rows, columns = (own[dense[rows, columns] > 0] for own in (rows, columns))
+    found, values = match_lesions(*(pairs + 1).T, iou)
+    np.testing.assert_array_equal(found, rows + 1)
+    np.testing.assert_allclose(values, dense[rows, columns] - true, atol=1e-12)
+
+
+def test_memory_does_not_grow_with_the_square_of_lesions():
+    numbers = np.arange(1, 8001)
+    tracemalloc.start()
+    found, values = match_lesions(numbers, numbers, np.full(8000, 0.5))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(found), values.sum()) == (8000, 4000)
+    assert peak < 20e6  # bytes; one dense table has 512 MB
