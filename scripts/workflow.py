@@ -4,6 +4,7 @@ import ast
 import builtins
 import contextlib
 import difflib
+import json
 import math
 import os
 import pkgutil

@@ -67,10 +67,8 @@ class LoadImageChannelsd(MapTransform):
         channels: names of the image's channels, in the order of the files in a list or of the channels in a file.
             Every other key is loaded as one channel.
         image_key: the key that has several channels.
-        axes: spatial axes that the network expects, 2 or 3; None: any.
-        channel_files: for each channel its file patterns (`scripts.data.case_files`), to find files, and to refuse a
-            list whose file names are in another order; None: neither.
-        device: of the tensors, and so of the transforms that follow.
+        InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
+            of the others, or is named like another channel.
 
     Raises:
         InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
@@ -85,9 +83,10 @@ class LoadImageChannelsd(MapTransform):
         axes: int | None = None,
         channel_files: Mapping[str, Sequence[str]] | None = None,
         device: str | torch.device = "cpu",
+        refuse_constant: bool = False,
     ) -> None:
         super().__init__(keys)
-        self.axes = axes
+        self.axes, self.refuse_constant = axes, refuse_constant
         self.channels = list(channels)
         self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
         self.image_key = image_key
@@ -150,13 +149,13 @@ class LoadImageChannelsd(MapTransform):
                 f"{files[0]} has {stacked.dim() - 1} axes, the network expects {self.axes}: give patch_size and"
                 " window_size one number per axis of the images, or use other images."
             )
-        if names == self.channels and stacked.dim() == 4:
+        if self.refuse_constant and names == self.channels and stacked.dim() == 4:
             _require_content(stacked, files, names)
         return MetaTensor(stacked, meta=tensors[0].meta)
 
 
 def _require_content(volume: torch.Tensor, files: Sequence[Path], names: Sequence[str]) -> None:
-    """Refuse a volume [C, H, W, D] with a constant channel; a blank slice may be one of a sound volume."""
+    """Refuse a volume [C, H, W, D] with a channel of one value."""
     low, high = volume.flatten(1).aminmax(dim=1)
     if len(flat := (low == high).nonzero().flatten()):
         channel = int(flat[0])
