@@ -19,7 +19,7 @@ import pandas as pd
 
 from bundle.analysis.consensus import CONSENSUS
 from scripts.data import pictures as pages
-from scripts.data.images import ROUNDING, read_image
+from scripts.data.images import read_image, require_label_map, to_integer_labels
 from scripts.errors import InputError
 from scripts.scoring.prediction_files import SUFFIXES, image_stem, images_in
 
@@ -45,17 +45,19 @@ class Image(NamedTuple):
 class Mask(NamedTuple):
     """One mask: boolean [H, W, D] or [H, W], the affine (None for pictures), and how it was read.
 
-    `values` counts the voxels of each value in the file, `note` names unexpected ones.
+    `values` counts the voxels of each value in the file, `note` names unexpected ones, `header` what is odd about the
+    header.
     """
 
     inside: np.ndarray
     affine: np.ndarray | None
     values: pd.Series
     note: str
+    header: tuple[str, ...] = ()
 
 
 class UnreadableMask(InputError):
-    """A damaged file, without which the others can still be compared."""
+    """A file that is damaged or not a mask, without which the others can still be compared."""
 
 
 def name_raters(folders: Sequence[str | os.PathLike]) -> dict[str, Path]:
@@ -108,35 +110,25 @@ def read_mask(path: Path, foreground: int | None = None) -> Mask:
     """Read the object from a mask file.
 
     Raises:
-        Unreadable: the file is damaged.
-        InputError: it is a colour picture, or holds fractions or more values than a mask does.
+        UnreadableMask: the file is damaged, is a colour picture, or holds fractions or more values than a mask does.
     """
     try:
-        voxels, affine = (pages.to_grey(pages.read_picture(path)), None) if pages.is_picture(path) else read_image(path)
+        voxels, affine, notes = read_image(path)
+        require_label_map(voxels, path)
+        if voxels.dtype.kind == "f":
+            voxels = to_integer_labels(voxels, path)
     except InputError as error:
         raise UnreadableMask(str(error)) from error
-    colours = voxels.dtype.kind not in "buif" or (affine is None and voxels.ndim != 2)
-    if colours or voxels.ndim not in (2, 3):
-        found = "is a colour picture" if colours else f"has {voxels.ndim} axes"
-        raise InputError(
-            f"{path} {found}: a mask has one value per voxel; save one grey picture or one 3D image per mask."
-        )
-    if voxels.dtype.kind == "f":
-        whole = np.rint(voxels)
-        off = ~(np.abs(voxels - whole) <= ROUNDING)  # so that NaN is off too
-        if off.any():
-            raise InputError(f"{path} holds {voxels[off][0]:g}: a mask has whole numbers; save it without smoothing.")
-        voxels = whole.astype(np.int32)
-    elif voxels.dtype.kind == "b":
+    if voxels.dtype.kind == "b":
         voxels = voxels.astype(np.uint8)
     values = pd.Series(voxels.ravel(order="K")).value_counts().sort_index()
     if foreground is None and len(values) > MOST_VALUES:
-        raise InputError(
+        raise UnreadableMask(
             f"{path} holds {len(values)} values: a mask has two; save it without smoothing, or give the value of the"
             " object by --foreground."
         )
     inside = voxels != 0 if foreground is None else voxels == foreground
-    return Mask(np.ascontiguousarray(inside), affine, values, _unexpected_values(values, foreground))
+    return Mask(np.ascontiguousarray(inside), affine, values, _unexpected_values(values, foreground), notes)
 
 
 def mask_levels(values: pd.Series, foreground: int | None) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bundle.analysis.consensus import CONSENSUS
 from bundle.analysis.rater_masks import MODEL, Image, Mask, UnreadableMask, mask_levels, read_mask
-from scripts.data.images import GridImage, bounding_box, grid_difference
+from scripts.data.images import GridImage, bounding_box, same_grid, voxel_size
 from scripts.errors import InputError
 from scripts.scoring import metrics
 
@@ -59,11 +59,11 @@ def compare_masks(image: Image, foreground: int | None) -> tuple[ImageAgreement,
 
     The masks are None for fewer than two raters.
 
-    Raises:
-        InputError: a file is not a mask, or the masks lie on different grids.
+    A file that is not a mask, or lies on another grid than most, is left out and named in `failed`.
     """
     masks, failed = _read_all(image, foreground)
     notes = [f"{image.masks[who]} {mask.note}" for who, mask in masks.items() if mask.note]
+    notes += [f"{image.masks[who]}: {note}" for who, mask in masks.items() for note in mask.header]
     raters = [who for who in masks if who != MODEL]
     if not masks:
         return ImageAgreement(image, [], {}, None, None, ("", ""), failed, notes), None
@@ -107,7 +107,7 @@ def _measure(
     axes = next(iter(drawn.values())).ndim
     spacing = GridImage(next(iter(drawn.values())), affine).spacing(axes)
     units = ("pixel", "pixel") if affine is None else ("mm", "ml" if axes == 3 else "cm2")
-    voxel = 1.0 if affine is None else float(np.prod(spacing)) / 10**axes
+    voxel = 1.0 if affine is None else voxel_size(spacing) / 10**axes
     sizes = {who: np.count_nonzero(mask) * voxel for who, mask in drawn.items()}
     here = bounding_box(np.any(list(drawn.values()), axis=0), margin=[1] * axes)
     drawn = {who: mask[here] for who, mask in drawn.items()}
@@ -127,7 +127,7 @@ def _pairs(raters: list[str], drawn: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], dict[str, str]]:
-    """The readable masks by rater, and why the other files cannot be read."""
+    """The masks by rater that can be read and lie on the grid of most, and why the other files cannot be compared."""
     masks: dict[str, Mask] = {}
     failed = {}
     for who, path in image.masks.items():
@@ -135,14 +135,15 @@ def _read_all(image: Image, foreground: int | None) -> tuple[dict[str, Mask], di
             masks[who] = read_mask(path, foreground)
         except UnreadableMask as error:
             failed[str(path)] = str(error)
-            continue
-        first = next(iter(masks))
-        grids = [GridImage(masks[name].inside, masks[name].affine) for name in (first, who)]
-        if grid_difference(*grids):
-            a, b = (" x ".join(map(str, grid.voxels.shape)) for grid in grids)
-            differ = f"{a} and {b} voxels" if a != b else "the same shape elsewhere in space"
-            raise InputError(
-                f"{image.masks[first]} and {path} are masks of one image on different grids ({differ}): save both on"
-                " the grid of the image."
-            )
+    grids = {who: GridImage(mask.inside, mask.affine) for who, mask in masks.items()}
+    alike = {who: sum(same_grid(own, other) for other in grids.values()) for who, own in grids.items()}
+    first = max(alike, key=lambda who: (alike[who], who != MODEL), default="")
+    for who in [who for who in masks if not same_grid(grids[first], grids[who])]:
+        a, b = (" x ".join(map(str, grids[one].voxels.shape)) for one in (first, who))
+        differ = f"{a} and {b} voxels" if a != b else "the same shape elsewhere in space"
+        failed[str(image.masks[who])] = (
+            f"{image.masks[first]} and {image.masks[who]} are masks of one image on different grids ({differ}): save"
+            " both on the grid of the image."
+        )
+        del masks[who]
     return masks, failed

@@ -25,7 +25,7 @@ from PIL import Image as Picture
 from tqdm import tqdm
 
 from bundle.drawing.axes import outline_mask
-from scripts.data.images import bounding_box
+from scripts.data.images import bounding_box, voxel_size
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
@@ -70,7 +70,7 @@ def format_volume(label: np.ndarray, spacing: Sequence[float] | None, background
     count = np.count_nonzero(label != background)
     if spacing is None:
         return f"{count} px"
-    return f"{count * np.prod(spacing) / 10 ** len(spacing):.1f} {'cm²' if len(spacing) == 2 else 'ml'}"
+    return f"{count * voxel_size(spacing) / 10 ** len(spacing):.1f} {'cm²' if len(spacing) == 2 else 'ml'}"
 
 
 def draw_contact_sheet(

@@ -15,7 +15,8 @@ from skimage.filters import threshold_otsu
 
 from scripts.data import pictures
 from scripts.data.case_files import Case
-from scripts.data.images import ROUNDING, GridImage, corner_distance, grid_tolerance, read_stored
+from scripts.data.images import ROUNDING, GridImage, read_stored, require_label_map, voxel_size
+from scripts.data.nifti import corner_distance, grid_tolerance
 from scripts.errors import InputError
 
 COARSE_MM = 3.0  # mm; brain masks are compared on a grid about this wide
@@ -121,7 +122,7 @@ def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
     if channels and not record.channels:
         record.problems.append(f"{case.images[0]} shows nothing in any channel: leave it out.")
-    if case.label and pictures.file_of_page(case.label).is_file():
+    if case.label and not _was_said_missing(case.label, record):
         _check_label(case.label, expected, frame, sound, record)
     return record
 
@@ -130,7 +131,7 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
     """The usable channels of a case; each other channel adds a problem to the record."""
     names = expected.channels if len(case.images) == len(expected.channels) else [path.name for path in case.images]
     for path, name in zip(case.images, names, strict=True):
-        if not pictures.file_of_page(path).is_file():  # the layout has reported it
+        if _was_said_missing(path, record):
             continue
         try:
             image, sha256 = read_stored(path)
@@ -138,6 +139,7 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
             record.problems.append(str(error))
             continue
         record.hashes[pictures.file_of_page(path)] = sha256
+        _add_notes(record, image.notes)
         if image.affine is None and not case.stacked and image.voxels.ndim == 3:
             image = image._replace(voxels=pictures.to_grey(image.voxels))
             if image.voxels.ndim == 2:
@@ -148,6 +150,16 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
         arrays = np.moveaxis(image.voxels, -1, 0) if case.stacked else [image.voxels]
         for channel, array in zip(expected.channels if case.stacked else [name], arrays, strict=True):
             yield from _summarise(channel, path, image._replace(voxels=array), case, record)
+
+
+def _was_said_missing(path: Path, record: CaseRecord) -> bool:
+    """Whether the file does not exist and the layout has said so."""
+    file = pictures.file_of_page(path)
+    return not file.is_file() and any(str(file) in problem for problem in record.problems)
+
+
+def _add_notes(record: CaseRecord, notes: Sequence[str]) -> None:
+    record.notes.extend(note for note in notes if note not in record.notes)
 
 
 def _form_problem(path: Path, image: GridImage, case: Case, expected: ExpectedCase) -> str | None:
@@ -168,13 +180,7 @@ def _form_problem(path: Path, image: GridImage, case: Case, expected: ExpectedCa
             f"{path} holds {shape[-1]} channels, expected {len(expected.channels)} ({', '.join(expected.channels)}):"
             " add the missing one, or fix the channel names."
         )
-    if image.affine is not None and not _affine_is_sound(image.affine):
-        return f"{path} has a header without spacing (affine {image.affine.tolist()}): export it again."
     return None
-
-
-def _affine_is_sound(affine: np.ndarray) -> bool:
-    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
 def _summarise(name: str, path: Path, image: GridImage, case: Case, record: CaseRecord) -> Iterator[CheckedChannel]:
@@ -274,7 +280,7 @@ def _difference(frame: CheckedChannel, shape: tuple[int, ...], affine: np.ndarra
     if affine is None or frame.affine is None:
         return None if affine is frame.affine else "has another kind of header than that"
     distance = corner_distance(shape, affine, frame.affine)
-    if distance <= grid_tolerance(frame.affine):
+    if distance <= grid_tolerance(affine, frame.affine):
         return None
     codes, wanted = ("".join(nib.aff2axcodes(a)) for a in (affine, frame.affine))
     if codes != wanted:
@@ -348,10 +354,12 @@ def _check_label(
 ) -> None:
     try:
         image, sha256 = read_stored(path)
+        require_label_map(image.voxels, path)
     except InputError as error:
         record.problems.append(str(error))
         return
     record.hashes[pictures.file_of_page(path)] = sha256
+    _add_notes(record, image.notes)
     if problem := _values_problem(path, image, record):
         record.problems.append(problem)
         return
@@ -366,7 +374,7 @@ def _check_label(
         )
     axes = image.voxels.ndim
     sizes = [10.0] * axes if image.affine is None else nib.affines.voxel_sizes(image.affine)[:axes]
-    unit = float(np.prod(sizes)) / 10**axes
+    unit = voxel_size(sizes) / 10**axes
     record.volume = sum(record.counts.values()) * unit
     if frame is None:
         return

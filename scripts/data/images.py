@@ -1,12 +1,12 @@
 """NIfTI files and pictures: reading, writing, reorienting and comparing grids.
 
-All reading goes through `read_image` or `open_nifti`, which read a file to its end, so that a damaged one is noticed;
-all writing through `write_image` or `write_like`. Voxels are arrays [H, W, D] or [H, W] in the file's own axis order;
-`affine` (4 x 4) is in mm. Pictures (`scripts.data.pictures`) are [x, y] and have no affine.
+All reading goes through `read_image`, `read_stored` or `scripts.data.nifti`, which read a file to its end, so that a
+damaged one is noticed, and have one rule for its header; all writing goes through `write_like`. Voxels are arrays
+[H, W, D] or [H, W] in the file's own axis order; `affine` (4 x 4) is in mm. Pictures (`scripts.data.pictures`) are
+[x, y] and have no affine.
 """
 
 import hashlib
-import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -18,26 +18,28 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from scripts.data import pictures
+from scripts.data import nifti, pictures
+from scripts.data.nifti import corner_distance, grid_tolerance
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
-try:
-    from isal import igzip as gzip  # three times as fast at reading, twelve times at writing
-except ImportError:  # as in MONAI Label's environment
-    import gzip  # type: ignore[no-redef]
-
-NIFTI = (".nii", ".nii.gz")
+NIFTI = nifti.SUFFIXES
 ROUNDING = 1e-3  # a label of 0.99999997 is a 1 that was saved as float; one of 0.5 is from an interpolated mask
-SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no segmentation is that exact
 PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])  # the affine of a picture, which runs to the right and down
 
 
 class GridImage(NamedTuple):
-    """An image on its grid: voxels in the file's axis order, and the affine (4 x 4) if the format has one."""
+    """An image on its grid.
+
+    Attributes:
+        voxels: in the file's axis order.
+        affine: 4 x 4, to mm; None where the format has none. Its axes are at right angles (`scripts.data.nifti`).
+        notes: what the user should know about the header, in sentences without the file's name.
+    """
 
     voxels: np.ndarray
     affine: np.ndarray | None
+    notes: tuple[str, ...] = ()
 
     def spacing(self, axes: int) -> tuple[float, ...]:
         """The size of a voxel along each of the first axes, in mm; 1 if the format has none."""
@@ -50,35 +52,27 @@ class GridImage(NamedTuple):
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
-    """A NIfTI file, read to its end, so that the checksum after the last voxel is verified.
-
-    Raises:
-        InputError: the file is missing, truncated, damaged or not NIfTI.
-    """
-    return _decode_nifti(Path(path), _content(Path(path)))
-
-
 def read_image(path: str | os.PathLike) -> GridImage:
     """The image in a NIfTI file, a picture or a page of one, without axes of length one at the end.
 
     Raises:
-        InputError: the file is missing, damaged, a colour picture, or a stack of pictures.
+        InputError: the file is missing, damaged, a colour picture, or a stack of pictures; or see
+            `scripts.data.nifti`.
     """
     if not is_nifti(path):
         return GridImage(_read_grey(path), None)
-    image = open_nifti(path)
-    voxels = np.asanyarray(image.dataobj)
-    while voxels.ndim > 2 and voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    return GridImage(voxels, image.affine)
+    image = GridImage(*nifti.read_nifti(path))
+    while image.voxels.ndim > 2 and image.voxels.shape[-1] == 1:
+        image = image._replace(voxels=image.voxels[..., 0])
+    return image
 
 
 def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
-    """An image as stored, with all its axes and colours, and the sha256 of its file.
+    """An image as it is stored, with its channels and colours, and the sha256 of its file.
 
     Raises:
-        InputError: the file cannot be opened, is of an unknown kind, is damaged or truncated.
+        InputError: the file cannot be opened, is of an unknown kind, damaged or truncated; or see
+            `scripts.data.nifti`.
     """
     path = Path(path)
     file = pictures.file_of_page(path)
@@ -86,10 +80,8 @@ def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
         raise InputError(f"{path} is not a {' or '.join((*NIFTI, *pictures.PICTURES))} file: convert it.")
     if not is_nifti(file):
         return GridImage(pictures.read_picture(path), None), _sha256(file, file.stat().st_mtime_ns)
-    content = _content(file)
-    sha256 = hashlib.sha256(content).hexdigest()
-    image = _decode_nifti(path, content)
-    return GridImage(np.asanyarray(image.dataobj), image.affine), sha256
+    content = nifti.file_content(file)
+    return GridImage(*nifti.decode_nifti(path, content)), hashlib.sha256(content).hexdigest()
 
 
 def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[int, int] | None = None) -> GridImage:
@@ -104,6 +96,7 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
         InputError: the file cannot be read, or holds values that are not whole numbers or not in the scheme.
     """
     image = read_image(path)
+    require_label_map(image.voxels, path)
     voxels = to_integer_labels(image.voxels, path) if image.voxels.dtype.kind == "f" else image.voxels
     known, rename = {0, *known}, rename or {}
     values = pd.unique(voxels.ravel(order="K")).tolist()
@@ -115,7 +108,16 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
     renamed = voxels.astype(np.min_scalar_type(max(known)))
     for old, new in rename.items():
         renamed[voxels == old] = new
-    return GridImage(renamed, image.affine)
+    return image._replace(voxels=renamed)
+
+
+def require_label_map(voxels: np.ndarray, path: str | os.PathLike) -> None:
+    """Raise `InputError` unless the voxels [H, W, D] or [H, W] have one value each, as one map per label has not."""
+    if voxels.ndim > 3:
+        raise InputError(
+            f"{path} holds {voxels.shape[-1]} maps ({' x '.join(map(str, voxels.shape))}): a label map has one value"
+            " per voxel; save the labels themselves in place of one map per label."
+        )
 
 
 def to_integer_labels(voxels: np.ndarray, path: str | os.PathLike) -> np.ndarray:
@@ -139,31 +141,9 @@ def is_nifti(name: str | os.PathLike) -> bool:
     return Path(name).name.lower().endswith(NIFTI)
 
 
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{file} cannot be read as an image (it does not exist): check the path.") from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read as an image ({error.strerror}): copy it again.") from error
-
-
 @lru_cache(maxsize=2)  # a stack and its label are read for each of their pages
 def _sha256(file: Path, changed: int) -> str:
-    return hashlib.sha256(_content(file)).hexdigest()
-
-
-def _decode_nifti(path: Path, content: bytes) -> nib.Nifti1Image:
-    try:
-        raw = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
-        kind = nib.Nifti2Image if raw[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
-        image = kind.from_bytes(raw)
-        return kind(np.asanyarray(image.dataobj), image.affine, image.header)
-    except Exception as error:  # gzip, isal and nibabel each have their own errors for a damaged file
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        if isinstance(error, EOFError):
-            reason = "it is truncated, its compressed data end too early"
-        raise InputError(f"{path} cannot be read as an image ({reason}): it may be damaged; copy it again.") from error
+    return hashlib.sha256(nifti.file_content(file)).hexdigest()
 
 
 def _read_grey(path: str | os.PathLike) -> np.ndarray:
@@ -179,15 +159,14 @@ def _read_grey(path: str | os.PathLike) -> np.ndarray:
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 
-def write_image(path: str | os.PathLike, image: nib.Nifti1Image) -> None:
-    """Write a NIfTI image, whole or not at all; compressed if the name ends in .gz.
+def write_nifti(path: str | os.PathLike, raw: bytes) -> None:
+    """Write the bytes of a NIfTI file, whole or not at all; compressed where the name ends in .gz.
 
     Raises:
         InputError: the file cannot be written.
     """
-    raw = image.to_bytes()
     with atomic_write(path) as temporary:
-        temporary.write_bytes(gzip.compress(raw, mtime=0) if Path(path).name.endswith(".gz") else raw)
+        temporary.write_bytes(nifti.gzip.compress(raw, mtime=0) if Path(path).name.endswith(".gz") else raw)
 
 
 def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
@@ -196,45 +175,28 @@ def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
     Args:
         path: the file to write.
         voxels: [H, W, D, ...] or, for pictures, [x, y].
-        like: the file whose affine, codes and units are kept; a picture has none.
+        like: the file whose qform, sform, codes, pixdim and units are kept to the bit; a picture has none.
     """
     if pictures.is_picture(path):
         pictures.write_picture(path, voxels)
-        return
-    if pictures.is_picture(like):
-        write_image(path, nib.Nifti1Image(voxels, np.eye(4)))
-        return
-    source = nib.load(like)  # the header alone: the voxels were read and checked before
-    assert isinstance(source, nib.Nifti1Image)
-    image = nib.Nifti1Image(voxels, source.affine)
-    image.header.set_xyzt_units(*source.header.get_xyzt_units())
-    image.set_qform(source.affine, int(source.header["qform_code"]))
-    image.set_sform(source.affine, int(source.header["sform_code"]))
-    write_image(path, image)
+    elif pictures.is_picture(like):
+        write_nifti(path, nib.Nifti1Image(voxels, np.eye(4)).to_bytes())
+    else:
+        write_nifti(path, nifti.encode_nifti_like(voxels, like))
 
 
 # ---- grids ---------------------------------------------------------------------------------------------------------
 
 
 def same_grid(one: GridImage, other: GridImage) -> bool:
-    """Whether two images have the same shape, and corners within `SAME_GRID` of a voxel of each other."""
+    """Whether two images have one shape and their corners lie within `grid_tolerance` of each other."""
     if one.voxels.shape != other.voxels.shape:
         return False
     if one.affine is None or other.affine is None:
         return True
-    return corner_distance(one.voxels.shape, one.affine, other.affine) <= grid_tolerance(one.affine)
-
-
-def grid_tolerance(affine: np.ndarray) -> float:
-    """The largest distance (mm) between the corners of two images that count as on one grid."""
-    return SAME_GRID * float(nib.affines.voxel_sizes(affine).min())
-
-
-def corner_distance(shape: Sequence[int], one: np.ndarray, other: np.ndarray) -> float:
-    """The largest distance (mm) between the corners of an image of this shape under two affines."""
-    corners = np.array(list(itertools.product(*((0, size - 1) for size in (*shape, 1, 1)[:3]))))
-    there, here = (nib.affines.apply_affine(affine, corners) for affine in (one, other))
-    return float(np.linalg.norm(there - here, axis=1).max())
+    return corner_distance(one.voxels.shape, one.affine, other.affine) <= grid_tolerance(
+        one.affine, other.affine
+    )
 
 
 def grid_difference(truth: GridImage, prediction: GridImage) -> str:
@@ -307,6 +269,11 @@ def connected_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return numbered, np.bincount(numbered.ravel(), minlength=count + 1)[1:]
 
 
+def voxel_size(spacing: Sequence[float]) -> float:
+    """The volume (mm³) or area (mm²) of a voxel, whose axes are at right angles, as every reader makes sure."""
+    return float(np.prod(spacing))
+
+
 def voxel_ml(image: Any) -> float:
     """The volume of one voxel in ml, from the affine of a `MetaTensor`; 0.001 for a pixel, whose size is unknown."""
-    return float(np.prod(np.asarray(image.pixdim))) / 1000 if hasattr(image, "pixdim") else 0.001
+    return voxel_size(np.asarray(image.pixdim)) / 1000 if hasattr(image, "pixdim") else 0.001

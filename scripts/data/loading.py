@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader, PILReader
-from monai.data.utils import correct_nifti_header_if_necessary, is_no_channel
+from monai.data.utils import is_no_channel
 from monai.transforms import MapTransform
 from monai.transforms.io.array import switch_endianness
 from monai.utils import ensure_tuple
@@ -20,23 +20,26 @@ from PIL import Image
 
 from scripts.data import pictures
 from scripts.data.case_files import channels_of_file, image_of_case
-from scripts.data.images import corner_distance, grid_tolerance, open_nifti
+from scripts.data.images import require_label_map
+from scripts.data.nifti import corner_distance, grid_tolerance, print_notes, read_nifti
 from scripts.errors import InputError
 
 INTEGER_TYPES = (np.uint8, np.int8, np.int16, np.int32)  # copied to the device in the file's own type
 
 
 class WholeFileReader(NibabelReader):
-    """MONAI's reader of NIfTI files, on top of `scripts.data.images`, which reads and verifies a file to its end."""
+    """MONAI's reader of NIfTI files, for what `scripts.data.nifti` reads: verified to its end, with its affine."""
 
-    def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> nib.Nifti1Image:
-        """The image in one file.
+    def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> nib.Nifti2Image:
+        """The image in one file, under a header that holds the affine alone.
 
         Raises:
-            InputError: see `scripts.data.images.open_nifti`.
+            InputError: see `scripts.data.nifti`.
         """
         self.filenames = (name,) = ensure_tuple(data)
-        return correct_nifti_header_if_necessary(open_nifti(name))
+        file = read_nifti(name)
+        print_notes(name, file.notes)
+        return nib.Nifti2Image(file.voxels, file.affine, dtype=file.voxels.dtype)
 
 
 class PageReader(PILReader):
@@ -106,6 +109,8 @@ class LoadImageChannelsd(MapTransform):
         for key in self.key_iterator(loaded):
             if image is not None:
                 _require_same_grid(image, loaded[key], str(image.meta["filename_or_obj"]), str(data[key]))
+                # near 45 degrees, affines that differ by rounding would be reoriented to different axes
+                loaded[key].affine = image.affine
         return loaded
 
     def _load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> MetaTensor:
@@ -131,6 +136,8 @@ class LoadImageChannelsd(MapTransform):
     def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
         with ThreadPoolExecutor(len(files)) as pool:  # decompression and checksums release Python's lock
             tensors = list(pool.map(_read, files))
+        if names != self.channels:
+            require_label_map(tensors[0][0] if len(tensors[0]) == 1 else tensors[0].movedim(0, -1), files[0])
         for file, tensor in zip(files[1:], tensors[1:], strict=True):
             _require_same_grid(tensors[0], tensor, str(files[0]), str(file))
         parts = [tensor.as_tensor() for tensor in tensors]
@@ -196,7 +203,7 @@ def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_na
             " a case must be on one grid; register and resample them first."
         )
     affine, other_affine = (np.asarray(tensor.affine) for tensor in (first, other))
-    if corner_distance(first.shape[1:], affine, other_affine) > grid_tolerance(affine):
+    if corner_distance(first.shape[1:], affine, other_affine) > grid_tolerance(affine, other_affine):
         raise InputError(
             f"{other_name} has another affine than {name}: all files of a case must be on one grid; register and"
             " resample them first."

@@ -11,7 +11,15 @@ import numpy as np
 
 from scripts.data import pictures
 from scripts.data.datalist import file_hash
-from scripts.data.images import GridImage, bounding_box, grid_difference, read_image, read_labels, resample_labels
+from scripts.data.images import (
+    GridImage,
+    bounding_box,
+    grid_difference,
+    read_image,
+    read_labels,
+    resample_labels,
+    voxel_size,
+)
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.scoring import cell_boundaries, lesions, metrics
@@ -155,7 +163,7 @@ def measure_regions(
             for name, value in compare_boundaries(true, predicted).items():
                 scores.rows.append(_row(job, region, name, value, note=note))
         else:
-            voxel = float(np.prod(spacing)) / scale["volume"]
+            voxel = voxel_size(spacing) / scale["volume"]
             for number, (size, found, dice) in enumerate(lesions.true_lesions(true, predicted), start=1):
                 scores.lesions.append([job.case, job.patient, region, number, size * voxel, volume, found, dice])
     return scores

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as sparse_components
 
-from scripts.data.images import bounding_box, connected_components
+from scripts.data.images import bounding_box, connected_components, voxel_size
 from scripts.scoring.surfaces import hd95_by_area
 
 FOUND_IOU = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
@@ -135,7 +135,7 @@ def lesionwise_metrics(
     zones, n_zones = _zones(truth, rule.dilations)
     zone, touching, _ = overlapping_components(zones, predicted)
     false = n_predicted - len(np.unique(touching))
-    voxel = float(np.prod(spacing))
+    voxel = voxel_size(spacing)
     dices, hausdorffs = [0.0] * false, [rule.penalty] * false
     sizes = np.bincount(zones[truth], minlength=n_zones + 1)
     boxes_true, boxes_predicted = ndimage.find_objects(zones), ndimage.find_objects(predicted)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from scripts.data.images import bounding_box
+from scripts.data.images import bounding_box, voxel_size
 from scripts.scoring import lesions
 from scripts.scoring.surfaces import nearest_distances, voxel_positions
 
@@ -111,7 +111,7 @@ def measure_region(
     region = bounding_box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
     truth, prediction = truth[region], prediction[region]
     empty = empty_note(truth, prediction)
-    values = volume_metrics(truth, prediction, float(np.prod(spacing)))
+    values = volume_metrics(truth, prediction, voxel_size(spacing))
     if not (LESIONS | LESIONWISE).keys().isdisjoint(wanted):
         values |= lesions.measure_lesions(truth, prediction, spacing, brats)
     if not empty:

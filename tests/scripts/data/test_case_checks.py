@@ -202,7 +202,7 @@ def test_a_header_without_spacing_is_found(write):
 
 
 def test_unexpected_fourth_dimension_is_found(write):
-    assert "shape 64 x 64 x 64 x 1" in only_problem(write(changed(0, IMAGES[0][..., None])))
+    assert "shape 64 x 64 x 64 x 2" in only_problem(write(changed(0, np.stack([IMAGES[0]] * 2, axis=-1))))
 
 
 def test_channels_of_a_4d_file_are_checked_one_by_one(tmp_path):
