@@ -114,7 +114,7 @@ def read_mask(path: Path, foreground: int | None = None) -> Mask:
     """
     try:
         voxels, affine, notes = read_image(path)
-        require_label_map(voxels, path)
+        require_label_map(voxels.shape, path)
         if voxels.dtype.kind == "f":
             voxels = to_integer_labels(voxels, path)
     except InputError as error:

@@ -354,7 +354,7 @@ def _check_label(
 ) -> None:
     try:
         image, sha256 = read_stored(path)
-        require_label_map(image.voxels, path)
+        require_label_map(image.voxels.shape, path)
     except InputError as error:
         record.problems.append(str(error))
         return

@@ -96,7 +96,7 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
         InputError: the file cannot be read, or holds values that are not whole numbers or not in the scheme.
     """
     image = read_image(path)
-    require_label_map(image.voxels, path)
+    require_label_map(image.voxels.shape, path)
     voxels = to_integer_labels(image.voxels, path) if image.voxels.dtype.kind == "f" else image.voxels
     known, rename = {0, *known}, rename or {}
     values = pd.unique(voxels.ravel(order="K")).tolist()
@@ -111,11 +111,11 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
     return image._replace(voxels=renamed)
 
 
-def require_label_map(voxels: np.ndarray, path: str | os.PathLike) -> None:
-    """Raise `InputError` unless the voxels [H, W, D] or [H, W] have one value each, as one map per label has not."""
-    if voxels.ndim > 3:
+def require_label_map(shape: Sequence[int], path: str | os.PathLike) -> None:
+    """Raise `InputError` unless the shape is that of a label map, [H, W, D] or [H, W], with one value per voxel."""
+    if len(shape) > 3:
         raise InputError(
-            f"{path} holds {voxels.shape[-1]} maps ({' x '.join(map(str, voxels.shape))}): a label map has one value"
+            f"{path} holds {shape[-1]} maps ({' x '.join(map(str, shape))}): a label map has one value"
             " per voxel; save the labels themselves in place of one map per label."
         )
 
@@ -194,9 +194,7 @@ def same_grid(one: GridImage, other: GridImage) -> bool:
         return False
     if one.affine is None or other.affine is None:
         return True
-    return corner_distance(one.voxels.shape, one.affine, other.affine) <= grid_tolerance(
-        one.affine, other.affine
-    )
+    return corner_distance(one.voxels.shape, one.affine, other.affine) <= grid_tolerance(one.affine, other.affine)
 
 
 def grid_difference(truth: GridImage, prediction: GridImage) -> str:
@@ -276,4 +274,4 @@ def voxel_size(spacing: Sequence[float]) -> float:
 
 def voxel_ml(image: Any) -> float:
     """The volume of one voxel in ml, from the affine of a `MetaTensor`; 0.001 for a pixel, whose size is unknown."""
-    return voxel_size(np.asarray(image.pixdim)) / 1000 if hasattr(image, "pixdim") else 0.001
+    return voxel_size([float(size) for size in image.pixdim]) / 1000 if hasattr(image, "pixdim") else 0.001

@@ -137,7 +137,8 @@ class LoadImageChannelsd(MapTransform):
         with ThreadPoolExecutor(len(files)) as pool:  # decompression and checksums release Python's lock
             tensors = list(pool.map(_read, files))
         if names != self.channels:
-            require_label_map(tensors[0][0] if len(tensors[0]) == 1 else tensors[0].movedim(0, -1), files[0])
+            maps, *shape = tensors[0].shape
+            require_label_map([*shape, maps] if maps > 1 else shape, files[0])
         for file, tensor in zip(files[1:], tensors[1:], strict=True):
             _require_same_grid(tensors[0], tensor, str(files[0]), str(file))
         parts = [tensor.as_tensor() for tensor in tensors]

@@ -121,7 +121,9 @@ def encode_nifti_like(voxels: np.ndarray, source: str | os.PathLike) -> bytes:
         header = _parse_header(stream.read(540)).as_byteswapped("<")
     version2 = isinstance(header, nib.Nifti2Header)
     header.set_data_dtype(voxels.dtype)
+    pixdim = header["pixdim"].copy()
     header.set_data_shape(voxels.shape)
+    header["pixdim"] = pixdim  # nibabel sets those of other axes to 1
     header["magic"] = b"n+2\0\r\n\x1a\n" if version2 else b"n+1"
     header["vox_offset"] = header.sizeof_hdr + 4
     header["scl_slope"], header["scl_inter"] = 1, 0
@@ -185,17 +187,17 @@ def _choose_affine(path: Path, header: Header) -> tuple[np.ndarray, tuple[str, .
     unit = IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     pixdim = np.abs(header["pixdim"][1:4].astype(float))
     sform, qform = _sform(header), _qform(header, pixdim)
+    flip_x = np.diag([-1.0, 1, 1])  # as nibabel and SPM read files without a form
+    centred = nib.affines.from_matvec(flip_x * pixdim, -flip_x * pixdim @ _centre(shape))
+    chosen, name = centred, "pixdim"
     if header["sform_code"] > 0:
-        affine, name = sform, "sform"
+        chosen, name = sform, "sform"
     elif header["qform_code"] > 0:
-        affine, name = qform, "qform"
-    else:
-        flip_x = np.diag([-1.0, 1, 1])  # as nibabel and SPM read such files
-        affine, name = nib.affines.from_matvec(flip_x * pixdim, -flip_x * pixdim @ _centre(shape)), "pixdim"
-    affine = _fill_flat_axes(affine, shape)
+        chosen, name = qform, "qform"
+    affine = _fill_flat_axes(chosen, shape)
     affine[:3] *= unit
     _require_box(path, name, affine)
-    notes = []
+    notes: list[str] = []
     if name == "pixdim":
         notes.append("the header has neither sform nor qform, so that left and right cannot be told apart")
     elif name == "sform":

@@ -412,7 +412,7 @@ def test_one_bad_mask_is_named_and_the_others_compared(tmp_path, broken, sentenc
 def test_masks_elsewhere_in_space_are_not_compared(tmp_path):
     folders = three(tmp_path)
     break_affine(tmp_path, folders)
-    with pytest.raises(InputError, match="on different grids .the same shape elsewhere in space"):
+    with pytest.raises(InputError, match=r"on different grids .the same shape elsewhere in space"):
         raters(*folders, out=str(tmp_path / "out"), workers=1)
 
 
