@@ -1,4 +1,4 @@
-"""Scores of one case: its label and its prediction are read, every region and every lesion is measured."""
+"""Scores of one case: reads its label and its prediction, and measures every region and every lesion."""
 
 import hashlib
 import json
@@ -29,13 +29,13 @@ WHOLE_CASE = "all"  # the region of rows that concern the whole case
 
 
 class Job(NamedTuple):
-    """All that scoring one case needs, small enough to send to a process."""
+    """The input for scoring one case, small enough to send to a process."""
 
     case: str
     patient: str
     label: str
     prediction: str | None
-    hint: str  # names of files that might be the prediction if there is none
+    hint: str  # names of files that might be the prediction, if none was found
     probability: str | None
     regions: dict[str, list[int]]  # name to label values
     known: list[int]  # label values of the scheme
@@ -43,7 +43,7 @@ class Job(NamedTuple):
     unit: str  # mm or pixel
     resample: bool
     brats: BratsRule
-    kept: str  # the file that holds the rows until all cases are done
+    kept: str  # the file that caches the rows until all cases are done
     boundaries: tuple[str, ...] = ()  # the regions that are outlines of cells
 
 
@@ -56,7 +56,7 @@ class Scores(NamedTuple):
 
 
 def metric_definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
-    """What each metric means, and the rules that they share."""
+    """The meaning of each metric, and the rules that metrics share."""
     every = {**metrics.METRICS, **metrics.BOUNDARY_METRICS, **metrics.CASE_METRICS}
     return {
         "metrics": {name: metric.meaning for name, metric in every.items()},
@@ -74,14 +74,14 @@ def metric_definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
 
 
 def score_case(job: Job) -> Scores:
-    """The rows of one case, taken from `job.kept` if they were made of the same files by the same rules."""
+    """The rows of one case, from `job.kept` if that was computed from the same files by the same rules."""
     if job.prediction is None:
         return failed_scores(job.case, job.patient, missing_prediction_reason(job))
     return cached_scores(job.kept, job_key(job), lambda: _score(job))
 
 
 def cached_scores(kept: str, key: str, score: Callable[[], Scores]) -> Scores:
-    """What was kept in a file under this key, else what `score` gives, kept from now on."""
+    """The scores cached in file `kept` under this key, else those of `score`, which are cached."""
     try:
         content = json.loads(Path(kept).read_text(encoding="utf-8"))
         if content["key"] == key:
@@ -99,23 +99,23 @@ def failed_scores(case: str, patient: str, reason: str) -> Scores:
 
 
 def missing_prediction_reason(job: Job) -> str:
-    """The reason of a case without a prediction."""
-    near = f"; there are {job.hint}" if job.hint else ""
+    """Why a case has no prediction."""
+    near = f"; found {job.hint}" if job.hint else ""
     return f"no prediction: no file is named after case {job.case}{near}"
 
 
 def job_key(job: Job) -> str:
-    """A hash of the files of a case and of the rules that it is scored by."""
+    """A hash of the files of a case and of the rules for scoring it."""
     files = [file_hash(pictures.file_of_page(file)) for file in (job.label, job.prediction, job.probability) if file]
     rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
     return hashlib.sha256(json.dumps([files, rules, metric_definitions(job.brats)]).encode()).hexdigest()
 
 
 def read_masks(job: Job) -> tuple[GridImage, GridImage, str]:
-    """The label, the prediction on its grid, and how its own grid differed ("" if it did not).
+    """The label, the prediction on the label's grid, and how the prediction's own grid differed ("" if it did not).
 
     Raises:
-        InputError: a file is damaged, holds other labels, or lies on another grid and `job.resample` is off.
+        InputError: a file is damaged, holds other labels, or is on another grid and `job.resample` is off.
     """
     truth = read_labels(job.label, job.known)
     assert job.prediction is not None
@@ -141,8 +141,8 @@ def measure_regions(
         truth: [H, W, D] or [H, W], the values of the scheme.
         prediction: the same shape.
         spacing: mm along each axis; 1 where the unit is pixel.
-        leave_out: names of metrics that make no sense here.
-        compare_boundaries: what scores the regions that are outlines of cells.
+        leave_out: names of metrics to skip.
+        compare_boundaries: scores the regions that are outlines of cells.
     """
     axes, scores = truth.ndim, Scores([], [], [])
     volume = job.unit if job.unit == "pixel" else "ml" if axes == 3 else "cm2"
@@ -150,7 +150,7 @@ def measure_regions(
     scale = {"volume": 1 if job.unit == "pixel" else 10**axes}  # mm^3 to ml
     if not job.boundaries and not any(0 in values for values in job.regions.values()):
         here = bounding_box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
-        truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # NIfTI's is slow
+        truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # C order is faster
     for region, values in job.regions.items():
         true, predicted = (region_mask(voxels, values) for voxels in (truth, prediction))
         note, wanted = metrics.empty_note(true, predicted), metrics.METRICS.keys() - set(leave_out)
@@ -170,7 +170,7 @@ def measure_regions(
 
 
 def region_mask(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Where a label map holds one of the values; in the order of its axes in memory, many times faster than `isin`."""
+    """Mask of the voxels with one of the values, in the label map's memory order; many times faster than `isin`."""
     return reduce(np.logical_or, (labels == value for value in values), np.zeros_like(labels, bool))
 
 
@@ -197,8 +197,8 @@ def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Seque
     for name, value in metrics.calibration_metrics(masks, probability, spacing, reliability).items():
         scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))
     for region, bins in zip(job.regions, reliability, strict=True):
-        for number, (voxels, said, found) in enumerate(bins.tolist()):
-            shares = [said / voxels, found / voxels] if voxels else [None, None]
+        for number, (voxels, predicted, found) in enumerate(bins.tolist()):
+            shares = [predicted / voxels, found / voxels] if voxels else [None, None]
             scores.reliability.append([job.case, job.patient, region, number / metrics.BINS, int(voxels), *shares])
 
 
@@ -212,8 +212,8 @@ def _read_probability(path: str, shape: tuple[int, ...]) -> np.ndarray:
     maps = voxels[None] if voxels.shape == shape[1:] and shape[0] == 1 else np.moveaxis(voxels, -1, 0)
     if maps.shape != shape:
         raise InputError(
-            f"{path} has shape {voxels.shape}: expected {(*shape[1:], shape[0])}, the label's grid and a map a region."
+            f"{path} has shape {voxels.shape}: expected {(*shape[1:], shape[0])}: label grid, one map per region."
         )
     if not (maps.min() >= 0 and maps.max() <= 1):
-        raise InputError(f"{path} holds values from {maps.min():g} to {maps.max():g}: probabilities lie in 0 to 1.")
+        raise InputError(f"{path} holds values from {maps.min():g} to {maps.max():g}: expected probabilities, 0 to 1.")
     return maps

@@ -1,9 +1,9 @@
 """Foreground-restricted Rand and information scores of ISBI 2012: whether predicted boundaries keep cells apart.
 
 Arganda-Carreras et al., Crowdsourcing the creation of image segmentation algorithms for connectomics, Front Neuroanat
-9:142, 2015. A segment is what a boundary encloses: a connected component of its complement, across faces. Only pixels
-inside true segments count. The predicted boundary is thinned before (a watershed lets the segments grow until a line of
-one pixel is left), so that how thick it was drawn makes no difference; each pixel of the line is a segment of its own.
+9:142, 2015. A segment is a connected component of a boundary's complement, across faces. Only pixels inside true
+segments count. The predicted boundary is thinned first (a watershed lets the segments grow until a line of one pixel is
+left), so that its thickness makes no difference; each pixel of the line is a segment of its own.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def measure_cells(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]
 
 
 def enclosed_segments(boundary: np.ndarray) -> np.ndarray:
-    """What a boundary encloses, numbered from 1; 0 on the boundary."""
+    """The segments enclosed by a boundary, numbered from 1; 0 on the boundary."""
     return ndimage.label(~boundary)[0]
 
 
@@ -31,8 +31,8 @@ def thin_boundary(boundary: np.ndarray) -> np.ndarray:
 def segment_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """Rand and information scores of two maps of numbered segments; pixels that are 0 in the truth do not count.
 
-    Split scores fall where a true segment is cut, merge scores where true segments run together; F is their harmonic
-    mean. A score whose denominator is 0 is 1: there was nothing to cut, or nothing to merge.
+    Split scores fall if a true segment is cut, merge scores if true segments run together; F is their harmonic mean. A
+    score whose denominator is 0 is 1: there was nothing to cut, or nothing to merge.
     """
     inside = truth > 0
     true, predicted = truth[inside].astype(np.int64), prediction[inside].astype(np.int64)
@@ -57,5 +57,5 @@ def segment_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, floa
 
 
 def _share(part: float, whole: float) -> float:
-    """part / whole, without what rounding adds; 1 where the whole is 0."""
+    """part / whole, at most 1 in spite of rounding; 1 if the whole is 0."""
     return min(max(part / whole, 0.0), 1.0) if whole > 0 else 1.0

@@ -1,14 +1,14 @@
 """Scores of a folder of label maps against a data list: `cases.csv`, one row per number.
 
 The rows are (case, patient, region, metric, value, unit, note), in the order of the list, its regions and
-`scripts.scoring.metrics.METRICS`; `BOUNDARY_METRICS` follow where a region is the outline of cells (`boundaries` in the
-list's header). `note` says `absent`, `missed` or `hallucinated` where a mask is empty. What concerns the whole case is
-under region `all`: `ece` and `brier`, `resampled` (1, with the reason), and `failed` (1, with the reason) for a case
-that could not be scored: it has no other row, and counts.
+`scripts.scoring.metrics.METRICS`; `BOUNDARY_METRICS` follow if a region is the outline of cells (`boundaries` in the
+list's header). `note` is `absent`, `missed` or `hallucinated` if a mask is empty. Rows on the whole case have region
+`all`: `ece` and `brier`, `resampled` (1, with the reason), and `failed` (1, with the reason) for a case that could not
+be scored: it has no other row, and counts in summaries.
 
-`lesions.csv` beside it has a row a true lesion. Where the cases are slices, `patients.csv` has the columns of
-`cases.csv` for all slices of a patient as one volume, and the patient as case. Where probabilities are given,
-`reliability.csv` has a row a case, region and tenth of probability: what was said there, and what was found.
+`lesions.csv` has one row per true lesion. If the cases are slices, `patients.csv` has the columns of `cases.csv` for
+all slices of a patient as one volume, with the patient as case. If probabilities are given, `reliability.csv` has one
+row per case, region and bin of probability: the mean predicted probability (`confidence`) and the observed frequency.
 """
 
 import os
@@ -47,10 +47,9 @@ Task = TypeVar("Task", Job, Stack)
 
 
 class ScoreTables(NamedTuple):
-    """The rows of the tables of these names.
+    """The rows of each table.
 
-    None: `patients` where cases are no slices, `reliability` where nobody gave probabilities, `lesions` where nobody
-    counted.
+    `patients` is None if cases are not slices, `reliability` without probabilities, `lesions` if not counted.
     """
 
     cases: pd.DataFrame
@@ -76,26 +75,26 @@ def score_predictions(
 ) -> ScoreTables:
     """Score a folder of label maps: writes the tables and `evaluation.json` to `output_dir` and returns the rows.
 
-    Cases run in parallel processes, and under torchrun each of its processes scores its part of them; the first writes.
-    Interrupted, the same call goes on where it stopped.
+    Cases run in parallel processes; under torchrun, each of its processes scores its part of them, and the first one
+    writes. After an interruption the same call continues where it stopped.
 
     Args:
-        datalist: what `scripts.data.datalist.read_datalist` gave.
+        datalist: from `scripts.data.datalist.read_datalist`.
         dataset_dir: the folder that the list's paths start from.
         predictions: the folder of label maps, named after the cases (see `scripts.scoring.prediction_files`).
         output_dir: the folder to write to.
         part: `test`, `validation` (with `fold`) or `labelled`.
-        fold: the fold that `validation` means.
-        probabilities: a folder of NIfTI files named like the predictions, with one map a region along the last axis.
+        fold: the fold of part `validation`.
+        probabilities: a folder of NIfTI files named like the predictions, with one map per region along the last axis.
         label_map: value in the predictions to value of the scheme.
-        resample: take predictions on another grid, by nearest neighbour, and note it.
+        resample: resample predictions on another grid, by nearest neighbour, and note it.
         brats: the parameters of the BraTS 2023 lesion-wise scores.
-        workers: number of processes; by default as many as there are cores, shared among those of torchrun.
-        about: what else to write down about the predictions (checkpoint, command ...).
+        workers: number of processes; by default one per core, divided among the processes of torchrun.
+        about: further facts about the predictions for evaluation.json (checkpoint, command ...).
 
     Raises:
-        InputError: no case can be scored, a label is missing or has changed, or a folder is wrong. A single case that
-            cannot be scored is a row instead.
+        InputError: no case can be scored, a label is missing or has changed, or a folder is wrong. A single failing
+            case gives a row instead.
     """
     chosen = lists.select_cases(datalist, dataset_dir, part, fold)
     names = {entry["case"] for entry in chosen}
@@ -146,7 +145,7 @@ def score_predictions(
             about=dict(about or {}),
         )
         shutil.rmtree(kept, ignore_errors=True)
-    distributed.wait_for_all()  # torchrun ends all of them when one ends, and the first is writing
+    distributed.wait_for_all()  # torchrun ends all when one has ended, and the first is writing
     failed = evaluation.cases[evaluation.cases["metric"] == "failed"]
     if len(failed) == len(jobs):
         first = failed.iloc[0]
@@ -155,19 +154,19 @@ def score_predictions(
 
 
 def write_tables(
-    evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **told: Any
+    evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **metadata: Any
 ) -> None:
-    """Write the tables of an evaluation, and evaluation.json: what it was made of and by which definitions.
+    """Write the tables of an evaluation, and evaluation.json with its inputs and definitions.
 
     Args:
         evaluation: the tables; those of an earlier evaluation that this one lacks are removed.
         folder: gets them.
         brats: the parameters of the BraTS 2023 lesion-wise scores.
-        told: what else evaluation.json says: `part`, `predictions`, `datalist` (its hash), `label_map`, `about` ...
+        metadata: further keys of evaluation.json: `part`, `predictions`, `datalist` (its hash), `label_map`, `about`.
     """
     folder, cases = Path(folder), evaluation.cases
     for name, frame in evaluation._asdict().items():
-        if frame is None:  # what another evaluation left there would be taken for this one's
+        if frame is None:  # a file of an earlier evaluation would be mistaken for this one's
             (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
         with atomic_write(folder / f"{name}.csv") as temporary:
@@ -182,18 +181,18 @@ def write_tables(
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
     }
-    write_json(folder / "evaluation.json", content | told)
+    write_json(folder / "evaluation.json", content | metadata)
     (folder / "judged.json").unlink(missing_ok=True)  # its former name
 
 
 def exit_if_some_failed(cases: pd.DataFrame) -> None:
-    """End the program with exit code 1 and a sentence on stderr if cases failed; those that could be scored are."""
+    """End the program with exit code 1 and a sentence on stderr if cases failed; the others are scored."""
     failed = cases.loc[cases["metric"] == "failed", "case"].nunique()
     if failed:
         if distributed.is_first_process():
             print(f"{failed} of {cases['case'].nunique()} cases could not be scored; the others are.", file=sys.stderr)
         sys.stdout.flush()
-        distributed.wait_for_all()  # until the first has said all: torchrun ends it as soon as another has ended
+        distributed.wait_for_all()  # torchrun ends the first, which prints, as soon as another has ended
         sys.exit(EXIT_SOME_FAILED)
 
 
@@ -201,11 +200,11 @@ def read_cases(path: str | os.PathLike) -> pd.DataFrame:
     """The rows of a `cases.csv`: text stays text (a case may be called 007), inf stays inf.
 
     Raises:
-        InputError: the file is missing or is no such table.
+        InputError: the file is missing or is not such a table.
     """
     try:
         text = {name: str for name in COLUMNS if name != "value"}
-        # pandas' faster parser may lose a number's last bit
+        # pandas' faster parser may lose the last bit of a number
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, float_precision="round_trip")
     except (OSError, ValueError) as error:
         raise InputError(
@@ -216,18 +215,16 @@ def read_cases(path: str | os.PathLike) -> pd.DataFrame:
     try:
         return frame.astype({"value": float})
     except ValueError as error:
-        raise InputError(f"{path} has a value that is no number ({error}): each row needs one.") from error
+        raise InputError(f"{path} has a value that is not a number ({error}): each row needs one.") from error
 
 
 def _scheme(datalist: Mapping[str, Any]) -> dict[str, Any]:
-    """What the list says of every label, as fields of `Job`."""
+    """The fields of `Job` that the data list defines for all cases."""
     regions = {name: [int(value) for value in values] for name, values in datalist["regions"].items()}
     named = datalist.get("boundaries") or []
     outlines = (named,) if isinstance(named, str) else tuple(named)
     if unknown := [name for name in outlines if name not in regions]:
-        raise InputError(
-            f"the data list says that {unknown[0]} is a boundary: expected a region, {', '.join(regions)}."
-        )
+        raise InputError(f"the data list has {unknown[0]} in `boundaries`: expected a region, {', '.join(regions)}.")
     return {
         "regions": regions,
         "boundaries": outlines,
@@ -237,7 +234,7 @@ def _scheme(datalist: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Path) -> list[Stack]:
-    """The slices of each patient in the order of their index; of each volume where a patient has several."""
+    """The slices of each patient, or of each volume of a patient with several, in the order of their index."""
     slices: dict[tuple[str, str], list[tuple[int, Job]]] = defaultdict(list)
     for entry, job in zip(entries, jobs, strict=True):
         if "slice" in entry:
@@ -249,8 +246,8 @@ def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Pat
         places, own = zip(*sorted(members, key=lambda member: member[0]), strict=True)
         if twice := [place for place, number in Counter(places).items() if number > 1]:
             raise InputError(
-                f"slice {twice[0]} of {case} stands twice in the data list: each index is one slice; make the list anew"
-                " with `python -m bundle prepare`."
+                f"slice {twice[0]} of {case} is listed twice: each index is one slice; regenerate the data list with"
+                " `python -m bundle prepare`."
             )
         stacks.append(Stack(case, list(own), list(places), str(kept / f"{case.replace('/', '_')}.json")))
     return stacks

@@ -1,7 +1,7 @@
 """Lesion metrics of one region of one case: counts, panoptic quality and the BraTS 2023 lesion-wise scores.
 
-A lesion is a connected component (voxels that touch by a face, an edge or a corner). Masks are expected cropped to what
-they hold, with room for the rule's dilation, as `scripts.scoring.metrics.measure_region` hands them over.
+A lesion is a connected component (voxels that touch by a face, an edge or a corner). Masks should be cropped to their
+content, with a margin for the rule's dilation, as `scripts.scoring.metrics.measure_region` does.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from scipy.sparse.csgraph import connected_components as sparse_components
 from scripts.data.images import bounding_box, connected_components, voxel_size
 from scripts.scoring.surfaces import hd95_by_area
 
-FOUND_IOU = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly outlined
+FOUND_IOU = 0.1  # IoU over which a predicted lesion counts as the true one: found, however roughly segmented
 PANOPTIC_IOU = 0.5  # IoU over which pairs are unique (Kirillov et al., CVPR 2019)
 
 
 class BratsRule(NamedTuple):
     """The parameters of the BraTS 2023 lesion-wise scores; the defaults are those of glioma.
 
-    `dilations` (steps) is 1 for meningioma and metastases; true lesions up to `smallest` (mm^3) are left out, 2 for
-    metastases; `penalty` (mm) is the HD95 of a false or missed lesion.
+    `dilations` (steps) is 1 for meningioma and metastases; true lesions up to `smallest` (mm^3, 2 for metastases) are
+    left out; `penalty` (mm) is the HD95 of a false or missed lesion.
     """
 
     dilations: int = 3
@@ -38,7 +38,7 @@ BRATS_2023 = BratsRule()
 def measure_lesions(
     truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], brats: BratsRule = BRATS_2023
 ) -> dict[str, float]:
-    """All lesion metrics of two boolean masks of one shape; `spacing` in mm along each axis."""
+    """All lesion metrics of two boolean masks of the same shape; `spacing` in mm along each axis."""
     true, predicted = connected_components(truth), connected_components(prediction)
     return {
         **detection_metrics(true, predicted),
@@ -67,8 +67,8 @@ def detection_metrics(
 
 
 def true_lesions(truth: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int, float]]:
-    """Every true lesion, the largest first: its size in voxels, whether it was found (1 or 0), and its Dice with the
-    predicted lesion that it makes a pair with (0 if it was missed).
+    """All true lesions, the largest first: size in voxels, whether found (1 or 0), and Dice with the predicted lesion
+    of the pair (0 if missed).
     """
     here = bounding_box(truth | prediction, margin=[0] * truth.ndim)
     truth, prediction = truth[here], prediction[here]
@@ -127,10 +127,10 @@ def lesionwise_metrics(
 ) -> dict[str, float]:
     """The lesion-wise Dice and HD95 (mm) of BraTS 2023 (github.com/rachitsaluja/BraTS-2023-Metrics).
 
-    True lesions that merge when dilated are one. Every predicted lesion that touches the dilated lesion belongs to it,
-    and their union is scored against the lesion; those that touch none are false positives. A lesion that nothing
-    touches, and each false positive, score 0 and the penalty. True lesions of at most `rule.smallest` are left out, and
-    so is what touches them.
+    True lesions that merge when dilated count as one. The union of all predicted lesions that touch the dilated lesion
+    is scored against it; those that touch none are false positives. A lesion that none touches, and each false
+    positive, score 0 and the penalty. True lesions of at most `rule.smallest` are left out, and so are predicted ones
+    that touch them.
     """
     zones, n_zones = _zones(truth, rule.dilations)
     zone, touching, _ = overlapping_components(zones, predicted)
@@ -168,7 +168,7 @@ def _zones(truth: np.ndarray, dilations: int) -> tuple[np.ndarray, int]:
 
 
 def overlapping_components(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which components share voxels: their numbers in `a` and in `b`, and how many voxels."""
+    """The components that share voxels: their numbers in `a` and in `b`, and how many voxels they share."""
     both = (a > 0) & (b > 0)
     stride = int(b.max(initial=0)) + 1
     codes, common = np.unique(a[both].astype(np.int64) * stride + b[both], return_counts=True)
@@ -176,5 +176,5 @@ def overlapping_components(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _around(*boxes: tuple[slice, ...]) -> tuple[slice, ...]:
-    """The smallest box around boxes."""
+    """The smallest box around all boxes."""
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))

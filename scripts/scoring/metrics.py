@@ -1,8 +1,8 @@
-"""Definitions of all metrics of an evaluation; each is defined here alone.
+"""Definitions of all metrics of an evaluation.
 
-Masks are boolean arrays of one shape, in two or three dimensions; `spacing` is the size of a voxel along each axis of
-the array, in mm. The definitions follow Metrics Reloaded (Maier-Hein et al., Nat Methods 21:195, 2024); how lesions are
-counted is in `scripts.scoring.lesions`, whether boundaries keep cells apart in `scripts.scoring.cell_boundaries`.
+Masks are boolean arrays of the same shape, in two or three dimensions; `spacing` is the size of a voxel along each axis
+of the array, in mm. The definitions follow Metrics Reloaded (Maier-Hein et al., Nat Methods 21:195, 2024); lesions are
+counted in `scripts.scoring.lesions`, cell boundaries are scored in `scripts.scoring.cell_boundaries`.
 """
 
 import math
@@ -16,17 +16,17 @@ from scripts.data.images import bounding_box, voxel_size
 from scripts.scoring import lesions
 from scripts.scoring.surfaces import nearest_distances, voxel_positions
 
-TOLERANCES = (1, 2, 3)  # mm; the headline is 2: a tolerance of one voxel measures the grid, not the outline
+TOLERANCES = (1, 2, 3)  # mm; 2 is the main one: a tolerance of one voxel measures the grid, not the segmentation
 BOX_MARGIN = 10.0  # mm around the tumour's box, for calibration
 BINS = 10  # of the calibration error and the reliability curve
 ROUNDING = 1e-6  # mm, so that five voxels of 0.2 mm are within 1 mm
 
 
 class Metric(NamedTuple):
-    """One row of the table: its unit, what it means, and what it is when there is nothing to measure.
+    """A metric: its unit, its meaning, and its values for empty masks.
 
-    `absent` is the value when truth and prediction are both empty, `one_empty` when just one of them is; None where the
-    formula has an answer of its own. The units `length` and `volume` become mm and ml (or pixel) in the table.
+    `absent` is the value if truth and prediction are both empty, `one_empty` if only one of them is; None if the
+    formula gives it. The units `length` and `volume` become mm and ml (or pixel) in the table.
     """
 
     unit: str
@@ -85,7 +85,7 @@ CASE_METRICS = {
 
 
 def empty_note(truth: np.ndarray, prediction: np.ndarray) -> str:
-    """Is a mask empty? `absent` (both), `missed` (the prediction), `hallucinated` (the truth), or "" (neither)."""
+    """Which mask is empty: `absent` (both), `missed` (the prediction), `hallucinated` (the truth), or "" (neither)."""
     if truth.any():
         return "" if prediction.any() else "missed"
     return "hallucinated" if prediction.any() else "absent"
@@ -118,7 +118,7 @@ def measure_region(
         values |= overlap_metrics(truth, prediction)
     if not empty and not DISTANCES.keys().isdisjoint(wanted):
         values |= distance_metrics(truth, prediction, spacing)
-    for name, metric in METRICS.items():  # decided here, before any library sees an empty mask
+    for name, metric in METRICS.items():  # empty masks are handled here, not by any library
         decided = metric.absent if empty == "absent" else metric.one_empty if empty else None
         if decided is not None:
             values[name] = decided
@@ -126,7 +126,7 @@ def measure_region(
 
 
 def overlap_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """Dice, IoU, precision and recall of two masks that both hold voxels."""
+    """Dice, IoU, precision and recall of two masks that are not empty."""
     both, true, predicted = (int(np.count_nonzero(mask)) for mask in (truth & prediction, truth, prediction))
     return {
         "dice": 2 * both / (true + predicted),
@@ -152,7 +152,7 @@ def volume_metrics(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> d
 
 
 def distance_metrics(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
-    """HD95, HD100, ASSD and NSD of two masks that both hold voxels, from one pair of directed distances.
+    """HD95, HD100, ASSD and NSD of two masks that are not empty, from one pair of directed distances.
 
     The same numbers as MONAI's `compute_hausdorff_distance`, `compute_average_surface_distance` (symmetric) and
     `compute_surface_dice`, whose border voxels have a background voxel, or the end of the image, across a face.
@@ -168,7 +168,7 @@ def distance_metrics(truth: np.ndarray, prediction: np.ndarray, spacing: Sequenc
 
 
 def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and the other way round."""
+    """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and vice versa."""
     return nearest_distances(*(voxel_positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b)))
 
 
@@ -177,18 +177,18 @@ def calibration_metrics(
 ) -> dict[str, float]:
     """ECE and Brier score of one case, inside the box of its tumour grown by `BOX_MARGIN` on every side.
 
-    The box keeps out the air, which every model calls right: over a whole head the error looks a hundredfold better.
-    Where the label holds no tumour the whole image counts.
+    The box excludes background, which every model predicts correctly: over a whole head the error looks a hundred times
+    better. If the label has no tumour, the whole image counts.
 
     Args:
         truth: [region, H, W, D] boolean.
         probability: the same shape, 0 to 1.
         spacing: mm along each axis of the image.
-        bins: what `reliability_bins` gives of the same; None: it is asked.
+        bins: from `reliability_bins` of the same arguments; None: computed here.
     """
     bins = reliability_bins(truth, probability, spacing) if bins is None else bins
-    voxels, said, found = np.moveaxis(bins, -1, 0)
-    ece = np.mean(np.abs(said - found).sum(axis=1) / voxels.sum(axis=1))
+    voxels, predicted, found = np.moveaxis(bins, -1, 0)
+    ece = np.mean(np.abs(predicted - found).sum(axis=1) / voxels.sum(axis=1))
     brier = np.mean([np.square(p - true).mean() for true, p in _near_tumour(truth, probability, spacing)])
     return {"ece": float(ece), "brier": float(brier)}
 
@@ -211,7 +211,7 @@ def reliability_bins(truth: np.ndarray, probability: np.ndarray, spacing: Sequen
 def _near_tumour(
     truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Truth and probability of each region inside the grown box, flat, in float64: sums in float32 stand still."""
+    """Truth and probability of each region inside the grown box, flat, in float64: sums in float32 would saturate."""
     region = bounding_box(np.any(truth, axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
     for true, p in zip(truth, probability, strict=True):
         yield true[region].ravel().astype(np.float64), p[region].ravel().astype(np.float64)

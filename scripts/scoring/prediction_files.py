@@ -22,14 +22,14 @@ PROBABILITY_SUFFIXES = ("prob", "probs", "probability", "probabilities")
 
 
 def images_in(folder: str | os.PathLike) -> list[Path]:
-    """Every image under a folder, without the probabilities that lie in a folder of that name (`PROBABILITY_SUFFIXES`).
+    """All images under a folder, except in subfolders for probabilities (`PROBABILITY_SUFFIXES`).
 
     Raises:
         InputError: the folder is missing or holds no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: give the folder that holds one image a case.")
+        raise InputError(f"{folder} is not a folder: give the folder that holds one image per case.")
     files = sorted(
         path
         for path in folder.rglob("*")
@@ -39,7 +39,7 @@ def images_in(folder: str | os.PathLike) -> list[Path]:
         and not {part.lower() for part in path.relative_to(folder).parts[:-1]}.intersection(PROBABILITY_SUFFIXES)
     )
     if not files:
-        raise InputError(f"{folder} holds no image: expected one {', '.join((*NIFTI, *PICTURES))} file a case.")
+        raise InputError(f"{folder} holds no image: expected one {', '.join((*NIFTI, *PICTURES))} file per case.")
     return files
 
 
@@ -49,7 +49,7 @@ def match_predictions(
     """The file of each case that has one, by the rule above.
 
     Raises:
-        InputError: no case has a file, or two files claim the same case.
+        InputError: no case has a file, or two files match the same case.
     """
     files, cases = list(files), list(cases)
     by_name, by_folder = defaultdict(set), defaultdict(set)
@@ -68,17 +68,17 @@ def match_predictions(
     if not found:
         raise InputError(
             f"no file is named after a case: expected {cases[0]}.nii.gz, {cases[0]}_{suffixes[0]}.nii.gz or the like,"
-            f" found {nearest_names(cases[0], files)}; rename the files, or take the data list that they belong to."
+            f" found {nearest_names(cases[0], files)}; rename the files, or use the data list that they belong to."
         )
     return found
 
 
 def find_predictions(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The file of each case of a data list that has one; a case whose label is a page of a stack may have its
-    prediction on the same page of the stack that is named after its volume.
+    """The file of each case of a data list that has one. If the label is a page of a stack, the prediction may be the
+    same page of a stack named after the volume.
 
     Raises:
-        InputError: no case has a file, or two files claim the same case.
+        InputError: no case has a file, or two files match the same case.
     """
     pages = {
         entry["case"]: (entry.get("volume", entry["patient"]), page)
@@ -94,7 +94,7 @@ def find_predictions(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]
 
 
 def nearest_names(case: str, files: Iterable[Path]) -> str:
-    """The names of up to three files that are most like a case's, for a message."""
+    """The up to three file names most similar to a case's, for a message."""
     return ", ".join(difflib.get_close_matches(case, sorted({file.name for file in files}), n=3, cutoff=0))
 
 

@@ -30,20 +30,20 @@ def evaluate_run(
     checkpoint: str | os.PathLike,
     workers: int | None = None,
 ) -> None:
-    """Write the tables and evaluation.json, and print the summary and what the evaluated patients had been used for.
+    """Score a run's masks: write the tables and evaluation.json, print the summary and the patients' roles in training.
 
     Under torchrun each process scores its part of the cases; the first one writes and prints. Ends the program with
-    exit code 1 where cases failed.
+    exit code 1 if cases failed.
 
     Args:
         data: the data list.
         dataset_dir: where its paths start.
-        masks: the folder with one label map a case, and maybe a folder `probabilities`.
+        masks: the folder with one label map per case, and optionally a subfolder `probabilities`.
         output_dir: gets cases.csv and the other tables (`scripts.scoring.cohort`).
         part: test, validation or labelled.
         fold: for part validation.
-        checkpoint: whose masks these are; the environment.json beside it tells which patients its training used.
-        workers: processes that score; None: one a core, shared among the processes of torchrun.
+        checkpoint: that produced the masks; environment.json in its folder lists the patients used in training.
+        workers: processes that score; None: one per core, divided among the processes of torchrun.
     """
     patients = sorted({entry["patient"] for entry in datalist.select_cases(data, dataset_dir, part, fold)})
     roles = patient_roles(checkpoint, patients)
@@ -64,8 +64,8 @@ def evaluate_run(
         print_score_tables(evaluation.cases, patients=evaluation.patients)
         if not roles:
             print(
-                "It is not known which patients this checkpoint was trained on: no environment.json beside it tells,"
-                " or it started from weights without one."
+                "Unknown which patients this checkpoint was trained on: there is no environment.json in its folder, or"
+                " it started from weights without one."
             )
         for role, names in roles.items():
             if names:
@@ -76,9 +76,9 @@ def evaluate_run(
 
 
 def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:
-    """The patients in each role (`test`, `validation`, `training`); empty if the run's record is not there.
+    """The patients in each role (`test`, `validation`, `training`); empty without a record of the run.
 
-    Empty too if the run started from weights without a record, and a patient is not among those known to be used.
+    Also empty if the run started from weights without a record, and a patient is not among those known to be used.
     """
     used = _record(checkpoint)
     if used is None:
@@ -95,8 +95,8 @@ def training_roles(
 ) -> dict[str, list[str]]:
     """The training and validation patients of a run, for its record.
 
-    Those of the weights that it starts from are training patients too. Where these have no record, `unrecorded` names
-    them, so that no patient is taken for one that they have never seen.
+    Those of its initial weights are training patients too. If these have no record, `unrecorded` names their file, so
+    that no patient counts as unseen.
     """
     roles = {part: datalist.patients_in_part(data, part, fold) for part in ("training", "validation")}
     if init_from is None:
@@ -109,7 +109,7 @@ def training_roles(
 
 
 def merge_roles(*records: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The patients of several records by role: a record only ever grows."""
+    """The patients of several records by role."""
     roles = dict.fromkeys(role for record in records for role in record)
     return {role: sorted({name for record in records for name in record.get(role, ())}) for role in roles}
 
@@ -122,5 +122,5 @@ def _record(checkpoint: str | os.PathLike) -> dict[str, list[str]] | None:
 
 
 def rename_former_roles(roles: Mapping[str, Any]) -> dict[str, Any]:
-    """Roles of patients under their present names, whatever the version that wrote them."""
+    """Roles of patients with the former names of roles replaced by the present ones."""
     return {FORMER_ROLES.get(role, role): names for role, names in roles.items()}

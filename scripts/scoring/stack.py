@@ -1,6 +1,6 @@
-"""Scores of a patient whose cases are slices: the slices stacked to one volume.
+"""Scores of a patient whose cases are slices, stacked to one volume.
 
-The mean over slices and the score of the volume are two numbers, far apart where many slices are empty.
+The mean over slices and the score of the volume differ much if many slices are empty.
 """
 
 import hashlib
@@ -25,22 +25,22 @@ from scripts.scoring.case import (
     read_masks,
 )
 
-DISTANCE_METRICS = {**metrics.DISTANCES, **metrics.LESIONWISE}  # what needs to know how far apart the slices are
+DISTANCE_METRICS = {**metrics.DISTANCES, **metrics.LESIONWISE}  # metrics that need the distance between slices
 
 
 class Stack(NamedTuple):
-    """All that scoring one patient needs."""
+    """The input for scoring one patient."""
 
     case: str  # the patient, or the volume if the patient has several
     slices: list[Job]
     places: list[int]  # the index of each slice, ascending
-    kept: str  # the file that holds the rows until all patients are done
+    kept: str  # the file that caches the rows until all patients are done
 
 
 def score_patient(stack: Stack) -> Scores:
     """The rows of one patient as one case; a slice that cannot be scored fails the patient.
 
-    Region `all` has a row `slices`: how many there are, and which are missing between them.
+    Region `all` has a row `slices`: their number, and which are missing between them.
     """
     for job in stack.slices:
         if job.prediction is None:
@@ -50,7 +50,7 @@ def score_patient(stack: Stack) -> Scores:
 
 
 def missing_indices(places: Sequence[int]) -> str:
-    """Which indices are not there between others, in words; "" if all are."""
+    """The indices missing between others, in words; "" if none is."""
     gaps = [(a + 1, b - 1) for a, b in pairwise(places) if b - a > 1]
     return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gaps)
 
@@ -72,7 +72,7 @@ def _score(stack: Stack) -> Scores:
     spacing = first.spacing(3) if job.unit != "pixel" and first.affine is not None else None
     notes = [f"not in the list: {gaps}"] if gaps else []
     if leave_out := DISTANCE_METRICS if gaps or spacing is None else {}:
-        notes.append("no distances, since it is not known how far apart the slices are")
+        notes.append("no distances, since the spacing of the slices is unknown")
     truth, prediction = (np.stack([image.voxels for image in images], axis=-1) for images in zip(*pairs, strict=True))
     scores = measure_regions(job, truth, prediction, spacing or (1.0,) * 3, leave_out, _by_slice)
     scores.rows.insert(0, [stack.case, job.patient, WHOLE_CASE, "slices", float(len(pairs)), "", "; ".join(notes)])
@@ -80,7 +80,7 @@ def _score(stack: Stack) -> Scores:
 
 
 def _by_slice(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """The mean over slices, as ISBI 2012 scores a stack: outlines are drawn in slices and closed in them alone."""
+    """The mean over slices, as ISBI 2012 scores a stack: outlines are drawn and closed within each slice."""
     slices = [cell_boundaries.measure_cells(truth[..., k], prediction[..., k]) for k in range(truth.shape[-1])]
     return {name: float(np.mean([scores[name] for scores in slices])) for name in slices[0]}
 

@@ -1,6 +1,6 @@
-"""Summary tables of scores: one per level, cases and, where these are slices, patients.
+"""Summary tables of scores: one per level, cases and, if these are slices, patients.
 
-Published 2D numbers differ by how slices without tumour count, so every figure says what it counts.
+Published 2D numbers differ in how slices without tumour count, so every table states what it counts.
 """
 
 import numpy as np
@@ -17,9 +17,9 @@ HEADINGS = ("median", "q1", "q3", "min")
 
 
 def tabulate_regions(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a region: `n` cases; Dice: mean, median, q1, q3, minimum, how many below 0.7; HD95: median, how many inf.
+    """One row per region: `n` cases; Dice: mean, median, q1, q3, minimum, number below 0.7; HD95: median, number inf.
 
-    A failed case counts as Dice 0 and HD95 inf in every region. HD95 is NaN where it was not measured.
+    A failed case is scored as Dice 0 and HD95 inf in every region. HD95 is NaN if it was not measured.
     """
     n_failed = int((frame["metric"] == "failed").sum())
     rows = {}
@@ -46,14 +46,14 @@ def mean_and_quartiles(values: np.ndarray) -> dict[str, float]:
 
 
 def rows_by_level(cases: pd.DataFrame, patients: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
-    """What each figure counts, in words, and the rows that it is made of."""
+    """The title of each table, which states what it counts, and its rows."""
     slices, people = cases["case"].nunique(), cases["patient"].nunique()
     if patients is None:
         return {f"{slices} cases of {people} patients": cases}
     found = {f"by slice ({slices} of {people} patients)": cases}
     if (absent := cases["note"] == "absent").any():
         found = {
-            f"by slice ({slices} of {people} patients); an empty one counts 1 if nothing is predicted": cases,
+            f"by slice ({slices} of {people} patients); empty and predicted empty is scored as 1": cases,
             "by slice, without those that are empty and predicted empty": cases[~absent],
         }
     return found | {f"by patient ({people}): all slices as one volume": patients}
@@ -68,12 +68,11 @@ def print_score_tables(
         console.print(_dice_table(title, frame), "")
         if frame["metric"].isin(list(BOUNDARY_METRICS)).any():
             console.print(_boundary_table(frame), "")
-    for who, frame in (("", cases), (" patients", patients)):
+    for unit, frame in (("case", cases), ("patient", patients)):
         failed = pd.DataFrame() if frame is None else frame[frame["metric"] == "failed"]
         if len(failed):
-            verb = "counts" if len(failed) == 1 else "count"
-            said = f"{len(failed)} of the{who or 'm'} failed and {verb} as Dice 0 and HD95 inf:"
-            console.print(said, style="red", soft_wrap=True)
+            title = f"{len(failed)} {unit}{'s' * (len(failed) > 1)} failed (scored as Dice 0 and HD95 inf):"
+            console.print(title, style="red", soft_wrap=True)
             for case, reason in zip(failed["case"], failed["note"], strict=True):
                 console.print(f"  {case}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
@@ -90,7 +89,7 @@ def _dice_table(title: str, frame: pd.DataFrame) -> Table:
 
 
 def _boundary_table(frame: pd.DataFrame) -> Table:
-    """The scores of cells kept apart; a failed case counts as 0."""
+    """The scores of cells kept apart; a failed case is scored as 0."""
     lost = np.zeros(int((frame["metric"] == "failed").sum()))
     table = _table("", ["cells kept apart", "n", "mean", *HEADINGS])
     own = frame[frame["metric"].isin(list(BOUNDARY_METRICS))]

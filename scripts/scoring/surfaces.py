@@ -1,7 +1,7 @@
 """Distances between surfaces, weighted by area: the HD95 of BraTS 2023.
 
-A surface element lies where eight voxels meet that are not all alike, and weighs as much as the marching-cubes surface
-through the middles of the edges between them: the definition of DeepMind's surface-distance, with equal areas.
+A surface element is a corner between eight voxels of which some are inside and some outside; its weight is the area of
+the marching-cubes surface through the midpoints of the edges between them, as in DeepMind's surface-distance.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ CORNERS = 2 ** np.arange(8, dtype=np.uint8).reshape(2, 2, 2)  # the bit of each 
 
 
 def hd95_by_area(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float:
-    """The larger of the two directed 95th percentiles (mm) over the surfaces of two masks that both hold voxels."""
+    """The larger of the two directed 95th percentiles (mm) over the surfaces of two masks that are not empty."""
     areas = areas_by_code(tuple(spacing))
     points, weights = [], []
     for mask in (a, b):
@@ -27,21 +27,21 @@ def hd95_by_area(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> floa
 
 
 def voxel_positions(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Where the voxels of a mask lie, [voxel, axis] in mm."""
-    # flat first: several times faster than np.argwhere
+    """The positions of a mask's voxels, [voxel, axis] in mm."""
+    # flat indices first: several times faster than np.argwhere
     return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape), axis=-1) * np.asarray(spacing, dtype=float)
 
 
 def nearest_distances(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distance from each point of `a` [n, axis] to the nearest of `b`, and the other way round."""
-    # each tree is asked once, so what makes trees faster to build pays
+    """The distance from each point of `a` [n, axis] to the nearest of `b`, and vice versa."""
+    # each tree is queried once, so a faster build is worth more than a faster query
     trees = [cKDTree(points, leafsize=32, compact_nodes=False, balanced_tree=False) for points in (a, b)]
     return trees[1].query(a)[0], trees[0].query(b)[0]
 
 
 @lru_cache(maxsize=64)
 def areas_by_code(spacing: tuple[float, ...]) -> np.ndarray:
-    """The area (mm^2; in two dimensions mm) of the surface between eight voxels, [256] by which of them are inside."""
+    """The area (mm^2; in two dimensions mm) of the surface between eight voxels, [256] by the code of those inside."""
     sides = np.array([*spacing, *[1.0] * (3 - len(spacing))])
     faces = sides.prod() / sides
     areas = np.zeros(256)
@@ -55,7 +55,7 @@ def areas_by_code(spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def _patch(corners: np.ndarray, faces: np.ndarray) -> float:
-    """The area that cuts up to four joined corners off a box whose faces across each axis have the areas `faces`."""
+    """The area of the cut that separates up to four connected corners from a box with face areas `faces` by axis."""
     edges = [(i, j) for i in range(len(corners)) for j in range(i) if np.abs(corners[i] - corners[j]).sum() == 1]
     axes = [int(np.argmax(corners[i] != corners[j])) for i, j in edges]
     ends = np.bincount(np.ravel(edges).astype(int), minlength=len(corners))  # edges that meet in each corner
@@ -83,7 +83,7 @@ def _missing(axes: list[int]) -> int:
 
 
 def _codes(mask: np.ndarray) -> np.ndarray:
-    """Which of the eight voxels around each corner of a voxel are inside; a flat image goes on above and below."""
+    """The code of the eight voxels around each corner; a flat image is repeated above and below."""
     padded = np.pad(mask, 1).astype(np.uint8)
     if mask.ndim == 3:
         return ndimage.correlate(padded, CORNERS, mode="constant")

@@ -202,7 +202,7 @@ def the_same_case_twice(content: dict) -> None:
     [
         (one_patient_in_two_folds, "is in fold"),
         (a_file_that_is_not_there, "not on disk"),
-        (the_same_case_twice, "stands twice"),
+        (the_same_case_twice, "is listed twice"),
         (lambda content: content.update(label_scheme="brats_ped"), "label scheme brats_ped"),
         (lambda content: content.update(channels=["T1", "T2"]), "has channels T1, T2"),
         (lambda content: content.pop("hashes"), "has no hashes"),

@@ -146,7 +146,7 @@ def test_empty_masks_are_noted_for_what_they_are(cohort):
 def test_missing_prediction_is_a_failed_row_naming_similar_files(cohort):
     (cohort.predictions / "b.nii.gz").rename(cohort.predictions / "bb.nii.gz")
     frame = cohort.score()
-    assert failures(frame) == {"b": "no prediction: no file is named after case b; there are bb.nii.gz"}
+    assert failures(frame) == {"b": "no prediction: no file is named after case b; found bb.nii.gz"}
     assert set(frame.loc[frame["case"] == "b", "metric"]) == {"failed"}
     assert json.loads((cohort.out / "evaluation.json").read_text())["failed"] == failures(frame)
 
@@ -285,7 +285,7 @@ def test_probabilities_of_another_shape_or_scale_fail_their_case(cohort):
         save(soft / f"{case}.nii.gz", np.full((20, 20, 20, regions), probability), dtype=np.float32)
     failed = failures(cohort.score(probabilities=soft))
     assert "expected (20, 20, 20, 3)" in failed["a"]
-    assert "probabilities lie in 0 to 1" in failed["b"]
+    assert "expected probabilities, 0 to 1" in failed["b"]
     assert list(failed) == ["a", "b"]
 
 
@@ -422,7 +422,7 @@ def test_printed_summary_names_each_failed_case_and_its_effect(cohort, capsys):
     print_score_tables(frame, Console(width=100))
     printed = capsys.readouterr().out
     assert "3 cases of 3 patients" in printed
-    assert "1 of them failed and counts as Dice 0 and HD95 inf" in printed
+    assert "1 case failed (scored as Dice 0 and HD95 inf" in printed
     assert "c: no prediction" in printed
 
 
@@ -536,7 +536,7 @@ def test_region_of_label_0_extends_to_the_image_border(tmp_path):
 
 
 def test_boundary_that_is_not_a_region_is_refused(tmp_path):
-    with pytest.raises(InputError, match="says that cell is a boundary: expected a region, membrane"):
+    with pytest.raises(InputError, match="has cell in `boundaries`: expected a region, membrane"):
         Sections(tmp_path, boundaries=["cell"]).score()
 
 

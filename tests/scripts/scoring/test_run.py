@@ -80,7 +80,7 @@ def test_record_next_to_the_scores_names_their_run(cohort, run):
 def test_checkpoint_without_a_record_is_scored_with_a_note(cohort, run, capsys):
     (run / "environment.json").unlink()
     scored(cohort, run)
-    assert "It is not known which patients this checkpoint was trained on" in capsys.readouterr().out
+    assert "Unknown which patients this checkpoint was trained on" in capsys.readouterr().out
 
 
 def test_each_patient_has_the_role_that_weighs_most(tmp_path):

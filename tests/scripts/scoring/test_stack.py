@@ -184,7 +184,7 @@ def test_one_index_for_two_slices_is_refused(tmp_path):
     slices.add("P", 1, square(4), square(4))
     slices.add("P", 2, square(4), square(4))
     slices.datalist["training"][1]["slice"] = 1
-    with pytest.raises(InputError, match="slice 1 of P stands twice"):
+    with pytest.raises(InputError, match="slice 1 of P is listed twice"):
         slices.score()
     assert not slices.out.exists()
 

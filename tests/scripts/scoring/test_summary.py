@@ -28,7 +28,7 @@ def patients() -> pd.DataFrame:
 def test_figures_count_slices_with_and_without_empty_ones_and_patients(slices, patients):
     found = {title: tabulate_regions(frame).loc["tumour"] for title, frame in rows_by_level(slices, patients).items()}
     with_empty, without, by_patient = found
-    assert with_empty == "by slice (5 of 2 patients); an empty one counts 1 if nothing is predicted"
+    assert with_empty == "by slice (5 of 2 patients); empty and predicted empty is scored as 1"
     assert without == "by slice, without those that are empty and predicted empty"
     assert by_patient == "by patient (2): all slices as one volume"
     assert [row["n"] for row in found.values()] == [5, 3, 2]
@@ -62,8 +62,8 @@ def test_failed_slice_and_failed_patient_count_as_0_by_name(slices, patients, ca
     assert tabulate_regions(patients).loc["tumour", "minimum"] == 0
     assert tabulate_regions(slices).loc["tumour", "n"] == 6
     said = printed(capsys, slices, patients)
-    assert "1 of them failed and counts as Dice 0" in said
-    assert "1 of the patients failed and counts as Dice 0" in said
+    assert "1 case failed (scored as Dice 0" in said
+    assert "1 patient failed (scored as Dice 0" in said
     assert "b: slice b_3: no prediction" in said
 
 
