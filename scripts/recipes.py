@@ -1,4 +1,4 @@
-"""Recipes, the YAML files that change one idea of a workflow: which of them set the same section."""
+"""Conflicts between recipes, the YAML files that change one idea of a workflow."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -11,10 +11,10 @@ from scripts.errors import InputError
 
 
 def read_overrides(path: str | os.PathLike) -> dict[str, Any]:
-    """The settings that a task or recipe sets, by their place in the workflow (`train::crop`, `+loss`).
+    """The settings of a task or recipe by their place in the workflow (`train::crop`, `+loss`).
 
     Raises:
-        InputError: the file cannot be read, or does not hold settings.
+        InputError: the file cannot be read, or does not contain settings.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -26,9 +26,9 @@ def read_overrides(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def refuse_conflicts(recipes: Iterable[str | os.PathLike]) -> None:
-    """No two recipes set the same section: the later one would win, and the earlier one be lost without a word.
+    """Refuse two recipes that set the same section: the later one would silently override the earlier one.
 
-    Sections that both merge into (`+section`) may be shared.
+    Both may merge into the same section (`+section`).
 
     Raises:
         InputError: names two recipes and the section.
@@ -41,7 +41,7 @@ def refuse_conflicts(recipes: Iterable[str | os.PathLike]) -> None:
             both_merge = place.startswith("+") and other_place.startswith("+")
             if not both_merge and f"{long}::".startswith(f"{short}::"):
                 raise InputError(
-                    f"recipes {Path(other).stem} and {Path(recipe).stem} both set {short}: take one of them, or write"
-                    " one recipe that does what you want of both."
+                    f"recipes {Path(other).stem} and {Path(recipe).stem} both set {short}: use one of them, or write"
+                    " one recipe that combines both."
                 )
         known += [(place, recipe) for place in own]

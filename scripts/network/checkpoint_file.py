@@ -1,7 +1,7 @@
-"""Checkpoint files: written whole with their own hash inside, and verified before anything in them is used.
+"""Checkpoint files: written whole with their own hash inside, and verified before use.
 
-`torch.load` compares no checksum. A file of `save_state` ends in the sha256 of all that precedes it, as the comment of
-the zip archive that `torch.save` writes, so that other programs read it as before.
+`torch.load` verifies no checksum. A file of `save_state` ends with the sha256 of everything before it, as the comment
+of the zip archive that `torch.save` writes, so that other programs can read it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from scripts.files import atomic_write
 
 SEAL = b"sha256:"
 LENGTH = 71  # of the comment: the prefix, and the hash in hexadecimal
-OTHER_FILES = {  # how a file begins that is not a checkpoint, and what to do with it
+OTHER_FILES = {  # beginnings of files that are not checkpoints, and what to do with them
     b"version https://git-lfs": "is a pointer of Git LFS, not the weights: fetch them with `git lfs pull`",
     b"<": "is a web page, not weights: the download went wrong; download the file again",
     b"{": "is JSON, not weights: give the checkpoint file",
@@ -37,10 +37,10 @@ def save_state(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     """
     with atomic_write(path) as temporary:
         try:
-            with temporary.open("w+b") as stream:  # torch writes a path's name into the file, and this one is random
+            with temporary.open("w+b") as stream:  # given a path, torch would write its random name into the file
                 torch.save(dict(state), stream)
                 _seal(stream)
-        except RuntimeError as error:  # torch's own word for a full disk
+        except RuntimeError as error:  # raised by torch on a full disk
             raise OSError(str(error.__context__ or error).strip().splitlines()[0]) from error
 
 
@@ -48,19 +48,19 @@ def read_state(path: str | os.PathLike) -> dict[str, Any]:
     """The verified content of a checkpoint file, on the CPU, tensors and plain values only.
 
     Raises:
-        InputError: there is no file, it is damaged, or it is not a checkpoint.
+        InputError: the file does not exist, is damaged, or is not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}: train first, or give the path with --checkpoint.")
     content = path.read_bytes()
     _require_checkpoint(path, content)
-    damaged = InputError(f"{path} is not a readable checkpoint: it may be damaged or cut short; copy it again.")
+    damaged = InputError(f"{path} is not a readable checkpoint: it may be damaged or truncated; copy it again.")
     if not _is_sound(content):
         raise damaged
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch each have their own errors for a damaged file
+    except Exception as error:  # pickle, zip and torch raise their own errors for a damaged file
         if found := UNSAFE.search(str(error)):
             raise InputError(
                 f"{path} is not a readable checkpoint: it holds the Python object {found[1]}, which could run code when"
@@ -73,7 +73,7 @@ def read_state(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _seal(stream: Any) -> None:
-    """Append the hash as the comment of the archive, whose length is in the last two bytes before it."""
+    """Append the hash as the comment of the archive; its length goes into the two bytes before."""
     stream.seek(-2, os.SEEK_END)
     stream.write(LENGTH.to_bytes(2, "little"))
     stream.seek(0)
@@ -84,21 +84,21 @@ def _seal(stream: Any) -> None:
 
 
 def _is_sound(content: bytes) -> bool:
-    """Whether a file is what was written: by its hash or, without one, by the checksums of the archive's parts."""
+    """Whether a file is intact: by its hash or, without one, by the checksums of the archive's members."""
     seal = content[-LENGTH:]
     if seal.startswith(SEAL):
         return hashlib.sha256(memoryview(content)[:-LENGTH]).hexdigest().encode() == seal[len(SEAL) :]
     if not content.startswith(b"PK"):
-        return True  # of a torch before 1.6, which wrote no checksum
+        return True  # from torch before 1.6, without a checksum
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return content.endswith(b"\0\0") and archive.testzip() is None  # the length of a comment that is not there
-    except Exception:  # zipfile raises what the damaged bytes lead it to
+            return content.endswith(b"\0\0") and archive.testzip() is None  # a comment of length 0
+    except Exception:  # zipfile raises various errors for damaged bytes
         return False
 
 
 def _require_checkpoint(path: Path, content: bytes) -> None:
-    """Refuse by its name what people give in place of a checkpoint."""
+    """Refuse files that are often mistaken for a checkpoint, with a message for each kind."""
     if not content:
         raise InputError(f"{path} is not a readable checkpoint: it is empty (0 bytes); copy it again.")
     start = content[:64].lstrip().lower()

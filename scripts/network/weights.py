@@ -28,8 +28,8 @@ HEADS = ("deep_supervision_heads", "super_head")  # DynUNet names each head of d
 def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The weights in a file, under the names that the network gives them.
 
-    They may be under one of the usual keys (`NESTED`) and bear the prefix of a wrapper (`PREFIXES`). Of the state of a
-    training, `checkpoint.pt`, they are the averaged ones without coarse heads, as in model.pt.
+    They may be under one of the usual keys (`NESTED`) and have the prefix of a wrapper (`PREFIXES`). From the state of
+    a training, `checkpoint.pt`, they are the averaged ones without coarse heads, as in model.pt.
 
     Raises:
         InputError: the file cannot be read, does not say which of several parts are the weights, or holds one that is

@@ -19,16 +19,16 @@ logger = logging.getLogger(__name__)
 
 
 class BestModel:
-    """Keeps the weights of the best validated epoch, and ends training when it no longer gets better.
+    """Keeps the weights of the best validated epoch, and ends training when the score stops improving.
 
     Args:
         evaluator: the validation engine; its metrics hold `score_name`.
         scores: of the cases of the same validation pass.
-        network: whose weights are kept (the averaged ones).
+        network: its weights are kept (the averaged ones).
         folder: the run's folder; gets model.pt, settings.yaml, and the scores of the last and of the best validation.
-        components: statistics of the same validation pass, from which the smallest components are chosen.
-        budget: told how long a validation takes.
-        score_name: the metric to maximise; negative means that a region is under the floor.
+        components: statistics of the same validation pass, for selecting the smallest components.
+        budget: gets the duration of a validation.
+        score_name: the metric to maximise; negative if a region is under the floor.
         patience: validations without a better score before training ends; None: never.
         writes: whether this process writes.
 
@@ -53,21 +53,19 @@ class BestModel:
         self.best: dict[str, Any] = {"score": float("-inf"), "epoch": 0, "validated": 0, "without_better": 0}
 
     def attach(self, engine: Engine) -> None:
-        """Look at each validation; validate after the last epoch."""
+        """Check each validation; validate after the last epoch."""
         self.trainer = engine
         self.evaluator.add_event_handler(Events.STARTED, self._start)
         self.evaluator.add_event_handler(Events.COMPLETED, self._score)
-        engine.add_event_handler(
-            Events.EPOCH_STARTED, self._end_if_patience_is_spent
-        )  # a resumed run may have ended so
+        engine.add_event_handler(Events.EPOCH_STARTED, self._end_if_patience_is_spent)  # for a resumed run
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._validate_last)
 
     def state_dict(self) -> dict[str, Any]:
-        """Best score and epoch, and how long nothing was better."""
+        """Best score and epoch, and the number of validations since."""
         return dict(self.best)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state."""
         self.best = dict(state)
 
     def _start(self) -> None:
@@ -85,7 +83,7 @@ class BestModel:
         else:
             self.best["without_better"] += 1
             self._end_if_patience_is_spent()
-        # the last epoch is validated too, and a slow machine may take longer then
+        # the last epoch is validated too, and may take longer on a busy machine
         self.budget.reserve = max(self.budget.reserve, synchronized(1.5 * (time.monotonic() - self.began)))
 
     def _end_if_patience_is_spent(self) -> None:

@@ -14,13 +14,13 @@ DICE_TOLERANCE = 0.001  # mean Dice that a cleaner mask may cost
 
 
 class ComponentStatistics:
-    """Collects the predicted components of each validation pass, and chooses each region's smallest volume from them.
+    """Collects the predicted components of each validation pass, and selects each region's smallest volume from them.
 
     Args:
         regions: the regions in channel order.
-        voxel_key: where the batch carries the voxel volume in ml.
+        voxel_key: the key of the voxel volume in ml in the batch.
 
-    Attach it to the validation evaluator, which must decollate and leave binary `pred` and `label` [R, ...].
+    Attach it to the validation evaluator, which must decollate, with binary `pred` and `label` [R, ...] in its output.
     """
 
     def __init__(self, regions: Sequence[str], voxel_key: str = "voxel_ml") -> None:
@@ -28,7 +28,7 @@ class ComponentStatistics:
         self.cases: list[list[dict[str, Any]]] = []
 
     def attach(self, engine: Engine) -> None:
-        """Start anew with each pass, collect each case, and share among processes at the end."""
+        """Reset at the start of each pass, collect each case, and gather from all processes at the end."""
         engine.add_event_handler(Events.STARTED, lambda: self.cases.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._share)
@@ -50,8 +50,8 @@ class ComponentStatistics:
     def select_thresholds(self) -> dict[str, float]:
         """Region to minimum volume in ml (of pictures: thousands of pixels).
 
-        The one with the fewest false components among those that keep the mean Dice: a candidate may cost at most 0.001
-        of the best. Of equals the smallest volume is taken.
+        The candidate with the fewest false components among those whose mean Dice is within 0.001 of the best; of equal
+        ones the smallest volume.
         """
         return {
             region: self._select_threshold([case[index] for case in self.cases])

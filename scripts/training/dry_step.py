@@ -1,4 +1,4 @@
-"""A training step without computation: whether network, loss and patch size fit each other."""
+"""A training step on shapes only, which checks that network, loss and patch size fit each other."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,28 +19,28 @@ def run_dry_step(
     patch_size: Sequence[int],
     batch_size: int,
 ) -> None:
-    """Pass shapes alone through network, loss and gradient: milliseconds and no memory, whatever the patch size.
+    """Run shapes through network, loss and gradient, in milliseconds and without memory, whatever the patch size.
 
     Args:
-        network: maps [B, C, *patch_size] to whatever the loss takes.
+        network: maps [B, C, *patch_size] to the loss's input.
         loss: of the network's output and labels [B, R, *patch_size].
         channels: C.
         regions: R.
-        patch_size: voxels by axis.
+        patch_size: voxels per axis.
         batch_size: B.
 
     Raises:
-        InputError: the step fails; the message ends with PyTorch's own.
+        InputError: the step fails; the message includes PyTorch's.
     """
     shape, log = [batch_size, channels, *patch_size], logging.getLogger("torch._subclasses.fake_tensor")
     network.train()
-    log.disabled = True  # it would print the traceback of what becomes a sentence
+    log.disabled = True  # it would print a traceback
     with FakeTensorMode(allow_non_fake_inputs=True):
         image, label = torch.empty(shape), torch.empty(batch_size, regions, *patch_size)
         try:
             loss(network(image), label).backward()
         except DataDependentOutputException:
-            return  # a branch that depends on voxels, which shapes alone do not decide
+            return  # a branch that depends on voxels: shapes are not enough
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(

@@ -23,19 +23,19 @@ from scripts.errors import InputError
 from scripts.network.weights import unwrap_ddp
 from scripts.training.budget import Budget
 
-READ_EVERY = 20  # steps; whoever reads a number from a GPU waits until it has been computed
+READ_EVERY = 20  # steps; reading a number from a GPU waits until it has been computed
 logger = logging.getLogger(__name__)
 
 
 def existing_handler(handler: Any) -> Any:
-    """A handler that is defined elsewhere in the config: MONAI expects each item of its list to name a target."""
+    """Return a handler defined elsewhere in the config: MONAI expects a target for each item of its list."""
     return handler
 
 
 class EpochSeed:
-    """Starts each epoch from its own seed, so that a resumed run draws what the uninterrupted one would have drawn.
+    """Seeds each epoch, so that a resumed run draws the same random numbers as an uninterrupted one.
 
-    A run that was stopped within an epoch does not draw again what it had drawn.
+    A run that was stopped within an epoch continues after the patches it had drawn.
     """
 
     def __init__(self, sampler: EpochSampler, seed: int) -> None:
@@ -53,12 +53,12 @@ class EpochSeed:
 
 
 class WeightAverage:
-    """Keeps an exponential moving average of the weights, which is validated and kept in place of the last step's.
+    """Keeps an exponential moving average of the weights, which is validated and saved instead of the last step's.
 
     Args:
-        network: the network that learns.
+        network: the trained network.
         decay: share of the old average in the new one; smaller in the first steps, (1 + n) / (10 + n) after n of
-            them, so that the random start is forgotten (the warm-up of TensorFlow's ExponentialMovingAverage).
+            them, so that the random initialisation is forgotten (as in TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
@@ -72,7 +72,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """As `AveragedModel.update_parameters`, which copies its counter to the GPU and back in each step."""
+        """As `AveragedModel.update_parameters`, without copying the counter to the GPU and back in each step."""
         steps = int(self.model.n_averaged)  # on the host
         averages: list[torch.Tensor] = list(self.network.parameters())
         weights: list[torch.Tensor] = list(self.learning.parameters())
@@ -89,7 +89,7 @@ class WeightAverage:
         return self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on averaging from there."""
+        """Restore the state."""
         self.model.load_state_dict(state)
 
 
@@ -97,12 +97,12 @@ class GradientClipping:
     """Limits the norm of the gradient before the optimiser's step.
 
     Args:
-        network: whose gradients are clipped.
-        max_norm: the largest norm; None or 0 leaves gradients as they are.
+        network: its gradients are clipped.
+        max_norm: the largest norm; None or 0: no clipping.
     """
 
     def __init__(self, network: torch.nn.Module, max_norm: float | None) -> None:
-        self.parameters, self.max_norm = list(network.parameters()), max_norm  # to look for them takes long
+        self.parameters, self.max_norm = list(network.parameters()), max_norm  # collecting them takes long
 
     def attach(self, engine: Engine) -> None:
         """Clip after the backward pass that completes a step."""
@@ -115,22 +115,22 @@ class GradientClipping:
         if not (self.max_norm and steps):
             return
         if engine.amp and engine.scaler is not None:
-            engine.scaler.unscale_(engine.optimizer)  # the norm means nothing while the gradient is scaled
+            engine.scaler.unscale_(engine.optimizer)  # the norm is of the unscaled gradient
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
 
 
 def start_copy_to_host(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None] | None]:
-    """A scalar's copy on the host, and what waits until it has arrived; None: it is there."""
+    """A scalar's copy on the host, and a function that waits for its arrival; None if it has arrived."""
     if not value.is_cuda:
         return value, None
     return value.to("cpu", non_blocking=True), torch.cuda.current_stream(value.device).record_event().synchronize
 
 
 class StopOnNan:
-    """Ends training when the loss is no number, and names the cases of that batch.
+    """Ends training when the loss is NaN or infinite, and names the cases of that batch.
 
-    The loss of a GPU is looked at one step later, when it has long been computed, or at the end of its epoch. The
-    weights may be NaN by then, but nothing has been made of them: attach it before what validates and saves.
+    The loss of a GPU is checked one step later, when it has been computed, or at the end of its epoch. The weights may
+    be NaN by then, but they have not been used: attach it before the handlers that validate and save.
     """
 
     def __init__(self, checkpoint: str) -> None:
@@ -138,7 +138,7 @@ class StopOnNan:
         self.waiting: tuple[torch.Tensor, Callable[[], None] | None, str] | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Look at each loss, on a CPU before it reaches the weights, and always before its epoch is over."""
+        """Check each loss, on a CPU before the weights are updated, and always before its epoch is over."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._look)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._look_at_last)
         engine.add_event_handler(Events.TERMINATE, self._look_at_last)
@@ -156,10 +156,10 @@ class StopOnNan:
     def _look_at_last(self) -> None:
         if self.waiting is None:
             return
-        self._raise_any(gather_items(self._complaints()))  # the process that saves is to know of the others' losses
+        self._raise_any(gather_items(self._complaints()))  # so that the process that saves knows of the others' losses
 
     def _complaints(self) -> list[str]:
-        """Where the loss that is waiting was no number."""
+        """A message if the waiting loss is NaN or infinite."""
         if self.waiting is None:
             return []
         (loss, arrive, where), self.waiting = self.waiting, None
@@ -170,19 +170,19 @@ class StopOnNan:
     def _raise_any(self, complaints: list[str]) -> None:
         for complaint in complaints:
             raise InputError(
-                f"{complaint}: look at these scans, or lower the learning rate; {self.checkpoint}"
+                f"{complaint}: check these scans, or lower the learning rate; {self.checkpoint}"
                 " holds the last good epoch."
             )
 
 
 class PatchOutputs:
-    """Hands on what a step has computed as a list with one dictionary a patch, the loss as a tensor on its device.
+    """Turns the output of a step into a list with one dictionary per patch, the loss as a tensor on its device.
 
     MONAI's own decollating reads the loss, which waits for the GPU in each step: switch it off in the trainer.
     """
 
     def attach(self, engine: Engine) -> None:
-        """Separate before anything reads the output of the step."""
+        """Separate the patches before anything reads the output of the step."""
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._separate)
 
     def _separate(self, engine: Engine) -> None:
@@ -197,15 +197,15 @@ def step_loss(engine: Engine) -> torch.Tensor:
 
 
 def reads_loss_now(engine: Engine) -> bool:
-    """Whether a step's loss is read at once: on a CPU always, from a GPU every `READ_EVERY` steps."""
+    """Whether a step's loss is read at once: always on a CPU, every `READ_EVERY` steps on a GPU."""
     return not step_loss(engine).is_cuda or engine.state.iteration % READ_EVERY == 1
 
 
 class StepProgress(ProgressBar):
-    """A progress bar of an epoch's steps, with the loss beside it if the engine has one."""
+    """A progress bar of an epoch's steps, with the loss if the engine has one."""
 
     def __init__(self, desc: str, loss: bool = False) -> None:
-        super().__init__(desc=desc, persist=False, disable=None)  # None: a terminal has a bar, a log file has none
+        super().__init__(desc=desc, persist=False, disable=None)  # None: in a terminal only, not in log files
         self.show_loss = loss
         self.shown: dict[str, float] = {}
 
@@ -220,7 +220,7 @@ class StepProgress(ProgressBar):
 
 
 class LossCurve(TensorBoardStatsHandler):
-    """MONAI's handler for the loss of every step; from a GPU the losses of several steps are read and written at once.
+    """MONAI's handler for the loss of every step; on a GPU the losses of several steps are read and written together.
 
     Args:
         summary_writer: of TensorBoard.
@@ -231,18 +231,18 @@ class LossCurve(TensorBoardStatsHandler):
         self.waiting: list[tuple[torch.Tensor, int, float]] = []  # loss, step, time
 
     def attach(self, engine: Engine) -> None:
-        """Follow the engine; what is kept is also written when the run ends within an epoch."""
+        """Follow the engine; kept losses are also written if the run ends within an epoch."""
         super().attach(engine)
         engine.add_event_handler(Events.TERMINATE, self._write)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Keep the loss, and write all that are kept if they are to be read now."""
+        """Keep the loss, and write all kept ones if it is time to read them."""
         self.waiting.append((step_loss(engine).detach(), engine.state.iteration, time.time()))
         if reads_loss_now(engine):
             self._write()
 
     def epoch_completed(self, engine: Engine) -> None:
-        """Write the losses that are kept, and the metrics of the epoch."""
+        """Write the kept losses and the metrics of the epoch."""
         self._write()
         super().epoch_completed(engine)
 
@@ -256,7 +256,7 @@ class LossCurve(TensorBoardStatsHandler):
 
 
 class LazySummaryWriter:
-    """A TensorBoard writer that makes its folder when the first value is written, so that `check` leaves nothing."""
+    """A TensorBoard writer that creates its folder with the first value, so that `check` writes nothing."""
 
     def __init__(self, log_dir: str) -> None:
         self.log_dir = log_dir
@@ -269,14 +269,14 @@ class LazySummaryWriter:
 
 
 class EpochLog:
-    """One line an epoch: loss, rate, scores of a fresh validation, seconds, and how long the rest will take.
+    """Logs one line per epoch: loss, rate, scores if it was validated, seconds, and the estimated remaining time.
 
     Args:
-        validator: the validation engine; its scores are shown in the epochs that were validated.
-        scores: tells the scores of its last pass, in words.
-        optimizer: whose rate is shown.
-        budget: tells the progress.
-        best_epoch: tells the epoch with the best score so far.
+        validator: the validation engine; its scores are shown for validated epochs.
+        scores: returns the scores of its last pass, in words.
+        optimizer: its rate is shown.
+        budget: gives the progress.
+        best_epoch: returns the epoch with the best score so far.
     """
 
     def __init__(
@@ -296,13 +296,13 @@ class EpochLog:
         """Attach it after the validation."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(step_loss(e).detach()))
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
 
     def _begin(self) -> None:
         self.began = time.monotonic()
         self.losses.clear()
 
-    def _tell(self, engine: Engine) -> None:
+    def _log(self, engine: Engine) -> None:
         parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
         if self.losses:  # a run stopped between the last step and the validation has none when it is resumed
             parts.append(f"loss {fmean(torch.stack(self.losses).tolist()):.4f}")

@@ -1,9 +1,8 @@
 """Losses for overlapping regions, one sigmoid channel each.
 
-A loss that is linear in its target can compare coarse logits without upsampling them: voxels that share a logit cost
-together what their mean label does. Such a loss has a method `at_resolution(logits, shares, voxels)`, where `shares`
-is the target averaged over the `voxels` that each logit stands for, which gives what it gives for logits repeated to
-the target's size.
+A loss that is linear in its target can be computed on coarse logits without upsampling them, from the mean label of the
+voxels that share a logit. Such a loss has a method `at_resolution(logits, shares, voxels)`, where `shares` is the
+target averaged over the `voxels` of each logit; its value is that for logits repeated to the target's size.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,17 +18,17 @@ from scripts.distributed import sum_over_processes
 class RegionDiceCELoss(nn.Module):
     """Dice over the batch plus cross-entropy, for regions that may overlap.
 
-    MONAI's `DiceCELoss(sigmoid=True)` takes the softmax cross-entropy as soon as there are two channels, which makes
-    nested regions compete; here each region has its own binary cross-entropy.
+    MONAI's `DiceCELoss(sigmoid=True)` uses the softmax cross-entropy for two or more channels, so that nested regions
+    compete; here each region has its own binary cross-entropy.
 
     Args:
         lambda_dice: weight of the Dice part.
         lambda_ce: weight of the cross-entropy part.
-        region_weights: region name to weight, applied to both parts; None: all alike.
-        batch: Dice over the whole batch, in all processes: a patch without tumour then does not count as a total miss.
-        pos_weight: how much a voxel inside a region counts in the cross-entropy against one outside.
+        region_weights: region name to weight, applied to both parts; None: equal weights.
+        batch: Dice over the whole batch, in all processes, so that a patch without tumour is not a total miss.
+        pos_weight: weight of a voxel inside a region relative to one outside, in the cross-entropy.
 
-    Shapes: logits and target [B, R, ...]; returns a scalar. Source: nnU-Net (Isensee et al. 2021) trains on it.
+    Shapes: logits and target [B, R, ...]; returns a scalar. Source: the loss of nnU-Net (Isensee et al. 2021).
     """
 
     pos_weight: torch.Tensor | None
@@ -45,7 +44,7 @@ class RegionDiceCELoss(nn.Module):
     ) -> None:
         super().__init__()
         self.lambda_dice, self.lambda_ce = lambda_dice, lambda_ce
-        # None: the factor of 1, which costs a pass over all voxels too
+        # None: even a factor of 1 costs a pass over all voxels
         self.register_buffer("pos_weight", None if pos_weight == 1 else torch.tensor(float(pos_weight)), False)
         self.batch = batch
         self.register_buffer("weights", _normalised(region_weights), persistent=False)
@@ -55,12 +54,12 @@ class RegionDiceCELoss(nn.Module):
         return self.at_resolution(logits, target)
 
     def at_resolution(self, logits: torch.Tensor, shares: torch.Tensor, voxels: float = 1.0) -> torch.Tensor:
-        """The loss of logits that stand for several voxels each.
+        """The loss of logits for several voxels each.
 
         Args:
             logits: [B, R, ...].
-            shares: of those voxels that are in the region, 0 to 1, of the same shape.
-            voxels: how many each logit stands for.
+            shares: the share of a logit's voxels in the region, 0 to 1, of the same shape.
+            voxels: number of voxels per logit.
         """
         dice = self._dice(logits.sigmoid(), shares, voxels).reshape(-1, logits.shape[1]).mean(0)
         entropy = functional.binary_cross_entropy_with_logits(
@@ -70,7 +69,7 @@ class RegionDiceCELoss(nn.Module):
         return _weighted_mean(self.lambda_dice * dice + self.lambda_ce * entropy, self.weights)
 
     def _dice(self, probability: torch.Tensor, target: torch.Tensor, voxels: float) -> torch.Tensor:
-        """[R], or [B, R] by patch, as MONAI's `DiceLoss`, which knows of one process alone."""
+        """[R], or [B, R] by patch, as MONAI's `DiceLoss`, but over all processes."""
         axes = [axis for axis in range(target.dim()) if axis != 1 and (axis or self.batch)]
         both, size = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
         sums = voxels * torch.stack([both, size])
@@ -84,11 +83,11 @@ class FocalTverskyLoss(nn.Module):
     Args:
         alpha: weight of false positives.
         beta: weight of false negatives; beta > alpha trades precision for recall, which small regions need.
-        gamma: the power; below 1 it keeps the gradient of regions that are already good, above 1 it turns to bad ones.
-        region_weights: region name to weight; None: all alike.
+        gamma: the power; below 1 it keeps the gradient of good regions, above 1 it concentrates on bad ones.
+        region_weights: region name to weight; None: equal weights.
 
-    Shapes: logits and target [B, R, ...]; returns a scalar. MONAI's `AsymmetricFocalTverskyLoss` ignores every channel
-    beyond the second, so the power is taken of `TverskyLoss` per channel. Source: Abraham and Khan 2019, where the
+    Shapes: logits and target [B, R, ...]; returns a scalar. MONAI's `AsymmetricFocalTverskyLoss` ignores all channels
+    after the second, so the power is taken of `TverskyLoss` per channel. Source: Abraham and Khan 2019, where the
     power is 1 / gamma with gamma = 4/3.
     """
 
@@ -116,19 +115,19 @@ class FocalTverskyLoss(nn.Module):
 
 
 class DeepSupervisionLoss(nn.Module):
-    """The same loss on every head of the network, the coarse ones counting less and, if wished, ever less.
+    """The same loss on every head of the network, with smaller weights for coarser heads, optionally annealed to 0.
 
     Args:
         loss: the loss of one head.
-        decay: each coarser head counts `decay` times the one above it; the weights sum to 1.
-        progress: a callable that tells how far training has come, 0 to 1, or None.
+        decay: ratio of the weight of a head to that of the next finer one; the weights sum to 1.
+        progress: returns the completed share of training, 0 to 1; or None.
         anneal: multiply the decay by 1 - progress, so that training ends on the finest head alone.
 
     Shapes: the heads of the network, finest first, in a list of [B, R, ...], each at its own resolution, which divides
     the target's; or stacked [B, heads, R, ...], upsampled by the network; or one head [B, R, ...]. Target [B, R, ...];
     returns a scalar. Computed in float32, also under autocast.
 
-    Coarse heads in a list are upsampled here (nearest), unless the loss can do without (`at_resolution`).
+    Coarse heads in a list are upsampled here (nearest), unless the loss has `at_resolution`.
     """
 
     def __init__(
@@ -170,7 +169,7 @@ class DeepSupervisionLoss(nn.Module):
 
 
 def _plain(values: torch.Tensor) -> torch.Tensor:
-    """In float32, and one region after the other: mixed layouts make every step of a loss slow."""
+    """In float32 and contiguous: mixed memory layouts slow down every operation of a loss."""
     return values.to(torch.float32, memory_format=torch.contiguous_format)
 
 
@@ -179,7 +178,7 @@ def _divides(coarse: torch.Tensor, fine: torch.Tensor) -> bool:
 
 
 def _averaged(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-    """Means of blocks, of the coarse ones' shape; exact for labels, where strides are powers of 2."""
+    """Means of blocks, in the shape of `coarse`; exact for labels if strides are powers of 2."""
     pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[fine.dim() - 3]
     return pool(fine, [whole // part for whole, part in zip(fine.shape[2:], coarse.shape[2:], strict=True)])
 

@@ -1,7 +1,7 @@
-"""Fine-tuning through MONAI Label: its cases in place of a data list, and the new weights for its server.
+"""Fine-tuning through MONAI Label: its cases instead of a data list, and the new weights for its server.
 
-MONAI Label (0.8.5) runs train.yaml with `train::dataset::data` and `validate::dataset::data` replaced by what was
-labelled: {"image": file, "label": file} each, and nothing for validation while less than three are labelled.
+MONAI Label (0.8.5) runs train.yaml with `train::dataset::data` and `validate::dataset::data` replaced by its labelled
+cases, {"image": file, "label": file} each; none for validation while fewer than three are labelled.
 """
 
 import json
@@ -19,14 +19,14 @@ EXPORTED = "model_exported.pt"  # a longer name than model.pt: MONAI Label offer
 
 
 def labelled_datalist(fold: int, **header: Any) -> dict[str, Any]:
-    """A data list of the labelled cases that MONAI Label handed over.
+    """A data list of the labelled cases from MONAI Label.
 
     Args:
         fold: the fold of the cases that select the checkpoint.
         header: of the list: channels, label_scheme, labels, regions.
 
     Raises:
-        InputError: nothing was handed over, so a data list is needed.
+        InputError: there are none, so a data list is needed.
     """
     config = running_config()
     training, validation = (config[part]["dataset"]["data"] for part in ("train", "validate"))
@@ -38,7 +38,7 @@ def labelled_datalist(fold: int, **header: Any) -> dict[str, Any]:
 
 
 def publish_weights(weights: str | os.PathLike, bundle_root: str | os.PathLike) -> None:
-    """Put fine-tuned weights where the server reads them; those that came with the package stay beside, once."""
+    """Copy fine-tuned weights to where the server reads them; the package's own are kept as `EXPORTED`."""
     served = Path(bundle_root) / "models" / "model.pt"
     if served.is_file() and not served.with_name(EXPORTED).exists():
         _copy(served, served.with_name(EXPORTED))

@@ -1,9 +1,9 @@
-"""The folder of a run, `runs/<name>/`, and what is written to it.
+"""The folder of a run, `runs/<name>/`, and its files.
 
-config.yaml        the whole config as it ran, macros resolved
+config.yaml        the whole config of the run, macros resolved
 environment.json   versions, device, seed, git revision, the data list's hash, the patients that the run has used
 datalist.json      a copy of the data list
-settings.yaml      what the weights need: lay it over evaluate.yaml or inference.yaml
+settings.yaml      settings of the weights, to be added to evaluate.yaml or inference.yaml
 model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
 validation/        cases.csv and evaluation.json of the last validation; validation_best/ of the epoch of model.pt
 log/               TensorBoard
@@ -63,11 +63,11 @@ class RunFolder:
 
     Args:
         path: the folder.
-        resume: whether an interrupted run in it goes on.
-        settings: what inference and evaluation have to know of this run, written to settings.yaml.
-        about: what environment.json tells beside versions (seed, device, the data list).
+        resume: whether an interrupted run in it resumes.
+        settings: the settings that inference and evaluation need, for settings.yaml.
+        about: the content of environment.json besides versions (seed, device, the data list).
         writes: whether this process writes (rank 0 does).
-        datalist: the content of the data list, of which a copy is kept, so that a resumed run can say what has changed.
+        datalist: the content of the data list; a copy is kept, so that a resumed run can report changes.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class RunFolder:
         self.settings, self.about = dict(settings), dict(about)
 
     def open(self) -> None:
-        """Make the folder and write down what runs; called before anything costly.
+        """Create the folder and record the config; called before anything costly.
 
         Raises:
             InputError: another run is in the folder, another process trains in it, there is nothing to resume, the
-                config or data list is not the run's or names what has moved since, or the folder cannot be written.
+                config or data list is not the run's or names parts that have moved, or the folder cannot be written.
         """
         if self.writes:
             self._open()
@@ -97,7 +97,7 @@ class RunFolder:
         way = f"resume with {command}" if self.resume else f"nothing was trained yet: start it again with {command}"
         stopping.set_how_to_continue(way, saved=self.resume)
         if distributed.is_available() and distributed.is_initialized():
-            distributed.barrier()  # the others read what the first has checked
+            distributed.barrier()  # the others wait until the first has checked
 
     def _open(self) -> None:
         config = self.path / "config.yaml"
@@ -111,7 +111,7 @@ class RunFolder:
             self._take_over_record()
         elif self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {LOCK, HOLDER}):
             raise InputError(
-                f"{self.path} already holds files: choose another run_dir, or go on with an interrupted run by"
+                f"{self.path} already holds files: choose another run_dir, or resume an interrupted run with"
                 f" --resume {self.path}."
             )
         else:
@@ -128,16 +128,16 @@ class RunFolder:
     def write_settings(
         self, min_component_ml: Mapping[str, float], chosen: Mapping[str, Any] | None, sha256: str | None = None
     ) -> None:
-        """Write settings.yaml: the run's settings, its checkpoint, and what was chosen on the validation cases.
+        """Write settings.yaml: the run's settings, its checkpoint, and what was selected on the validation cases.
 
-        `sha256` is the hash of model.pt, None as long as there is none.
+        `sha256` is the hash of model.pt, None before it is written.
         """
         head = (
-            "# What this run's weights need; lay it over a workflow:\n"
+            "# Settings of this run's weights; add them to a workflow:\n"
             f"#   --config_file \"['configs/evaluate.yaml','{(self.path / 'settings.yaml').as_posix()}']\"\n"
         )
         if chosen is not None:
-            head += f"# Chosen on the validation cases: {json.dumps(_plain(chosen))}\n"
+            head += f"# Selected on the validation cases: {json.dumps(_plain(chosen))}\n"
         if min_component_ml:
             head += "# min_component_ml is in ml; of pictures, in thousands of pixels.\n"
         model = (self.path / MODEL).as_posix()
@@ -149,8 +149,8 @@ class RunFolder:
     ) -> None:
         """Replace the run's weights, and settings.yaml with them.
 
-        settings.yaml decides which weights count, so that a run killed at any moment has either all of the old ones or
-        all of the new ones (`scripts.network.weights.complete_replacement`).
+        settings.yaml decides which weights are valid, so that a run killed at any moment has either all of the old ones
+        or all of the new ones (`scripts.network.weights.complete_replacement`).
         """
         new = self.path / NEW_MODEL
         save_state(new, weights)
@@ -164,8 +164,8 @@ class RunFolder:
         Args:
             name: of the folder, inside this one.
             cases: rows of `scripts.scoring.cohort.COLUMNS`.
-            epoch: after which it validated.
-            weights: the file in this folder that holds the scored weights.
+            epoch: that was validated.
+            weights: the file of the scored weights in this folder.
         """
         checkpoint = self.path / weights
         write_tables(
@@ -181,11 +181,11 @@ class RunFolder:
         )
 
     def measure_once(self, setting: str, measure: Callable[[], Any]) -> Any:
-        """A setting that the data decide before the first step: measured, written, and read again when the run resumes.
+        """A setting measured on the data before the first step, written, and read again when the run resumes.
 
         Args:
             setting: its name in settings.yaml.
-            measure: gives its value, of plain lists, dictionaries, numbers and strings.
+            measure: returns its value, of plain lists, dictionaries, numbers and strings.
         """
         old = self.path / "settings.yaml"
         known = read_mapping(old).get(setting) if self.resume and old.is_file() else None
@@ -260,7 +260,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _plain(content: Any) -> Any:
-    """Plain lists, dictionaries, numbers and strings, as YAML gives them back."""
+    """Plain lists, dictionaries, numbers and strings, as YAML loads them."""
     return json.loads(json.dumps(content, default=str))
 
 

@@ -19,21 +19,21 @@ from scripts.network.weights import require_finite, unwrap_ddp
 
 
 class RunState:
-    """Writes the state of a run after each epoch, and takes it up again when the trainer starts.
+    """Writes the state of a run after each epoch, and loads it when a resumed run starts.
 
     Args:
         path: the checkpoint file.
-        objects: name to whatever has `state_dict` and `load_state_dict`: network, EMA, optimiser, schedule, ...
-        resume: take the file up if it is there.
+        objects: name to object with `state_dict` and `load_state_dict`: network, EMA, optimiser, schedule, ...
+        resume: load the file if it exists.
         writes: whether this process writes (rank 0 does).
 
-    Each epoch and each patch starts from its own seed, so that random states are kept only within an epoch. The file is
+    Each epoch and each patch has its own seed, so that random states are saved only within an epoch. The file is
     written during the next epoch, from a copy on the host; the next checkpoint and the end of the run wait for it.
     """
 
     def __init__(self, path: str | os.PathLike, objects: Mapping[str, Any], resume: bool, writes: bool = True) -> None:
         self.path, self.objects, self.resume, self.writes = Path(path), dict(objects), resume, writes
-        self.memory = 0.0  # GiB, the most that the run has held so far
+        self.memory = 0.0  # GiB, the peak of the run so far
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.writing: Future[None] | None = None
 
@@ -61,13 +61,13 @@ class RunState:
         self.writing = self.writer.submit(save_state, self.path, copy_to_host(state))
 
     def wait_until_written(self) -> None:
-        """Wait for the file; raises what went wrong in writing it."""
+        """Wait for the file; raises the error of writing it, if any."""
         if self.writing is not None:
             writing, self.writing = self.writing, None
             writing.result()
 
     def _finish_and_raise(self, engine: Engine, error: BaseException) -> None:
-        with suppress(InputError):  # the first error is the one to tell
+        with suppress(InputError):  # report the first error
             self.wait_until_written()
         raise error
 
@@ -95,21 +95,21 @@ class RunState:
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """The state of torch's generators, from which dropout draws: of the CPU, and of the current GPU if there is one."""
+    """The state of torch's generators, used by dropout: of the CPU, and of the current GPU if there is one."""
     return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
 def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
-    """Set torch's generators to what `random_state` gave; that of a GPU where there is one."""
+    """Set torch's generators to a `random_state`; that of a GPU only if there is one."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
 
 
 def copy_to_host(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a nested state whose tensors are all on the host and change no more.
+    """A copy of a nested state with all tensors on the host.
 
-    Several names of one tensor stay names of one. Copies from a GPU go to pinned memory, one wait for all of them.
+    Several names of one tensor share one copy. Copies from a GPU go to pinned memory, with a single wait.
     """
     copies: dict[tuple, torch.Tensor] = {}
 
@@ -120,7 +120,7 @@ def copy_to_host(state: Mapping[str, Any]) -> dict[str, Any]:
                 copies[same] = item.to("cpu", non_blocking=item.is_cuda, copy=True)
             return copies[same].detach()
         if isinstance(item, MutableMapping):
-            twin = copy(item)  # of the same kind, with the versions that torch hangs on a state dict
+            twin = copy(item)  # the same type, with the versions that torch attaches to a state dict
             twin.update({name: copied(part) for name, part in item.items()})
             return twin
         return type(item)(map(copied, item)) if isinstance(item, list | tuple) else item
@@ -132,7 +132,7 @@ def copy_to_host(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def peak_memory_gib() -> float:
-    """The most memory that this process has held, of the GPU if there is one; 0 where it is not told (Windows)."""
+    """Peak memory of this process in GiB, on the GPU if there is one; 0 if unknown (Windows)."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_reserved() / 2**30
     if sys.platform == "win32":

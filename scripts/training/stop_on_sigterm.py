@@ -79,7 +79,7 @@ class StopOnSigterm:
 
     def _stop(self, engine: SupervisedTrainer) -> None:
         stopping.ignore_sigterm()
-        engine.fire_event(Events.TERMINATE)  # for those who still have a loss to look at or to write
+        engine.fire_event(Events.TERMINATE)  # for handlers that still have a loss to check or write
         self.run_state.save(engine, within_epoch=True)
         self._exit(engine)
 

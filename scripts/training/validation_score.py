@@ -1,4 +1,4 @@
-"""The score of a validation: Dice of each case and region, weighted, with a floor."""
+"""The validation score: weighted mean Dice over regions, with a floor."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,24 +12,23 @@ from scripts.scoring import metrics
 from scripts.scoring.cohort import COLUMNS
 from scripts.scoring.summary import LOW_DICE, tabulate_regions
 
-# what costs next to nothing; distances and lesions are for `evaluating`, on the label files' own grid
+# the cheap ones; distances and lesions are left to `evaluating`, on the label files' own grid
 MEASURED_METRICS = (*metrics.OVERLAP, *metrics.VOLUMES)
 
 
 class RegionScore:
-    """Measures each case of a validation; the score is the weighted mean over regions of the mean Dice over cases.
+    """Scores each case of a validation; the score is the weighted mean over regions of the mean Dice over cases.
 
     It is lowered by 1 while any region is under the floor: such an epoch ranks below every accepted one, however good
-    its mean. A region that a case lacks counts 1 where nothing was predicted and 0 where something was:
-    hallucinations count. Puts `dice_<region>` (the mean), `dice_median_<region>` and `dice_under_0.7_<region>` (cases)
-    beside itself into the metrics.
+    its mean. A region that is absent from a case scores 1 if nothing was predicted and else 0: hallucinations count.
+    Adds `dice_<region>` (the mean), `dice_median_<region>` and `dice_under_0.7_<region>` (cases) to the metrics.
 
     Args:
         regions: the regions in channel order.
         patients: case to patient, for the cases of this process.
-        weights: region name to weight; None: all alike.
+        weights: region name to weight; None: equal weights.
         floor: the smallest mean Dice that any region may have.
-        unit: mm, or pixel where nobody knows how large one is.
+        unit: mm, or pixel if its size is unknown.
 
     Attributes:
         cases: the rows of the last pass (`scripts.scoring.cohort.COLUMNS`), of all processes, sorted by case.
@@ -48,15 +47,15 @@ class RegionScore:
         self.regions, self.patients, self.floor, self.unit = list(regions), dict(patients), floor, unit
         if weights is not None and list(weights) != self.regions:  # in order, since the loss takes them by channel
             raise InputError(
-                f"region_weights names {', '.join(weights)}: expected a weight for each of {', '.join(self.regions)},"
-                " in this order."
+                f"region_weights has {', '.join(weights)}: expected a weight for each of {', '.join(self.regions)}, in"
+                " this order."
             )
         self.weights = [1.0 if weights is None else float(weights[name]) for name in self.regions]
         self.rows: list[list] = []
         self.cases = pd.DataFrame(columns=COLUMNS)
 
     def attach(self, engine: Engine, name: str) -> None:
-        """Start anew with each pass, measure each case, and leave the score as the metric of this name at the end."""
+        """Reset at the start of each pass, score each case, and set the metric of this name at the end."""
         engine.add_event_handler(Events.STARTED, lambda: self.rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._score, name)

@@ -88,7 +88,7 @@ def test_missing_checkpoint_is_reported_with_a_remedy(tmp_path):
 def test_truncated_checkpoint_ends_in_one_sentence(model, left):
     content = model[0].read_bytes()
     model[0].write_bytes(content[: left if left == 100 else int(left * len(content))])
-    assert "is not a readable checkpoint: it may be damaged or cut short" in refused(load_weights, network(), model[0])
+    assert "is not a readable checkpoint: it may be damaged or truncated" in refused(load_weights, network(), model[0])
 
 
 def test_a_file_with_something_else_in_it_is_refused(tmp_path):

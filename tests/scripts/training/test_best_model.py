@@ -129,12 +129,12 @@ def test_second_validation_starts_without_the_first_ones_cases():
 
 @pytest.mark.parametrize("weights", [{"WT": 1}, {"WT": 1, "TC": 1}, {"WT": 1, "ET": 1, "TC": 1}])
 def test_weights_of_other_regions_are_refused(weights):
-    with pytest.raises(InputError, match=r"region_weights names .*: expected a weight for each of WT, ET"):
+    with pytest.raises(InputError, match=r"region_weights has .*: expected a weight for each of WT, ET"):
         scored(*CASES, weights=weights)
 
 
 def test_weights_in_another_order_than_channels_are_refused():
-    with pytest.raises(InputError, match=r"region_weights names ET, WT: expected .*WT, ET, in this order"):
+    with pytest.raises(InputError, match=r"region_weights has ET, WT: expected .*WT, ET, in this order"):
         scored(*CASES, weights={"ET": 2, "WT": 1})
 
 

@@ -170,7 +170,7 @@ def test_choices_are_recorded_for_people_and_for_the_config(tmp_path, small_trai
     folder = small_train().get_parsed_content("folder")
     folder.write_settings(min_component_ml={"ET": 0.05}, chosen={"epoch": 12, "score": 0.8})
     text = (folder.path / "settings.yaml").read_text(encoding="utf-8")
-    assert '# Chosen on the validation cases: {"epoch": 12, "score": 0.8}' in text
+    assert '# Selected on the validation cases: {"epoch": 12, "score": 0.8}' in text
     assert "configs/evaluate.yaml" in text
     assert yaml.safe_load(text)["min_component_ml"] == {"ET": 0.05}
 
