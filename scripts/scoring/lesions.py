@@ -89,8 +89,8 @@ def lesion_ious(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np
 def match_lesions(a: np.ndarray, b: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the true lesions that are in a pair, and the IoU of each pair.
 
-    Of the ways to make as many pairs as can be, the one with the largest sum of IoU. Lesions that overlap, directly or
-    through others, are matched group by group, so that memory does not grow with the square of their number.
+    Of all matchings with the largest number of pairs, the one with the largest sum of IoU. Lesions that overlap,
+    directly or through others, are matched group by group, so that memory is not quadratic in their number.
     """
     near = iou > FOUND_IOU
     a, b, iou = a[near], b[near], iou[near]
