@@ -72,5 +72,5 @@ def export(
     Console().print(table)
     folder, zipped = written.folder, written.zipped
     print(f"written: {folder} and {zipped} ({zipped.stat().st_size / 1e6:.1f} MB)")
-    print(f"next: python -m bundle serve {folder} --studies DIR, or python -m bundle publish {folder} --to DIR")
+    print(f"next: python -m bundle serve {folder} --studies DIR, or python -m bundle publish {folder} --out DIR")
     return Outcome(lambda: {"package": str(folder), "zip": str(zipped), "compared": compared})

@@ -15,7 +15,7 @@ from bundle.commands.arguments import CONSTANTS, nearest
 from scripts import distributed
 from scripts.errors import InputError
 from scripts.files import read_mapping
-from scripts.recipes import refuse_conflicts
+from scripts.recipes import read_overrides, refuse_conflicts
 
 FOLDERS = {"task": Path("configs/tasks"), "recipe": Path("configs/recipes")}
 SETTINGS = ("settings.yaml", "knobs.yaml")  # of a run; the second is the former name
@@ -121,7 +121,16 @@ def quote_value(value: Any) -> str:
 
 
 def run_workflow(run_id: str, files: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Print the long form of a workflow, and run it in this process."""
+    """Print the long form of a workflow, and run it in this process.
+
+    Raises:
+        InputError: a setting of a section (`optimizer::lr`) names a section that no config file has.
+    """
+    sections = {place.lstrip("+").split("::")[0] for file in files for place in read_overrides(file)}
+    for name in settings:
+        section, *inner = name.replace("#", "::").split("::")
+        if inner and section not in sections:
+            raise InputError(f"--{name}: there is no section '{section}'{nearest(section, sections)}.")
     if distributed.is_first_process():
         Console(soft_wrap=True, highlight=False).print(
             f"\n$ {long_form(run_id, files, settings)}", style="bold", markup=False

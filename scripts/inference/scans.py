@@ -120,7 +120,7 @@ def unsegmented_cases(
     done = len(cases) - len(left)
     if done and not resume:
         raise InputError(
-            f"{output_dir} already holds masks of {done} of {len(cases)} cases: choose another output_dir, or skip"
+            f"{output_dir} already holds masks of {done} of {len(cases)} cases: choose another folder, or skip"
             " them with --resume."
         )
     if done:

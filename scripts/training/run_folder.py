@@ -111,7 +111,7 @@ class RunFolder:
             self._take_over_record()
         elif self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {LOCK, HOLDER}):
             raise InputError(
-                f"{self.path} already holds files: choose another run_dir, or resume an interrupted run with"
+                f"{self.path} already holds files: choose another folder, or resume an interrupted run with"
                 f" --resume {self.path}."
             )
         else:

@@ -145,6 +145,7 @@ def test_check_without_a_data_list_builds_network_and_loss(capsys):
         (["evaluate", "nowhere"], "nowhere is not a run: expected nowhere/settings.yaml"),
         (["segment", "nowhere", "scan.nii.gz", "--out", "x"], "nowhere is not a run, and not a package"),
         (["train", "phantom", "--datalist", "l.json", "--out", "a", "--resume", "b"], "both given"),
+        (["check", "phantom", "--optimzer::lr", "0.1"], "there is no section 'optimzer' (did you mean optimizer?)"),
     ],
 )
 def test_a_wrong_call_ends_in_one_sentence(arguments, sentence, capsys):
