@@ -139,7 +139,7 @@ def read_statistics(before: Compose, entries: Sequence[dict[str, Any]], choices:
 def read_normalization_examples(
     before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice], statistics: Statistics, fill: int = 0
 ) -> list[NormalizationExample]:
-    """The examples of cases; the arguments are those of `read_records` and `example`."""
+    """The examples of cases; the arguments are those of `read_fingerprints` and `make_normalization_example`."""
     examples = []
     for entry in tqdm(entries, desc="normalising", unit="case", leave=False):
         loaded = before(dict(entry))
