@@ -9,15 +9,8 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
+from bundle.analysis import significance
 from bundle.analysis.pairing import DIRECTIONS, Matched
-from bundle.analysis.significance import (
-    can_reach_significance,
-    correct_by_holm,
-    detectable_difference,
-    paired_test,
-    rank_systems,
-    subtract_scores,
-)
 from bundle.analysis.statistics import LEVEL, quantiles, quartiles
 
 CHANGED = 5  # patients to name in either direction
@@ -34,7 +27,7 @@ def compare_systems(matched: Matched) -> dict[str, Any]:
     work = [(pair, key) for pair in pairs for key in scores]
     bar = tqdm(work, desc="bootstrapping intervals", unit="test", leave=False)
     rows = [_test(*key, scores[key][list(pair)], matched.units[key[0]], tests) for pair, key in bar]
-    for row, corrected in zip(rows, correct_by_holm([row["p"] for row in rows]), strict=True):
+    for row, corrected in zip(rows, significance.correct_by_holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = corrected
         row["finding"] = classify_difference(row)
     return {
@@ -88,8 +81,8 @@ def classify_difference(row: Mapping[str, Any]) -> str:
 def _test(metric: str, region: str, values: pd.DataFrame, unit: str, tests: int) -> dict[str, Any]:
     """One metric and region of two systems: `values` is [patient, (first, second)]."""
     first, second = values.to_numpy().T
-    change = subtract_scores(second, first)
-    found = paired_test(change)
+    change = significance.subtract_scores(second, first)
+    found = significance.paired_test(change)
     up = DIRECTIONS[metric] > 0
     gain = change if up else -change
     people = values.set_axis(["first", "second"], axis=1).assign(change=change).reset_index()
@@ -108,8 +101,8 @@ def _test(metric: str, region: str, values: pd.DataFrame, unit: str, tests: int)
         "equal": found.equal,
         "worse": found.lower if up else found.higher,
         "p": found.p,
-        "can_show": can_reach_significance(found.patients, tests),
-        "detectable": detectable_difference(change, tests),
+        "can_show": significance.can_reach_significance(found.patients, tests),
+        "detectable": significance.detectable_difference(change, tests),
         "gained": _most(people, gain),
         "lost": _most(people, -gain),
     }
@@ -134,7 +127,7 @@ def _order(matched: Matched) -> dict[str, Any]:
 
 
 def _ranked(matched: Matched, ranks: pd.DataFrame) -> dict[str, Any]:
-    found = rank_systems(ranks.to_numpy())
+    found = significance.rank_systems(ranks.to_numpy())
     return {
         "patients": len(ranks),
         "holds": found.holds,

@@ -52,7 +52,7 @@ class ClassFrequency:
 
 
 @dataclass
-class NormalizationExample:
+class NormalizedCase:
     """A case as the normalisation pages show it: by choice (None: as stored), then by channel."""
 
     case: str
@@ -92,9 +92,9 @@ def class_frequencies(records: Sequence[CaseFingerprint], classes: Mapping[str, 
     return frequencies
 
 
-def make_normalization_example(
+def normalize_case(
     case: str, image: torch.Tensor, label: torch.Tensor, choices: list[Choice], statistics: Statistics, fill: int = 0
-) -> NormalizationExample:
+) -> NormalizedCase:
     """An image [C, ...] by each choice, in the slices with most of its label [1, ...]; `fill` is the background."""
     stored = image.as_tensor()
     marked = label[0].round() != fill
@@ -108,7 +108,7 @@ def make_normalization_example(
             done = normalized({"image": stored.clone()})["image"]
         pictures[choice] = [_slices(channel, places) for channel in done]
         voxels[choice] = [channel[index].numpy() for channel, index in zip(done.flatten(1), chosen, strict=True)]
-    return NormalizationExample(
+    return NormalizedCase(
         case, _spacing(image), pictures, [_slices(channel == 0, places) for channel in stored], voxels
     )
 
@@ -136,16 +136,14 @@ def read_statistics(before: Compose, entries: Sequence[dict[str, Any]], choices:
     return {method: compute_statistics(voxels, method) for method in methods}
 
 
-def read_normalization_examples(
+def read_normalized_cases(
     before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice], statistics: Statistics, fill: int = 0
-) -> list[NormalizationExample]:
-    """The examples of cases; the arguments are those of `read_fingerprints` and `make_normalization_example`."""
+) -> list[NormalizedCase]:
+    """The examples of cases; the arguments are those of `read_fingerprints` and `normalize_case`."""
     examples = []
     for entry in tqdm(entries, desc="normalising", unit="case", leave=False):
         loaded = before(dict(entry))
-        examples.append(
-            make_normalization_example(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill)
-        )
+        examples.append(normalize_case(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill))
     return examples
 
 

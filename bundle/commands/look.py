@@ -13,7 +13,7 @@ from bundle.cohort.fingerprint import (
     Choice,
     class_frequencies,
     read_fingerprints,
-    read_normalization_examples,
+    read_normalized_cases,
     read_statistics,
 )
 from bundle.cohort.training_view import cut_training_patches, read_training_config
@@ -90,7 +90,7 @@ def look(
     records = read_fingerprints(before, read, fill)
     statistics = read_statistics(before, evenly_spaced(training, cohort or len(training)), choices)
     labelled = [entry for entry, record in zip(read, records, strict=True) if record.has_label] or read
-    examples = read_normalization_examples(before, evenly_spaced(labelled, cases), choices, statistics, fill)
+    examples = read_normalized_cases(before, evenly_spaced(labelled, cases), choices, statistics, fill)
     channels, regions, spacing, patch_size = ask("channels"), ask("regions"), ask("spacing"), ask("patch_size")
     frequencies = (
         class_frequencies(records, {name: [value] for name, value in ask("labels").items()}),

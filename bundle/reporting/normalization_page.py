@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from tqdm import tqdm
 
-from bundle.cohort.fingerprint import Choice, NormalizationExample
+from bundle.cohort.fingerprint import Choice, NormalizedCase
 from bundle.drawing.page_parts import CELL, DARK, draw_heading, turn_slice
 from bundle.drawing.slices import intensity_window, save_figure
 
@@ -24,7 +24,7 @@ BINS = 64
 def write_normalization_pages(
     folder: Path,
     channels: Sequence[str],
-    examples: Sequence[NormalizationExample],
+    examples: Sequence[NormalizedCase],
     choices: Sequence[Choice],
     upright: bool = False,
 ) -> list[Path]:
@@ -49,7 +49,7 @@ def _write_page(
     path: Path,
     channel: str,
     number: int,
-    examples: Sequence[NormalizationExample],
+    examples: Sequence[NormalizedCase],
     scope: str,
     methods: list[str],
     upright: bool,
@@ -87,7 +87,7 @@ def _write_page(
     save_figure(figure, path)
 
 
-def _extent(example: NormalizationExample, number: int, upright: bool) -> tuple[float, float]:
+def _extent(example: NormalizedCase, number: int, upright: bool) -> tuple[float, float]:
     """Width and height of an example's picture, in the unit of its spacing."""
     axial, *coronal = (turn_slice(picture, upright).shape for picture in example.pictures[None][number])
     high = axial[0] * example.spacing[1] + sum(shape[0] * example.spacing[2] for shape in coronal)

@@ -12,29 +12,10 @@ from bundle.analysis.region_summary import LOW
 from bundle.analysis.summary import summarise_evaluation
 from bundle.drawing.planes import PLANES, PREDICTION, TRUTH
 from bundle.drawing.svg import Drawing
-from bundle.reporting import verdicts, words
+from bundle.reporting import score_figures, sentences, verdicts, volume_figures, words
 from bundle.reporting.comparison_figures import draw_dice_pairs
 from bundle.reporting.examples import PatientExample, Scans, describe_patient, illustrate_patients
 from bundle.reporting.page import load_template
-from bundle.reporting.score_figures import (
-    draw_boundary_distances,
-    draw_calibration_errors,
-    draw_reliability,
-    draw_score_distributions,
-)
-from bundle.reporting.sentences import (
-    describe_part,
-    evaluation_findings,
-    evaluation_limits,
-    metric_meanings,
-    role_warnings,
-)
-from bundle.reporting.volume_figures import (
-    draw_dice_by_volume,
-    draw_lesions_by_volume,
-    draw_volume_agreement,
-    draw_volume_errors,
-)
 from scripts.files import write_json, write_text
 from scripts.scoring.metrics import METRICS
 
@@ -79,8 +60,8 @@ def write_report(
     """
     summary = summarise_evaluation(evaluation, title, reference, weights, prices)
     summary |= {
-        "warnings": role_warnings(summary["roles"], summary["patients"]),
-        "limits": list(evaluation_limits(summary)),
+        "warnings": sentences.role_warnings(summary["roles"], summary["patients"]),
+        "limits": list(sentences.evaluation_limits(summary)),
     }
     examples = [describe_patient(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
     if scans:
@@ -105,34 +86,39 @@ def _render(
         s=summary,
         regions=regions,
         low=LOW,
-        meanings=metric_meanings(
+        meanings=sentences.metric_meanings(
             evaluation.record, evaluation.length_unit, {*evaluation.units, *(summary["calibration"] or {})}
         ),
         spare=evaluation.record.get("files_of_no_case", 0),
-        part=describe_part(summary),
-        findings=evaluation_findings(summary),
-        distributions=[draw_score_distributions(evaluation, region) for region in regions],
+        part=sentences.describe_part(summary),
+        findings=sentences.evaluation_findings(summary),
+        distributions=[score_figures.draw_score_distributions(evaluation, region) for region in regions],
         by_volume=_without_none(
-            draw_dice_by_volume(evaluation, region, own["thirds"]) for region, own in by_region.items()
+            volume_figures.draw_dice_by_volume(evaluation, region, own["thirds"]) for region, own in by_region.items()
         ),
         lesions_by_volume=_without_none(
-            draw_lesions_by_volume(evaluation, region, own["lesions_by_volume"] or [])
+            volume_figures.draw_lesions_by_volume(evaluation, region, own["lesions_by_volume"] or [])
             for region, own in by_region.items()
         ),
         has_lesion_table=evaluation.lesions is not None,
-        errors=_without_none(draw_volume_errors(evaluation, region) for region in regions),
+        errors=_without_none(volume_figures.draw_volume_errors(evaluation, region) for region in regions),
         agreement=_without_none(
-            draw_volume_agreement(evaluation, region, own["agreement"]) for region, own in by_region.items()
+            volume_figures.draw_volume_agreement(evaluation, region, own["agreement"])
+            for region, own in by_region.items()
         ),
-        boundaries=[draw_boundary_distances(evaluation, region) for region in regions if evaluation.has("hd95")],
+        boundaries=[
+            score_figures.draw_boundary_distances(evaluation, region) for region in regions if evaluation.has("hd95")
+        ],
         further=[
             (region, metric, spread)
             for region, own in by_region.items()
             for metric, spread in own["metrics"].items()
             if metric not in METRICS
         ],
-        calibration=draw_calibration_errors(evaluation) if summary["calibration"] else None,
-        reliability=[draw_reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()],
+        calibration=score_figures.draw_calibration_errors(evaluation) if summary["calibration"] else None,
+        reliability=[
+            score_figures.draw_reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()
+        ],
         against=draw_dice_pairs(reference, "there", "here") if reference else [],
         verdict=verdicts.reference_verdict(rows) if rows else "",
         power=verdicts.describe_power(rows, summary["reference"]["tests"]) if rows else "",
