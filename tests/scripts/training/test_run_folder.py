@@ -84,7 +84,7 @@ def test_folder_of_another_run_is_left_unchanged(tmp_path):
     open_folder(tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     message = refused(tmp_path / "run")
-    assert "already holds files: choose another run_dir" in message
+    assert "already holds files: choose another folder" in message
     assert f"--resume {tmp_path / 'run'}" in message
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
