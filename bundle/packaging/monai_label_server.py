@@ -60,7 +60,10 @@ def find_scans(
             f"studies folder {studies} cannot be read ({error.strerror}): change its permissions."
         ) from error
     place = channels.index(show) if show else 0
-    images = {case["case"]: case["image"] for case in find_input_scans(studies, channels, channel_files)}
+    cases = find_input_scans(studies, channels, channel_files)
+    if refused := next((case["refused"] for case in cases if "refused" in case), None):
+        raise InputError(refused)
+    images = {case["case"]: case["image"] for case in cases}
     shown = {case: Path(image if isinstance(image, str) else image[place]) for case, image in images.items()}
     if flat := next((file for file in shown.values() if pictures.is_picture(file)), None):
         raise InputError(f"{flat} is a picture: `serve` is for volumes, such as NIfTI files.")
