@@ -69,10 +69,11 @@ def match_systems(
     system has. Region weights add the weighted Dice, prices per ml add the cost.
 
     Raises:
-        InputError: they were not scored with the same data list, definitions, regions and units, share fewer than two
-            patients, or a table lacks rows.
+        InputError: one failed in most cases; they were not scored with the same data list, definitions, regions and
+            units; they share fewer than two patients; or a table lacks rows.
     """
     _require_different_folders(evaluations)
+    _require_mostly_scored(evaluations)
     for first, second in combinations(evaluations, 2):
         _require_same_definitions(first, second)
     regions = _choose_regions(evaluations, regions)
@@ -120,6 +121,18 @@ def _require_different_folders(evaluations: Sequence[Evaluation]) -> None:
     for k, folder in enumerate(folders):
         if folder in folders[:k]:
             raise InputError(f"{evaluations[k].folder} is given twice: compare different evaluations.")
+
+
+def _require_mostly_scored(evaluations: Sequence[Evaluation]) -> None:
+    """Most cases of each evaluation were scored: else a difference would be one between scores and failures."""
+    for evaluation in evaluations:
+        failed, cases = evaluation.failed, evaluation.scores["case"].nunique()
+        if len(failed) > cases / 2:
+            case, reason = next(iter(failed.items()))
+            raise InputError(
+                f"{evaluation.folder} failed in {len(failed)} of {cases} cases, so there is nothing to compare ({case}:"
+                f" {reason.rstrip('.')}); score it again."
+            )
 
 
 def _require_same_definitions(first: Evaluation, second: Evaluation) -> None:

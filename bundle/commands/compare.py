@@ -85,7 +85,8 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
     """Print a table and the verdict of each pair, the order of three or more, who was left out, and the warnings."""
     console = console or Console()
     for pair in comparison["pairs"]:
-        console.print(_table(pair, comparison["patients"]))
+        failed = {system["name"]: len(system["failed"]) for system in comparison["systems"]}
+        console.print(_table(pair, comparison["patients"], failed))
         print_lines(console, filter(None, (pair["verdict"], pair["power"])))
         console.print()
     lines = [comparison["ranking"]["verdict"]] if comparison["ranking"] else []
@@ -96,8 +97,10 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
     print_lines(console, lines, comparison["warnings"])
 
 
-def _table(pair: Mapping[str, Any], patients: int) -> Table:
-    table = score_table(f"{pair['second']} against {pair['first']}: {plural(patients, 'patient')}, medians")
+def _table(pair: Mapping[str, Any], patients: int, failed: Mapping[str, int]) -> Table:
+    title = f"{pair['second']} against {pair['first']}: {plural(patients, 'patient')}, medians"
+    lost = [f"{plural(failed[n], 'failed case')} of {n}" for n in (pair["first"], pair["second"]) if failed[n]]
+    table = score_table(f"{title}; {' and '.join(lost)} counted as Dice 0" if lost else title)
     table.add_column("score", no_wrap=True, vertical="bottom")
     for heading in (pair["first"], pair["second"]):
         table.add_column(Text(heading), justify="right", overflow="fold", min_width=6, vertical="bottom")

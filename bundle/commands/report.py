@@ -72,7 +72,9 @@ def report(
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the top of the page: one row per region, failed cases, the comparison, the warnings."""
     console = console or Console()
+    part, lost = summary["part"], len(summary["failed"]) + len(summary["missing"])
     title = f"{summary['title']}: {plural(summary['cases'], 'case')} of {plural(summary['patients'], 'patient')}"
+    title += (f", {part}" if part else "") + (f", {lost} failed" if lost else "")
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
     table = score_table(title, Column("region", overflow="fold"), *headings, f"HD95\n{summary['units']['length']}")
     for region, own in summary["regions"].items():

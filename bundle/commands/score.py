@@ -88,7 +88,7 @@ def score(
         about={"command": "score"},
     )
     if distributed.is_first_process():
-        print_score_tables(evaluation.cases, patients=evaluation.patients)
+        print_score_tables(evaluation.cases, patients=evaluation.patients, part=part)
         print(f"wrote {out / 'cases.csv'}")
         options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
         print("next: python -m bundle report", shlex.join([str(out), *options]))

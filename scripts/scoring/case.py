@@ -24,6 +24,7 @@ from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.scoring import cell_boundaries, lesions, metrics
 from scripts.scoring.lesions import BRATS_2023, FOUND_IOU, BratsRule
+from scripts.scoring.summary import COPY
 
 WHOLE_CASE = "all"  # the region of rows that concern the whole case
 
@@ -181,6 +182,8 @@ def _score(job: Job) -> Scores:
         spacing = (1.0,) * axes if job.unit == "pixel" else truth.spacing(axes)
         leave_out = metrics.LESIONWISE if axes == 2 else ()  # a rule for volumes
         scores = measure_regions(job, truth.voxels, prediction.voxels, spacing, leave_out)
+        if truth.voxels.any() and _is_copy(job):  # an empty label is often predicted so
+            scores.rows.insert(0, _row(job, WHOLE_CASE, COPY, 1, note="the prediction is a copy of the label's file"))
         if difference:
             scores.rows.insert(0, _row(job, WHOLE_CASE, "resampled", 1, note=f"{difference}; nearest neighbour"))
         if job.probability:
@@ -188,6 +191,12 @@ def _score(job: Job) -> Scores:
     except InputError as error:
         return failed_scores(job.case, job.patient, str(error))
     return scores
+
+
+def _is_copy(job: Job) -> bool:
+    """Whether the prediction's file has the bytes of the label's file."""
+    files = [pictures.file_of_page(file) for file in (job.label, job.prediction) if file]
+    return len(files) == 2 and len({file.stat().st_size for file in files}) == 1 == len({*map(file_hash, files)})
 
 
 def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float], file: str) -> None:

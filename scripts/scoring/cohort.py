@@ -39,6 +39,7 @@ from scripts.scoring.prediction_files import (
     nearest_names,
 )
 from scripts.scoring.stack import Stack, score_patient
+from scripts.scoring.summary import COPY, group_failures
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
 LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "unit", "detected", "dice"]
@@ -93,8 +94,8 @@ def score_predictions(
         about: further facts about the predictions for evaluation.json (checkpoint, command ...).
 
     Raises:
-        InputError: no case can be scored, a label is missing or has changed, or a folder is wrong. A single failing
-            case gives a row instead.
+        InputError: no case can be scored, most fail for one reason, a label is missing or has changed, or a folder is
+            wrong. A single failing case gives a row instead.
     """
     chosen = lists.select_cases(datalist, dataset_dir, part, fold)
     names = {entry["case"] for entry in chosen}
@@ -102,6 +103,13 @@ def score_predictions(
     lists.check_files(datalist, labels, dataset_dir, hashes=distributed.is_first_process())
     files = images_in(predictions)
     found = find_predictions(files, chosen)
+    for entry in chosen:
+        label, own = (pictures.file_of_page(file) for file in (entry["label"], found.get(entry["case"], "")))
+        if own.is_file() and own.samefile(label):
+            raise InputError(
+                f"{predictions} holds the labels themselves ({own} is the label of case {entry['case']}): give the"
+                " folder of the masks that a system predicted."
+            )
     spare = set(files) - {pictures.file_of_page(file) for file in found.values()}
     soft = _find_probabilities(probabilities, found)
     output_dir = Path(output_dir)
@@ -132,6 +140,7 @@ def score_predictions(
         if soft
         else None,
     )
+    _refuse_common_failure(evaluation.cases, jobs)
     if distributed.is_first_process():
         write_tables(
             evaluation,
@@ -151,6 +160,22 @@ def score_predictions(
         first = failed.iloc[0]
         raise InputError(f"none of the {len(jobs)} cases could be scored; case {first['case']}: {first['note']}")
     return evaluation
+
+
+def _refuse_common_failure(cases: pd.DataFrame, jobs: Sequence[Job]) -> None:
+    """Refuse predictions most of which fail for one reason: a table of them would be one of zeros.
+
+    Raises:
+        InputError: says how many, and the first reason.
+    """
+    predicted = {job.case for job in jobs if job.prediction is not None}
+    failed = cases[(cases["metric"] == "failed") & cases["case"].isin(predicted)]
+    names, reason = next(iter(group_failures(failed)), ([], ""))
+    if len(names) > 1 and len(names) > len(predicted) / 2:
+        raise InputError(
+            f"{len(names)} of {len(predicted)} predictions cannot be scored for one reason, so no table is written;"
+            f" first {names[0]}: {reason}"
+        )
 
 
 def write_tables(
@@ -177,6 +202,7 @@ def write_tables(
         "patients": cases["patient"].nunique(),
         "failed": dict(zip(failed["case"], failed["note"], strict=True)),
         "resampled": list(cases.loc[cases["metric"] == "resampled", "case"]),
+        "copies_of_labels": list(cases.loc[cases["metric"] == COPY, "case"]),
         "definitions": metric_definitions(brats),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},

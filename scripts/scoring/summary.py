@@ -3,6 +3,8 @@
 Published 2D numbers differ in how slices without tumour count, so every table states what it counts.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 from rich import box
@@ -12,6 +14,9 @@ from rich.table import Table
 from scripts.scoring.metrics import BOUNDARY_METRICS
 
 LOW_DICE = 0.7
+COPY = "copy_of_label"  # the metric of a row that says so
+FILE = re.compile(r"^.*?\.(nii\.gz|nii|png|tiff?)\b(#\d+)?", re.IGNORECASE)  # at the start of a reason
+NUMBERS = re.compile(r"[\d(:]")
 SPREAD = ("mean", "median", "q1", "q3", "minimum")
 HEADINGS = ("median", "q1", "q3", "min")
 
@@ -49,23 +54,53 @@ def rows_by_level(cases: pd.DataFrame, patients: pd.DataFrame | None = None) -> 
     """The title of each table, which states what it counts, and its rows."""
     slices, people = cases["case"].nunique(), cases["patient"].nunique()
     if patients is None:
-        return {f"{slices} cases of {people} patients": cases}
-    found = {f"by slice ({slices} of {people} patients)": cases}
+        return {f"{slices} cases of {people} patients{_count_failed(cases)}": cases}
+    counted = f"({slices} of {people} patients{_count_failed(cases)})"
+    found = {f"by slice {counted}": cases}
     if (absent := cases["note"] == "absent").any():
         found = {
-            f"by slice ({slices} of {people} patients); empty and predicted empty is scored as 1": cases,
-            "by slice, without those that are empty and predicted empty": cases[~absent],
+            f"by slice {counted}; empty and predicted empty is scored as 1": cases,
+            f"by slice, without those that are empty and predicted empty{_count_failed(cases)}": cases[~absent],
         }
-    return found | {f"by patient ({people}): all slices as one volume": patients}
+    return found | {f"by patient ({people}{_count_failed(patients)}): all slices as one volume": patients}
+
+
+def _count_failed(rows: pd.DataFrame) -> str:
+    """`, 2 failed`, or nothing."""
+    number = int((rows["metric"] == "failed").sum())
+    return f", {number} failed" if number else ""
+
+
+def group_failures(rows: pd.DataFrame) -> list[tuple[list[str], str]]:
+    """The cases that failed for one kind of reason, and the first of their reasons; the largest group first.
+
+    Reasons are of one kind if they differ only in the file and the numbers that they name.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for case, reason in rows.loc[rows["metric"] == "failed", ["case", "note"]].itertuples(index=False):
+        kind = NUMBERS.split(FILE.sub("", reason.replace(case, "")))[0].strip().rstrip("s")
+        groups.setdefault(kind, []).append((case, reason))
+    found = [([case for case, _ in own], own[0][1]) for own in groups.values()]
+    return sorted(found, key=lambda group: -len(group[0]))
 
 
 def print_score_tables(
-    cases: pd.DataFrame, console: Console | None = None, patients: pd.DataFrame | None = None
+    cases: pd.DataFrame, console: Console | None = None, patients: pd.DataFrame | None = None, part: str = ""
 ) -> None:
-    """Print `tabulate_regions` of each level as a table, then every case that failed with its reason."""
+    """Print `tabulate_regions` of each level as a table, then the cases that failed, by their reasons.
+
+    A warning comes first if predictions are copies of the labels. Titles start with the part of the data list.
+    """
     console = console or Console()
+    if copies := int((cases["metric"] == COPY).sum()):
+        console.print(
+            f"WARNING: {copies} of {cases['case'].nunique()} predictions are byte for byte the label's own file, so"
+            " these scores say nothing about a system: give the folder of its masks.",
+            style="red",
+            soft_wrap=True,
+        )
     for title, frame in rows_by_level(cases, patients).items():
-        console.print(_dice_table(title, frame), "")
+        console.print(_dice_table(f"{part}: {title}" if part else title, frame), "")
         if frame["metric"].isin(list(BOUNDARY_METRICS)).any():
             console.print(_boundary_table(frame), "")
     for unit, frame in (("case", cases), ("patient", patients)):
@@ -73,8 +108,13 @@ def print_score_tables(
         if len(failed):
             title = f"{len(failed)} {unit}{'s' * (len(failed) > 1)} failed (scored as Dice 0 and HD95 inf):"
             console.print(title, style="red", soft_wrap=True)
-            for case, reason in zip(failed["case"], failed["note"], strict=True):
-                console.print(f"  {case}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            for names, reason in group_failures(failed):
+                others = f" (and, for the like reason, {_shortlist(names[1:])})" if len(names) > 1 else ""
+                console.print(f"  {names[0]}{others}: {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _shortlist(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _dice_table(title: str, frame: pd.DataFrame) -> Table:

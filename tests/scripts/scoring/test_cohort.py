@@ -51,7 +51,7 @@ class Cohort:
         for number, case in enumerate(cases):
             name = f"{case}_label{suffix}"
             self.write(self.root / name, tumour() if labels is None else labels)
-            self.write(self.predictions / f"{case}{suffix}", tumour() if labels is None else labels)
+            self.write(self.predictions / f"{case}{suffix}", tumour() if labels is None else labels, np.int16)
             training.append({"image": "none", "label": name, "case": case, "patient": f"p{number}", "split": "test"})
         self.datalist = {
             "channels": ["T1"],
@@ -64,12 +64,12 @@ class Cohort:
             **header,
         }
 
-    def write(self, path, labels):
+    def write(self, path, labels, dtype=np.uint8):
         if path.suffix == ".png":
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(labels).save(path)
         else:
-            save(path, labels)
+            save(path, labels, dtype=dtype)  # a prediction is no copy of its label's file
 
     def predict(self, case, labels, **kind):
         save(self.predictions / f"{case}.nii.gz", labels, **kind)
