@@ -109,7 +109,7 @@ def print_score_tables(
             title = f"{len(failed)} {unit}{'s' * (len(failed) > 1)} failed (scored as Dice 0 and HD95 inf):"
             console.print(title, style="red", soft_wrap=True)
             for names, reason in group_failures(failed):
-                others = f" (and, for the like reason, {_shortlist(names[1:])})" if len(names) > 1 else ""
+                others = f" (similarly {_shortlist(names[1:])})" if len(names) > 1 else ""
                 console.print(f"  {names[0]}{others}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
