@@ -10,6 +10,7 @@ from typing import Any
 
 from bundle.cohort.tasks import FolderLayout, Task
 from scripts.data.case_files import Case
+from scripts.data.nifti import nifti_stem
 from scripts.errors import InputError
 
 
@@ -42,7 +43,7 @@ def _read_description(root: Path) -> dict[str, Any] | None:
             )
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict) or not ({"modality", "channel_names"} & content.keys()):
@@ -85,6 +86,7 @@ def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
     labels = description["labels"]
     if all(str(key).isdigit() for key in labels):
         labels = {name: int(key) for key, name in labels.items()}
+    labels = {name: _whole_numbers(value) for name, value in labels.items()}
     labels = {name: value for name, value in labels.items() if value != 0}
     if "ignore" in labels:
         raise InputError(
@@ -96,9 +98,18 @@ def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
         return Task(scheme, scheme, labels, channels, regions, dict(labels))
     # The regions overlap, so that a single value has no name of its own
     values = sorted({value for region in regions.values() for value in region})
-    order = description.get("regions_class_order")
+    order = [_whole_numbers(value) for value in description.get("regions_class_order") or []]
     labels_out = dict(zip(regions, order, strict=False)) if order else None
     return Task(scheme, scheme, {f"label {value}": value for value in values}, channels, regions, labels_out)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """A label's value or values as integers: some files have them as text or as 1.0."""
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    if int(float(value)) != float(value):
+        raise ValueError(f"label value {value}, expected a whole number")
+    return int(float(value))
 
 
 def _plain(task: Task) -> tuple[list[str], dict[str, int]]:
@@ -116,7 +127,7 @@ def _decathlon_cases(root: Path, description: Mapping[str, Any], stacked: bool) 
         for entry in description.get(part) or []:
             image = root / _image_of(entry)
             label = root / str(entry["label"]) if isinstance(entry, dict) and "label" in entry else None
-            case = Case(image.name.removesuffix(".gz").removesuffix(".nii"), [image], label, stacked)
+            case = Case(nifti_stem(image), [image], label, stacked)
             if part == "training" and label is None:
                 case.problems.append(f"dataset.json lists {image} for training without a label: add it.")
             for path in (image, label):
@@ -129,11 +140,12 @@ def _decathlon_cases(root: Path, description: Mapping[str, Any], stacked: bool) 
 
 
 def _nnunet_cases(root: Path, channels: Sequence[str], ending: str) -> list[Case]:
-    cases, numbered = [], re.compile(rf"(?P<case>[^.].*)_(?P<channel>\d{{4}}){re.escape(ending)}")
+    cases, numbered = [], re.compile(r"(?P<case>[^.].*)_(?P<channel>\d{4})")
     for folder, labels in (("imagesTr", "labelsTr"), ("imagesTs", None)):
         found: dict[str, dict[int, Path]] = defaultdict(dict)
-        for path in sorted((root / folder).glob(f"*{ending}")):
-            if match := numbered.fullmatch(path.name):
+        drawn = _files_by_stem(root / labels, ending) if labels else {}
+        for stem, path in _files_by_stem(root / folder, ending).items():
+            if match := numbered.fullmatch(stem):
                 found[match["case"]][int(match["channel"])] = path
         for name, images in found.items():
             case = Case(name, [images[i] for i in range(len(channels)) if i in images])
@@ -147,8 +159,14 @@ def _nnunet_cases(root: Path, channels: Sequence[str], ending: str) -> list[Case
                     " file."
                 )
             if labels:
-                case.label = root / labels / f"{name}{ending}"
+                case.label = drawn.get(name, root / labels / f"{name}{ending}")
                 if not case.label.is_file():
                     case.problems.append(f"{case.label} does not exist: a case of {folder} needs its label; add it.")
             cases.append(case)
     return cases
+
+
+def _files_by_stem(folder: Path, ending: str) -> dict[str, Path]:
+    """The files of a folder with this ending, in capitals too, by their name without it."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {path.name[: -len(ending)]: path for path in files if path.name.lower().endswith(ending.lower())}

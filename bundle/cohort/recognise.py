@@ -13,7 +13,7 @@ from bundle.cohort.dataset_json import read_described_layout
 from bundle.cohort.tasks import FolderLayout, Task
 from scripts.data import pictures as pages
 from scripts.data.case_files import Case, CaseFiles, find_cases, image_entry, require_channels
-from scripts.data.images import NIFTI
+from scripts.data.images import is_nifti
 from scripts.errors import InputError
 
 
@@ -119,7 +119,7 @@ def describe_scans(folder: str | os.PathLike) -> str:
     """The scans in the folder, for the end of a message."""
     root = Path(folder)
     files = sorted(path for path in root.rglob("*") if not path.name.startswith("."))
-    scans = [path for path in files if path.name.endswith(NIFTI)]
+    scans = [path for path in files if is_nifti(path)]
     pictures = [path for path in files if pages.is_picture(path)]
     if not (scans or pictures):
         return ": it has no .nii or .nii.gz file and no picture"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scripts.data import pictures
+from scripts.data import nifti, pictures
 from scripts.errors import InputError
 
 PLACEHOLDERS = {"{case}": "[^/]+?", "{patient}": "[^/]+?", "{slice}": r"\d+"}
@@ -81,7 +81,7 @@ def pattern_to_regex(pattern: str) -> re.Pattern[str]:
             f"the file pattern '{pattern}' has {both}: put {{case}} in place of the case's name, or {{slice}} in place"
             " of a slice's number."
         )
-    regex = re.escape(pattern)
+    regex = re.escape(_lower_ending(pattern))
     for name, characters in PLACEHOLDERS.items():
         first, *rest = regex.split(re.escape(name))
         group = name.strip("{}")
@@ -221,8 +221,15 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
+def _lower_ending(name: str) -> str:
+    """The name with the ending of an image in small letters: scanners write .NII.GZ too."""
+    ending = re.search(rf"({'|'.join(map(re.escape, (*nifti.SUFFIXES, *pictures.PICTURES)))})$", name, re.IGNORECASE)
+    return name[: ending.start()] + ending[0].lower() if ending else name
+
+
 def _match(relative: str, patterns: Sequence[re.Pattern[str]]) -> CaseFiles | None:
     """The case that a path below the root's parent belongs to, without files; None if no pattern matches."""
+    relative = _lower_ending(relative)
     for pattern in patterns:
         if match := pattern.search(relative):
             found = match.groupdict()

@@ -35,7 +35,7 @@ def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(
             f"the data list {path} cannot be read ({error.strerror}): make one with"

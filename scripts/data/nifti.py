@@ -54,6 +54,12 @@ class NiftiFile(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def nifti_stem(path: str | os.PathLike) -> str:
+    """The file's name without its ending, whatever the case of that."""
+    name = Path(path).name
+    return next((name[: -len(end)] for end in (".nii.gz", ".nii") if name.lower().endswith(end)), name)
+
+
 def read_nifti(path: str | os.PathLike) -> NiftiFile:
     """The voxels and the affine of a file, which is read to its end, so that its checksum is verified.
 
@@ -96,9 +102,10 @@ def decode_nifti(path: Path, content: bytes) -> NiftiFile:
         if isinstance(error, EOFError) or "buffer is smaller" in reason:
             reason = "it is truncated, its data end too early"
         raise InputError(f"{path} cannot be read as an image ({reason}): it may be damaged; copy it again.") from error
-    _require_real_numbers(path, stored, scaled=slope is not None)
+    scaled = slope is not None and (slope, intercept) != (1, 0)
+    _require_real_numbers(path, stored, scaled)
     voxels = stored.astype(kind.newbyteorder("="), copy=False).reshape(shape, order="F")
-    if slope is not None and (slope, intercept) != (1, 0):
+    if scaled:
         voxels = nib.volumeutils.apply_read_scaling(voxels, slope, intercept)
     voxels = voxels.reshape((*shape[:3], *(size for size in shape[3:] if size != 1)), order="F")
     if not 2 <= voxels.ndim <= 4:

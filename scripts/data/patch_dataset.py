@@ -33,7 +33,7 @@ from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix
 
 CACHES = ("memory", "disk", "none")
-STORED_TYPES = "half precision, 32-bit indices"  # part of a cached case's hash
+STORED_TYPES = "half precision, 32-bit indices; affines by scripts.data.nifti"  # part of a cached case's hash
 CACHE_VERSION = "3"  # the folder of cases in the cache
 FORMER_NAMES = re.compile("2|[0-9a-f]{32}")  # of what earlier versions cached: the folder of cases, or a case
 HASHES = "sha256.json"  # of the files of a cached case

@@ -9,7 +9,8 @@ from typing import Any
 from scripts import distributed
 from scripts.data import datalist, pictures
 from scripts.data.case_files import CaseFiles, find_cases, image_entry, require_channels
-from scripts.data.images import NIFTI
+from scripts.data.images import is_nifti
+from scripts.data.nifti import nifti_stem
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.inference.mask_saver import mask_path, stack_path
 
@@ -55,7 +56,7 @@ def find_input_scans(
             raise InputError(cases[0]["refused"] if len(cases) == 1 else f"no case is complete; {cases[0]['refused']}")
         return cases
     visible = sorted(path for path in source.iterdir() if not path.name.startswith("."))  # macOS leaves ._X next to X
-    single = [path for path in visible if path.name.endswith(NIFTI)] or [p for p in visible if pictures.is_picture(p)]
+    single = [path for path in visible if is_nifti(path)] or [p for p in visible if pictures.is_picture(p)]
     files: dict[str, Path] = {}
     for path in single:
         if (first := files.setdefault(_stem(path), path)) != path:
@@ -174,4 +175,4 @@ def _is_done(output_dir: str | os.PathLike, case: Mapping[str, Any], since: floa
 
 
 def _stem(path: Path) -> str:
-    return path.stem if pictures.is_picture(path) else path.name.removesuffix(".gz").removesuffix(".nii")
+    return path.stem if pictures.is_picture(path) else nifti_stem(path)

@@ -107,9 +107,17 @@ def missing_prediction_reason(job: Job) -> str:
 
 def job_key(job: Job) -> str:
     """A hash of the files of a case and of the rules for scoring it."""
-    files = [file_hash(pictures.file_of_page(file)) for file in (job.label, job.prediction, job.probability) if file]
+    files = [_hash_of_any(pictures.file_of_page(file)) for file in (job.label, job.prediction, job.probability) if file]
     rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
     return hashlib.sha256(json.dumps([files, rules, metric_definitions(job.brats)]).encode()).hexdigest()
+
+
+def _hash_of_any(file: Path) -> str:
+    """The sha256 of a file, "" of one that cannot be opened: reading it will give the reason."""
+    try:
+        return file_hash(file)
+    except OSError:
+        return ""
 
 
 def read_masks(job: Job) -> tuple[GridImage, GridImage, str]:

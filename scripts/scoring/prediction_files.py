@@ -35,7 +35,7 @@ def images_in(folder: str | os.PathLike) -> list[Path]:
         for path in folder.rglob("*")
         if image_stem(path) is not None
         and not path.name.startswith(".")
-        and path.is_file()
+        and (path.is_file() or path.is_symlink())  # a link to nothing is a file that cannot be read, not no file
         and not {part.lower() for part in path.relative_to(folder).parts[:-1]}.intersection(PROBABILITY_SUFFIXES)
     )
     if not files:
