@@ -233,7 +233,7 @@ def test_summary_lists_what_was_built(capsys):
         ),
         (
             {"imports::1": "$import scripts.inference as scans"},
-            "names scripts.inference.find_input_scans, which does not exist.",
+            "names scripts.inference.exit_if_cases_refused, which does not exist.",
         ),
         ({"amp": "$unheard.of(@device)"}, "names unheard, which does not exist."),
     ],
