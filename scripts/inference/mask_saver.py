@@ -1,9 +1,10 @@
 """Writing of masks and probabilities on the grid and in the format of the image."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from monai.utils import convert_to_tensor
 from scripts import stopping
 from scripts.data import pictures
 from scripts.data.images import write_like
+from scripts.inference.mask_records import MaskRecords
 
 
 def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path:
@@ -39,6 +41,8 @@ class MaskSaver:
         output_dir: gets the masks (`mask_path`; uint8, the scheme's own values), and `probabilities/<case>.nii.gz`
             (float32, one map per region along the last axis; NIfTI for pictures too, which cannot hold fractions).
         stacks: combine the masks of all pages of a TIFF into one TIFF.
+        records: gets a record of each finished case.
+        entries: the cases with their `image`, for the records.
 
     Attach it to an evaluator whose postprocessed output has `pred` [1, ...] and optionally `probabilities` [R, ...], or
     is empty, for a refused case. One case is written while the next is computed; copies from a GPU start before the
@@ -48,8 +52,15 @@ class MaskSaver:
         InputError: the folder cannot be written.
     """
 
-    def __init__(self, output_dir: str | os.PathLike, stacks: bool = False) -> None:
-        self.output_dir = Path(output_dir)
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        stacks: bool = False,
+        records: MaskRecords | None = None,
+        entries: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.output_dir, self.records = Path(output_dir), records
+        self.images = {entry["case"]: entry["image"] for entry in entries if {"case", "image"} <= {*entry}}
         self.stacks = stacks
         self.saved: dict[Path, tuple[str, str]] = {}  # a case and page of each stack
         self.thread = ThreadPoolExecutor(max_workers=1)
@@ -91,13 +102,24 @@ class MaskSaver:
         for event in copied:
             event.synchronize()
         for case, image, maps in cases:
+            soft = self._probabilities(case)
             if "probabilities" in maps:
-                write_like(self.output_dir / "probabilities" / f"{case}.nii.gz", maps["probabilities"], like=image)
-            # last, since a mask marks its case as done
+                write_like(soft, maps["probabilities"], like=image)
+            elif soft.is_file():  # of an earlier mask
+                soft.unlink()
             path = mask_path(self.output_dir, case, image)
             write_like(path, maps["pred"][..., 0], like=pictures.file_of_page(image))
+            self._record(case, self.images.get(case, image), path)
             if stack := stack_path(self.output_dir, case, image):
                 self.saved[stack] = case, image
+
+    def _probabilities(self, case: str) -> Path:
+        return self.output_dir / "probabilities" / f"{case}.nii.gz"
+
+    def _record(self, case: str, image: str | Sequence[str], mask: Path) -> None:
+        if self.records is not None:
+            soft = self._probabilities(case)
+            self.records.write(case, image, [mask, soft] if soft.is_file() else [mask])
 
     def _finish(self) -> None:
         self._wait()
@@ -107,6 +129,11 @@ class MaskSaver:
             single = [mask_path(self.output_dir, name, image) for name in names]
             if all(path.exists() for path in single):
                 pictures.write_picture(stack, *map(pictures.read_picture, single))
+                for number, name in enumerate(names):
+                    soft = self.output_dir / "probabilities" / f"{name}.nii.gz"
+                    self._record(
+                        name, str(pictures.page_name(file, number)), stack, *([soft] if soft.is_file() else [])
+                    )
                 for path in single:
                     path.unlink()
 

@@ -12,6 +12,7 @@ from scripts.data.case_files import CaseFiles, find_cases, image_entry, require_
 from scripts.data.images import is_nifti
 from scripts.data.nifti import nifti_stem
 from scripts.errors import EXIT_SOME_FAILED, InputError
+from scripts.inference.mask_records import MaskRecords
 from scripts.inference.mask_saver import mask_path, stack_path
 
 
@@ -99,34 +100,44 @@ def own_cases(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return distributed.find_own_part(find, kind=file)
 
 
-def unsegmented_cases(
-    cases: Sequence[Mapping[str, Any]],
-    output_dir: str | os.PathLike,
-    resume: bool,
-    checkpoint: str | os.PathLike | None = None,
-) -> list[dict[str, Any]]:
-    """The cases whose mask is not in `output_dir` yet.
+def unsegmented_cases(cases: Sequence[Mapping[str, Any]], records: MaskRecords, resume: bool) -> list[dict[str, Any]]:
+    """The cases whose mask is not in the folder of `records` yet.
 
     Args:
         cases: entries with `case` and `image`.
-        output_dir: the folder of masks.
-        resume: skip cases whose mask exists.
-        checkpoint: the weights; an older mask is of another network, so that its case is segmented again.
+        records: of that folder; with `resume`, a mask without a matching record is made again.
+        resume: skip cases whose mask is finished.
 
     Raises:
         InputError: masks exist and `resume` is off.
     """
-    made = Path(checkpoint).stat().st_mtime if checkpoint and Path(checkpoint).is_file() else 0.0
-    left = [dict(case) for case in cases if not _is_done(output_dir, case, made if resume else 0.0)]
-    done = len(cases) - len(left)
-    if done and not resume:
+    folder = records.output_dir
+    records.remove_leftovers()
+    there = [case for case in cases if any(mask.exists() for mask in _mask_files(folder, case))]
+    if there and not resume:
         raise InputError(
-            f"{output_dir} already holds masks of {done} of {len(cases)} cases: choose another folder, or skip"
+            f"{folder} already holds masks of {len(there)} of {len(cases)} cases: choose another folder, or skip"
             " them with --resume."
         )
-    if done:
-        print(f"{done} of {len(cases)} cases are already in {output_dir}")
+    finished = {case["case"] for case in there if records.is_finished(case["case"], case["image"])}
+    # a page whose mask is in a stack is made again with the other pages
+    broken = {_mask_files(folder, case)[-1] for case in cases if case["case"] not in finished}
+    left = []
+    for case in cases:
+        single, *stack = _mask_files(folder, case)
+        if case["case"] not in finished or (stack and stack[0] in broken and not single.exists()):
+            left.append(dict(case))
+    if there:
+        print(f"{len(cases) - len(left)} of {len(cases)} cases are already in {folder}")
+    if len(there) > len(cases) - len(left):
+        print(f"{len(there) - len(cases) + len(left)} masks there were not made of these files, weights and settings")
     return left
+
+
+def _mask_files(folder: Path, case: Mapping[str, Any]) -> list[Path]:
+    """The file of a case's mask, and of its stack where it is a page of one."""
+    stack = stack_path(folder, case["case"], case["image"])
+    return [mask_path(folder, case["case"], case["image"]), *([stack] if stack else [])]
 
 
 def print_refused_cases(refused: Mapping[str, str], cases: int) -> None:
@@ -167,11 +178,6 @@ def exit_if_cases_refused(refused: Mapping[str, str], cases: int, resume: bool) 
 
 def _gather_refused(refused: Mapping[str, str], cases: int) -> tuple[dict[str, str], int]:
     return dict(distributed.gather_items([*refused.items()])), sum(distributed.gather_items([cases]))
-
-
-def _is_done(output_dir: str | os.PathLike, case: Mapping[str, Any], since: float) -> bool:
-    masks = mask_path(output_dir, case["case"], case["image"]), stack_path(output_dir, case["case"], case["image"])
-    return any(mask is not None and mask.exists() and mask.stat().st_mtime >= since for mask in masks)
 
 
 def _stem(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Scans of an oblique head, and masks written for them as the evaluator writes them."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import torch
@@ -7,6 +9,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from scripts.data import pictures
+from scripts.inference.mask_records import MaskRecords
 from scripts.inference.mask_saver import MaskSaver
 
 
@@ -27,14 +30,24 @@ def oblique(degrees: float = 12.0) -> np.ndarray:
     return affine
 
 
-def save_masks(folder, source: nib.Nifti1Image, mask: np.ndarray, probabilities=None, case: str = "a") -> None:
+def records_of(folder, value: bytes = b"weights", settings: dict | None = None) -> MaskRecords:
+    """The records of a folder of masks, for weights that are in a file next to it."""
+    weights = Path(folder).with_name("weights.pt")
+    weights.write_bytes(value)
+    return MaskRecords(folder, weights, settings or {})
+
+
+def save_masks(
+    folder, source: nib.Nifti1Image, mask: np.ndarray, probabilities=None, case: str = "a", records=None
+) -> None:
     """What the evaluator does with one case whose scan is in the file of `source`."""
     image = MetaTensor(torch.zeros(1, *mask.shape), meta={"filename_or_obj": source.get_filename()})
     item = {"image": image, "pred": torch.from_numpy(mask)[None].float()}
     if probabilities is not None:
         item["probabilities"] = torch.from_numpy(probabilities)
     engine = Engine(lambda *_: [item])
-    MaskSaver(folder).attach(engine)
+    entries = [{"case": case, "image": source.get_filename()}]
+    MaskSaver(folder, records=records, entries=entries).attach(engine)
     engine.run([[{"case": case}]])
 
 
@@ -51,7 +64,9 @@ def scan(path, shape=(5, 6, 7), qform: int = 1, sform: int = 1, affine: np.ndarr
 MASK = np.random.default_rng(0).choice([0, 255], (5, 6)).astype(np.uint8)  # [x, y]
 
 
-def save_picture_masks(folder, images: dict[str, str], stacks: bool = True, on_case=lambda case: None) -> None:
+def save_picture_masks(
+    folder, images: dict[str, str], stacks: bool = True, on_case=lambda case: None, records=None
+) -> None:
     """What the evaluator does with a case for each image; all masks differ. `on_case` is called with each case."""
 
     def segment(_: Engine, batch: list[dict]) -> list[dict]:
@@ -59,7 +74,7 @@ def save_picture_masks(folder, images: dict[str, str], stacks: bool = True, on_c
         return [{"image": batch[0]["image"], "pred": batch[0]["pred"]}]
 
     engine = Engine(segment)
-    MaskSaver(folder, stacks).attach(engine)
+    MaskSaver(folder, stacks, records).attach(engine)
     batches = []
     for number, (case, name) in enumerate(images.items()):
         image = MetaTensor(torch.zeros(1, 5, 6), meta={"filename_or_obj": name})

@@ -13,22 +13,15 @@ from scripts.errors import InputError
 from scripts.inference.mask_saver import mask_path
 from scripts.inference.scans import unsegmented_cases
 from scripts.stopping import catch_signals
-from tests.made.masks import MASK, TWO, names, save_masks, save_picture_masks, scan, stack_of
+from tests.made.masks import MASK, TWO, records_of, save_masks, save_picture_masks, scan, stack_of
 
 
 def test_existing_masks_are_not_overwritten(tmp_path):
-    assert unsegmented_cases(TWO, tmp_path, resume=False) == TWO
-    mask_path(tmp_path, "a", "a.nii").write_text("")
+    assert unsegmented_cases(TWO, records_of(tmp_path / "out"), resume=False) == TWO
+    (tmp_path / "out").mkdir()
+    mask_path(tmp_path / "out", "a", "a.nii").write_text("")
     with pytest.raises(InputError, match=r"already holds masks of 1 of 2 cases: .*--resume"):
-        unsegmented_cases(TWO, tmp_path, resume=False)
-
-
-def test_resume_processes_only_unfinished_cases(tmp_path, capsys):
-    mask_path(tmp_path, "a", "a.nii").write_text("")
-    assert names(unsegmented_cases(TWO, tmp_path, resume=True)) == ["b"]
-    assert "1 of 2 cases are already in" in capsys.readouterr().out
-    mask_path(tmp_path, "b", "b.nii").write_text("")
-    assert unsegmented_cases(TWO, tmp_path, resume=True) == []
+        unsegmented_cases(TWO, records_of(tmp_path / "out"), resume=False)
 
 
 @pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 4), (2, 0), (0, 2), (0, 0)])
@@ -109,15 +102,3 @@ def test_scored_masks_stay_one_file_per_case(tmp_path):
     images = stack_of(tmp_path / "a.tif", 2)
     save_picture_masks(tmp_path / "out", images, stacks=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
-
-
-def test_mask_older_than_the_weights_is_predicted_again(tmp_path):
-    mask, weights = mask_path(tmp_path, "a", "a.nii.gz"), tmp_path / "model.pt"
-    for place, path in enumerate((mask, weights)):
-        path.touch()
-        os.utime(path, (1000 + place, 1000 + place))
-    waiting = [{"case": "a", "image": "a.nii.gz"}]
-    assert unsegmented_cases(waiting, tmp_path, resume=True) == []
-    assert unsegmented_cases(waiting, tmp_path, resume=True, checkpoint=weights) == waiting
-    with pytest.raises(InputError, match="already holds masks of 1 of 1"):
-        unsegmented_cases(waiting, tmp_path, resume=False, checkpoint=weights)

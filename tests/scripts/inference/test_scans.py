@@ -9,7 +9,7 @@ import pytest
 from scripts.data import pictures
 from scripts.errors import InputError
 from scripts.inference.scans import find_input_scans, unsegmented_cases
-from tests.made.masks import MASK, TWO, names, save_masks, save_picture_masks, scan, stack_of
+from tests.made.masks import MASK, TWO, names, records_of, save_masks, save_picture_masks, scan, stack_of
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
 FILES = {"T1": ["{case}/{case}_t1.nii*"], "T1c": ["{case}/{case}_t1ce.nii*"], "T2": ["{case}/{case}_t2.nii*"],
@@ -124,16 +124,16 @@ def test_full_disk_leaves_no_partial_mask_that_resume_would_skip(tmp_path, full_
     with full_disk(10_000), pytest.raises(InputError, match="cannot be written"):
         save_masks(tmp_path / "out", source, mask)
     assert list((tmp_path / "out").iterdir()) == []
-    assert names(unsegmented_cases(TWO, tmp_path / "out", resume=True)) == ["a", "b"]
+    assert names(unsegmented_cases(TWO, records_of(tmp_path / "out"), resume=True)) == ["a", "b"]
 
 
 def test_masks_of_a_stack_become_one_stack_when_complete(tmp_path):
     images = stack_of(tmp_path / "a-volume.tif", 3)
-    save_picture_masks(tmp_path / "out", dict(list(images.items())[:2]))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a_0.tif", "a_1.tif"}
+    save_picture_masks(tmp_path / "out", dict(list(images.items())[:2]), records=records_of(tmp_path / "out"))
+    assert {path.name for path in (tmp_path / "out").glob("*.tif")} == {"a_0.tif", "a_1.tif"}
     waiting = [{"case": case, "image": image} for case, image in images.items()]
-    assert names(unsegmented_cases(waiting, tmp_path / "out", resume=True)) == ["a_2"]
-    save_picture_masks(tmp_path / "out", images)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.tif"]
+    assert names(unsegmented_cases(waiting, records_of(tmp_path / "out"), resume=True)) == ["a_2"]
+    save_picture_masks(tmp_path / "out", images, records=records_of(tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").glob("*.tif")] == ["a.tif"]
     assert all(np.array_equal(pictures.read_picture(f"{tmp_path / 'out' / 'a.tif'}#{k}"), MASK - k) for k in range(3))
-    assert unsegmented_cases(waiting, tmp_path / "out", resume=True) == []
+    assert unsegmented_cases(waiting, records_of(tmp_path / "out"), resume=True) == []

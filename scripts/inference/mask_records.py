@@ -1,0 +1,74 @@
+"""Records of finished masks: the weights, the images and the settings that each was made of, and the hash of its file.
+
+They are in `.records/<case>.json` of the folder of masks. A mask without a matching record is not finished.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.data import pictures
+from scripts.data.datalist import file_hash
+from scripts.files import remove_leftovers, write_json
+
+RECORDS = ".records"
+
+
+class MaskRecords:
+    """The records of a folder of masks.
+
+    Args:
+        output_dir: the folder.
+        checkpoint: the file of the weights.
+        settings: all that decides over a mask, such as network, preprocessing and postprocessing.
+    """
+
+    def __init__(
+        self, output_dir: str | os.PathLike, checkpoint: str | os.PathLike, settings: Mapping[str, Any]
+    ) -> None:
+        self.output_dir, self.checkpoint = Path(output_dir), Path(checkpoint)
+        self.settings = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+        self.hashes: dict[tuple[Path, int, int], str] = {}  # of the files, by size and time; pages share one
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left unfinished in the folder."""
+        for folder in (self.output_dir, self.output_dir / "probabilities", self.output_dir / RECORDS):
+            remove_leftovers(folder)
+
+    def write(self, case: str, image: str | Sequence[str], files: Iterable[Path]) -> None:
+        """Record that a case is finished: its mask, and its probabilities if there are any, are in `files`."""
+        masks = {file.relative_to(self.output_dir).as_posix(): file_hash(file) for file in files}
+        write_json(self._path(case), {**self._origin(case, image), "masks": masks})
+
+    def is_finished(self, case: str, image: str | Sequence[str]) -> bool:
+        """Whether the masks of a case are there, unchanged, and were made of these weights, images and settings."""
+        try:
+            record = json.loads(self._path(case).read_text(encoding="utf-8"))
+            masks = dict(record.pop("masks"))
+            unchanged = all(file_hash(self.output_dir / name) == sha256 for name, sha256 in masks.items())
+            return bool(masks) and unchanged and record == self._origin(case, image)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # a file is missing, the record damaged
+            return False
+
+    def _path(self, case: str) -> Path:
+        return self.output_dir / RECORDS / f"{case.replace('/', '_')}.json"
+
+    def _origin(self, case: str, image: str | Sequence[str]) -> dict[str, Any]:
+        names = [image] if isinstance(image, str) else [*image]
+        return {
+            "case": case,
+            "weights": self._hash(self.checkpoint) if self.checkpoint.is_file() else None,
+            "images": [self._hash(pictures.file_of_page(name)) for name in names],
+            "pages": [pictures.file_and_page(name)[1] for name in names],
+            "settings": self.settings,
+        }
+
+    def _hash(self, file: Path) -> str:
+        known = file.stat()
+        key = file, known.st_size, known.st_mtime_ns
+        if key not in self.hashes:
+            self.hashes[key] = file_hash(file)
+        return self.hashes[key]
