@@ -1,1 +1,1 @@
-"""The workbench that stays at home, `python -m bundle COMMAND`. `scripts/` is what travels in a package."""
+"""Command-line tools, `python -m bundle COMMAND`. They stay here; `scripts/` travels in an exported package."""

@@ -1,4 +1,4 @@
-"""The command line, `python -m bundle COMMAND`: imports one command alone, so that `--help` answers at once."""
+"""The command line, `python -m bundle COMMAND`: only the requested command is imported, so that it starts at once."""
 
 import contextlib
 import importlib

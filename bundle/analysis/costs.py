@@ -1,4 +1,4 @@
-"""User-defined weights of regions and costs of errors per ml, and the scores that they make."""
+"""User-defined weights of regions and costs of errors per ml, and the resulting scores."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

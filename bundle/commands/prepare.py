@@ -67,14 +67,14 @@ def prepare(
         regions: NAME=VALUE+VALUE for each region that is segmented; every label is one by default.
         label_scheme: a name for these labels.
         group_by: a regular expression whose first group, in a case's name, is the patient.
-        folds: how many.
+        folds: number of cross-validation folds.
         test: the share of the patients to set aside for scoring, such as 0.2.
         gap: slices left out between the blocks, where the slices of one volume are cut into folds.
-        seed: of the split.
+        seed: random seed of the split.
         skip_bad: leave bad cases out and name them, instead of refusing.
-        allow_empty: labels without tumour are fine.
-        allow_unlabelled: cases without a label among labelled ones are fine.
-        workers: processes; one per core by default.
+        allow_empty: accept labels without tumour.
+        allow_unlabelled: accept cases without a label among labelled ones.
+        workers: number of worker processes; one per core by default.
         picture: draw the cases.
         overwrite: replace an existing list.
 

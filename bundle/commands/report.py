@@ -38,20 +38,20 @@ def report(
     need the images as well: give the data list. docs/report.md explains the page.
 
     Examples:
-        python -m bundle report scored
+        python -m bundle report runs/first/evaluation
         python -m bundle report scored --datalist datalist.json --dataset_dir /data/BraTS --title "Glioma, test set"
         python -m bundle report scores_new --reference scores_old
         python -m bundle report scored --weights "WT=1,ET=2" --cost "fn=2,fp=1"
 
     Args:
-        folder: the folder with cases.csv, from `python -m bundle score` or the evaluate workflow.
+        folder: the folder with cases.csv, from `python -m bundle evaluate` or `score`.
         title: the title of the page; the name of the folder by default.
         reference: the folder of an earlier evaluation of the same cases, to compare with, patient by patient.
         datalist: the data list that was scored; adds pictures of the worst and the most typical patients.
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         predictions: the folder of the scored label maps, if it has moved since.
-        weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2"; others do not.
-        cost: what a ml costs that was missed (fn) or added (fp): "fn=2,fp=1", or "ET:fn=5,ET:fp=1" for one region.
+        weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2"; other regions have weight 0.
+        cost: cost per ml of false negatives (fn) and positives (fp): "fn=2,fp=1", or "ET:fn=5,ET:fp=1" for one region.
     """
     if (dataset_dir or predictions) and not datalist:
         raise InputError("--dataset_dir and --predictions are for the pictures of patients: give --datalist as well.")

@@ -1,1 +1,1 @@
-"""A run to a package, and a package to others."""
+"""A run to a package; checking, serving and publishing packages."""

@@ -1,4 +1,4 @@
-"""Run a MONAI Label server for a package: its python, its app, links to the scans, and the process."""
+"""Run a MONAI Label server for a package: its Python environment, its app, links to the scans, and the process."""
 
 import contextlib
 import hashlib
