@@ -76,6 +76,7 @@ def begin_workflow(workflow: str, requeue: bool = False) -> None:
     Args:
         workflow: the workflow's own file; its settings exist even where a recipe has replaced what refers to them.
         requeue: whether SIGTERM, once results are saved, gives exit code 75, which asks a scheduler to start it again.
+            A training then needs a `run_dir`.
 
     Raises:
         InputError: nothing refers to a top-level key, which is what a mistyped override looks like; or a name in the
@@ -89,6 +90,8 @@ def begin_workflow(workflow: str, requeue: bool = False) -> None:
         raise InputError(f"there is no run id '{run_id}' in this workflow: expected {', '.join(known)}.")
     files = call.get("config_file") or ()
     refuse_conflicts(file for file in ensure_tuple(files) if Path(str(file)).parent.name == "recipes")
+    if requeue and str(config.get("run_dir")).startswith("$") and config.get("resume") is None:
+        raise InputError("requeue needs a run_dir, or each start would begin a new run: add --run_dir runs/NAME.")
     refuse_unused_settings(config, own)
     refuse_other_kinds(config, own)
     refuse_unresolved_names(config)

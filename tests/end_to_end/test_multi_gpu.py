@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +34,16 @@ ALONE = [name for name in TOGETHER if "multi" not in name]
 SEGMENT = ["configs/inference.yaml", "configs/tasks/phantom.yaml"]
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 EVALUATE = ["configs/evaluate.yaml", "configs/tasks/phantom.yaml"]
+SRUN = """\
+number=${1#--ntasks=} code=0 started=()
+while [[ $1 == --* ]]; do shift; done
+for ((k = 0; k < number; k++)); do
+  SLURM_NTASKS=$number SLURM_PROCID=$k SLURM_LOCALID=$k "$@" &
+  started+=($!)
+done
+for process in "${started[@]}"; do wait "$process" || code=$?; done
+exit $code
+"""
 
 
 def workflow(run_id: str, files: Sequence[str], **settings: object) -> list[str]:
@@ -53,8 +66,8 @@ def in_two(run_id: str, files: Sequence[str], **settings: object) -> subprocess.
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
     """Simulate a cluster of one node with two GPUs for docs/slurm.sh; gives the environment of a job."""
-    for name, text in {"srun": 'shift; exec "$@"', "scontrol": "echo 127.0.0.1"}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+    for name, text in {"srun": SRUN, "scontrol": "echo 127.0.0.1"}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     job = {"SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "here"}
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -154,3 +167,54 @@ def test_processes_without_torchrun_are_refused_in_a_sentence(cohort):
     refused = done([sys.executable, *words])
     assert refused.returncode == 2
     assert "torchrun" in refused.stderr.strip().splitlines()[-1]
+
+
+def start_two(**settings: object) -> list[subprocess.Popen[str]]:
+    """Two processes of a training, started without torchrun, which would send each SIGTERM to both."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *workflow("training", TOGETHER, **settings)]
+    return [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]], code: int) -> None:
+    for process in processes:
+        output = process.communicate(timeout=200)[0]
+        assert process.returncode == code, output
+
+
+@pytest.mark.slow(reason="two processes are started three times, each with 6 s of imports on cores that they share")
+def test_sigterm_to_one_process_stops_all_after_the_same_step(cohort, tmp_path):
+    content = json.loads(cohort.datalist.read_text())
+    for entry in content["training"]:
+        entry["fold"] %= 2  # two cases to validate on
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    given = {"datalist": str(tmp_path / "datalist.json"), "dataset_dir": str(cohort.dataset_dir), **LEARN}
+    given |= {"max_epochs": 2, "steps_per_epoch": 40, "val_interval": 2}
+    finish(start_two(**given, run_dir=tmp_path / "whole"), 0)
+
+    stopped = start_two(**given, run_dir=tmp_path / "stopped")
+    checkpoint, deadline = tmp_path / "stopped" / "checkpoint.pt", time.monotonic() + 200
+    while not checkpoint.exists() and stopped[1].poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stopped[1].send_signal(signal.SIGTERM)
+    finish(stopped, 143)
+    assert 40 < torch.load(checkpoint, weights_only=True)["engine"]["iteration"] < 80
+    finish(start_two(**given, resume=tmp_path / "stopped"), 0)
+
+    learned, expected = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("stopped", "whole"))
+    for name, value in expected["network"].items():
+        assert torch.equal(learned["network"][name], value), name

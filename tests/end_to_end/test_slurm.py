@@ -1,0 +1,68 @@
+"""A training as a SLURM job; skipped where no SLURM answers (`SLURM_CONF` names the configuration of one)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.made import ROOT
+
+
+def slurm(*command: str | Path) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+
+def state(job: str) -> str:
+    return slurm("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
+
+
+@pytest.fixture
+def cluster() -> None:
+    """A SLURM that this machine can submit jobs to."""
+    if shutil.which("sbatch") is None:
+        pytest.skip("SLURM is not installed")
+    try:
+        slurm("sinfo", "--noheader")
+    except subprocess.SubprocessError:
+        pytest.skip("no SLURM answers")
+
+
+@pytest.mark.slow(reason="a job starts twice, each with 10 s of imports, and SLURM waits before it starts a job again")
+@pytest.mark.usefixtures("cluster")
+def test_stopped_job_is_requeued_and_finishes_its_training(cohort, tmp_path):
+    log, run = tmp_path / "log", tmp_path / "run"
+    settings = [
+        "--patch_size",
+        "[16,16,16]",
+        "--filters",
+        "[4,8,8]",
+        "--overlap",
+        "0.0",
+        "--max_epochs",
+        "2",
+        "--steps_per_epoch",
+        "100",
+    ]
+    options = ["--gpus-per-node=0", "--cpus-per-task=1", "--time=10", f"--output={log}"]
+    command = ["docs/slurm.sh", "train", "phantom", "--datalist", cohort.datalist, "--dataset_dir", cohort.dataset_dir]
+    job = slurm("sbatch", "--parsable", *options, *command, "--out", run, "--device", "cpu", "--requeue", *settings)
+    try:
+        deadline = time.monotonic() + 400
+        while not (run / "checkpoint.pt").exists() and state(job) in ("PENDING", "RUNNING"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        slurm("scancel", "--signal=TERM", job)  # to its processes, as SLURM does when the time is nearly up
+        while state(job) in ("PENDING", "RUNNING", "COMPLETING"):
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        assert state(job) == "COMPLETED", log.read_text()
+        assert "Restarts=1" in slurm("scontrol", "show", "job", job)
+        assert log.read_text().count("Stopped by SIGTERM") == log.read_text().count("run: ") == 1
+        assert torch.load(run / "checkpoint.pt", weights_only=True)["engine"] == {"epoch": 2, "iteration": 200}
+    finally:
+        subprocess.run(["scancel", job], timeout=30, check=False)
