@@ -50,7 +50,7 @@ def input_error_message(error: BaseException | None) -> str | None:
 
 
 def _exhausted(error: BaseException, text: str) -> str | None:
-    """The sentence for an error that says that memory, or a process that loads data, is gone."""
+    """The sentence for an error due to lack of memory or a lost loader process."""
     if ended := NO_WORKER.search(text):
         return (
             f"a process that loads training data {ended[1].strip()}, most likely for lack of memory or shared memory:"
@@ -58,7 +58,7 @@ def _exhausted(error: BaseException, text: str) -> str | None:
         )
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and NO_MEMORY.search(text)):
         amount = re.search(r"allocate (\d[\d.]* ?\w+)", text)
-        return MEMORY_SENTENCE.format(amount=f" ({amount[1]} were asked for)" if amount else "")
+        return MEMORY_SENTENCE.format(amount=f" ({amount[1]} were requested)" if amount else "")
     return None
 
 

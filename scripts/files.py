@@ -1,4 +1,4 @@
-"""Small files read and written: a killed run or a full disk leaves the old file or none, never half of one."""
+"""Reading and atomic writing of small files: a killed run or a full disk leaves the old file or none, never a part."""
 
 import json
 import os
@@ -18,31 +18,31 @@ import yaml
 from scripts.errors import InputError
 
 UNFINISHED = re.compile(r"\.writing-(?:(?P<host>.+)-(?P<pid>\d+)-)?[^-]*")
-FOREIGN = 24 * 3600  # seconds after which what another machine was writing is taken for a leftover
+FOREIGN = 24 * 3600  # seconds after which an unfinished file of another machine counts as a leftover
 
 
 def unfinished_prefix() -> str:
-    """How the name of a temporary file or folder begins: it names the process, for `remove_leftovers`."""
+    """The prefix of temporary files and folders, which names the process for `remove_leftovers`."""
     return f".writing-{platform.node()}-{os.getpid()}-"
 
 
 def remove_leftovers(folder: str | os.PathLike, locked: bool = False) -> None:
-    """Remove the temporary files and folders that killed processes left in a folder.
+    """Remove the temporary files and folders of killed processes from a folder.
 
-    Those of a process that is alive stay, and those of another machine for a day; unless the folder is `locked`, so
-    that nobody else writes there.
+    Those of running processes stay, and those of another machine for a day, unless the folder is `locked` by this
+    process.
     """
     for path in Path(folder).glob(".writing-*"):
         found = UNFINISHED.fullmatch(path.name)
         host, pid = (found["host"], found["pid"]) if found else (None, None)
-        with suppress(OSError):  # it has gone meanwhile
+        with suppress(OSError):  # removed meanwhile
             young = time.time() - path.stat().st_mtime < FOREIGN
             if locked or not pid or not (is_alive(int(pid), host) if host == platform.node() else young):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_alive(pid: int | None = None, host: str | None = None, **_: object) -> bool:
-    """Whether a process is alive, as far as this machine knows; of another machine: yes."""
+    """Whether a process is alive; assumed for a process of another machine."""
     if pid is None or host != platform.node() or sys.platform == "win32":
         return True
     try:
@@ -88,9 +88,9 @@ def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
     """The content of a YAML or JSON file that holds a mapping, such as settings.yaml and environment.json of a run.
 
     Raises:
-        InputError: the file cannot be read, is damaged or empty, or holds anything else.
+        InputError: the file cannot be read, is damaged or empty, or holds something else.
     """
-    path, advice = Path(path), "copy it again, or take the file that the program wrote"
+    path, advice = Path(path), "copy it again, or use the file that the program wrote"
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" and text.strip() else yaml.safe_load(text)

@@ -43,7 +43,7 @@ def catch_signals(requeue: bool = False) -> None:
 
 
 def set_how_to_continue(sentence: str, saved: bool = True) -> None:
-    """Set what the message says when a signal ends this process, such as `resume with --resume runs/first`.
+    """Set the advice in the message when a signal ends this process, such as `resume with --resume runs/first`.
 
     Args:
         sentence: without a full stop; the message starts with `Interrupted;` or `Stopped by SIGTERM;`.
@@ -77,7 +77,7 @@ def ignore_sigterm() -> None:
 def leave_signals_to_the_parent(_: int = 0) -> None:
     """Make a loader process (as its `worker_init_fn`) obey a SIGTERM of its parent only, not one sent to the group.
 
-    The end of a loader process would end its parent in the middle of a step.
+    The exit of a loader process would end its parent in the middle of a step.
     """
     if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
         return

@@ -153,7 +153,7 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
 
 
 def _was_said_missing(path: Path, record: CaseRecord) -> bool:
-    """Whether the file does not exist and the layout has said so."""
+    """Whether the file does not exist and the layout has reported it."""
     file = pictures.file_of_page(path)
     return not file.is_file() and any(str(file) in problem for problem in record.problems)
 

@@ -49,7 +49,7 @@ class Case:
 
     Attributes:
         case: its name.
-        images: one file a channel, in order; or, `stacked`, one file of them all. A page of a TIFF is written
+        images: one file per channel, in order; or, if `stacked`, one file of all channels. A page of a TIFF is written
             `stack.tif#5` (see `scripts.data.pictures`).
         label: if there is one.
         stacked: the channels are the last axis of one file.

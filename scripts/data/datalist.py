@@ -1,8 +1,8 @@
 """Data lists: reading them, selecting training, validation and test cases, and checking the split by patient.
 
-The data list is the Decathlon JSON: `training` and `testing` hold one entry a case,
+The data list is the Decathlon JSON: `training` and `testing` hold one entry per case,
 
-    {"image": [one file a channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
+    {"image": [one file per channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
 
 with paths relative to `dataset_dir`, and `"split": "test"` instead of the fold for held-out test patients. A case that
 is a slice also has its `volume` and its number there, `slice`. The header has the keys channels, label_scheme, labels,

@@ -96,7 +96,7 @@ def sample_voxels(image: torch.Tensor, most: int, seed: int) -> SampledVoxels:
 
 
 def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dict[str, Any]]:
-    """What scope `dataset` needs of several images, one dict a channel, of plain numbers with six digits.
+    """The statistics of several images for scope `dataset`, one dict per channel, of plain numbers with six digits.
 
     Each has the `method` and its numbers: `mean` and `std` (z-scores), `low` and `high` (minmax: of all voxels;
     percentile: of those drawn), or the `levels`, quantiles at equal steps (histogram).

@@ -1,11 +1,11 @@
-"""NIfTI files: read to their end, one rule for the affine in their header, and masks with the header of their scan.
+"""NIfTI files: reading to their end, one rule for the affine in their header, masks with the header of their scan.
 
 The rule, for every reader:
 
-- The affine is the sform where its code is above 0, else the qform where its code is above 0, else the voxel sizes
+- The affine is the sform if its code is above 0, else the qform if its code is above 0, else from the voxel sizes
   (pixdim) alone. Headers in metres or micrometres are read in mm.
-- Noted: pixdim is not set (all 0 or 1) and the sform gives other sizes; qform and sform are both set and place the
-  image differently; neither is set, so that left and right cannot be told.
+- Noted: pixdim is not set (all 0 or 1) and the sform gives other sizes; qform and sform are both set and differ;
+  neither is set, so that left and right are unknown.
 - Refused: pixdim and sform give different voxel sizes; qform and sform mirror each other; an axis of 0 mm or over
   100 mm; axes that are not at right angles, since distances and volumes assume them; numbers that are not finite.
 """
@@ -34,7 +34,7 @@ IN_MM = {1: 1000.0, 3: 0.001}  # the header's codes of metres and micrometres; o
 SIZE_ROUNDING = 0.01  # by which pixdim and sform may differ: less than any choice of voxel size
 LARGEST = 100.0  # mm; a longer side is another unit
 SKEW = 0.1  # degrees off a right angle; lengths are then off by less than 0.1 %
-SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no outline is that exact
+SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no segmentation is that exact
 
 _PRINTED: set[str] = set()
 
@@ -43,10 +43,10 @@ class NiftiFile(NamedTuple):
     """The content of a NIfTI file.
 
     Attributes:
-        voxels: [H, W, D], or with other axes; in this machine's byte order, scaled as the header says; without axes of
-            length one behind the third.
+        voxels: [H, W, D], or with other axes; in this machine's byte order, scaled by the header's factors; without
+            axes of length one after the third.
         affine: 4 x 4, from voxels to mm.
-        notes: what the user should know about the header, in sentences without the file's name.
+        notes: remarks on the header, in sentences without the file's name.
     """
 
     voxels: np.ndarray
@@ -55,7 +55,7 @@ class NiftiFile(NamedTuple):
 
 
 def nifti_stem(path: str | os.PathLike) -> str:
-    """The file's name without its ending, whatever the case of that."""
+    """The file's name without its ending, in upper or lower case."""
     name = Path(path).name
     return next((name[: -len(end)] for end in (".nii.gz", ".nii") if name.lower().endswith(end)), name)
 
@@ -85,7 +85,7 @@ def file_content(file: Path) -> bytes:
 
 
 def decode_nifti(path: Path, content: bytes) -> NiftiFile:
-    """What the bytes of the file at `path` hold.
+    """Decode the bytes of the file at `path`.
 
     Raises:
         InputError: they are damaged, truncated or not NIfTI, hold anything but real numbers, or have a header that the
@@ -97,7 +97,7 @@ def decode_nifti(path: Path, content: bytes) -> NiftiFile:
         shape, kind = header.get_data_shape(), header.get_data_dtype()
         stored = np.frombuffer(raw, kind, int(np.prod(shape)), int(header["vox_offset"]))
         slope, intercept = header.get_slope_inter()
-    except Exception as error:  # gzip, isal and nibabel each have their own errors for a damaged file
+    except Exception as error:  # gzip, isal and nibabel raise their own errors for a damaged file
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         if isinstance(error, EOFError) or "buffer is smaller" in reason:
             reason = "it is truncated, its data end too early"
@@ -110,7 +110,7 @@ def decode_nifti(path: Path, content: bytes) -> NiftiFile:
     voxels = voxels.reshape((*shape[:3], *(size for size in shape[3:] if size != 1)), order="F")
     if not 2 <= voxels.ndim <= 4:
         raise InputError(
-            f"{path} has {len(shape)} axes ({_by(shape)}): expected [H, W, D], or [H, W, D, channels]; export it anew."
+            f"{path} has {len(shape)} axes ({_by(shape)}): expected [H, W, D], or [H, W, D, channels]; export it again."
         )
     affine, notes = _choose_affine(path, header)
     return NiftiFile(voxels, affine, notes)
@@ -157,7 +157,7 @@ def corner_distance(shape: Sequence[int], one: np.ndarray, other: np.ndarray) ->
 
 
 def grid_tolerance(*affines: np.ndarray) -> float:
-    """How far (mm) the corners of images may lie apart on what counts as one grid."""
+    """The largest distance (mm) between the corners of images that count as on one grid."""
     return SAME_GRID * float(min(nib.affines.voxel_sizes(affine).min() for affine in affines))
 
 
@@ -183,7 +183,7 @@ def _require_real_numbers(path: Path, stored: np.ndarray, scaled: bool) -> None:
         raise InputError(f"{path} holds colours (RGB): expected one number per voxel; export it in grey.")
     if stored.dtype == np.int8 and not scaled and stored.size and stored.min() < 0:
         raise InputError(
-            f"{path} holds {stored.min()} as int8, in which values above 127 wrap to negative ones: export it anew as"
+            f"{path} holds {stored.min()} as int8, in which values above 127 wrap to negative ones: export it again as"
             " uint8 or int16."
         )
 
@@ -206,7 +206,7 @@ def _choose_affine(path: Path, header: Header) -> tuple[np.ndarray, tuple[str, .
     _require_box(path, name, affine)
     notes: list[str] = []
     if name == "pixdim":
-        notes.append("the header has neither sform nor qform, so that left and right cannot be told apart")
+        notes.append("the header has neither sform nor qform, so that left and right are unknown")
     elif name == "sform":
         notes = _compare_forms(path, header, pixdim * unit, affine, qform, unit)
     if unit != 1:
@@ -220,7 +220,7 @@ def _compare_forms(
     """Notes on how pixdim and qform contradict the sform.
 
     Raises:
-        InputError: nobody can know which of them is right.
+        InputError: they contradict each other, and neither is known to be right.
     """
     shape = header.get_data_shape()[:3]
     sizes = nib.affines.voxel_sizes(sform)
@@ -255,7 +255,7 @@ def _sform(header: Header) -> np.ndarray:
 
 
 def _qform(header: Header, pixdim: np.ndarray) -> np.ndarray | None:
-    """The qform's affine, None where its quaternion is no rotation."""
+    """The qform's affine; None if its quaternion is not a rotation."""
     try:
         quaternion = nib.quaternions.fillpositive(
             [header["quatern_b"], header["quatern_c"], header["quatern_d"]], w2_thresh=-1e-5
@@ -274,7 +274,7 @@ def _centre(shape: Sequence[int]) -> np.ndarray:
 
 
 def _fill_flat_axes(affine: np.ndarray | None, shape: Sequence[int]) -> np.ndarray:
-    """Give an axis of one voxel, whose size many headers leave at 0, a length of 1."""
+    """Set the size of an axis of one voxel to 1 if it is 0, as in many headers."""
     if affine is None:
         return np.full((4, 4), np.nan)
     filled = affine.copy()
@@ -290,7 +290,7 @@ def _fill_flat_axes(affine: np.ndarray | None, shape: Sequence[int]) -> np.ndarr
 def _require_box(path: Path, name: str, affine: np.ndarray) -> None:
     """Refuse an affine whose voxels are not boxes of finite, plausible size."""
     if not np.isfinite(affine).all():
-        raise InputError(f"{path} has a header whose {name} gives no finite affine: export it anew.")
+        raise InputError(f"{path} has a header whose {name} gives no finite affine: export it again.")
     sizes = nib.affines.voxel_sizes(affine)
     if not (sizes > 0).all() or sizes.max() > LARGEST:
         raise InputError(

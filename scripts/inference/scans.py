@@ -145,7 +145,7 @@ def print_refused_cases(refused: Mapping[str, str], cases: int) -> None:
 
     Args:
         refused: this process's, case to reason (`scripts.inference.prefetch.PrefetchedDataset`).
-        cases: how many cases this process was given.
+        cases: number of cases of this process.
     """
     of_all, total = _gather_refused(refused, cases)
     if of_all and distributed.is_first_process():

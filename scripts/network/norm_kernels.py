@@ -110,7 +110,7 @@ def _few(channels: int) -> dict[str, int]:
 
 
 def _on(x: torch.Tensor) -> AbstractContextManager:
-    """Triton starts kernels on the current device, whatever its arguments are on."""
+    """A context with the device of x as the current one, on which Triton starts kernels."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 

@@ -57,7 +57,7 @@ def _are_weights(item: Any) -> bool:
 
 
 def require_finite(weights: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Refuse weights that are NaN or infinite: the masks that they give are empty.
+    """Refuse weights that are NaN or infinite, which give empty masks.
 
     Raises:
         InputError: names the first such weight and the file.
@@ -99,13 +99,13 @@ def find_weights(
     sha256: Mapping[str, str | None] | None = None,
     run_dir: str | os.PathLike | None = None,
 ) -> str:
-    """The file of the weights to use, which is the one that the run wrote.
+    """The file of the weights to use, verified to be the one that the run wrote.
 
     Args:
-        checkpoint: the file, as a run's settings.yaml or the user names it.
-        sha256: from settings.yaml: the run's own file and its hash (None before the first validation); of no run, or of
-            one of an earlier version: None.
-        run_dir: the run's folder, for a run that was moved or copied; its model.pt is used in place of `checkpoint`.
+        checkpoint: the file, from a run's settings.yaml or the user.
+        sha256: from settings.yaml: the run's own file and its hash (None before the first validation); None without a
+            run, or for one of an earlier version.
+        run_dir: the run's folder, for a run that was moved or copied; its model.pt is used instead of `checkpoint`.
 
     Raises:
         InputError: the file is missing or has another hash, or belongs to another run than the settings.
@@ -116,8 +116,8 @@ def find_weights(
     if named is None:
         return path.as_posix()
     if own and sha256 and {*own.values()} != {*sha256.values()}:
-        remedy = f"take {settings_file(path.parent)}, or say by --run_dir which folder holds the run of the settings"
-        raise InputError(f"{path} is of another run than the settings that were given: {remedy}.")
+        remedy = f"use {settings_file(path.parent)}, or give the folder of the settings' run with --run_dir"
+        raise InputError(f"{path} is of another run than the given settings: {remedy}.")
     if not run_dir and path.resolve() not in (Path(named).resolve(), path.with_name(MODEL).resolve() if own else None):
         return path.as_posix()  # the user's own choice
     if expected is None:
@@ -131,10 +131,10 @@ def find_weights(
 
 
 def complete_replacement(folder: Path, sha256: str) -> None:
-    """Put the new weights of a run in place, if it was killed after settings.yaml had named them and before that."""
+    """Put new weights in place if their run was killed between writing settings.yaml and renaming them."""
     new = folder / NEW_MODEL
     if new.is_file() and file_hash(new) == sha256:
-        with suppress(FileNotFoundError):  # the run itself, or another reader, has just done so
+        with suppress(FileNotFoundError):  # done meanwhile by the run itself or another reader
             new.replace(folder / MODEL)
 
 
@@ -144,7 +144,7 @@ def read_min_component_ml(path: str | os.PathLike) -> dict[str, float]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings.yaml of a run's folder; empty where there is none."""
+    """The content of settings.yaml in a run's folder; empty if there is none."""
     file = settings_file(folder)
     return read_mapping(file) if file.is_file() else {}
 

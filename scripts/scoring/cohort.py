@@ -163,7 +163,7 @@ def score_predictions(
 
 
 def _refuse_common_failure(cases: pd.DataFrame, jobs: Sequence[Job]) -> None:
-    """Refuse predictions most of which fail for one reason: a table of them would be one of zeros.
+    """Refuse predictions most of which fail for one reason: their table would be full of zeros.
 
     Raises:
         InputError: says how many, and the first reason.

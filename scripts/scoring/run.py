@@ -61,8 +61,8 @@ def evaluate_run(
         about=about,
     )
     if distributed.is_first_process():
-        told = part if part != "validation" else f"{part} (fold {fold})"
-        print_score_tables(evaluation.cases, patients=evaluation.patients, part=told)
+        name = part if part != "validation" else f"{part} (fold {fold})"
+        print_score_tables(evaluation.cases, patients=evaluation.patients, part=name)
         if not roles:
             print(
                 "Unknown which patients this checkpoint was trained on: there is no environment.json in its folder, or"

@@ -14,7 +14,7 @@ from rich.table import Table
 from scripts.scoring.metrics import BOUNDARY_METRICS
 
 LOW_DICE = 0.7
-COPY = "copy_of_label"  # the metric of a row that says so
+COPY = "copy_of_label"  # the metric of a row for a prediction that is a copy of its label
 FILE = re.compile(r"^.*?\.(nii\.gz|nii|png|tiff?)\b(#\d+)?", re.IGNORECASE)  # at the start of a reason
 NUMBERS = re.compile(r"[\d(:]")
 SPREAD = ("mean", "median", "q1", "q3", "minimum")

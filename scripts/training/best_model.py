@@ -32,7 +32,7 @@ class BestModel:
         patience: validations without a better score before training ends; None: never.
         writes: whether this process writes.
 
-    Attach it to the trainer, after the `ValidationHandler`. The last epoch is validated whatever the interval.
+    Attach it to the trainer, after the `ValidationHandler`. The last epoch is always validated.
     """
 
     def __init__(

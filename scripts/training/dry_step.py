@@ -19,7 +19,7 @@ def run_dry_step(
     patch_size: Sequence[int],
     batch_size: int,
 ) -> None:
-    """Run shapes through network, loss and gradient, in milliseconds and without memory, whatever the patch size.
+    """Run shapes through network, loss and gradient, in milliseconds and without memory for any patch size.
 
     Args:
         network: maps [B, C, *patch_size] to the loss's input.

@@ -1,4 +1,4 @@
-"""The lock on a run's folder: one process trains in it, and the operating system releases it when that one ends."""
+"""The lock on a run's folder: one process trains in it; the operating system releases the lock when it ends."""
 
 import datetime
 import json
@@ -13,12 +13,12 @@ from filelock import FileLock, Timeout
 from scripts.errors import InputError
 from scripts.files import is_alive, write_json
 
-LOCK, HOLDER = ".lock", ".lock.json"  # filelock empties the first, so the second says who holds it
-PATIENCE = 10  # seconds: the loader's processes of a killed training hold its lock until they notice
+LOCK, HOLDER = ".lock", ".lock.json"  # filelock empties the first, so the second names the holder
+PATIENCE = 10  # seconds: loader processes of a killed training hold its lock until they notice
 
 
 def lock_folder(folder: Path) -> FileLock:
-    """Lock a run's folder until this process ends or releases the lock; the folder is made if need be.
+    """Lock a run's folder until this process ends or releases the lock; creates the folder if needed.
 
     Raises:
         InputError: another process holds the lock; names it.
