@@ -176,7 +176,7 @@ def test_weights_of_another_run_in_its_place_are_refused(trained):
 def test_settings_of_one_run_refuse_the_folder_of_another(trained, tmp_path):
     other = RunFolder(tmp_path / "other", resume=False, settings={}, about={})
     other.keep_weights(weights(5.0), {}, {})
-    assert "is of another run than the settings" in refused(found, trained, run_dir=other.path)
+    assert "is of another run than the given settings" in refused(found, trained, run_dir=other.path)
 
 
 def test_weights_in_another_form_may_be_given(trained, tmp_path):

@@ -15,7 +15,7 @@ def refusals():
     yield "a share over 1", rows_of("a", "WT", 0.8, nsd_2mm=1.5), "a nsd_2mm of 1.5 in WT: expected 0 to 1"
     yield "a negative distance", rows_of("a", "WT", 0.8, hd95=-3.0), "a hd95 of -3 in WT: expected a number, 0 or more"
     yield "a negative volume", rows_of("a", "WT", 0.8, volume_fn=-3.0), "a volume_fn of -3 in WT: expected a number"
-    yield "no number", cohort([float("nan")]), "a value that is no number"
+    yield "no number", cohort([float("nan")]), "a value that is not a number"
     nan = [[*row[:4], "nan" if row[3] == "hd95" else row[4], *row[5:]] for row in base]
     yield "nan written out", nan, "a hd95 of nan in WT"
     yield "the same number twice", base + base[:1], "dice of WT of case c00 twice"

@@ -175,7 +175,7 @@ def calls(folder: Path):
         "the same twice": ([a, a], "is given twice"),
         "other lists": ([a, other], "different data lists"),
         "one patient": ([a, single], "one patient in common"),
-        "nonsense": ([a, nonsense], "a value that is no number"),
+        "nonsense": ([a, nonsense], "a value that is not a number"),
         "no table": ([a, str(folder)], "has no cases.csv"),
         "too few names": ([a, b, "--names", "x"], "expected 2 different ones"),
         "equal names": ([a, b, "--names", "x,x"], "expected 2 different ones"),
