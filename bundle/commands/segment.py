@@ -6,6 +6,8 @@ from pathlib import Path
 
 from bundle.commands.arguments import Optional, check_arguments
 from bundle.commands.workflows import long_form, parse_settings, run_files, run_workflow
+from bundle.packaging.metadata import check_metadata
+from bundle.packaging.package_check import check_weights
 from scripts.errors import InputError
 
 WORKFLOW = "configs/inference.yaml"
@@ -44,7 +46,9 @@ def segment(
     if input.suffix == ".json" and dataset_dir is None:
         dataset_dir = input.parent
     package = (source / WORKFLOW).is_file()
-    if not package:
+    if package:
+        check_weights(source, check_metadata(source / "configs" / "metadata.json"))
+    else:
         files = run_files(source, WORKFLOW, other=", and not a package")
     if not input.exists():
         raise InputError(

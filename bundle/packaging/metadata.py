@@ -19,6 +19,7 @@ QUOTED = ("dice", "hd95")  # metrics in metadata and model card
 SPREAD = ("unit", "cases", "mean", "median", "q1", "q3", "p5", "minimum", "maximum")  # statistics of each
 TAIL = ("dice_below_0.5", "dice_below_0.7", "missed", "hallucinated", "failed")
 MOST_SEGMENTS = 16  # up to this value gaps are named; a label of 255 is of pictures, which MONAI Label does not show
+PACKAGE_FORMAT = 1  # raised when earlier versions would misread a package
 VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 
 
@@ -44,6 +45,7 @@ def make_metadata(
         "image_classes": f"{channels}; {_normalisation(settings)}",
         "label_classes": ", ".join(f"{value} {name}" for name, value in settings["labels"].items()),
         "references": [*about.get("references", []), base["references"][0]] if about else base["references"],
+        "package_format": PACKAGE_FORMAT,
         "version": version,
         "changelog": dict(changelog),
         "eval_metrics": quote_scores(summary),
@@ -127,6 +129,12 @@ def check_metadata(path: str | os.PathLike) -> dict[str, Any]:
         metadata = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON: export the package again.") from error
+    found = metadata.get("package_format", 0) if isinstance(metadata, dict) else 0
+    if isinstance(found, int) and found > PACKAGE_FORMAT:
+        raise InputError(
+            f"{path} is of package format {found}, made by a newer version of this project: this version reads formats"
+            f" up to {PACKAGE_FORMAT}; update it."
+        )
     problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(read_schema()).iter_errors(metadata))
     if problem is not None:
         where = ".".join(map(str, problem.absolute_path)) or "its top level"

@@ -26,6 +26,13 @@ def check_package(folder: str | os.PathLike) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise InputError(f"package {folder} lacks {name}: export it again.")
     metadata = check_metadata(folder / "configs" / "metadata.json")
+    check_weights(folder, metadata)
+    load_inference_network(folder)  # MONAI Label would serve random weights if the names differ
+    return metadata
+
+
+def check_weights(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Check that the files of a package's weights are those that were exported; nothing in them is used."""
     for name, sha256 in metadata.get("weights", {}).items():
         if not (folder / name).is_file():
             raise InputError(f"package {folder} lacks {name}: export it again.")
@@ -34,8 +41,6 @@ def check_package(folder: str | os.PathLike) -> dict[str, Any]:
                 f"{folder / name} is not the file that was exported (its sha256 differs from configs/metadata.json):"
                 " copy the package again, or export it again."
             )
-    load_inference_network(folder)  # MONAI Label would serve random weights if the names differ
-    return metadata
 
 
 def read_name_and_version(folder: Path, metadata: Mapping[str, Any]) -> tuple[str, str]:
