@@ -24,6 +24,10 @@ COARSE_MM = 3.0  # mm; brain masks are compared on a grid about this wide
 # Dice below, or mm between centroids above, is an error. Skull-stripped channels of real cases have Dice 0.998 or more,
 # and 0.77 or less if shifted by 25 mm (test_case_checks.py measures it if the scans are there); whole heads vary more.
 ALIGNMENT_LIMITS = {"stripped": (0.85, 8.0), "head": (0.70, 12.0)}
+CUT_SHARE = 0.25  # a brain whose last section is at least this share of its largest one is cut off there
+LOST_SHARE = 0.02  # of a brain: if more lies outside the field of view of another channel, the user should know
+# Above these shares of dark faces, and below this brightness of dark to bright, an image has background
+BACKGROUND_FACES, BACKGROUND_RATIO = 0.5, 0.2
 COPY_CORRELATION = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
 
 
@@ -207,6 +211,8 @@ def _summarise(name: str, path: Path, image: GridImage, case: Case, record: Case
         return
     if not mask.any():  # as at the ends of a volume
         record.notes.append(f"channel {name} shows nothing in these slices")
+    elif mask.all() and case.slice is None and array.ndim == 3:
+        record.notes.append(f"channel {name} shows no background, so that its alignment is not checked")
     signal = float(np.percentile(coarse[mask], 99)) - outside if mask.any() else 0.0
     bright = float(np.log(max(abs(signal), 1e-6)))
     yield CheckedChannel(
@@ -241,10 +247,25 @@ def _brain_mask(coarse: np.ndarray, outside: float, flat: float) -> tuple[np.nda
     if flat > 0.7 and mask.mean() < 0.7:
         return mask, True
     signal = np.abs(coarse - np.float32(outside))
+    if not _has_background(coarse):
+        return np.ones_like(mask), False
     head, count = ndimage.label(ndimage.binary_fill_holes(signal > _threshold(signal)))
     if not count:
         return mask, False
     return head == 1 + np.bincount(head.ravel())[1:].argmax(), False
+
+
+def _has_background(coarse: np.ndarray) -> bool:
+    """Whether there is air around the head: most of the faces are dark, and much darker than the rest."""
+    above = coarse - np.float32(np.percentile(coarse, 0.1))
+    bright = above > _threshold(above)
+    if bright.all() or not bright.any():
+        return True
+    faces = np.concatenate(
+        [np.moveaxis(bright, axis, 0)[end].ravel() for axis in range(bright.ndim) for end in (0, -1)]
+    )
+    ratio = float(np.median(above[~bright]) / np.median(above[bright]))
+    return 1 - faces.mean() > BACKGROUND_FACES and ratio < BACKGROUND_RATIO
 
 
 def _threshold(signal: np.ndarray) -> float:
@@ -312,10 +333,11 @@ def _correlation(one: CheckedChannel, other: CheckedChannel) -> float:
 
 def _check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> None:
     """Find the channel whose brain is not aligned with the others'; volumes only, since a slice does not show it."""
-    channels = [channel for channel in channels if _is_volume(channel)]
+    channels = [channel for channel in channels if _is_volume(channel) and not channel.mask.all()]
     apart: dict[tuple[int, int], tuple[float, float]] = {}
     for (i, one), (j, other) in itertools.combinations(enumerate(channels), 2):
         dice, distance = mask_overlap(one, other)
+        _note_lost_brain(one, other, record)
         least, most = ALIGNMENT_LIMITS["stripped" if one.stripped and other.stripped else "head"]
         if dice < least or distance > most:
             apart[i, j] = dice, distance
@@ -336,12 +358,40 @@ def _is_volume(channel: CheckedChannel) -> bool:
     return channel.affine is not None and len(channel.shape) == 3
 
 
+def field_of_view(mask: np.ndarray) -> tuple[slice, ...]:
+    """The part of the grid in which a channel shows a brain whole: it ends where the brain is cut off by a plane."""
+    ends = []
+    for axis in range(mask.ndim):
+        areas = np.count_nonzero(mask, axis=tuple(other for other in range(mask.ndim) if other != axis))
+        there = np.flatnonzero(areas)
+        cut = [there.size > 0 and areas[there[end]] >= CUT_SHARE * areas.max() for end in (0, -1)]
+        ends.append(slice(int(there[0]) if cut[0] else None, int(there[-1]) + 1 if cut[1] else None))
+    return tuple(ends)
+
+
+def _note_lost_brain(one: CheckedChannel, other: CheckedChannel, record: CaseRecord) -> None:
+    for whole, part in ((one, other), (other, one)):
+        seen = np.count_nonzero(whole.mask[field_of_view(part.mask)]) / np.count_nonzero(whole.mask)
+        text = f"channel {part.name} lacks a part of the brain; channels are compared where all show it"
+        if seen < 1 - LOST_SHARE and text not in record.notes:
+            record.notes.append(text)
+
+
 def mask_overlap(one: CheckedChannel, other: CheckedChannel) -> tuple[float, float]:
-    """Dice of two channels' brain masks, and the distance between their centroids in mm."""
-    dice = 2 * np.count_nonzero(one.mask & other.mask) / (np.count_nonzero(one.mask) + np.count_nonzero(other.mask))
+    """Dice of two channels' brain masks, and the distance between their centroids in mm, in their common field of view.
+
+    A brain that lies wholly outside the other's field of view has Dice 0 and an infinite distance.
+    """
+    views = [field_of_view(channel.mask) for channel in (one, other)]
+    common = [np.zeros_like(one.mask), np.zeros_like(one.mask)]
+    for target, channel, view in zip(common, (one, other), reversed(views), strict=True):
+        target[view] = channel.mask[view]
+    if not (common[0].any() and common[1].any()):
+        return 0.0, float("inf")
+    dice = 2 * np.count_nonzero(common[0] & common[1]) / (np.count_nonzero(common[0]) + np.count_nonzero(common[1]))
     steps = np.array([full / small for full, small in zip(one.shape, one.mask.shape, strict=True)])
     assert one.affine is not None
-    between = [np.array(ndimage.center_of_mass(channel.mask)) * steps for channel in (one, other)]
+    between = [np.array(ndimage.center_of_mass(mask)) * steps for mask in common]
     return float(dice), float(np.linalg.norm(one.affine[:3, :3] @ (between[0] - between[1])))
 
 
