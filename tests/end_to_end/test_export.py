@@ -330,7 +330,7 @@ def test_weights_with_wrong_names_are_never_served(inside):
     content = json.loads((inside / "configs" / "metadata.json").read_text())
     content["weights"]["models/model.pt"] = file_hash(path)
     (inside / "configs" / "metadata.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="weights under the network's own names"):
+    with pytest.raises(InputError, match="does not have weights with the names of the network"):
         package_check.check_package(inside)
 
 
