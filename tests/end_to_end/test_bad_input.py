@@ -233,7 +233,7 @@ def test_a_file_changed_since_the_list_was_made_is_refused(scans, tmp_path):
     [
         ({"epocs": 9}, "did you mean max_epochs"),
         ({"loss::aneal": True}, "DeepSupervisionLoss has no argument 'aneal'"),
-        ({"patch_size": [16, 18, 16]}, "halve axis 1 to a 4th: take a multiple of 4, such as 16 or 20"),
+        ({"patch_size": [16, 18, 16]}, "halve axis 1 to a 4th: use a multiple of 4, such as 16 or 20"),
         ({"device": "cuda:7"}, "CUDA devices"),
         ({"device": "gpu"}, "expected cpu, cuda"),
         ({"fold": 9}, "has no fold 9"),

@@ -155,18 +155,17 @@ def refusal(capsys, *arguments: str) -> str:
 
 
 def test_wrong_input_ends_in_a_sentence(capsys):
-    assert "there is no bench 'speed': expected train, infer, score, load." in refusal(capsys, "speed")
-    assert "repeats is many: expected a number above 0" in refusal(capsys, "load", "--repeats", "many")
-    assert "scale is 0: expected a number above 0" in refusal(capsys, "load", "--scale", "0")
-    assert "expected whole numbers above 0, such as 8,64,512" in refusal(capsys, "load", "--cases", "8,many")
+    assert "--subject is 'speed': expected 'train', 'infer', 'score' or 'load'." in refusal(capsys, "speed")
+    assert "--repeats is 'many': expected a whole number" in refusal(capsys, "load", "--repeats", "many")
+    assert "--scale is '0': expected more than 0" in refusal(capsys, "load", "--scale", "0")
+    assert "--cases is 'many': expected a whole number" in refusal(capsys, "load", "--cases", "8,many")
     assert "expected the Python of an environment with nnunetv2" in refusal(capsys, "train", "--nnunet_python", "/none")
     if not torch.cuda.is_available():
         assert "0 CUDA devices" in refusal(capsys, "train", "--device", "cuda")
 
 
 def test_the_help_names_every_subject(capsys):
-    with pytest.raises(SystemExit):
-        main(["bench", "--help"])
+    main(["bench", "--help"])
     shown = "".join(capsys.readouterr())
     assert all(subject in shown for subject in SUBJECTS)
 
