@@ -71,7 +71,7 @@ def train_and_evaluate(source: Path, task: str, tmp_path: Path, folds: int) -> t
 def segment(results: Path, scans: Path, folder: Path) -> list[str]:
     files = ["configs/inference.yaml", str(results / "settings.yaml")]
     run("inferring", config_file=files, device="cpu", input=str(scans), output_dir=str(folder))
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -131,7 +131,7 @@ def test_stack_trains_in_blocks_and_is_segmented_as_one_stack(tmp_path):
     results, content, scored = train_and_evaluate(source, "isbi2012", tmp_path, folds=3)
     chosen = [entry["slice"] for entry in content["training"] if entry["fold"] == 0]
     assert chosen == [0, 1, 2]
-    assert sorted(path.name for path in (scored / "masks").iterdir()) == [f"train_{k}.tif" for k in chosen]
+    assert sorted(path.name for path in (scored / "masks").glob("[!.]*")) == [f"train_{k}.tif" for k in chosen]
 
     assert segment(results, source / "train-volume.tif", tmp_path / "masks") == ["train-volume.tif"]
     stack = tmp_path / "masks" / "train-volume.tif"

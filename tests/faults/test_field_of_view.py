@@ -49,7 +49,7 @@ def test_a_crop_inside_the_brain_has_no_alignment_to_check(tmp_path, side):
     assert "shows no background" in record.notes[0]
 
 
-def test_a_crop_to_the_brain_is_checked_as_a_whole_scan(tmp_path):
+def test_a_crop_is_checked_as_a_whole_scan(tmp_path):
     box = tuple(slice(a, b + 1) for a, b in zip(FIRST, LAST, strict=True))
     assert record_of(tmp_path, [image[box] for image in IMAGES]).problems == []
     (tmp_path / "moved").mkdir()

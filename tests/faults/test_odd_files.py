@@ -142,7 +142,7 @@ def described(folder, labels, encoding="utf-8", ending=".nii.gz"):
         {"core": 1.0, "rim": 2},
     ],
 )
-def test_label_values_may_be_text_and_files_begin_with_a_mark(tmp_path, labels, encoding):
+def test_label_values_may_be_text(tmp_path, labels, encoding):
     described(tmp_path, labels, encoding)
     assert recognise_folder(tmp_path, []).task.labels == {"core": 1, "rim": 2}
 

@@ -52,7 +52,8 @@ def test_signal_ends_all_processes_at_once(tmp_path, number, code, sentence, to_
     said = started.communicate(timeout=10)[1]
     assert started.returncode == code, said
     assert said.splitlines()[-1] == sentence
-    assert "Traceback" not in said
+    # a signal may meet Python in a destructor, such as that of a progress bar, of which it prints "Exception ignored"
+    assert "Traceback" not in said.partition("Exception ignored in")[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
     with pytest.raises(ProcessLookupError):
         os.killpg(started.pid, 0)
