@@ -252,6 +252,12 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(cohort, tmp_path,
 
 
 @pytest.mark.usefixtures("at_root")
+def test_requeue_without_a_run_folder_is_refused(cohort):
+    given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), "requeue": True}
+    assert "each start would begin a new run" in refused("training", TRAIN, **given, **SMALL)
+
+
+@pytest.mark.usefixtures("at_root")
 def test_second_run_never_writes_into_the_first_ones_folder(cohort, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

@@ -94,11 +94,12 @@ def test_run_killed_at_any_moment_resumes_to_identical_weights(cohort, whole, tm
 
 @pytest.mark.slow(reason="two trainings in separate processes, each with 6 s of imports")
 def test_run_stopped_within_an_epoch_resumes_to_identical_weights(cohort, whole, tmp_path):
-    run, settings = tmp_path / "run", ("--num_workers", "2", "--requeue", "True")
-    process = training(cohort, "--run_dir", str(run), *settings)
+    run = tmp_path / "run"
+    command = ("--run_dir", str(run), "--num_workers", "2", "--requeue", "True")
+    process = training(cohort, *command)
     output = end_in_second_epoch(process, run, signal.SIGTERM)
     assert process.returncode == 75, output
     assert output.splitlines()[-1] == f"Stopped by SIGTERM; resume with --resume {run}."
     assert 10 < torch.load(run / "checkpoint.pt", weights_only=True)["engine"]["iteration"] < 20
-    finished(training(cohort, "--resume", str(run), *settings))
+    finished(training(cohort, *command))
     require_same(whole, run)
