@@ -20,7 +20,7 @@ def test_smoke_trains_scores_and_segments_in_one_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "bundle", "smoke", "--out", str(out)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
