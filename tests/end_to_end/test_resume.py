@@ -83,7 +83,6 @@ def whole(cohort, tmp_path_factory) -> Path:
     return run
 
 
-@pytest.mark.slow(reason="two trainings and one that is killed, in separate processes with 6 s of imports each")
 def test_run_killed_at_any_moment_resumes_to_identical_weights(cohort, whole, tmp_path):
     process = training(cohort, "--run_dir", str(tmp_path / "run"))
     end_in_second_epoch(process, tmp_path / "run", signal.SIGKILL)
@@ -92,7 +91,6 @@ def test_run_killed_at_any_moment_resumes_to_identical_weights(cohort, whole, tm
     require_same(whole, tmp_path / "run")
 
 
-@pytest.mark.slow(reason="two trainings in separate processes, each with 6 s of imports")
 def test_run_stopped_within_an_epoch_resumes_to_identical_weights(cohort, whole, tmp_path):
     run = tmp_path / "run"
     command = ("--run_dir", str(run), "--num_workers", "2", "--requeue", "True")

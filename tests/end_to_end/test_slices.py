@@ -78,7 +78,6 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-@pytest.mark.slow(reason="trains, evaluates, exports to ONNX, and runs the package in a separate process")
 def test_patient_slices_train_score_in_pixels_and_segment_as_tiff(tmp_path):
     source = write_patients(tmp_path / "patients")
     results, content, scored = train_and_evaluate(source, "lgg", tmp_path, folds=5)
