@@ -15,6 +15,7 @@ from fire.decorators import SetParseFn
 from bundle.commands.arguments import CONSTANTS, nearest
 from bundle.commands.shared import Outcome
 from bundle.commands.usage import show_help
+from scripts import stopping
 from scripts.distributed import is_first_process
 from scripts.errors import InputError, input_error_message, report_and_exit
 
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         print("\n".join(f"  {name:<9}{purpose}" for name, purpose in COMMANDS.items()))
         print(f"\nexamples:\n{EXAMPLES}")
         return
+    stopping.catch_signals()
     try:
         run_command(*arguments)
     except (Exception, KeyboardInterrupt) as error:

@@ -1,13 +1,12 @@
 """The generated parts of the documentation: tables of settings, tasks, recipes and commands, and a drawing.
 
-    python docs/make.py
+    python -m docs.make
 
 rewrites what lies between the markers `<!-- NAME: made by docs/make.py -->` and `<!-- end -->` of the pages, from the
 comments of configs/ and from the commands; and docs/images/architecture.svg, from the folders of the code.
 """
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap
 from ruamel.yaml.tokens import CommentToken
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from bundle.__main__ import COMMANDS  # noqa: E402
-from docs.house import draw_house  # noqa: E402
+from bundle.__main__ import COMMANDS
+from docs.house import draw_house
 
+ROOT = Path(__file__).resolve().parent.parent
 DRAWING = ROOT / "docs" / "images" / "architecture.svg"
 LONGEST_EXPRESSION = 42  # characters
 WORKFLOWS = {"T": "train", "E": "evaluate", "I": "inference"}

@@ -90,7 +90,7 @@ def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, is damaged or empty, or holds something else.
     """
-    path, advice = Path(path), "copy it again, or use the file that the program wrote"
+    path, advice = Path(path), "correct it, or take the file that the program wrote"
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" and text.strip() else yaml.safe_load(text)
@@ -98,7 +98,9 @@ def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path.") from error
     except (ValueError, yaml.YAMLError) as error:
         kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise InputError(f"{path} is not {kind} ({' '.join(str(error).split())[:120]}): {advice}.") from error
+        raise InputError(
+            f"{path} cannot be read as {kind} ({' '.join(str(error).split())[:120]}): {advice}."
+        ) from error
     if not isinstance(content, dict) or not content:
         found = "is empty" if not content else f"holds a {type(content).__name__}"
         raise InputError(f"{path} {found}, expected names and values: {advice}.")

@@ -1,13 +1,12 @@
 """Conflicts between recipes, the YAML files that change one idea of a workflow."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.errors import InputError
+from scripts.files import read_mapping
 
 
 def read_overrides(path: str | os.PathLike) -> dict[str, Any]:
@@ -16,13 +15,7 @@ def read_overrides(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or does not contain settings.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML ({' '.join(str(error).split())}): check the file.") from error
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path} holds no settings: expected `name: value` lines, as in configs/recipes/.")
-    return {str(key).replace("#", "::"): value for key, value in content.items()}
+    return {str(key).replace("#", "::"): value for key, value in read_mapping(path).items()}
 
 
 def refuse_conflicts(recipes: Iterable[str | os.PathLike]) -> None:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from scripts.data.case_checks import ExpectedCase
 from scripts.data.case_files import Case
 from scripts.errors import InputError
+from scripts.files import read_mapping
 
 TASKS = Path(__file__).resolve().parents[2] / "configs" / "tasks"
 NEEDED = ("label_scheme", "labels", "channels", "regions")
@@ -74,11 +73,8 @@ def _tasks_that_know(task: Task, others: Sequence[Task], case: str, values: set[
 def read_task(path: str | os.PathLike) -> Task:
     """The task of a YAML file; an `InputError` names what cannot be read or is missing."""
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the task file {path} cannot be read ({' '.join(str(error).split())}).") from error
-    missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
+    content = read_mapping(path)
+    missing = [key for key in NEEDED if key not in content]
     if missing:
         raise InputError(f"the task file {path} has no {', '.join(missing)}: see configs/tasks/ for examples.")
     known = {key: content[key] for key in Task.__dataclass_fields__ if key in content}

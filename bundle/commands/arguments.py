@@ -52,7 +52,7 @@ def check_arguments(command: Command) -> Command:
         except ValidationError as error:
             raise InputError(describe_error(command, error.errors()[0])) from None
 
-    return call  # type: ignore[return-value]
+    return call
 
 
 def describe_error(command: Callable, error: Any) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bundle.commands.arguments import Optional, check_arguments
 from bundle.commands.shared import Outcome, read_numbers
-from scripts import distributed
+from scripts import distributed, stopping
 from scripts.data import datalist as lists
 from scripts.errors import InputError
 from scripts.scoring.cohort import exit_if_some_failed, score_predictions
@@ -67,6 +67,7 @@ def score(
         from scripts.workflow import join_processes
 
         join_processes("cpu", alone=True)
+    stopping.set_how_to_continue("the same command continues")
     content = lists.read_datalist(datalist)
     if part is None:
         part = "test" if any(entry.get("split") == "test" for entry in content["training"]) else "labelled"

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field
 
 from bundle.commands.arguments import Optional, check_arguments
 from scripts.errors import InputError
+from scripts.files import read_mapping
 
 
 @check_arguments
@@ -44,7 +44,7 @@ def serve(
 
     package_check.check_package(package)
     source = package.resolve()
-    settings = yaml.safe_load((source / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+    settings = read_mapping(source / "configs" / "inference.yaml")
     shown = servers.find_scans(studies, settings["channels"], settings["channel_files"], show)
     python, version = servers.find_python(monailabel)
     if version != servers.TESTED:

@@ -86,8 +86,7 @@ class MaskSaver:
             return
         kinds = {"pred": torch.uint8, "probabilities": torch.float32}
         cases, devices = [], set()
-        # ignite declares both as int
-        for batch, item in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
+        for batch, item in zip(engine.state.batch, engine.state.output, strict=True):
             maps = {key: _on_host(item[key], kind) for key, kind in kinds.items() if key in item}
             cases.append((batch["case"], str(item["image"].meta["filename_or_obj"]), maps))
             devices |= {item[key].device for key in maps if item[key].is_cuda}

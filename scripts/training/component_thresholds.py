@@ -34,8 +34,7 @@ class ComponentStatistics:
         engine.add_event_handler(Events.COMPLETED, self._share)
 
     def _collect(self, engine: Engine) -> None:
-        # ignite declares both as int
-        for item, source in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
+        for item, source in zip(engine.state.output, engine.state.batch, strict=True):
             case, ml = [], float(source[self.voxel_key])
             for pred, truth in zip(item["pred"], item["label"], strict=True):
                 truth = truth.cpu().numpy() > 0

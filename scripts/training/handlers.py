@@ -147,8 +147,8 @@ class StopOnNan:
         self._raise_any(self._complaints())
         where = f"epoch {engine.state.epoch}, step {engine.state.iteration}"
         self.waiting = (
-            *start_copy_to_host(engine.state.output["loss"].detach()),  # type: ignore[index]  # ignite says int
-            f"{where}, on a batch of {', '.join(engine.state.batch['case'])}",  # type: ignore[index]
+            *start_copy_to_host(engine.state.output["loss"].detach()),
+            f"{where}, on a batch of {', '.join(engine.state.batch['case'])}",
         )
         if self.waiting[1] is None:
             self._raise_any(self._complaints())
@@ -186,14 +186,14 @@ class PatchOutputs:
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._separate)
 
     def _separate(self, engine: Engine) -> None:
-        output = dict(engine.state.output)  # type: ignore[call-overload]  # ignite says int
+        output = dict(engine.state.output)
         loss = output.pop("loss").detach()
-        engine.state.output = [{**patch, "loss": loss} for patch in decollate_batch(output)]  # type: ignore[assignment]
+        engine.state.output = [{**patch, "loss": loss} for patch in decollate_batch(output)]
 
 
 def step_loss(engine: Engine) -> torch.Tensor:
     """The loss of the last step, on its device."""
-    return torch.as_tensor(engine.state.output[0]["loss"])  # type: ignore[index]  # ignite says int
+    return torch.as_tensor(engine.state.output[0]["loss"])
 
 
 def reads_loss_now(engine: Engine) -> bool:
@@ -209,7 +209,7 @@ class StepProgress(ProgressBar):
         self.show_loss = loss
         self.shown: dict[str, float] = {}
 
-    def attach(self, engine: Engine) -> None:  # type: ignore[override]
+    def attach(self, engine: Engine) -> None:
         """Follow the engine's iterations."""
         super().attach(engine, output_transform=(lambda _: self._read(engine)) if self.show_loss else None)
 

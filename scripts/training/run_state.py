@@ -52,7 +52,7 @@ class RunState:
         state["engine"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         if within_epoch:
             state["engine"]["epoch"] -= 1  # the epochs that are over
-            if engine.state.iteration % engine.state.epoch_length:  # type: ignore[operator]  # ignite says int | None
+            if engine.state.iteration % engine.state.epoch_length:
                 state["random"] = random_state()
         if (scaler := getattr(engine, "scaler", None)) is not None:
             state["scaler"] = scaler.state_dict()

@@ -67,8 +67,7 @@ class RegionScore:
         return f"Dice (mean, median, under {LOW_DICE} of {table['n'].iloc[0]})  {'  '.join(numbers)}"
 
     def _measure(self, engine: Engine) -> None:
-        # ignite declares both as int
-        for item, source in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
+        for item, source in zip(engine.state.output, engine.state.batch, strict=True):
             case, pixels = source["case"], self.unit == "pixel"
             units = {"": "", "volume": "pixel" if pixels else "ml"}
             voxel = 1.0 if pixels else float(source["voxel_ml"])

@@ -57,7 +57,7 @@ def flags_of(program: str, name: str) -> set[str]:
 
 
 def test_the_generated_parts_of_the_documentation_are_up_to_date():
-    assert make.outdated_files() == [], "run python docs/make.py"
+    assert make.outdated_files() == [], "run python -m docs.make"
 
 
 def test_each_page_of_the_guide_fits_on_150_lines():

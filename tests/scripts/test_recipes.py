@@ -47,5 +47,5 @@ def test_the_same_recipe_given_twice_is_one(tmp_path):
 @pytest.mark.parametrize("content", ["- a list", "a: [1", ""])
 def test_file_without_settings_is_named(tmp_path, content):
     (path,) = write_recipes(tmp_path, content)
-    with pytest.raises(InputError, match=r"a\.yaml (cannot be read as YAML|holds no settings)"):
+    with pytest.raises(InputError, match=r"a\.yaml (cannot be read as YAML|is empty|holds a list)"):
         read_overrides(path)
