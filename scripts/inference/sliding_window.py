@@ -83,12 +83,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         beyond = [max(0, w - size) for w, size in zip(window, image.shape[2:], strict=True)]
         sides = [side for width in reversed(beyond) for side in (width // 2, width - width // 2)]
         image = functional.pad(image, sides, self.padding_mode, self.cval) if any(beyond) else image  # as MONAI does
-        overlaps = ensure_tuple_rep(self.overlap, len(window))
-        steps = [
-            w if w == size else max(1, int(w * (1 - overlap)))
-            for w, size, overlap in zip(window, image.shape[2:], overlaps, strict=True)
-        ]
-        places = [(slice(None), slice(None), *place) for place in dense_patch_slices(image.shape[2:], window, steps)]
+        places = [(slice(None), slice(None), *place) for place in self._place_windows(image.shape[2:])]
         windows = [image[place] for place in places]
         flat = [(w.amax(_spatial(w)) - w.amin(_spatial(w)) <= FLAT_RANGE).all(1) for w in windows]
         return {
@@ -97,6 +92,21 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             for number, is_empty in enumerate(images)
             if is_empty
         }
+
+    def _place_windows(self, size: Sequence[int]) -> list[tuple[slice, ...]]:
+        """The places of the windows over an image of this size, which is padded to one window at least."""
+        window = fall_back_tuple(self.roi_size, size)
+        overlaps = ensure_tuple_rep(self.overlap, len(window))
+        padded = [max(w, s) for w, s in zip(window, size, strict=True)]
+        steps = [
+            w if w == s else max(1, int(w * (1 - overlap)))
+            for w, s, overlap in zip(window, padded, overlaps, strict=True)
+        ]
+        return dense_patch_slices(padded, window, steps)
+
+    def count_window_voxels(self, size: Sequence[int]) -> int:
+        """The voxels of all windows over an image of this size in voxels, background included."""
+        return len(self._place_windows(size)) * math.prod(fall_back_tuple(self.roi_size, size))
 
     def _skip_empty(
         self,

@@ -10,7 +10,7 @@ from torch import nn
 
 from scripts.distributed import synchronized
 from scripts.network.weights import unwrap_ddp, without_heads
-from scripts.training.budget import Budget
+from scripts.training.budget import SPARE, Budget
 from scripts.training.component_thresholds import ComponentStatistics
 from scripts.training.run_folder import RunFolder
 from scripts.training.validation_score import RegionScore
@@ -50,6 +50,7 @@ class BestModel:
         self.evaluator, self.scores, self.network = evaluator, scores, network
         self.folder, self.components = folder, components
         self.budget, self.score_name, self.patience, self.writes = budget, score_name, patience, writes
+        self.first = True  # whether the next validation is this process's first
         self.best: dict[str, Any] = {"score": float("-inf"), "epoch": 0, "validated": 0, "without_better": 0}
 
     def attach(self, engine: Engine) -> None:
@@ -83,8 +84,12 @@ class BestModel:
         else:
             self.best["without_better"] += 1
             self._end_if_patience_is_spent()
-        # the last epoch is validated too, and may take longer on a busy machine
-        self.budget.reserve = max(self.budget.reserve, synchronized(1.5 * (time.monotonic() - self.began)))
+        # the last epoch is validated too
+        measured = synchronized(SPARE * (time.monotonic() - self.began))
+        self.budget.reserve = measured if self.first else max(self.budget.reserve, measured)  # the first was estimated
+        self.first = False
+        if not self.budget.has_time_for_a_step():
+            self.trainer.terminate()
 
     def _end_if_patience_is_spent(self) -> None:
         if self.patience is not None and self.best["without_better"] >= self.patience:

@@ -1,14 +1,21 @@
 """The length of a training, in epochs or minutes, and the learning rate schedule."""
 
 import math
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
 from scripts.distributed import synchronized
+
+COMMANDS = ("monai.bundle.__main__", "bundle.__main__")  # programs whose first second is that of the training
+SPARE = 1.5  # a validation may take longer on a busy machine
+ENDING = 4.0  # seconds that a program needs to end, most of them for TensorBoard
 
 
 class Budget:
@@ -17,21 +24,26 @@ class Budget:
     Args:
         max_epochs: epochs of the whole run.
         steps_per_epoch: iterations of the trainer per epoch: batches, of which an optimiser step may use several.
-        max_minutes: wall time of the run including all its resumptions, or None. The schedule is fitted to it: progress
-            is the larger of the share of steps and the share of minutes.
+        max_minutes: wall time of the run including all its resumptions, or None. It counts from the start of the
+            program (`time_of_start`) to its end, with imports, preparation of cases and the last validation; a
+            training within another program counts from here. The schedule is fitted to what is left for training:
+            progress is the larger of the share of steps and of these minutes.
 
     Attach it to the trainer. Its state is the time used so far.
     """
 
     def __init__(self, max_epochs: int, steps_per_epoch: int, max_minutes: float | None = None) -> None:
         self.total_steps = max_epochs * steps_per_epoch
-        self.seconds = None if max_minutes is None else 60.0 * max_minutes
+        command = time_of_start()
+        ending = 0.0 if command is None else ENDING
+        self.seconds = None if max_minutes is None else 60.0 * max_minutes - ending
         self.reserve = 0.0  # seconds needed after the last step, the same in all processes
         self.step = 0
-        self.elapsed = 0.0  # seconds of training so far; with a limit, the same in all processes after each step
+        self.elapsed = 0.0  # seconds of the run so far; with a limit, the same in all processes after each step
+        self.prepared = 0.0  # of these, seconds before the first step, of each resumption too
         self.over = False  # whether the minutes are used up
         self.spent_before = 0.0
-        self.started = 0.0  # on the monotonic clock
+        self.started = time.monotonic() if command is None else command
 
     def attach(self, engine: Engine) -> None:
         """Follow the trainer's steps, and end the epoch and the run when the time is over."""
@@ -43,24 +55,37 @@ class Budget:
         """The completed share of the run."""
         share = self.step / max(1, self.total_steps)
         if self.seconds is not None:
-            share = max(share, self.elapsed / max(1.0, self.seconds - self.reserve))
+            share = max(share, self.trained() / max(1.0, self.seconds - self.reserve - self.prepared))
         return min(1.0, share)
+
+    def trained(self) -> float:
+        """Seconds of steps and validations so far."""
+        return self.elapsed - self.prepared
+
+    def now(self) -> float:
+        """Seconds of the run up to now, resumptions included, by this process's clock."""
+        return self.spent_before + time.monotonic() - self.started
+
+    def has_time_for_a_step(self) -> bool:
+        """Whether the time that is left is more than is reserved for what follows the last step."""
+        return self.seconds is None or synchronized(self.now()) + self.reserve < self.seconds
 
     def state_dict(self) -> dict[str, Any]:
         """The steps and the time used."""
-        return {"step": self.step, "spent": self.elapsed}
+        return {"step": self.step, "spent": max(self.elapsed, self.now()), "prepared": self.prepared}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state."""
         self.step = state["step"]
         self.spent_before = self.elapsed = state["spent"]
+        self.prepared += state.get("prepared", 0.0)
 
     def _start(self, engine: Engine) -> None:
-        self.started = time.monotonic()
+        self.prepared = synchronized(time.monotonic() - self.started)
 
     def _count(self, engine: Engine) -> None:
         self.step = engine.state.iteration
-        self.elapsed = self.spent_before + time.monotonic() - self.started
+        self.elapsed = self.now()
         if self.seconds is not None:  # without a limit clocks do not matter, and synchronizing waits for the GPU
             self.elapsed = synchronized(self.elapsed)
             if self.elapsed + self.reserve >= self.seconds:
@@ -70,6 +95,19 @@ class Budget:
     def _end(self, engine: Engine) -> None:
         if self.over:
             engine.terminate()
+
+
+def time_of_start() -> float | None:
+    """When this process was started, on the monotonic clock, if it runs a command of `python -m`.
+
+    None for a training within another program, and where the operating system does not tell (other than Linux).
+    """
+    program = getattr(sys.modules.get("__main__"), "__spec__", None)
+    now, stat = time.monotonic(), Path("/proc/self/stat")
+    if program is None or program.name not in COMMANDS or not stat.is_file():
+        return None
+    ticks = int(stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19])  # since the machine was booted
+    return now - max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def rate_factor(progress: Callable[[], float], shape: str = "cosine", warmup: float = 0.02) -> Callable[[int], float]:

@@ -313,7 +313,7 @@ class EpochLog:
         parts.append(f"{time.monotonic() - self.began:.0f} s")
         done = self.budget.progress()
         if 0 < done < 1:
-            parts.append(f"{_minutes(self.budget.elapsed * (1 - done) / done)} left")
+            parts.append(f"{_minutes(self.budget.trained() * (1 - done) / done)} left")
         logger.info("  ".join(parts))
 
 
