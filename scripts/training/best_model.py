@@ -1,7 +1,6 @@
 """Selection of a run's weights: the best validated epoch."""
 
 import logging
-import time
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -70,7 +69,7 @@ class BestModel:
         self.best = dict(state)
 
     def _start(self) -> None:
-        self.began = time.monotonic()
+        self.began = self.budget.clock()
 
     def _score(self) -> None:
         score, epoch = float(self.evaluator.state.metrics[self.score_name]), self.trainer.state.epoch
@@ -85,7 +84,7 @@ class BestModel:
             self.best["without_better"] += 1
             self._end_if_patience_is_spent()
         # the last epoch is validated too
-        measured = synchronized(SPARE * (time.monotonic() - self.began))
+        measured = synchronized(SPARE * (self.budget.clock() - self.began))
         self.budget.reserve = measured if self.first else max(self.budget.reserve, measured)  # the first was estimated
         self.first = False
         if not self.budget.has_time_for_a_step():

@@ -12,8 +12,10 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from scripts.distributed import synchronized
+from scripts.errors import InputError
 
 COMMANDS = ("monai.bundle.__main__", "bundle.__main__")  # programs whose first second is that of the training
+CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
 SPARE = 1.5  # a validation may take longer on a busy machine
 ENDING = 4.0  # seconds that a program needs to end, most of them for TensorBoard
 
@@ -24,16 +26,28 @@ class Budget:
     Args:
         max_epochs: epochs of the whole run.
         steps_per_epoch: iterations of the trainer per epoch: batches, of which an optimiser step may use several.
-        max_minutes: wall time of the run including all its resumptions, or None. It counts from the start of the
+        max_minutes: minutes of the run including all its resumptions, or None. They count from the start of the
             program (`time_of_start`) to its end, with imports, preparation of cases and the last validation; a
             training within another program counts from here. The schedule is fitted to what is left for training:
             progress is the larger of the share of steps and of these minutes.
+        clock: what all seconds here are: `wall`, elapsed time, or `cpu`, processor time of this process and its
+            threads (not of loader processes).
+
+    Attributes:
+        clock: returns the seconds that the clock shows.
 
     Attach it to the trainer. Its state is the time used so far.
+
+    Raises:
+        InputError: the clock is unknown.
     """
 
-    def __init__(self, max_epochs: int, steps_per_epoch: int, max_minutes: float | None = None) -> None:
-        self.total_steps = max_epochs * steps_per_epoch
+    def __init__(
+        self, max_epochs: int, steps_per_epoch: int, max_minutes: float | None = None, clock: str = "wall"
+    ) -> None:
+        if clock not in CLOCKS:
+            raise InputError(f"clock is {clock!r}: expected {' or '.join(CLOCKS)}.")
+        self.total_steps, self.clock = max_epochs * steps_per_epoch, CLOCKS[clock]
         command = time_of_start()
         ending = 0.0 if command is None else ENDING
         self.seconds = None if max_minutes is None else 60.0 * max_minutes - ending
@@ -43,7 +57,7 @@ class Budget:
         self.prepared = 0.0  # of these, seconds before the first step, of each resumption too
         self.over = False  # whether the minutes are used up
         self.spent_before = 0.0
-        self.started = time.monotonic() if command is None else command
+        self.started = self.clock() if command is None else command if clock == "wall" else 0.0
 
     def attach(self, engine: Engine) -> None:
         """Follow the trainer's steps, and end the epoch and the run when the time is over."""
@@ -64,7 +78,7 @@ class Budget:
 
     def now(self) -> float:
         """Seconds of the run up to now, resumptions included, by this process's clock."""
-        return self.spent_before + time.monotonic() - self.started
+        return self.spent_before + self.clock() - self.started
 
     def has_time_for_a_step(self) -> bool:
         """Whether the time that is left is more than is reserved for what follows the last step."""
@@ -81,7 +95,7 @@ class Budget:
         self.prepared += state.get("prepared", 0.0)
 
     def _start(self, engine: Engine) -> None:
-        self.prepared = synchronized(time.monotonic() - self.started)
+        self.prepared = synchronized(self.clock() - self.started)
 
     def _count(self, engine: Engine) -> None:
         self.step = engine.state.iteration

@@ -271,6 +271,8 @@ class LazySummaryWriter:
 class EpochLog:
     """Logs one line per epoch: loss, rate, scores if it was validated, seconds, and the estimated remaining time.
 
+    Seconds and remaining time are those of the budget's clock.
+
     Args:
         validator: the validation engine; its scores are shown for validated epochs.
         scores: returns the scores of its last pass, in words.
@@ -299,7 +301,7 @@ class EpochLog:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
 
     def _begin(self) -> None:
-        self.began = time.monotonic()
+        self.began = self.budget.clock()
         self.losses.clear()
 
     def _log(self, engine: Engine) -> None:
@@ -310,7 +312,7 @@ class EpochLog:
         if self.validator.state.metrics and self.validator.state.epoch == engine.state.epoch:
             best = " (best so far)" if self.best_epoch() == engine.state.epoch else ""
             parts.append(f"validation {self.scores()}{best}")
-        parts.append(f"{time.monotonic() - self.began:.0f} s")
+        parts.append(f"{self.budget.clock() - self.began:.0f} s")
         done = self.budget.progress()
         if 0 < done < 1:
             parts.append(f"{_minutes(self.budget.trained() * (1 - done) / done)} left")

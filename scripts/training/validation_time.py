@@ -2,7 +2,7 @@
 
 import logging
 import math
-import time
+from collections.abc import Callable
 
 import torch
 from ignite.engine import Engine, Events
@@ -38,7 +38,7 @@ class ReserveFirstValidation:
     def _reserve(self) -> None:
         if self.budget.seconds is None:
             return
-        seconds = synchronized(SPARE * estimate_validation_seconds(self.evaluator, self.dataset))
+        seconds = synchronized(SPARE * estimate_validation_seconds(self.evaluator, self.dataset, self.budget.clock))
         self.budget.reserve = max(self.budget.reserve, seconds)
         left = self.budget.seconds - self.budget.now() - seconds
         if left <= 0:
@@ -49,10 +49,12 @@ class ReserveFirstValidation:
 
 
 @torch.no_grad()
-def estimate_validation_seconds(evaluator: SupervisedEvaluator, dataset: PreparedCases) -> float:
+def estimate_validation_seconds(
+    evaluator: SupervisedEvaluator, dataset: PreparedCases, clock: Callable[[], float]
+) -> float:
     """The seconds of one validation: the time of one window, times the voxels of all windows of all cases.
 
-    Windows of background, which are skipped, are counted too.
+    `clock` returns seconds (`Budget.clock`). Windows of background, which are skipped, are counted too.
     """
     inferer, network, device = evaluator.inferer, evaluator.network, evaluator.state.device or torch.device("cpu")
     known = range(len(dataset)) if dataset.cache != "none" else range(min(1, len(dataset)))  # none: prepared anew
@@ -65,11 +67,11 @@ def estimate_validation_seconds(evaluator: SupervisedEvaluator, dataset: Prepare
     mode = network.training
     network.eval()
     for _ in range(2 if ramp.is_cuda else 1):  # a GPU loads its kernels first
-        began = time.monotonic()
+        began = clock()
         inferer(ramp, network)
         if ramp.is_cuda:
             torch.cuda.synchronize(device)
-    seconds = time.monotonic() - began
+    seconds = clock() - began
     network.train(mode)
     voxels = sum(math.prod(own) if inferer.auto else inferer.count_window_voxels(own) for _, *own in sizes)
     return seconds * voxels / math.prod(window) * len(dataset) / len(sizes)

@@ -76,8 +76,19 @@ def validation(sizes: list[tuple[int, int, int]], roi_size=(8, 8, 8), overlap: f
     ],
 )
 def test_estimate_counts_the_windows_of_all_cases(sizes, roi_size, overlap, windows):
-    seconds = estimate_validation_seconds(*validation(sizes, roi_size, overlap))
+    seconds = estimate_validation_seconds(*validation(sizes, roi_size, overlap), time.monotonic)
     assert windows * WINDOW <= seconds < windows * WINDOW * 1.6
+
+
+def test_reserve_and_run_count_the_same_clock():
+    evaluator, dataset = validation([(40, 8, 8)])  # whose windows wait and compute nothing
+    budget = Budget(max_epochs=1, steps_per_epoch=2, max_minutes=0.1 / 60, clock="cpu")
+    engine = Engine(lambda *_: None)
+    budget.attach(engine)
+    ReserveFirstValidation(budget, evaluator, dataset).attach(engine)
+    engine.run(range(2), max_epochs=1)
+    assert budget.reserve < 2 * WINDOW
+    assert not budget.over
 
 
 def test_short_run_leaves_time_for_its_first_validation():

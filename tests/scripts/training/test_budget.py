@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.optim.lr_scheduler import LambdaLR
 
+from scripts.errors import InputError
 from scripts.training.budget import Budget, rate_factor
 
 STEP = 0.01  # s
@@ -42,6 +43,32 @@ def test_time_after_the_last_step_is_reserved():
     engine, _ = trainer(budget)
     assert seconds(lambda: engine.run(range(1000), max_epochs=10)) < 2
     assert budget.progress() == 1.0  # the rate has fallen to its end by then
+
+
+@pytest.mark.parametrize(("clock", "over"), [("wall", True), ("cpu", False)])
+def test_waiting_costs_elapsed_time_but_no_processor_time(clock, over):
+    budget = Budget(max_epochs=1, steps_per_epoch=10, max_minutes=0.05 / 60, clock=clock)
+    engine, _ = trainer(budget)  # its steps sleep for 0.1 s
+    engine.run(range(10), max_epochs=1)
+    assert budget.over == over
+
+
+def test_processor_time_ends_a_run_that_computes():
+    def compute(*_) -> None:
+        end = time.process_time() + STEP
+        while time.process_time() < end:
+            pass
+
+    budget = Budget(max_epochs=1, steps_per_epoch=1000, max_minutes=0.1 / 60, clock="cpu")
+    engine = Engine(compute)
+    budget.attach(engine)
+    engine.run(range(1000), max_epochs=1)
+    assert 5 <= engine.state.iteration <= 10
+
+
+def test_unknown_clock_is_refused():
+    with pytest.raises(InputError, match="clock is 'gpu': expected wall or cpu"):
+        Budget(max_epochs=1, steps_per_epoch=1, clock="gpu")
 
 
 def test_without_minutes_the_epochs_end_training():

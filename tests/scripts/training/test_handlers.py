@@ -370,6 +370,13 @@ def test_log_line_estimates_the_remaining_time(caplog, spent, left):
     assert "left" not in second
 
 
+def test_log_line_shows_the_seconds_of_the_budgets_clock(caplog):
+    budget = Budget(max_epochs=2, steps_per_epoch=2)
+    budget.clock = lambda: 60.0 * budget.step
+    first, _ = logged(caplog, validated=[], budget=budget)
+    assert "120 s" in first
+
+
 def test_existing_handler_is_returned_unchanged():
     handler = StopOnNan("x")
     assert existing_handler(handler) is handler
