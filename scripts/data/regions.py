@@ -10,7 +10,9 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import ensure_tuple
 
+from scripts.data.background import foreground
 from scripts.data.images import ROUNDING
 from scripts.errors import InputError
 
@@ -76,27 +78,48 @@ class LabelsToRegionsd(MapTransform):
 
 
 class RegionIndicesd(MapTransform):
-    """Indices of background and region voxels, for crops that choose among them (`RandCropByLabelClassesd`).
+    """Flat indices of the voxels on which patches are centred, computed once, for MONAI's crops.
 
-    Adds `<key>_indices`, R + 1 vectors of flat voxel indices: first the voxels in no region that are not 0 in the
-    image, then those of each region.
+    Adds to each key, for `RandCropByPosNegLabeld`, `<key>_fg_indices` (voxels of any centre region) and
+    `<key>_bg_indices` (other voxels that are not 0 in the image; any other voxel if the whole image is 0); and for
+    `RandCropByLabelClassesd`, `<key>_indices`: a list of the background and of each centre region.
+
+    MONAI's `FgBgToIndicesd` takes the first of several channels for a background, and expects images above 0.
 
     Args:
         keys: region masks [R, ...].
+        regions: the names of the R regions, in channel order.
+        centre_regions: names of the regions on which patches are centred; None: all.
         image_key: the image [C, ...], 0 in the background.
+
+    Raises:
+        InputError: `centre_regions` is empty or names no region.
     """
 
-    def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        regions: Sequence[str],
+        centre_regions: Sequence[str] | None = None,
+        image_key: str = "image",
+    ) -> None:
         super().__init__(keys)
-        self.image_key = image_key
+        known = list(regions)
+        names = known if centre_regions is None else ensure_tuple(centre_regions)
+        if not names or not {*names} <= {*known}:
+            raise InputError(f"centre_regions is {centre_regions}: expected names among {', '.join(known)}, or null.")
+        self.channels, self.image_key = [known.index(name) for name in names], image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the indices of each key."""
         indexed = dict(data)
         for key in self.key_iterator(indexed):
-            regions = torch.as_tensor(indexed[key]) > 0
-            background = (torch.as_tensor(indexed[self.image_key]) != 0).any(0) & ~regions.any(0)
-            indexed[f"{key}_indices"] = [mask.flatten().nonzero().flatten() for mask in (background, *regions)]
+            regions = torch.as_tensor(indexed[key])[self.channels] > 0
+            centres = regions.any(0)
+            background = foreground(torch.as_tensor(indexed[self.image_key])).any(0) & ~centres
+            found = [mask.flatten().nonzero().flatten() for mask in (centres, background, *regions)]
+            indexed[f"{key}_fg_indices"], indexed[f"{key}_bg_indices"], *_ = found
+            indexed[f"{key}_indices"] = found[1:]
         return indexed
 
 

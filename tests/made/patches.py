@@ -1,9 +1,10 @@
 """A case with a small box of tumour, and patches cut from it."""
 
 import torch
-from monai.transforms import FgBgToIndicesd, RandCropByPosNegLabeld
+from monai.transforms import RandCropByPosNegLabeld
 
 from scripts.data.patch_dataset import PatchDataset
+from scripts.data.regions import RegionIndicesd
 
 
 def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
@@ -14,7 +15,7 @@ def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
     return {"case": "box", "image": torch.rand(1, size, size, size) + 1, "label": label}
 
 
-INDICES = FgBgToIndicesd("label", image_key="image")
+INDICES = RegionIndicesd("label", ["tumour"])
 
 
 def cut_from(entries: list[dict], share: float = 0.5, size: int = 8, **others) -> PatchDataset:

@@ -89,13 +89,42 @@ def test_voxels_outside_all_regions_get_the_tasks_background_value():
     assert painted.tolist() == [[255, 0]]
 
 
-def test_crop_finds_each_region_and_the_brain_without_background():
-    masks = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 1, 0, 0]]).reshape(2, 1, 5)
-    image = torch.tensor([[0, 5, 0, 0, -3], [0, 0, 0, 2, 0]]).reshape(2, 1, 5)  # air at 0: all channels are 0
-    indices = RegionIndicesd("label")({"label": masks, "image": image})["label_indices"]
-    assert [found.tolist() for found in indices] == [[3, 4], [1, 2], [2]]
+NESTED = torch.tensor([[0, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 0]]).reshape(3, 1, 5)
+EXCLUSIVE = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]).reshape(3, 1, 5)
+BRAIN = torch.tensor([[0, 5, 0, 0, -3], [0, 0, 2, 2, 0]]).reshape(2, 1, 5)  # air at 0: all channels are 0
 
 
-def test_absent_region_has_no_indices():
-    indices = RegionIndicesd("label")({"label": torch.zeros(2, 2, 2), "image": torch.ones(1, 2, 2)})["label_indices"]
-    assert [len(found) for found in indices] == [4, 0, 0]
+def indices_of(masks: torch.Tensor, image: torch.Tensor = BRAIN, centre_regions=None) -> dict[str, list]:
+    found = RegionIndicesd("label", list(REGIONS), centre_regions)({"label": masks, "image": image})
+    return {
+        name: [*map(torch.Tensor.tolist, found[f"label{name}"])] for name in ("_fg_indices", "_bg_indices", "_indices")
+    }
+
+
+@pytest.mark.parametrize("masks", [NESTED, EXCLUSIVE])
+def test_patches_are_centred_on_the_first_region_too(masks):
+    assert indices_of(masks)["_fg_indices"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("masks", [NESTED, EXCLUSIVE])
+def test_background_is_brain_in_no_region_even_below_zero(masks):
+    assert indices_of(masks)["_bg_indices"] == [4]
+
+
+def test_crop_by_classes_finds_background_and_each_region():
+    assert indices_of(NESTED)["_indices"] == [[4], [1, 2, 3], [2, 3], [3]]
+
+
+def test_centre_regions_leave_the_others_to_the_background():
+    found = indices_of(NESTED, centre_regions=["TC", "ET"])
+    assert found == {"_fg_indices": [2, 3], "_bg_indices": [1, 4], "_indices": [[1, 4], [2, 3], [3]]}
+
+
+def test_a_blank_image_without_labels_still_has_centres():
+    assert indices_of(torch.zeros(3, 1, 5), torch.zeros(2, 1, 5))["_bg_indices"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("wrong", [["TT"], []])
+def test_unknown_centre_regions_are_refused(wrong):
+    with pytest.raises(InputError, match=r"centre_regions is .*: expected names among WT, TC, ET, or null"):
+        RegionIndicesd("label", list(REGIONS), wrong)
