@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from scripts.errors import InputError
+from scripts.files import atomic_write
 
 FORMATS = ("ts", "pt2", "onnx")
 OPSET = 20
@@ -40,7 +42,8 @@ def write_formats(
     """Write models/model.<format> of the network at inference for each of `formats`, into a package's folder.
 
     `example` is an input [B, C, ...] with B of 2, since a size of one would be fixed; sizes can be any multiple of
-    `multiple`, by axis, or only that of the example if it is None.
+    `multiple`, by axis, or only that of the example if it is None. model.pt2 stores the example, so it must not be of a
+    patient; paths of this machine's source files, which all formats store for debugging, are removed.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # or it warns that torchvision is missing
     with warnings.catch_warnings():
@@ -54,17 +57,12 @@ def write_formats(
             torch.export.save(program, buffer)
             (package / "models" / "model.pt2").write_bytes(buffer.getvalue())
         if "onnx" in formats:
-            torch.onnx.export(
-                program,
-                (),
-                package / "models" / "model.onnx",
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=["image"],
-                output_names=["pred"],
-                external_data=False,
-                verbose=False,
+            converted = torch.onnx.export(
+                program, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=["pred"], verbose=False
             )
+            for node in converted.model.graph.all_nodes():
+                node.metadata_props.clear()
+            converted.save(package / "models" / "model.onnx", external_data=False)
 
 
 # MONAI's own export, as the Model Zoo's checks run it, with metadata and the inference config inside; seeded, since
@@ -86,11 +84,18 @@ def _torchscript(package: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InputError(f"the network cannot be exported as TorchScript ({last}): leave out the format ts.")
+    path = package / "models" / "model.ts"
+    with atomic_write(path) as temporary, zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
+        for member in source.infolist():
+            if not member.filename.endswith(".debug_pkl"):
+                target.writestr(member, source.read(member))
 
 
 def _program(network: nn.Module, example: torch.Tensor, multiple: Sequence[int] | None) -> torch.export.ExportedProgram:
     """A program for any batch and any such multiple, or for the shape of the example without one."""
-    if multiple is None:
-        return torch.export.export(network, (example,))
-    sizes = {2 + axis: step * torch.export.Dim(f"size{axis}", min=2) for axis, step in enumerate(multiple)}
-    return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch"), **sizes},))
+    sizes = {2 + axis: step * torch.export.Dim(f"size{axis}", min=2) for axis, step in enumerate(multiple or ())}
+    shapes = ({0: torch.export.Dim("batch"), **sizes},) if sizes else None
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program

@@ -36,8 +36,8 @@ def compute_training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
 
 def cut_validation_patches(
     run: Run, datalist: str | None, dataset_dir: str | None, cases: int
-) -> tuple[torch.Tensor, list[str]]:
-    """Patches [N, C, ...] of validation cases, in the middle and where the label is, and the names of these cases.
+) -> tuple[torch.Tensor, int]:
+    """Patches [N, C, ...] of validation cases, two of each: in the middle and where the label is; number of cases.
 
     Raises:
         InputError: the data list or its files are not where the run had them.
@@ -61,7 +61,7 @@ def cut_validation_patches(
         labelled = np.argwhere(label)
         centres = [middle, labelled[len(labelled) // 2].tolist() if len(labelled) else middle]
         cut += [_patch(torch.as_tensor(np.asarray(case["image"])), centre, size) for centre in centres]
-    return torch.stack(cut).float(), [entry["case"] for entry in chosen]
+    return torch.stack(cut).float(), len(chosen)
 
 
 def _patch(image: torch.Tensor, centre: list[int], size: tuple[int, ...]) -> torch.Tensor:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
@@ -147,13 +149,14 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     write_json(package / "configs" / "metadata.json", content)
 
     network = networks.load_inference_network(package)
-    patches, chosen = networks.cut_validation_patches(run, plan.datalist, plan.dataset_dir, plan.cases)
+    patches, cases = networks.cut_validation_patches(run, plan.datalist, plan.dataset_dir, plan.cases)
     logits = networks.compute_training_logits(run, patches)
     report(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *plan.formats))} ...")
-    formats.write_formats(package, network, patches, plan.formats, metadata.size_multiple(settings))
+    example = torch.zeros_like(patches[:2])
+    formats.write_formats(package, network, example, plan.formats, metadata.size_multiple(settings))
     report(f"comparing on {len(patches)} patches, in a separate process ...")
     compared = parity.compare_formats(package, patches.numpy(), logits.numpy())
-    content["compared"] = {"cases": chosen, "patches": len(patches), "formats": compared}
+    content["compared"] = {"cases": cases, "patches": len(patches), "formats": compared}
     content["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.list_files(package / "models")}
     write_text(package / "configs" / "metadata.json", json.dumps(content, indent=4, ensure_ascii=False) + "\n")
     parameters = sum(p.numel() for p in network.parameters())
