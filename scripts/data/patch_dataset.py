@@ -212,7 +212,10 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 class PatchDataset(Dataset):
-    """Patches cut at random from prepared cases; an index is a pair (case number, seed) from `EpochSampler`.
+    """Patches cut at random from prepared cases; an index is (case number, seed) from `EpochSampler`.
+
+    A third number of the index is the flat index of the voxel to centre the patch on: the crop then finds this voxel
+    alone in each list of indices. At the rim of the volume, it moves the patch inwards.
 
     Images are in half precision; `scripts.data.augmentation.AugmentedBatch` makes them float32 on the device.
 
@@ -220,7 +223,7 @@ class PatchDataset(Dataset):
         data: entries with absolute paths.
         transform: deterministic preprocessing, which also computes what `crop` needs (see `keep`).
         crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; seeded for each patch.
-        keep: the keys of a prepared case that `crop` needs besides image and label (precomputed indices).
+        keep: the keys of a prepared case that `crop` needs besides image and label: flat indices of voxels.
         others: arguments of `PreparedCases`.
     """
 
@@ -233,7 +236,7 @@ class PatchDataset(Dataset):
         **others: Any,
     ) -> None:
         self.cases = PreparedCases(data, transform, keep=("image", "label", *keep), **others)
-        self.data = self.cases.data
+        self.data, self.keep = self.cases.data, tuple(keep)
         self.crop = crop if isinstance(crop, Compose) else Compose([crop])
 
     def __len__(self) -> int:
@@ -243,9 +246,12 @@ class PatchDataset(Dataset):
         """The numbers of the cases that have any label."""
         return [number for number in range(len(self.cases)) if bool(self.cases.stored_case(number)["label"].any())]
 
-    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
-        number, seed = index
+    def __getitem__(self, index: tuple[int, ...]) -> dict[str, Any]:
+        number, seed, *centre = index
         case = self.cases.stored_case(number)
+        if centre:
+            only = torch.tensor(centre)
+            case |= {key: [only] * len(case[key]) if isinstance(case[key], list) else only for key in self.keep}
         set_track_meta(False)  # a patch does not need the affine, and keeping it costs more than the crop
         try:
             self.crop.set_random_state(seed=seed)

@@ -9,6 +9,7 @@ import torch
 from bundle.commands.prepare import prepare
 from scripts.data.patch_dataset import PreparedCases
 from scripts.data.sampler import EpochSampler
+from scripts.errors import InputError
 from tests.made.patches import box, cut_from
 
 
@@ -109,3 +110,68 @@ def test_labelled_share_is_ignored_when_all_or_none_have_labels():
     plain = list(EpochSampler(cases=3, samples=9, seed=1))
     for labelled in ([], [0, 1, 2]):
         assert list(EpochSampler(3, 9, seed=1, labelled_share=0.5, labelled=lambda known=labelled: known)) == plain
+
+
+def test_weights_draw_each_case_as_often_as_expected():
+    drawn = Counter(case for case, _ in sequence(cases=4, samples=10, weights=lambda: [1, 0, 2, 5]))
+    for case, expected in enumerate((1.25, 0, 2.5, 6.25)):
+        assert int(expected) <= drawn[case] <= np.ceil(expected)
+
+
+def test_weights_are_met_on_average_over_epochs():
+    drawn = Counter(
+        case for epoch in range(200) for case, _ in sequence(epoch, cases=2, samples=3, weights=lambda: [1, 3])
+    )
+    assert drawn[0] / 600 == pytest.approx(0.25, abs=0.03)
+
+
+def test_weights_change_cases_alone_and_not_the_seeds_of_patches():
+    weighted, plain = sequence(3, weights=lambda: [1, 2, 3, 4, 5]), sequence(3)
+    assert [seed for _, seed in weighted] == [seed for _, seed in plain]
+    assert [case for case, _ in weighted] != [case for case, _ in plain]
+
+
+def test_processes_share_one_weighted_sequence():
+    parts = [sequence(2, samples=11, rank=rank, world_size=2, weights=lambda: [1, 2, 3, 4, 5]) for rank in range(2)]
+    together = [None] * 11
+    together[0::2], together[1::2] = parts
+    assert together == sequence(2, samples=11, weights=lambda: [1, 2, 3, 4, 5])
+
+
+def test_processes_draw_by_the_mean_of_their_weights(in_two_processes):
+    parts = in_two_processes(lambda rank: sequence(samples=8, cases=2, weights=lambda: [[1, 0], [0, 1]][rank]))
+    assert parts[0] == parts[1] == sequence(samples=8, cases=2, weights=lambda: [1, 1])
+
+
+def test_resumed_epoch_draws_by_the_weights_it_began_with():
+    first = EpochSampler(3, 6, weights=lambda: [1, 0, 0])
+    whole = list(first)
+    resumed = EpochSampler(3, 6, weights=lambda: [0, 0, 1])
+    resumed.load_state_dict(first.state_dict())
+    resumed.set_epoch(0, drawn=2)
+    assert list(resumed) == whole[2:]
+    resumed.set_epoch(1)
+    assert {case for case, _ in resumed} == {2}  # a new epoch asks again
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [1, 1, -1], [1, 1, float("nan")], [0, 0, 0]])
+def test_wrong_weights_are_refused(weights):
+    with pytest.raises(InputError, match=r"the sampler got the weights .*: expected one per case \(3\), 0 or more"):
+        list(EpochSampler(3, 6, weights=lambda: weights))
+
+
+def test_weights_and_labelled_share_are_not_combined():
+    with pytest.raises(InputError, match="both decide how often a case is drawn: use one"):
+        EpochSampler(3, 6, labelled_share=0.5, weights=lambda: [1, 1, 1])
+
+
+def test_chosen_centre_is_the_centre_of_the_patch():
+    dataset = cut_from([box()])
+    sampler = EpochSampler(1, 4, centres=lambda case, rng: int(np.ravel_multi_index((4, 5, 35), (40, 40, 40))))
+    for index in sampler:
+        patch = dataset[index]["image"]
+        assert torch.equal(patch, dataset.cases.stored_case(0)["image"][:, 0:8, 1:9, 31:39])
+
+
+def test_crop_chooses_where_no_centre_is_given():
+    assert list(EpochSampler(2, 4, centres=lambda case, rng: None)) == list(EpochSampler(2, 4))
