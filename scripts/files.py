@@ -84,6 +84,36 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def walk_files(root: str | os.PathLike) -> Iterator[Path]:
+    """The files below a folder, without hidden ones and those in hidden folders: macOS leaves ._X next to X.
+
+    Links to folders are followed, since cohorts are often linked together. Each folder is visited once, by its own path
+    where it is below `root`, else by its first link: links in a circle end.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    visited: set[tuple[int, int]] = set()
+    folders, links = [Path(root)], []
+    while folders:
+        folder = folders.pop()
+        try:
+            status = folder.stat()
+            inside = sorted(folder.iterdir()) if (status.st_dev, status.st_ino) not in visited else []
+        except OSError as error:
+            raise InputError(f"{folder} cannot be read ({error.strerror}): change its permissions.") from error
+        visited.add((status.st_dev, status.st_ino))
+        for path in (path for path in inside if not path.name.startswith(".") and path.name != "lost+found"):
+            if not path.is_dir():
+                yield path
+            elif path.is_symlink():
+                links.append(path)
+            else:
+                folders.append(path)
+        if not folders:
+            folders, links = sorted(links, reverse=True), []
+
+
 def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
     """The content of a YAML or JSON file that holds a mapping, such as settings.yaml and environment.json of a run.
 

@@ -32,8 +32,8 @@ def check_rows(rows: pd.DataFrame, path: Path) -> None:
     if len(twice):
         row = twice.iloc[0]
         raise InputError(
-            f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: keep one evaluation per"
-            " file."
+            f"{path} lists {row['metric']} of {row['region']} of case {row['case']} twice: give two cases two"
+            " names, and each evaluation its own file."
         )
     scored, dice = (rows[own][["case", "region"]] for own in (rows["region"] != WHOLE_CASE, rows["metric"] == "dice"))
     if len(lost := pd.MultiIndex.from_frame(scored).unique().difference(pd.MultiIndex.from_frame(dice))):

@@ -159,7 +159,8 @@ def _files(folder: str | os.PathLike) -> dict[str, Path]:
             key = _name(path, Path(folder)).lower()
             if key in found:
                 raise InputError(
-                    f"{found[key]} and {path} have the same name apart from words such as _mask: keep one."
+                    f"{found[key]} and {path} have the same name apart from words such as _mask: rename one if they are"
+                    " of two images; else give a folder with one mask per image."
                 )
             found[key] = path
     return found

@@ -15,6 +15,7 @@ from scripts.data import pictures as pages
 from scripts.data.case_files import Case, CaseFiles, find_cases, image_entry, require_channels
 from scripts.data.images import is_nifti
 from scripts.errors import InputError
+from scripts.files import walk_files
 
 
 def recognise_folder(folder: str | os.PathLike, tasks: Sequence[Task], task: Task | None = None) -> FolderLayout:
@@ -118,7 +119,7 @@ def _nothing_fits(folder: str | os.PathLike, partly: list[str]) -> str:
 def describe_scans(folder: str | os.PathLike) -> str:
     """The scans in the folder, for the end of a message."""
     root = Path(folder)
-    files = sorted(path for path in root.rglob("*") if not path.name.startswith("."))
+    files = sorted(walk_files(root))
     scans = [path for path in files if is_nifti(path)]
     pictures = [path for path in files if pages.is_picture(path)]
     if not (scans or pictures):
@@ -148,5 +149,9 @@ def _home(case: Case, root: Path) -> str:
         return ""
     if (file := pages.file_of_page(case.images[0])) != case.images[0]:
         return str(file)
-    own, letter, digit = re.escape(case.case), r"(?<![a-zA-Z])(?=[a-zA-Z])", r"(?<!\d)(?=\d)"  # case a is not in "data"
-    return re.sub(f"(?:{letter}|{digit}){own}(?![a-zA-Z0-9])", "", os.path.relpath(case.images[0].parent, root))
+    folder, letter, digit = os.path.relpath(case.images[0].parent, root), r"(?<![a-zA-Z])(?=[a-zA-Z])", r"(?<!\d)(?=\d)"
+    names = [case.case, case.case.removeprefix(f"{case.patient}_")] if case.slice is None else [case.case]
+    for name in map(re.escape, names):  # case a is not in "data"
+        if (home := re.sub(f"(?:{letter}|{digit}){name}(?![a-zA-Z0-9])", "", folder)) != folder:
+            return home
+    return folder

@@ -5,19 +5,23 @@ it occurs twice), `*` any characters and `?` one character within a part. `{case
 `/data/HGG/X/X_t1.nii.gz` as case X.
 
 `{slice}` instead of `{case}` is the number of a slice: `{patient}/{patient}_{slice}.tif` finds `/data/X/X_7.tif` as
-slice 7 of patient X, with the case name X_7. Without `{patient}` the slices of a folder are one volume. So are the
-pages of a TIFF that a pattern with `{case}` finds: page 7 of X.tif, counted from 0, is the case X_7.
+slice 7 of patient X. Without `{patient}` the slices of a folder are one volume. So are the pages of a TIFF that a
+pattern with `{case}` finds: page 7 of X.tif, counted from 0, is the case X_7.
+
+The name of a case depends on its own path and pattern alone, never on the other files. It is the text of `{case}`, or
+the file's name up to the slice's number; in front of it the patient, or the volume of a slice without a patient, unless
+it starts with that already: `{patient}/{case}/t1.nii` finds `/data/P1/week-000/t1.nii` as P1_week-000.
 """
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scripts.data import nifti, pictures
 from scripts.errors import InputError
+from scripts.files import walk_files
 
 PLACEHOLDERS = {"{case}": "[^/]+?", "{patient}": "[^/]+?", "{slice}": r"\d+"}
 
@@ -33,6 +37,7 @@ class CaseFiles:
         patient: from the pattern.
         volume: for a slice, the folder or file that it belongs to.
         slice: its number there.
+        placeholders: what the pattern's placeholders stand for.
     """
 
     case: str
@@ -41,6 +46,7 @@ class CaseFiles:
     patient: str | None = None
     volume: str | None = None
     slice: int | None = None
+    placeholders: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -103,15 +109,22 @@ def find_cases(
         label_files: the label's patterns, tried in order.
 
     Raises:
-        InputError: `root` is not a folder, or two files match the same channel of the same case.
+        InputError: `root` is not a folder, two files match the same channel of the same case, or two cases have one
+            name.
     """
-    root = Path(root)
+    root = Path(root).resolve()
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give the folder that holds the patients' scans.")
-    base = root.resolve().parent  # so that the folder of one case matches `{case}/...` too
-    cases = _gather(_files(root.resolve()), base, channel_files, label_files)
-    single = [page for found in cases for page in _pages(found)]
-    return sorted(_distinct(single), key=lambda c: (c.patient or c.volume or c.case, c.slice or 0, c.case))
+    return group_files(walk_files(root), root, channel_files, label_files)
+
+
+def group_files(
+    files: Iterable[Path], root: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+) -> list[CaseFiles]:
+    """The cases of these files, as absolute paths below the folder `root` (see `find_cases`)."""
+    single = [page for found in _gather(files, root, channel_files, label_files) for page in _pages(found)]
+    _require_unique_names(single)
+    return sorted(single, key=lambda c: (c.patient or c.volume or c.case, c.slice or 0, c.case))
 
 
 def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]) -> list[str]:
@@ -123,7 +136,9 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
     for channel in channels:
         if channel not in case.images:
             there = ", ".join(f"{name} ({path.name})" for name, path in case.images.items()) or "no image"
-            wanted = " or ".join(channel_files.get(channel, ["(no pattern)"])).replace("{case}", case.case)
+            wanted = " or ".join(channel_files.get(channel, ["(no pattern)"]))
+            for name, text in case.placeholders.items():
+                wanted = wanted.replace(f"{{{name}}}", text)
             raise InputError(
                 f"case {case.case} lacks channel {channel}: expected {wanted}, found {there}; add the file, or leave"
                 " the case out."
@@ -153,7 +168,7 @@ def image_of_case(
     path = Path(path).absolute()
     folder = path if path.is_dir() else path.parent
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    found = [case for case in _gather(files, folder.parent, with_file_names(channel_files)) if case.images]
+    found = [case for case in _gather(files, folder, with_file_names(channel_files)) if case.images]
     if not path.is_dir():
         found = [case for case in found if path in case.images.values()]
         if not found:
@@ -167,9 +182,9 @@ def image_of_case(
 
 def channels_of_file(path: str | os.PathLike, channel_files: Mapping[str, Sequence[str]]) -> list[str]:
     """The channels whose patterns match the name of this file."""
-    posix = pictures.file_of_page(path).as_posix()
+    file = pictures.file_of_page(path)
     known = with_file_names(channel_files)
-    return [name for name, patterns in known.items() if _match(posix, [pattern_to_regex(p) for p in patterns])]
+    return [name for name, patterns in known.items() if _match(file, [pattern_to_regex(p) for p in patterns], file)]
 
 
 def with_file_names(channel_files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -184,41 +199,48 @@ def image_entry(images: Sequence[str]) -> str | list[str]:
 
 
 def _gather(
-    files: Iterable[Path], base: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+    files: Iterable[Path], root: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
 ) -> list[CaseFiles]:
-    """The cases of these files, from their paths below `base`."""
+    """The cases of these files, from their absolute paths: the folder of one case matches `{case}/...` too."""
     roles = [(name, [pattern_to_regex(p) for p in patterns]) for name, patterns in channel_files.items()]
     label = [pattern_to_regex(p) for p in label_files]
     cases: dict[tuple, CaseFiles] = {}
     for path in files:
-        relative = path.relative_to(base).as_posix()
-        drawn = _match(relative, label)
+        drawn = _match(path, label, root)
         for role, patterns in roles:
-            match = _match(relative, patterns)
+            match = _match(path, patterns, root)
             # masks/X.png fits `{case}.png` too: the role that gives the shorter case name wins
-            if match is None or (drawn and len(drawn.case) <= len(match.case)):
+            if match is None or (drawn and len(_own_name(drawn)) <= len(_own_name(match))):
                 continue
             found = cases.setdefault(_key(match), match)
             if role in found.images:
-                raise InputError(
-                    f"case {match.case} has two files for channel {role}: {found.images[role]} and {path}; keep one of"
-                    f" them."
-                )
+                what = f"case {match.case} has two files for channel {role}"
+                raise InputError(_two_files(what, found.images[role], path))
             found.images[role] = path
+            if role == next(name for name in channel_files if name in found.images):
+                found.case = match.case  # a slice is 007 in one folder and 7 in another
             drawn = None
         if drawn:
             found = cases.setdefault(_key(drawn), drawn)
             if found.label is not None:
-                raise InputError(f"case {drawn.case} has two labels: {found.label} and {path}; keep one of them.")
+                raise InputError(_two_files(f"case {drawn.case} has two labels", found.label, path))
             found.label = path
     return list(cases.values())
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root, followlinks=True):  # cohorts are often linked together
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        # macOS leaves ._X.nii.gz next to X.nii.gz
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+def _two_files(what: str, first: Path, second: Path) -> str:
+    """A sentence about two files that the patterns take for one, which may be those of two patients."""
+    if first.parent == second.parent:
+        return f"{what}: {first} and {second}; give a pattern that fits only the one that is meant."
+    return (
+        f"{what}: {first} and {second}; if these are two patients or time points, name the patient's folder in every"
+        " pattern, as in {patient}/{case}/...; else give patterns that fit only the one that is meant."
+    )
+
+
+def name_scan(path: str | os.PathLike) -> str:
+    """The name of the case of a file that no pattern matches: the file's name without its ending."""
+    return Path(path).stem if pictures.is_picture(path) else nifti.nifti_stem(Path(path))
 
 
 def _lower_ending(name: str) -> str:
@@ -227,20 +249,35 @@ def _lower_ending(name: str) -> str:
     return name[: ending.start()] + ending[0].lower() if ending else name
 
 
-def _match(relative: str, patterns: Sequence[re.Pattern[str]]) -> CaseFiles | None:
-    """The case that a path below the root's parent belongs to, without files; None if no pattern matches."""
-    relative = _lower_ending(relative)
+def _match(file: Path, patterns: Sequence[re.Pattern[str]], root: Path) -> CaseFiles | None:
+    """The case that a file below `root` belongs to, without files; None if no pattern matches."""
+    path = _lower_ending(file.as_posix())
     for pattern in patterns:
-        if match := pattern.search(relative):
-            found = match.groupdict()
-            patient = found.get("patient")
-            if "case" in found:
-                return CaseFiles(found["case"], patient=patient)
-            name = relative[: match.end("slice")].rpartition("/")[2]
-            root, _, below = relative[: match.start()].partition("/")
-            volume = "/".join(filter(None, (below, patient))) or root
-            return CaseFiles(name, patient=patient, volume=volume, slice=int(found["slice"]))
+        if match := pattern.search(path):
+            texts = match.groupdict()
+            patient, number, volume = texts.get("patient"), texts.get("slice"), None
+            if number is not None:
+                before = path[: match.start()]
+                below = before[len(root.as_posix()) + 1 :]
+                volume = "/".join(filter(None, (below, patient))) or before.rpartition("/")[2]
+            found = CaseFiles("", patient=patient, volume=volume, placeholders=texts)
+            if number is not None:
+                found.slice = int(number)
+                texts["case"] = path[: match.end("slice")].rpartition("/")[2]
+            found.case = _join_name(patient or volume, texts["case"])
+            return found
     return None
+
+
+def _join_name(owner: str | None, own: str) -> str:
+    """The name of a case of a patient or volume: see this module's first lines."""
+    owner = (owner or "").replace("/", "_")
+    starts = own.startswith(owner) and not own[len(owner) :][:1].isalnum()
+    return own if not owner or starts else f"{owner}_{own}"
+
+
+def _own_name(found: CaseFiles) -> str:
+    return found.placeholders["case"]
 
 
 def _key(found: CaseFiles) -> tuple:
@@ -268,15 +305,15 @@ def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
         yield replace(found, case=f"{found.case}_{k}", images=images, label=label, volume=found.case, slice=k)
 
 
-def _distinct(cases: Sequence[CaseFiles]) -> Sequence[CaseFiles]:
-    """The cases under unique names: slices may have the same number in two volumes."""
-    forms = (
-        lambda c: c.case,
-        lambda c: f"{c.patient or (c.volume or '').rpartition('/')[2]}_{c.case}",
-        lambda c: f"{c.volume or c.patient}_{c.case}".replace("/", "_"),
-    )
-    for form in forms:
-        names = Counter(map(form, cases))
-        if max(names.values(), default=1) == 1:
-            return [replace(case, case=form(case)) for case in cases]
-    raise InputError(f"two cases would both be called {names.most_common(1)[0][0]}: rename the folder of one of them.")
+def _require_unique_names(cases: Iterable[CaseFiles]) -> None:
+    seen: dict[str, CaseFiles] = {}
+    for case in cases:
+        if (first := seen.setdefault(case.case, case)) is not case:
+            raise InputError(
+                f"two cases would both be called {case.case}, that of {_a_file(first)} and that of {_a_file(case)}:"
+                " rename the folder of one of them."
+            )
+
+
+def _a_file(case: CaseFiles) -> Path:
+    return next(file for file in (*case.images.values(), case.label) if file)

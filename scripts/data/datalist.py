@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.data import pictures
+from scripts.data.case_files import name_scan
 from scripts.errors import InputError
 
 HEADER = ("channels", "label_scheme", "labels", "regions", "hashes", "training")
@@ -81,7 +82,7 @@ def name_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     if "case" in entry:
         return dict(entry)
     first = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
-    name = Path(first).name.partition(".")[0]
+    name = name_scan(first)
     return {"case": name, "patient": name, **entry}
 
 

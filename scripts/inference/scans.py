@@ -8,9 +8,8 @@ from typing import Any
 
 from scripts import distributed
 from scripts.data import datalist, pictures
-from scripts.data.case_files import CaseFiles, find_cases, image_entry, require_channels
+from scripts.data.case_files import CaseFiles, find_cases, group_files, image_entry, name_scan, require_channels
 from scripts.data.images import is_nifti
-from scripts.data.nifti import nifti_stem
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.inference.mask_records import MaskRecords
 from scripts.inference.mask_saver import mask_path, stack_path
@@ -24,7 +23,8 @@ def find_input_scans(
 ) -> list[dict[str, Any]]:
     """The cases of a data list, a folder of cases, the folder of one case, a folder of single files, or one file.
 
-    A single file is a 4D NIfTI or a picture with all channels; a TIFF of several pages gives one case per page.
+    A single file is a 4D NIfTI or a picture with all channels; a TIFF of several pages gives one case per page. A case
+    has the same name in all of these (`scripts.data.case_files`).
 
     Args:
         source: the user's input; None: no cases, for programs that only load the bundle.
@@ -47,7 +47,9 @@ def find_input_scans(
         entries = datalist.select_cases(content, dataset_dir, "testing" if content.get("testing") else "labelled")
         return [{"image": entry["image"], "case": entry["case"]} for entry in entries]
     if source.is_file():
-        return _slices_or_scan(source)
+        file = source.absolute()
+        whole = [case for case in group_files([file], file.parent, channel_files) if len(case.images) == len(channels)]
+        return [_case_or_refusal(case, channels, channel_files) for case in whole] or _slices_or_scan(source)
     if not source.exists():
         raise InputError(f"input {source} does not exist: give a folder of patients, one scan, or a data list.")
     found = [case for case in find_cases(source, channel_files) if case.images]
@@ -60,8 +62,10 @@ def find_input_scans(
     single = [path for path in visible if is_nifti(path)] or [p for p in visible if pictures.is_picture(p)]
     files: dict[str, Path] = {}
     for path in single:
-        if (first := files.setdefault(_stem(path), path)) != path:
-            raise InputError(f"{first} and {path} would both give the mask of case {_stem(path)}: rename one of them.")
+        if (first := files.setdefault(name_scan(path), path)) != path:
+            raise InputError(
+                f"{first} and {path} would both give the mask of case {name_scan(path)}: give one of them another name."
+            )
     if not files:
         patterns = ", ".join(pattern for several in channel_files.values() for pattern in several)
         raise InputError(
@@ -82,8 +86,8 @@ def _case_or_refusal(
 def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
     number = pictures.count_pages(file)
     if number == 1:
-        return [{"image": str(file), "case": _stem(file)}]
-    return [{"image": str(pictures.page_name(file, k)), "case": f"{_stem(file)}_{k}"} for k in range(number)]
+        return [{"image": str(file), "case": name_scan(file)}]
+    return [{"image": str(pictures.page_name(file, k)), "case": f"{name_scan(file)}_{k}"} for k in range(number)]
 
 
 def own_cases(find: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -178,7 +182,3 @@ def exit_if_cases_refused(refused: Mapping[str, str], cases: int, resume: bool) 
 
 def _gather_refused(refused: Mapping[str, str], cases: int) -> tuple[dict[str, str], int]:
     return dict(distributed.gather_items([*refused.items()])), sum(distributed.gather_items([cases]))
-
-
-def _stem(path: Path) -> str:
-    return path.stem if pictures.is_picture(path) else nifti_stem(path)

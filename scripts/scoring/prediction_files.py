@@ -1,13 +1,14 @@
 """Matching of prediction files to cases, in 3D and 2D.
 
 A file belongs to case X when its name without the ending is X, or X followed by `_`, `-` or `.` and one of `SUFFIXES`
-(X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X.
+(X.nii.gz, X_pred.nii.gz, X-seg.nii.gz, X_mask.png), at any depth; or when it is the only image in a folder named X; or,
+for a slice, when it is named like the slice's image, and no other case has an image of that name.
 """
 
 import difflib
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from scripts.data import pictures
 from scripts.data.images import NIFTI
 from scripts.errors import InputError
+from scripts.files import walk_files
 
 PICTURES = (".png", *pictures.TIFF)
 SUFFIXES = ("pred", "prediction", "seg", "segmentation", "mask", "label", "labels", "output")
@@ -32,10 +34,8 @@ def images_in(folder: str | os.PathLike) -> list[Path]:
         raise InputError(f"{folder} is not a folder: give the folder that holds one image per case.")
     files = sorted(
         path
-        for path in folder.rglob("*")
+        for path in walk_files(folder)  # a link to nothing is a file that cannot be read, not no file
         if image_stem(path) is not None
-        and not path.name.startswith(".")
-        and (path.is_file() or path.is_symlink())  # a link to nothing is a file that cannot be read, not no file
         and not {part.lower() for part in path.relative_to(folder).parts[:-1]}.intersection(PROBABILITY_SUFFIXES)
     )
     if not files:
@@ -63,7 +63,10 @@ def match_predictions(
     for case in cases:
         claims = by_name.get(case) or (by_folder[case] if len(by_folder.get(case, ())) == 1 else set())
         if len(claims) > 1:
-            raise InputError(f"case {case} has more than one file: {' and '.join(map(str, sorted(claims)))}; keep one.")
+            raise InputError(
+                f"case {case} has more than one file: {' and '.join(map(str, sorted(claims)))}; name each file after"
+                " its case, or give a folder that holds only the masks to score."
+            )
         found.update((case, file) for file in claims)
     if not found:
         raise InputError(
@@ -86,11 +89,23 @@ def find_predictions(files: Iterable[Path], entries: Sequence[Mapping[str, Any]]
         if (page := pictures.file_and_page(entry["label"])[1]) is not None
     }
     cases = [entry["case"] for entry in entries]
-    found = match_predictions(files, [*cases, *sorted({stack for stack, _ in pages.values()} - {*cases})])
+    named = {entry["case"]: _slice_name(entry) for entry in entries if "slice" in entry and entry["case"] not in pages}
+    count = Counter(named.values())
+    own = {case: name for case, name in named.items() if count[name] == 1}
+    others = {*own.values(), *(stack for stack, _ in pages.values())} - {*cases}
+    found = match_predictions(files, [*cases, *sorted(others)])
     for case, (stack, page) in pages.items():
         if case not in found and stack in found:
             found[case] = pictures.page_name(found[stack], page)
+    for case, name in own.items():
+        if name in found:
+            found.setdefault(case, found[name])
     return {case: str(found[case]) for case in cases if case in found}
+
+
+def _slice_name(entry: Mapping[str, Any]) -> str:
+    image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+    return image_stem(Path(image)) or image
 
 
 def nearest_names(case: str, files: Iterable[Path]) -> str:

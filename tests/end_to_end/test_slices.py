@@ -132,8 +132,8 @@ def test_stack_trains_in_blocks_and_is_segmented_as_one_stack(tmp_path):
     assert chosen == [0, 1, 2]
     assert sorted(path.name for path in (scored / "masks").glob("[!.]*")) == [f"train_{k}.tif" for k in chosen]
 
-    assert segment(results, source / "train-volume.tif", tmp_path / "masks") == ["train-volume.tif"]
-    stack = tmp_path / "masks" / "train-volume.tif"
+    assert segment(results, source / "train-volume.tif", tmp_path / "masks") == ["train.tif"]
+    stack = tmp_path / "masks" / "train.tif"
     assert pictures.count_pages(stack) == 12
     for k in chosen:
         mask, truth = pictures.read_picture(f"{stack}#{k}"), pictures.read_picture(source / f"train-labels.tif#{k}")

@@ -155,7 +155,7 @@ def test_sections_with_labels_are_recognised_as_one_volume(tmp_path):
     )
     assert layout.task.name == "isbi2012"
     assert [(case.case, case.volume, case.slice, case.patient) for case in layout.cases] == [
-        (str(k), "train", k, None) for k in range(3)
+        (f"train_{k}", "train", k, None) for k in range(3)
     ]
     assert not layout.cases[0].stacked
 

@@ -455,7 +455,7 @@ def test_volume_without_patients_is_split_into_blocks_with_a_reason(sections, tm
     assert not any(k + 1 in place and place[k] != place[k + 1] for k in place), "neighbours in two folds"
     said = capsys.readouterr().out
     assert "cut into 3 consecutive blocks: neighbouring slices are similar" in said
-    assert "left out between blocks (--gap 1): 3, 8." in made["notes"]
+    assert "left out between blocks (--gap 1): train_3, train_8." in made["notes"]
     assert not any(name.endswith("/3.png") for name in made["hashes"])
 
 
@@ -477,7 +477,9 @@ def test_several_volumes_are_split_as_wholes(tmp_path):
 
 def test_the_same_section_in_two_blocks_is_refused(sections, tmp_path):
     shutil.copy(sections / "train/image/0.png", sections / "train/image/11.png")
-    with pytest.raises(InputError, match="slices 0 and 11 have identical pixels but are in different folds"):
+    with pytest.raises(
+        InputError, match="slices train_0 and train_11 have identical pixels but are in different folds"
+    ):
         prepared(sections, tmp_path / "list.json", folds=3)
 
 
@@ -535,4 +537,4 @@ def test_real_slices_are_listed_by_patient_and_sections_by_block(shared_data, tm
     assert len({entry["patient"] for entry in lgg["training"]}) == 10
     isbi = prepared(shared_data("isbi2012"), tmp_path / "isbi.json", folds=5)
     assert (len(isbi["training"]), isbi["label_scheme"]) == (26, "isbi2012")
-    assert "--gap 1): 5, 11, 18, 24." in isbi["notes"][-1]
+    assert "--gap 1): train_5, train_11, train_18, train_24." in isbi["notes"][-1]

@@ -138,14 +138,14 @@ def test_slices_without_a_patient_belong_to_their_folder(tmp_path):
     make(tmp_path, "train/image/1.png", "train/image/2.png", "train/label/2.png")
     for root in (tmp_path, tmp_path / "train"):
         first, second = find_cases(root, SECTIONS, ["label/{slice}.png"])
-        assert (first.case, first.volume, first.patient) == ("1", "train", None)
+        assert (first.case, first.volume, first.patient) == ("train_1", "train", None)
         assert (second.slice, second.label.parent.name) == (2, "label")
 
 
 def test_number_may_have_leading_zeros_in_one_of_the_files(tmp_path):
     make(tmp_path, "train/image/007.png", "train/label/7.png")
     (case,) = find_cases(tmp_path, SECTIONS, ["label/{slice}.png"])
-    assert (case.case, case.label.name) == ("007", "7.png")
+    assert (case.case, case.label.name) == ("train_007", "7.png")
 
 
 def test_same_slice_number_in_two_volumes_gives_two_cases(tmp_path):
@@ -157,7 +157,7 @@ def test_same_slice_number_in_two_volumes_gives_two_cases(tmp_path):
 
 def test_slices_with_the_same_name_are_refused(tmp_path):
     make(tmp_path, "a/b/image/1.png", "a_b/image/1.png", "c/b/image/1.png")
-    with pytest.raises(InputError, match="two cases would both be called a_b_1: rename the folder"):
+    with pytest.raises(InputError, match=r"two cases would both be called a_b_1, .*: rename the folder"):
         find_cases(tmp_path, SECTIONS)
 
 
@@ -210,4 +210,4 @@ def test_pattern_with_both_case_and_slice_is_refused():
 def test_patient_may_be_part_of_a_case_path(tmp_path):
     make(tmp_path, "p1/left.png", "p1/right.png")
     found = find_cases(tmp_path, {"grey": ["{patient}/{case}.png"]})
-    assert [(case.case, case.patient) for case in found] == [("left", "p1"), ("right", "p1")]
+    assert [(case.case, case.patient) for case in found] == [("p1_left", "p1"), ("p1_right", "p1")]

@@ -95,3 +95,12 @@ def test_stack_named_after_the_volume_holds_predictions_of_its_pages():
 def test_patient_with_separate_label_files_is_not_a_stack():
     listed = [entry("P_0", "P", "P_0_mask.png"), entry("P_1", "P", "P_1_mask.png")]
     assert find_predictions(files("P.tif", "P_1.png"), listed) == {"P_1": "predictions/P_1.png"}
+
+
+def test_masks_named_like_a_slices_image_belong_to_it():
+    entries = [
+        {"case": f"train_{k}", "patient": "p", "slice": k, "image": [f"image/{k}.png"], "label": f"label/{k}.png"}
+        for k in (1, 2)
+    ]
+    given = files("1.png", "train_2.png")
+    assert find_predictions(given, entries) == {"train_1": str(given[0]), "train_2": str(given[1])}
