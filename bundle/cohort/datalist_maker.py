@@ -13,6 +13,7 @@ from bundle.cohort.splits import Split, SplitOptions, split_cases
 from bundle.cohort.tasks import FolderLayout, Task, task_from_options
 from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
+from scripts.data.datalist import check_names
 from scripts.errors import InputError
 
 
@@ -99,9 +100,10 @@ def make_datalist(
 
     Raises:
         BadCases: cases are bad and `skip_bad` is not given, or all are.
-        InputError: there are fewer patients than folds, or cases of two kinds.
+        InputError: there are fewer patients than folds, cases of two kinds, or a name that a list cannot hold.
     """
     root, task = Path(folder).resolve(), layout.task
+    check_names({"training": [_entry(case, case.patient or case.case, root) for case in layout.cases]}, folder)
     split_cases(layout.cases, task, how)  # fails on wrong options before every file is read
     records = check_cases(layout.cases, task.expected(tasks, allow_empty), workers)
     left_out = _refuse_or_leave_out(records, root, skip_bad)
@@ -215,18 +217,21 @@ def _header(
 def _entries(cases: Sequence[Case], root: Path, split: Split) -> dict[str, list[dict[str, Any]]]:
     parts: dict[str, list[dict[str, Any]]] = {"training": [], "testing": []}
     for case in cases:
-        images = [_relative(path, root) for path in case.images]
-        entry: dict[str, Any] = {"image": images[0] if case.stacked else images}
-        if case.label:
-            entry["label"] = _relative(case.label, root)
-        entry |= {"case": case.case, "patient": split.patients[case.case]}
-        if case.slice is not None:
-            entry |= {"volume": case.volume, "slice": case.slice}
+        entry = _entry(case, split.patients[case.case], root)
         if case.label:
             place = split.places[entry["patient"]]
             entry |= {"split": "test"} if place == "test" else {"fold": place}
         parts["training" if case.label else "testing"].append(entry)
     return parts
+
+
+def _entry(case: Case, patient: str, root: Path) -> dict[str, Any]:
+    images = [_relative(path, root) for path in case.images]
+    entry: dict[str, Any] = {"image": images[0] if case.stacked else images}
+    if case.label:
+        entry["label"] = _relative(case.label, root)
+    entry |= {"case": case.case, "patient": patient}
+    return entry | ({"volume": case.volume, "slice": case.slice} if case.slice is not None else {})
 
 
 def _relative(path: Path, root: Path) -> str:

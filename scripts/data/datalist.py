@@ -4,19 +4,20 @@ The data list is the Decathlon JSON: `training` and `testing` hold one entry per
 
     {"image": [one file per channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
 
-with paths relative to `dataset_dir`, and `"split": "test"` instead of the fold for held-out test patients. A case that
-is a slice also has its `volume` and its number there, `slice`. The header has the keys channels, label_scheme, labels,
-regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to sha256) and voxels
-(case to the sha256 of its voxels).
+with paths below `dataset_dir`, relative to it, and `"split": "test"` instead of the fold for held-out test patients. A
+case that is a slice also has its `volume` and its number there, `slice`. The header has the keys channels,
+label_scheme, labels, regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to
+sha256) and voxels (case to the sha256 of its voxels).
 """
 
 import hashlib
 import json
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from tqdm import tqdm
@@ -32,7 +33,8 @@ def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
     """Read the data list at `path` and check its form.
 
     Raises:
-        InputError: the file is missing, is not JSON, or lacks a key of the header or of an entry.
+        InputError: the file is missing, is not JSON, lacks a key of the header or of an entry, or has a name or path
+            that leads elsewhere (`check_names`).
     """
     path = Path(path)
     try:
@@ -49,16 +51,59 @@ def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(
             f"the data list {path} has no {', '.join(missing)}: regenerate it with `python -m bundle prepare`."
         )
-    for entry in all_entries(content):
-        for key in ("image", "case", "patient"):
-            if key not in entry:
-                raise InputError(f"an entry of {path} has no '{key}': {json.dumps(entry)[:200]}.")
+    for part in ("training", "testing"):
+        if not isinstance(content.get(part, []), list):
+            raise InputError(
+                f"'{part}' of {path} is not a list of cases: regenerate it with `python -m bundle prepare`."
+            )
+    check_names(content, path)
     for entry in content["training"]:
         if "label" not in entry or ("fold" in entry) == (entry.get("split") == "test"):
             raise InputError(
                 f'{path}: case {entry["case"]} of `training` needs a label, and either a fold or "split": "test".'
             )
     return content
+
+
+def check_names(datalist: Mapping[str, Any], source: str | os.PathLike) -> None:
+    """Check that no case has the name of another, and that no name or path of a data list leads elsewhere.
+
+    Cases name the files that are written, so their names hold no separator. Paths stay below `dataset_dir`. A link in
+    that folder may lead out of it: whoever may write there made it, whereas a list may come from anybody.
+
+    Raises:
+        InputError: names the entry of the list at `source`, what is wrong, and what is expected.
+    """
+    seen: set[str] = set()
+    for entry in all_entries(datalist):
+        missing = [key for key in ("image", "case", "patient") if not isinstance(entry, dict) or key not in entry]
+        if missing:
+            raise InputError(f"an entry of {source} has no '{missing[0]}': {json.dumps(entry)[:200]}.")
+        case, images = entry["case"], entry["image"]
+        if not _is_inside(case) or {*"/\\"}.intersection(case) or case.startswith("."):
+            raise InputError(
+                f"{source} has the case {json.dumps(case)[:200]}: expected a plain name in quotes, not empty, without"
+                " separators (/, \\), control characters or a dot in front; rename it."
+            )
+        if case in seen:
+            raise InputError(f"{source} lists case {case} twice: regenerate it with `python -m bundle prepare`.")
+        seen.add(case)
+        named = {"patient": [entry["patient"]], "image": images if isinstance(images, list) else [images]}
+        named |= {key: [entry[key]] for key in ("label", "volume") if key in entry}
+        for key, texts in named.items():
+            if strange := [text for text in texts or [""] if not _is_inside(text)]:
+                raise InputError(
+                    f"{source}: case {case} has the {key} {json.dumps(strange[0])[:200]}: expected text that leads"
+                    " nowhere else: not empty or absolute, without .. or control characters; correct it."
+                )
+
+
+def _is_inside(text: object) -> bool:
+    """Whether this is text that, as a path, stays below the folder that it starts from, on any system."""
+    if not isinstance(text, str) or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        return False
+    path = PureWindowsPath(text)  # it knows the separators, drives and roots of all systems
+    return bool(text.strip(". /\\")) and not (path.drive or path.root or ".." in path.parts)
 
 
 def all_entries(datalist: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -167,15 +212,11 @@ def check_split(datalist: Mapping[str, Any]) -> None:
     """Check that no patient, and no two cases with identical voxels, are in different folds.
 
     Raises:
-        InputError: names the patient or the cases in two folds, or the case that is listed twice.
+        InputError: names the patient or the cases in two folds.
     """
     where: dict[str, set] = defaultdict(set)
     twins: dict[str, list[dict]] = defaultdict(list)
-    seen: set[str] = set()
     for entry in datalist["training"]:
-        if entry["case"] in seen:
-            raise InputError(f"case {entry['case']} is listed twice: regenerate the data list with `prepare`.")
-        seen.add(entry["case"])
         where[entry["patient"]].add(_place(entry))
         if voxels := datalist.get("voxels", {}).get(entry["case"]):
             twins[voxels].append(entry)

@@ -1,10 +1,14 @@
 """Names of cases depend on their own paths alone; neither names nor paths lead out of the folder."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from bundle.cohort.datalist_maker import make_datalist, read_layout
+from bundle.cohort.splits import SplitOptions
 from scripts.data.case_files import find_cases
+from scripts.data.datalist import read_datalist, select_cases
 from scripts.errors import InputError
 from scripts.inference.scans import find_input_scans
 from scripts.scoring.prediction_files import images_in
@@ -69,6 +73,78 @@ def test_files_of_two_patients_get_the_advice_to_name_them(tmp_path):
     ) as refused:
         find_cases(tmp_path, {"T1": ["{case}/t1.nii"]}, [])
     assert "keep one" not in str(refused.value)
+
+
+# ---- data lists ----------------------------------------------------------------------------------------------------
+
+
+def write_list(tmp_path: Path, **changes: object) -> Path:
+    entry = {"image": ["a/t1.nii"], "label": "a/seg.nii", "case": "a", "patient": "p", "fold": 0, **changes}
+    header = {"channels": ["T1"], "label_scheme": "demo", "labels": {}, "regions": {}, "hashes": {}}
+    (tmp_path / "list.json").write_text(json.dumps({**header, "training": [entry]}))
+    return tmp_path / "list.json"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "../../x",
+        "/x",
+        "a/b",
+        "a\\b",
+        "..",
+        ".",
+        "",
+        " ",
+        ".records",
+        "a\0b",
+        "a\nb",
+        "a\x1b[2J",
+        "\udcff",
+        7,
+        None,
+        ["a"],
+    ],
+)
+def test_a_case_that_names_another_place_is_refused(tmp_path, case):
+    with pytest.raises(InputError, match=r"has the case .*: expected a plain name in quotes"):
+        read_datalist(write_list(tmp_path, case=case))
+
+
+@pytest.mark.parametrize(
+    "path", ["../t1.nii", "/etc/t1.nii", "a/../../t1.nii", "..\\t1.nii", "C:\\t1.nii", "C:t1.nii", "", ".", "a\0", 7]
+)
+@pytest.mark.parametrize("key", ["image", "label", "patient", "volume"])
+def test_a_path_that_leaves_the_dataset_is_refused(tmp_path, key, path):
+    with pytest.raises(InputError, match=rf"case a has the {key} .*expected text that leads nowhere else"):
+        read_datalist(write_list(tmp_path, **{key: [path] if key == "image" else path}))
+
+
+@pytest.mark.parametrize(
+    "name", ["Patient 001", "BraTS-GLI-00000-000", "Müller_07", "患者1", "a..b", "2024_01_15", "-1", "scan 12:30"]
+)
+def test_ordinary_names_are_read(tmp_path, name):
+    content = read_datalist(
+        write_list(tmp_path, case=name, patient=name, volume=f"site/{name}", image=f"{name}/./t1.nii")
+    )
+    assert content["training"][0]["case"] == name
+
+
+def test_a_link_in_the_dataset_may_lead_out_of_it(tmp_path):
+    make(tmp_path, "elsewhere/t1.nii", "here/note")
+    (tmp_path / "here/a").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (entry,) = select_cases(read_datalist(write_list(tmp_path)), tmp_path / "here", "labelled")
+    assert Path(entry["image"][0]).is_file()
+
+
+def test_prepare_lists_no_file_outside_the_folder(tmp_path):
+    described = {"modality": {"0": "T1"}, "labels": {"0": "background", "1": "tumour"}, "test": []}
+    described["training"] = [{"image": "../a.nii.gz", "label": "b.nii.gz"}]
+    make(tmp_path, "a.nii.gz", "set/b.nii.gz")
+    (tmp_path / "set/dataset.json").write_text(json.dumps(described))
+    layout = read_layout(str(tmp_path / "set"), [])
+    with pytest.raises(InputError, match=r"case a has the image .*\.\./a\.nii\.gz.*leads nowhere else"):
+        make_datalist(str(tmp_path / "set"), layout, [], SplitOptions(folds=2))
 
 
 # ---- walks ---------------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def test_a_missing_list_says_how_to_make_one(tmp_path):
         ("{not json", "is not JSON"),
         ("[]", "has no channels, label_scheme, labels, regions, hashes, training"),
         ('{"channels": []}', "has no label_scheme"),
+        (json.dumps(dict.fromkeys(datalist.HEADER)), "'training' of .* is not a list of cases"),
     ],
 )
 def test_file_that_is_no_data_list_says_what_is_missing(tmp_path, content, message):
@@ -150,10 +151,11 @@ def test_identical_voxels_under_two_names_are_refused_across_folds_only(small):
         datalist.check_split(small)
 
 
-def test_duplicate_case_is_refused(small):
-    small["training"].append(copy.deepcopy(small["training"][0]))
-    with pytest.raises(InputError, match="case a is listed twice"):
-        datalist.check_split(small)
+@pytest.mark.parametrize("part", ["training", "testing"])
+def test_duplicate_case_is_refused(tmp_path, small, part):
+    small[part].append(copy.deepcopy(small["training"][0]))
+    with pytest.raises(InputError, match="lists case a twice"):
+        datalist.read_datalist(written(tmp_path, small))
 
 
 def test_missing_file_is_named(cohort, tmp_path):
