@@ -19,6 +19,7 @@ from scripts.scoring.cohort import LESION_COLUMNS, RELIABILITY_COLUMNS, read_cas
 from scripts.scoring.lesions import BRATS_2023
 from scripts.scoring.metrics import BINS, BOUNDARY_METRICS, CASE_METRICS, METRICS
 from scripts.scoring.run import ROLES, rename_former_roles
+from scripts.scoring.tables import read_table
 
 MISSING = "no prediction"  # how the reason of a failed case without a prediction file begins
 # Scores of a case without a usable prediction: those of an empty mask. Its volumes and lesions are unknown.
@@ -221,8 +222,7 @@ def _read_table(path: Path, columns: list[str], kinds: dict[str, type]) -> pd.Da
         return None
     try:
         text = dict.fromkeys(("case", "patient", "region"), str)
-        empty = {name: [""] for name in kinds}
-        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip")
+        frame = read_table(path, dtype=text, na_values={name: [""] for name in kinds})
         frame = frame.astype(kinds)
     except (OSError, ValueError, KeyError) as error:
         expected = f"expected the columns {', '.join(columns)}"

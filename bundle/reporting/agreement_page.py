@@ -25,9 +25,10 @@ from bundle.reporting.page import embed_png, load_template
 from scripts.data import pictures
 from scripts.data.nifti import read_nifti
 from scripts.errors import InputError
-from scripts.files import atomic_write, unfinished_prefix, write_json, write_text
+from scripts.files import unfinished_prefix, write_json, write_text
 from scripts.parallel import map_in_processes
 from scripts.scoring.prediction_files import image_stem
+from scripts.scoring.tables import write_table
 
 MOST_PICTURES = 24  # on the page; those with the least agreement
 SHOWN = ("dice", "hd95", "nsd_2mm")  # in the tables of pairs and persons
@@ -63,8 +64,7 @@ def write_agreement(
             "foreground": foreground,
         }
         summary = summarise_agreement(compared, pairs, list(raters), model is not None, about)
-        with atomic_write(folder / "pairs.csv") as temporary:
-            pairs.to_csv(temporary, index=False)
+        write_table(pairs, folder / "pairs.csv")
         write_json(folder / "raters.json", summary)
         write_text(folder / "raters.html", _render(summary, pairs, folder))
     return summary

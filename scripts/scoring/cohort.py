@@ -27,7 +27,7 @@ from scripts import distributed
 from scripts.data import datalist as lists
 from scripts.data import pictures
 from scripts.errors import EXIT_SOME_FAILED, InputError
-from scripts.files import atomic_write, write_json
+from scripts.files import write_json
 from scripts.parallel import map_in_processes
 from scripts.scoring.case import Job, Scores, metric_definitions, score_case
 from scripts.scoring.lesions import BRATS_2023, BratsRule
@@ -40,6 +40,7 @@ from scripts.scoring.prediction_files import (
 )
 from scripts.scoring.stack import Stack, score_patient
 from scripts.scoring.summary import COPY, group_failures
+from scripts.scoring.tables import read_table, write_table
 
 COLUMNS = ["case", "patient", "region", "metric", "value", "unit", "note"]
 LESION_COLUMNS = ["case", "patient", "region", "lesion", "volume", "unit", "detected", "dice"]
@@ -194,8 +195,7 @@ def write_tables(
         if frame is None:  # a file of an earlier evaluation would be mistaken for this one's
             (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
-        with atomic_write(folder / f"{name}.csv") as temporary:
-            frame.to_csv(temporary, index=False)
+        write_table(frame, folder / f"{name}.csv")
     failed = cases[cases["metric"] == "failed"]
     content = {
         "cases": cases["case"].nunique(),
@@ -229,9 +229,7 @@ def read_cases(path: str | os.PathLike) -> pd.DataFrame:
         InputError: the file is missing or is not such a table.
     """
     try:
-        text = {name: str for name in COLUMNS if name != "value"}
-        # pandas' faster parser may lose the last bit of a number
-        frame = pd.read_csv(path, dtype=text, keep_default_na=False, float_precision="round_trip")
+        frame = read_table(path, dtype={name: str for name in COLUMNS if name != "value"})
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read as a table ({error}): make it with `python -m bundle score`."

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bundle.cohort.datalist_maker import make_datalist, read_layout
@@ -11,7 +12,9 @@ from scripts.data.case_files import find_cases
 from scripts.data.datalist import read_datalist, select_cases
 from scripts.errors import InputError
 from scripts.inference.scans import find_input_scans
+from scripts.scoring.cohort import COLUMNS, ScoreTables, read_cases, write_tables
 from scripts.scoring.prediction_files import images_in
+from scripts.scoring.tables import read_table, write_table
 
 WEEKS = {"T1": ["{patient}/{case}/t1.nii"], "T2": ["{patient}/{case}/t2.nii"]}
 SECTIONS = {"EM": ["image/{slice}.png"]}
@@ -168,3 +171,34 @@ def test_linked_folders_outside_are_read(tmp_path):
     make(tmp_path, "elsewhere/P1/week-000/t1.nii", "here/P2/week-000/t1.nii")
     (tmp_path / "here/P1").symlink_to(tmp_path / "elsewhere/P1", target_is_directory=True)
     assert names_of(tmp_path / "here", WEEKS) == ["P1_week-000", "P2_week-000"]
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+FORMULAS = ["=1+1", "+SUM(A1)", "-cmd|' /C calc'!A0", "@x", "\t=1", "\rx", "'=1", "''@x"]
+PLAIN = ["-1", "+2.5e3", "007", "'quoted'", "a=b", "", "inf", "a,b"]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_no_name_in_a_table_is_a_formula(tmp_path, name):
+    write_table(pd.DataFrame({"case": [name], "note": [name]}), tmp_path / "t.csv")
+    cells = pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False).iloc[0]
+    assert [cell[0] for cell in cells] == ["'", "'"]
+
+
+@pytest.mark.parametrize("name", FORMULAS + PLAIN)
+def test_a_table_gives_back_its_names_and_numbers(tmp_path, name):
+    frame = pd.DataFrame(
+        [(name, name, "WT", "dice", value, "", name) for value in (-0.1, float("inf"))], columns=COLUMNS
+    )
+    write_tables(ScoreTables(frame), tmp_path)
+    pd.testing.assert_frame_equal(read_cases(tmp_path / "cases.csv"), frame)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_other_text_and_numbers_are_written_as_they_are(tmp_path, name):
+    frame = pd.DataFrame({"case": [name], "value": [-0.1]})
+    frame.to_csv(tmp_path / "plain.csv", index=False)
+    write_table(frame, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
+    assert read_table(tmp_path / "t.csv", dtype={"case": str})["value"][0] == -0.1
