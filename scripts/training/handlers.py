@@ -1,6 +1,7 @@
-"""Small ignite handlers around a training step: seeds, averaging, clipping, the check for NaN, progress and log."""
+"""Small ignite handlers around a training step: seeds, averaging, progress and log."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from statistics import fmean
@@ -18,8 +19,6 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.data.sampler import EpochSampler
-from scripts.distributed import gather_items
-from scripts.errors import InputError
 from scripts.network.weights import unwrap_ddp
 from scripts.training.budget import Budget
 
@@ -64,25 +63,29 @@ class WeightAverage:
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
         self.learning, self.decay = unwrap_ddp(network), decay
         self.model = AveragedModel(self.learning)
+        self.model.n_averaged = self.model.n_averaged.to(next(self.learning.parameters()).device)
         self.network = self.model.module
 
     def attach(self, engine: Engine) -> None:
-        """Average after each step."""
+        """Average after each optimiser step, but not after one that was skipped (`GradientCheck`)."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._average)
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """As `AveragedModel.update_parameters`, without copying the counter to the GPU and back in each step."""
-        steps = int(self.model.n_averaged)  # on the host
+    def _average(self, engine: Engine) -> None:
+        """As `AveragedModel.update_parameters`, with the counter on the device, so that no step waits for it."""
+        if not completes_step(engine):
+            return
         averages: list[torch.Tensor] = list(self.network.parameters())
         weights: list[torch.Tensor] = list(self.learning.parameters())
-        if steps:
-            torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + steps) / (10 + steps)))
-        else:
-            torch._foreach_copy_(averages, weights)
+        steps = self.model.n_averaged
+        taken = 1 - getattr(engine.state, "skipped", torch.zeros((), device=steps.device))
+        share = torch.where(steps > 0, 1 - ((1 + steps) / (10 + steps)).clamp(max=self.decay), 1.0) * taken
+        changes = torch._foreach_sub(weights, averages)
+        torch._foreach_mul_(changes, share)
+        torch._foreach_add_(averages, changes)
         for own, learning in zip(self.network.buffers(), self.learning.buffers(), strict=True):
             own.copy_(learning)
-        self.model.n_averaged += 1
+        self.model.n_averaged += taken.long()
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights and the number of steps in them."""
@@ -93,30 +96,11 @@ class WeightAverage:
         self.model.load_state_dict(state)
 
 
-class GradientClipping:
-    """Limits the norm of the gradient before the optimiser's step.
-
-    Args:
-        network: its gradients are clipped.
-        max_norm: the largest norm; None or 0: no clipping.
-    """
-
-    def __init__(self, network: torch.nn.Module, max_norm: float | None) -> None:
-        self.parameters, self.max_norm = list(network.parameters()), max_norm  # collecting them takes long
-
-    def attach(self, engine: Engine) -> None:
-        """Clip after the backward pass that completes a step."""
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip)
-
-    def _clip(self, engine: SupervisedTrainer) -> None:
-        assert engine.state.epoch_length is not None  # it is None only before the run
-        in_epoch = (engine.state.iteration - 1) % engine.state.epoch_length + 1
-        steps = in_epoch % engine.accumulation_steps == 0 or in_epoch == engine.state.epoch_length
-        if not (self.max_norm and steps):
-            return
-        if engine.amp and engine.scaler is not None:
-            engine.scaler.unscale_(engine.optimizer)  # the norm is of the unscaled gradient
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+def completes_step(engine: Engine) -> bool:
+    """Whether the current batch is the last one of an optimiser step (the rule of MONAI's trainer)."""
+    assert engine.state.epoch_length is not None  # it is None only before the run
+    in_epoch = (engine.state.iteration - 1) % engine.state.epoch_length + 1
+    return in_epoch % getattr(engine, "accumulation_steps", 1) == 0 or in_epoch == engine.state.epoch_length
 
 
 def start_copy_to_host(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None] | None]:
@@ -124,55 +108,6 @@ def start_copy_to_host(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], 
     if not value.is_cuda:
         return value, None
     return value.to("cpu", non_blocking=True), torch.cuda.current_stream(value.device).record_event().synchronize
-
-
-class StopOnNan:
-    """Ends training when the loss is NaN or infinite, and names the cases of that batch.
-
-    The loss of a GPU is checked one step later, when it has been computed, or at the end of its epoch. The weights may
-    be NaN by then, but they have not been used: attach it before the handlers that validate and save.
-    """
-
-    def __init__(self, checkpoint: str) -> None:
-        self.checkpoint = checkpoint
-        self.waiting: tuple[torch.Tensor, Callable[[], None] | None, str] | None = None
-
-    def attach(self, engine: Engine) -> None:
-        """Check each loss, on a CPU before the weights are updated, and always before its epoch is over."""
-        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._look)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._look_at_last)
-        engine.add_event_handler(Events.TERMINATE, self._look_at_last)
-
-    def _look(self, engine: Engine) -> None:
-        self._raise_any(self._complaints())
-        where = f"epoch {engine.state.epoch}, step {engine.state.iteration}"
-        self.waiting = (
-            *start_copy_to_host(engine.state.output["loss"].detach()),
-            f"{where}, on a batch of {', '.join(engine.state.batch['case'])}",
-        )
-        if self.waiting[1] is None:
-            self._raise_any(self._complaints())
-
-    def _look_at_last(self) -> None:
-        if self.waiting is None:
-            return
-        self._raise_any(gather_items(self._complaints()))  # so that the process that saves knows of the others' losses
-
-    def _complaints(self) -> list[str]:
-        """A message if the waiting loss is NaN or infinite."""
-        if self.waiting is None:
-            return []
-        (loss, arrive, where), self.waiting = self.waiting, None
-        if arrive is not None:
-            arrive()
-        return [] if bool(torch.isfinite(loss)) else [f"the loss became {float(loss)} in {where}"]
-
-    def _raise_any(self, complaints: list[str]) -> None:
-        for complaint in complaints:
-            raise InputError(
-                f"{complaint}: check these scans, or lower the learning rate; {self.checkpoint}"
-                " holds the last good epoch."
-            )
 
 
 class PatchOutputs:
@@ -306,8 +241,10 @@ class EpochLog:
 
     def _log(self, engine: Engine) -> None:
         parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
-        if self.losses:  # a run stopped between the last step and the validation has none when it is resumed
-            parts.append(f"loss {fmean(torch.stack(self.losses).tolist()):.4f}")
+        if finite := [
+            loss for loss in (torch.stack(self.losses).tolist() if self.losses else []) if math.isfinite(loss)
+        ]:
+            parts.append(f"loss {fmean(finite):.4f}")
         parts.append(f"rate {self.optimizer.param_groups[0]['lr']:.1e}")
         if self.validator.state.metrics and self.validator.state.epoch == engine.state.epoch:
             best = " (best so far)" if self.best_epoch() == engine.state.epoch else ""

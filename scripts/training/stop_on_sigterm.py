@@ -8,7 +8,7 @@ from monai.engines import SupervisedTrainer
 
 from scripts import stopping
 from scripts.distributed import process_count, sum_over_processes, wait_for_all
-from scripts.training.handlers import start_copy_to_host
+from scripts.training.handlers import completes_step, start_copy_to_host
 from scripts.training.run_state import RunState
 
 
@@ -49,8 +49,7 @@ class StopOnSigterm:
             engine.fire_event(Events.EPOCH_COMPLETED)
 
     def _after_step(self, engine: SupervisedTrainer) -> None:
-        in_epoch = (engine.state.iteration - 1) % engine.state.epoch_length + 1
-        if in_epoch % getattr(engine, "accumulation_steps", 1):
+        if not completes_step(engine):
             return  # accumulated gradients are not saved
         if self._is_requested(engine, later=True):
             self._stop(engine)

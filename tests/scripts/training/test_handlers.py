@@ -1,4 +1,4 @@
-"""Handlers around a training step: seeds, averaging, clipping, the check for NaN, log and progress."""
+"""Handlers around a training step: seeds, averaging, log and progress."""
 
 import io
 import logging
@@ -11,56 +11,22 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
-from monai.engines.utils import IterationEvents
 from monai.handlers import from_engine
 
 from scripts.data.sampler import EpochSampler
-from scripts.errors import InputError
-from scripts.network.checkpoint_file import read_state
 from scripts.training import handlers
 from scripts.training.budget import Budget
 from scripts.training.handlers import (
     EpochLog,
     EpochSeed,
-    GradientClipping,
     LazySummaryWriter,
     LossCurve,
     PatchOutputs,
     StepProgress,
-    StopOnNan,
     WeightAverage,
     existing_handler,
 )
-from scripts.training.run_state import RunState
-
-
-class OneWeight(torch.nn.Module):
-    """x times a weight that starts at 0."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.register_buffer("seen", torch.zeros(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen = x.detach().mean().reshape(1)
-        return x * self.weight
-
-
-def trainer(values: list[float], handlers: list, network=None, lr: float = 1.0, **others) -> SupervisedTrainer:
-    """MONAI's trainer on batches of one number x; the loss is -x times the weight, so its gradient is -x."""
-    network = network or OneWeight()
-    batches = [{"image": torch.tensor([[v]]), "label": torch.zeros(1, 1), "case": [f"case {v:g}"]} for v in values]
-    return SupervisedTrainer(
-        device="cpu",
-        max_epochs=others.pop("max_epochs", 1),
-        train_data_loader=batches,
-        network=network,
-        optimizer=torch.optim.SGD(network.parameters(), lr=lr),
-        loss_function=lambda pred, _: -pred,
-        train_handlers=handlers,
-        **others,
-    )
+from tests.made.one_weight import trainer
 
 
 def steps(engine: SupervisedTrainer) -> list[float]:
@@ -150,107 +116,10 @@ def test_resumed_average_continues_its_count():
     assert torch.equal(second.network.weight, whole.network.weight)
 
 
-# ---- clipping and NaN ----------------------------------------------------------------------------------------------
-
-
-def test_only_gradients_above_the_limit_are_clipped_to_it():
-    network = OneWeight()
-    clipped = trainer([0.5, 100.0, 2.0], [GradientClipping(network, 2.0)], network)
-    assert steps(clipped) == pytest.approx([0.5, 2.0, 2.0], abs=1e-4)
-
-
-@pytest.mark.parametrize("limit", [None, 0])
-def test_without_a_limit_gradients_stay_as_they_are(limit):
-    network = OneWeight()
-    assert steps(trainer([0.5, 100.0], [GradientClipping(network, limit)], network)) == pytest.approx([0.5, 100.0])
-
-
-def test_sum_of_several_batches_is_clipped_not_each_one():
-    # means of (10, -9) = 0.5, and of the last batch alone 4 / 2 = 2, cut to 1; clipping each would give 0 for the first
-    network = OneWeight()
-    engine = trainer([10.0, -9.0, 4.0], [GradientClipping(network, 1.0)], network, accumulation_steps=2)
-    assert steps(engine) == pytest.approx([0, 0.5, 1.0], abs=1e-4)
-
-
-def test_limit_applies_to_the_unscaled_gradient_in_half_precision():
-    network = OneWeight()
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-
-    def step(engine: Engine, x: float) -> None:
-        optimizer.zero_grad()
-        scaler.scale(-network(torch.tensor([x])).sum()).backward()
-        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        scaler.step(optimizer)
-        scaler.update()
-
-    engine = Engine(step)
-    engine.register_events(*IterationEvents)
-    engine.amp, engine.scaler, engine.optimizer, engine.accumulation_steps = True, scaler, optimizer, 1
-    GradientClipping(network, 2.0).attach(engine)
-    engine.run([0.5, 100.0])
-    assert float(network.weight.detach()) == pytest.approx(2.5, abs=1e-4)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nonfinite_loss_names_the_cases_and_never_reaches_the_weights(value):
-    network = OneWeight()
-    engine = trainer([1.0, value], [StopOnNan("runs/x/checkpoint.pt")], network)
-    with pytest.raises(InputError) as stopped:
-        engine.run()
-    message = str(stopped.value)
-    assert "in epoch 1, step 2" in message
-    assert f"case {value:g}" in message
-    assert "runs/x/checkpoint.pt holds the last good epoch" in message
-    assert float(network.weight.detach()) == 1.0
-
-
 @pytest.fixture
 def as_from_a_gpu(monkeypatch):
-    """Losses arrive after their step, and are read every third step, as losses of a GPU are every twentieth."""
-    monkeypatch.setattr(handlers, "start_copy_to_host", lambda value: (value.clone(), lambda: None))
+    """Losses are read every third step, as losses of a GPU are every twentieth."""
     monkeypatch.setattr(handlers, "reads_loss_now", lambda engine: engine.state.iteration % 3 == 1)
-
-
-@pytest.mark.usefixtures("as_from_a_gpu")
-@pytest.mark.parametrize("step", [1, 2, 3, 5])
-def test_a_nan_on_a_gpu_ends_before_anything_is_kept(tmp_path, step):
-    network, kept = OneWeight(), []
-    state = RunState(tmp_path / "checkpoint.pt", {"network": network}, resume=False)
-    engine = trainer([1.0] * 3, [StopOnNan("runs/x/checkpoint.pt")], network, max_epochs=2)
-    engine.data_loader[(step - 1) % 3]["case"] = ["the broken one"]
-
-    @engine.on(IterationEvents.FORWARD_COMPLETED)
-    def break_it() -> None:
-        if engine.state.iteration == step:
-            engine.state.output["pred"] = engine.state.output["pred"] * float("nan")
-
-    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: kept.append(float(network.weight.detach())))
-    state.attach(engine)
-    with pytest.raises(InputError) as stopped:
-        engine.run()
-    where = f"epoch {1 + (step > 3)}, step {step}, on a batch of the broken one"
-    assert f"the loss became nan in {where}" in str(stopped.value)
-    assert kept == [3.0] * (step > 3)
-    assert (tmp_path / "checkpoint.pt").exists() == (step > 3)
-    if step > 3:
-        assert float(read_state(tmp_path / "checkpoint.pt")["network"]["weight"]) == 3.0
-
-
-def test_nan_in_one_process_ends_the_epoch_of_all(in_two_processes):
-    def scored(rank: int) -> str:
-        watch = StopOnNan("c")
-        watch.waiting = (torch.tensor(float("nan") if rank else 1.0), None, f"step 4, of process {rank}")
-        engine = Engine(lambda *_: None)
-        engine.register_events(*IterationEvents)
-        watch.attach(engine)
-        try:
-            engine.fire_event(Events.EPOCH_COMPLETED)
-        except InputError as error:
-            return str(error)
-        return "went on"
-
-    assert all("became nan in step 4, of process 1" in said for said in in_two_processes(scored))
 
 
 def test_a_step_gives_each_patch_a_dictionary_with_the_loss():
@@ -378,5 +247,5 @@ def test_log_line_shows_the_seconds_of_the_budgets_clock(caplog):
 
 
 def test_existing_handler_is_returned_unchanged():
-    handler = StopOnNan("x")
+    handler = PatchOutputs()
     assert existing_handler(handler) is handler
