@@ -259,5 +259,26 @@ class PatchDataset(Dataset):
         finally:
             set_track_meta(True)
         patch = cut[0] if isinstance(cut, list) else cut
-        # a copy, since a view would send the whole volume through the loader's queue
-        return {"image": patch["image"].clone(), "label": patch["label"].clone(), "case": case["case"], "seed": seed}
+        start = first_voxel(patch["image"], case["image"])
+        middle = (
+            [first + size // 2 for first, size in zip(start, patch["image"].shape[1:], strict=True)] if start else []
+        )
+        return {
+            # copies, since a view would send the whole volume through the loader's queue
+            "image": patch["image"].clone(),
+            "label": patch["label"].clone(),
+            "case": case["case"],
+            "seed": seed,
+            "centre": int(np.ravel_multi_index(middle, case["image"].shape[1:])) if start else -1,  # as in an index
+        }
+
+
+def first_voxel(patch: torch.Tensor, volume: torch.Tensor) -> list[int] | None:
+    """The place in the volume [C, ...] of the first voxel of a patch [C, ...] that a crop has cut from it.
+
+    None if the patch is not a part of the volume's memory, because the crop has changed it.
+    """
+    if patch.untyped_storage().data_ptr() != volume.untyped_storage().data_ptr():
+        return None
+    place = np.unravel_index(int(patch.storage_offset() - volume.storage_offset()), volume.shape)
+    return [int(axis) for axis in place[1:]]

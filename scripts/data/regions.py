@@ -87,8 +87,10 @@ class RegionIndicesd(MapTransform):
     MONAI's `FgBgToIndicesd` takes the first of several channels for a background, and expects images above 0.
 
     Args:
-        keys: region masks [R, ...].
-        regions: the names of the R regions, in channel order.
+        keys: masks [K, ...].
+        regions: region name to the label values that it unites.
+        channels: name of each mask to the label values in it, in channel order; None: one mask per region. A region
+            is the union of the masks whose values are all its own.
         centre_regions: names of the regions on which patches are centred; None: all.
         image_key: the image [C, ...], 0 in the background.
 
@@ -99,22 +101,25 @@ class RegionIndicesd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        regions: Sequence[str],
+        regions: Mapping[str, Sequence[int]],
+        channels: Mapping[str, Sequence[int]] | None = None,
         centre_regions: Sequence[str] | None = None,
         image_key: str = "image",
     ) -> None:
         super().__init__(keys)
-        known = list(regions)
-        names = known if centre_regions is None else ensure_tuple(centre_regions)
-        if not names or not {*names} <= {*known}:
-            raise InputError(f"centre_regions is {centre_regions}: expected names among {', '.join(known)}, or null.")
-        self.channels, self.image_key = [known.index(name) for name in names], image_key
+        names = list(regions) if centre_regions is None else ensure_tuple(centre_regions)
+        if not names or not {*names} <= {*regions}:
+            raise InputError(f"centre_regions is {centre_regions}: expected names among {', '.join(regions)}, or null.")
+        masks = list((channels or regions).values())
+        self.parts = [[k for k, values in enumerate(masks) if {*values} <= {*regions[name]}] for name in names]
+        self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the indices of each key."""
         indexed = dict(data)
         for key in self.key_iterator(indexed):
-            regions = torch.as_tensor(indexed[key])[self.channels] > 0
+            masks = torch.as_tensor(indexed[key]) > 0
+            regions = torch.stack([masks[parts].any(0) for parts in self.parts])
             centres = regions.any(0)
             background = foreground(torch.as_tensor(indexed[self.image_key])).any(0) & ~centres
             found = [mask.flatten().nonzero().flatten() for mask in (centres, background, *regions)]

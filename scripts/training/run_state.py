@@ -45,10 +45,13 @@ class RunState:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._finish_and_raise)
 
     def save(self, engine: Engine, within_epoch: bool = False) -> None:
-        """Start to write the state after an epoch, or after a step `within_epoch`: before the epoch is validated."""
+        """Start to write the state after an epoch, or after a step `within_epoch`: before the epoch is validated.
+
+        All processes call it, since an object may gather its state from them.
+        """
+        state = {name: unwrap_ddp(item).state_dict() for name, item in self.objects.items()}
         if not self.writes:
             return
-        state = {name: unwrap_ddp(item).state_dict() for name, item in self.objects.items()}
         state["engine"] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         if within_epoch:
             state["engine"]["epoch"] -= 1  # the epochs that are over

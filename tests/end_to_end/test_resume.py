@@ -23,7 +23,8 @@ SETTINGS = (
 def training(cohort, *more: str) -> subprocess.Popen:
     """The command of the README, in a process of its own."""
     command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file"]
-    command += ["['configs/train.yaml','configs/tasks/phantom.yaml']"]
+    # with a recipe whose samples depend on the steps before
+    command += ["['configs/train.yaml','configs/tasks/phantom.yaml','configs/recipes/hard_negatives.yaml']"]
     command += ["--datalist", str(cohort.datalist), "--dataset_dir", str(cohort.dataset_dir), *SETTINGS.split(), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(

@@ -15,7 +15,7 @@ def box(size: int = 40, tumour: bool = True) -> dict[str, torch.Tensor | str]:
     return {"case": "box", "image": torch.rand(1, size, size, size) + 1, "label": label}
 
 
-INDICES = RegionIndicesd("label", ["tumour"])
+INDICES = RegionIndicesd("label", {"tumour": [1]})
 
 
 def cut_from(entries: list[dict], share: float = 0.5, size: int = 8, **others) -> PatchDataset:

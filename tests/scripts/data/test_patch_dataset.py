@@ -92,6 +92,15 @@ def test_cases_with_any_label_are_found_among_empty_ones():
     assert cut_from([box(tumour=False), box(), box(tumour=False), box()]).labelled() == [1, 3]
 
 
+@pytest.mark.parametrize("place", [(4, 5, 35), (20, 20, 20), (1, 1, 39)], ids=["rim", "middle", "moved inwards"])
+def test_patch_has_its_centre_as_an_index_takes_it(place):
+    dataset = cut_from([box()])
+    patch = dataset[(0, 1, int(np.ravel_multi_index(place, (40, 40, 40))))]
+    again = dataset[(0, 2, patch["centre"])]
+    assert torch.equal(again["image"], patch["image"])
+    assert np.unravel_index(patch["centre"], (40, 40, 40)) == tuple(min(max(axis, 4), 36) for axis in place)
+
+
 def test_patch_does_not_send_its_volume_through_the_loader_queue():
     patch = cut_from([box()])[(0, 7)]
     assert patch["image"].untyped_storage().nbytes() == 8**3 * 2  # half precision

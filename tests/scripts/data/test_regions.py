@@ -95,7 +95,7 @@ BRAIN = torch.tensor([[0, 5, 0, 0, -3], [0, 0, 2, 2, 0]]).reshape(2, 1, 5)  # ai
 
 
 def indices_of(masks: torch.Tensor, image: torch.Tensor = BRAIN, centre_regions=None) -> dict[str, list]:
-    found = RegionIndicesd("label", list(REGIONS), centre_regions)({"label": masks, "image": image})
+    found = RegionIndicesd("label", REGIONS, centre_regions=centre_regions)({"label": masks, "image": image})
     return {
         name: [*map(torch.Tensor.tolist, found[f"label{name}"])] for name in ("_fg_indices", "_bg_indices", "_indices")
     }
@@ -127,4 +127,11 @@ def test_a_blank_image_without_labels_still_has_centres():
 @pytest.mark.parametrize("wrong", [["TT"], []])
 def test_unknown_centre_regions_are_refused(wrong):
     with pytest.raises(InputError, match=r"centre_regions is .*: expected names among WT, TC, ET, or null"):
-        RegionIndicesd("label", list(REGIONS), wrong)
+        RegionIndicesd("label", REGIONS, centre_regions=wrong)
+
+
+def test_regions_are_found_in_masks_of_single_labels():
+    classes = {"background": [0], "NCR": [1], "ED": [2], "ET": [4]}
+    masks = torch.tensor([[1, 0, 0, 0, 1], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]).reshape(4, 1, 5)
+    found = RegionIndicesd("label", REGIONS, classes)({"label": masks, "image": BRAIN})["label_indices"]
+    assert [part.tolist() for part in found] == indices_of(NESTED)["_indices"]
