@@ -28,7 +28,8 @@ def export(
 
     The package works alone: with MONAI's bundle commands, in MONAI Label, in a pull request to the Model Zoo. Every
     file in its models/ is loaded in a process of its own and compared with the network that was trained, on patches of
-    the run's validation cases; one that differs is not written. docs/export.md has the details.
+    the run's validation cases; one that differs is not written. A package is a program: others are asked whether they
+    trust it before they use it; on this machine it is trusted. docs/export.md has the details.
 
     Examples:
         python -m bundle export runs/first --out dist
@@ -72,5 +73,6 @@ def export(
     Console().print(table)
     folder, zipped = written.folder, written.zipped
     print(f"written: {folder} and {zipped} ({zipped.stat().st_size / 1e6:.1f} MB)")
+    print(f"sha256 of the package, for those who get it: {written.sha256}")
     print(f"next: python -m bundle serve {folder} --studies DIR, or python -m bundle publish {folder} --out DIR")
-    return Outcome(lambda: {"package": str(folder), "zip": str(zipped), "compared": compared})
+    return Outcome(lambda: {"package": str(folder), "zip": str(zipped), "sha256": written.sha256, "compared": compared})

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bundle.commands.arguments import Optional, check_arguments
-from bundle.commands.shared import Outcome
+from bundle.commands.shared import Outcome, ask_user
 from scripts.errors import InputError
 
 
@@ -18,11 +18,13 @@ def publish(
     url: Optional[str] = None,
     repo: Optional[str] = None,
     dry_run: bool = False,
+    trust: bool = False,
 ) -> Outcome:
     """Write a package in the Model Zoo's layout, ready for a pull request; or upload it to a Hugging Face repository.
 
     OUT gets models/NAME/ without files over 25 MB, which large_files.yml lists with their hashes and addresses instead,
-    and an entry in models/model_info.json. The package is checked first: files, metadata, hashes, weights.
+    and an entry in models/model_info.json. The package is checked first: files, metadata, hashes, weights. A package is
+    a program, which this check runs in part.
 
     Examples:
         python -m bundle publish dist/brats2021_segmentation-0.1.0 --out model-zoo
@@ -35,10 +37,18 @@ def publish(
         url: where the large files can be fetched, without their names.
         repo: OWNER/NAME on the hub; needs huggingface_hub, and a token in the environment variable HF_TOKEN.
         dry_run: show what would be written or sent, and do nothing.
+        trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
+            first use; it is remembered until a file of the package changes.
     """
-    from bundle.packaging import archive, hub, package_check, zoo
+    from bundle.packaging import archive, hub, manifest, package_check, zoo
 
-    name, version = package_check.read_name_and_version(package, package_check.check_package(package))
+    metadata = package_check.check_package(package, trust, ask_user)
+    name, version = package_check.read_name_and_version(package, metadata)
+    names = [path.relative_to(package).as_posix() for path in archive.list_files(package)]
+    if others := [name for name in names if name != manifest.MANIFEST and not manifest.is_part(name)]:
+        raise InputError(
+            f"{package / others[0]} is not part of the package, and would be published with it: move it elsewhere."
+        )
     if (out is None) == (repo is None):
         raise InputError(
             "the target is not clear: give --out FOLDER for the Model Zoo's layout, or --repo OWNER/NAME for the hub."

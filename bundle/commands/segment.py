@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.shared import ask_user
 from bundle.commands.workflows import long_form, parse_settings, run_files, run_workflow
-from bundle.packaging.metadata import check_metadata
-from bundle.packaging.package_check import check_weights
+from bundle.packaging.package_check import check_trusted_files
 from scripts.errors import InputError
 
 WORKFLOW = "configs/inference.yaml"
@@ -22,12 +22,13 @@ def segment(
     dataset_dir: Optional[Path] = None,
     resume: bool = False,
     requeue: bool = False,
+    trust: bool = False,
     **settings: str,
 ) -> None:
     """Segment new scans with a run or a package: OUT/<case>.nii.gz, or the picture format of the input.
 
-    The command prints its long form, `python -m monai.bundle run inferring ...`, and runs it; a package runs by its own
-    code, in its own folder. Started by torchrun, the processes share the cases.
+    The command prints its long form, `python -m monai.bundle run inferring ...`, and runs it. A package is a program:
+    it runs by its own code, in its own folder. Started by torchrun, the processes share the cases.
 
     Examples:
         python -m bundle segment runs/first /data/new_patients --out masks
@@ -41,13 +42,15 @@ def segment(
         dataset_dir: the folder that a data list's paths start from; by default the one that holds the list.
         resume: skip scans that are segmented already.
         requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
+        trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
+            first use; it is remembered until a file of the package changes.
         settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
     """
     if input.suffix == ".json" and dataset_dir is None:
         dataset_dir = input.parent
-    package = (source / WORKFLOW).is_file()
+    package = source.suffix == ".zip" or (source / WORKFLOW).is_file()
     if package:
-        check_weights(source, check_metadata(source / "configs" / "metadata.json"))
+        check_trusted_files(source, trust, ask_user)
     else:
         files = run_files(source, WORKFLOW, other=", and not a package")
     if not input.exists():
@@ -67,4 +70,5 @@ def segment(
     print(f"$ cd {source} && {long_form('inferring', [WORKFLOW], values)}", flush=True)
     os.chdir(source)
     arguments = [f"--{name}={value!r}" for name, value in {"config_file": WORKFLOW, **values}.items()]
-    os.execv(sys.executable, [sys.executable, "-m", "monai.bundle", "run", "inferring", *arguments])
+    command = [sys.executable, "-m", "monai.bundle", "run", "inferring", *arguments]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})  # leaves the package as it is

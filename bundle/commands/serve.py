@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.shared import ask_user
 from scripts.errors import InputError
 from scripts.files import read_mapping
 
@@ -19,12 +20,14 @@ def serve(
     monailabel: Optional[str] = None,
     show: Optional[str] = None,
     out: Optional[Path] = None,
+    trust: bool = False,
 ) -> None:
     """Serve an exported package by MONAI Label, so that 3D Slicer shows its masks and trains it on corrected ones.
 
     Nothing is installed, and neither the package nor the scans are changed: the server works on a copy of the package
     and on links to the scans, in a folder that is kept. So labels and fine-tuned weights are there at the next start.
-    Only this machine can reach it. Ctrl-C ends it. docs/monai-label.md leads from a package to a mask in Slicer.
+    Only this machine can reach it. Ctrl-C ends it. A package is a program: the server runs its code.
+    docs/monai-label.md leads from a package to a mask in Slicer.
 
     Examples:
         python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --monailabel .venv-monailabel
@@ -38,11 +41,13 @@ def serve(
             on the PATH.
         show: the channel that Slicer shows; the first one by default. The network gets all of them.
         out: the folder of the server; by default runs/served/<package>.
+        trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
+            first use; it is remembered until a file of the package changes.
     """
     from bundle.packaging import monai_label_server as servers
     from bundle.packaging import package_check
 
-    package_check.check_package(package)
+    package_check.check_package(package, trust, ask_user)
     source = package.resolve()
     settings = read_mapping(source / "configs" / "inference.yaml")
     shown = servers.find_scans(studies, settings["channels"], settings["channel_files"], show)

@@ -1,5 +1,7 @@
 """What commands share: what they return, and how tables and lines are printed."""
 
+import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,14 @@ class Outcome(NamedTuple):
 
     numbers: Callable[[], Any]
     exit_code: int = 0
+
+
+def ask_user(question: str) -> bool | None:
+    """Whether the user answers yes on the terminal; None without a terminal, or in a process of torchrun."""
+    if "RANK" in os.environ or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() == "yes"
 
 
 def read_numbers(folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -127,7 +127,7 @@ def check_metadata(path: str | os.PathLike) -> dict[str, Any]:
     """Read a metadata.json that follows MONAI's schema of bundles; an `InputError` names what it lacks."""
     try:
         metadata = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON: export the package again.") from error
     found = metadata.get("package_format", 0) if isinstance(metadata, dict) else 0
     if isinstance(found, int) and found > PACKAGE_FORMAT:

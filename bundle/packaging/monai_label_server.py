@@ -16,9 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bundle.packaging.archive import list_files
+from bundle.packaging.manifest import hash_files, hash_package
 from scripts.data import pictures
-from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from scripts.inference.scans import find_input_scans
 
@@ -171,8 +170,7 @@ def read_last_lines(log: Path, lines: int = 30) -> str:
 
 
 def _make_app(folder: ServerFolder, package: Path, python: Path) -> None:
-    hashes = [(path.relative_to(package).as_posix(), file_hash(path)) for path in list_files(package)]
-    content = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+    content = hash_package(hash_files(package))
     model, mark = folder.model, folder.path / "package.sha256"
     if model.is_dir():
         if mark.read_text(encoding="utf-8") != content:

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
+from bundle.packaging import archive, card, configs, formats, manifest, metadata, networks, package_check, parity
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
-from scripts.data.datalist import file_hash
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix, write_json, write_text
 from scripts.network.checkpoint_file import save_state
@@ -42,16 +41,19 @@ class PackagePlan:
 
 
 class WrittenPackage(NamedTuple):
-    """A package on disk: its folder, its zip, its metadata, and whether it already existed with the same bytes."""
+    """A package on disk, and whether it already existed with the same bytes."""
 
     folder: Path
     zipped: Path
+    sha256: str
     metadata: dict[str, Any]
     unchanged: bool
 
 
 def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -> WrittenPackage:
-    """Write OUT/NAME-VERSION and its zip, both whole or not at all; `report` gets a line before each long step.
+    """Write OUT/NAME-VERSION and its zip, both whole or not at all; this user trusts the package from then on.
+
+    `report` gets a line before each long step.
 
     Raises:
         InputError: the version is too low or taken, the package differs from the run, or `out` cannot be written.
@@ -65,7 +67,8 @@ def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -
         with tempfile.TemporaryDirectory(dir=out, prefix=unfinished_prefix()) as unfinished:
             package = Path(unfinished, target.name)
             _fill(package, plan, {**earlier.get("changelog", {}), plan.version: plan.change}, report)
-            made = package_check.check_package(package)
+            made = package_check.check_package(package, trust=True)
+            sha256 = manifest.hash_package(manifest.hash_files(package))
             _require_higher_version(made, earlier)
             unchanged = target.exists()
             if not unchanged:
@@ -77,7 +80,7 @@ def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -
         raise InputError(
             f"{out} cannot be written ({error.strerror or error}): free space there, or choose another --out."
         ) from error
-    return WrittenPackage(target, zipped, made, unchanged)
+    return WrittenPackage(target, zipped, sha256, made, unchanged)
 
 
 def package_name(run: Run, name: str | None, version: str) -> str:
@@ -157,12 +160,12 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     report(f"comparing on {len(patches)} patches, in a separate process ...")
     compared = parity.compare_formats(package, patches.numpy(), logits.numpy())
     content["compared"] = {"cases": cases, "patches": len(patches), "formats": compared}
-    content["weights"] = {f"models/{path.name}": file_hash(path) for path in archive.list_files(package / "models")}
     write_text(package / "configs" / "metadata.json", json.dumps(content, indent=4, ensure_ascii=False) + "\n")
     parameters = sum(p.numel() for p in network.parameters())
     write_text(package / "docs" / "README.md", card.render_card(run, content, plan.summary, parameters, plan.name))
     for leftover in package.rglob("__pycache__"):
         shutil.rmtree(leftover)
+    manifest.write_manifest(package)
 
 
 def _read_earlier(out: Path, plan: PackagePlan) -> dict[str, Any]:

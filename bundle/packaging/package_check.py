@@ -1,14 +1,14 @@
-"""Checks of a package's files, metadata, hashes and weights before it is served or published."""
+"""Checks of a package's files, metadata, trust and weights before it is used, served or published."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bundle.packaging.metadata import VERSION
-from bundle.packaging.metadata import check_metadata as check_metadata
+from bundle.packaging.manifest import check_manifest, hash_files, hash_package
+from bundle.packaging.metadata import VERSION, check_metadata
 from bundle.packaging.networks import load_inference_network
-from scripts.data.datalist import file_hash
+from bundle.packaging.trust import Ask, require_trust
 from scripts.errors import InputError
 
 WORKFLOWS = ("inference", "train", "evaluate", "multi_gpu_train")
@@ -16,31 +16,38 @@ FILES = ["LICENSE", "configs/metadata.json", *(f"configs/{name}.yaml" for name i
 FILES += ["docs/README.md", "models/model.pt", "scripts/__init__.py"]
 
 
-def check_package(folder: str | os.PathLike) -> dict[str, Any]:
-    """Check a package's files, metadata, hashes and weights, and return its metadata."""
+def check_package(folder: str | os.PathLike, trust: bool = False, ask: Ask = lambda question: None) -> dict[str, Any]:
+    """`check_trusted_files`, then load the network by the package's config, with its weights; returns the metadata."""
+    metadata = check_trusted_files(folder, trust, ask)
+    load_inference_network(Path(folder))  # MONAI Label would serve random weights if the names differ
+    return metadata
+
+
+def check_trusted_files(
+    folder: str | os.PathLike, trust: bool = False, ask: Ask = lambda question: None
+) -> dict[str, Any]:
+    """Check a package's files and metadata, then that its user trusts it, and return its metadata; nothing in it runs.
+
+    Args:
+        folder: the package.
+        trust: whether the user has agreed already.
+        ask: asks the user about a package that is not trusted yet.
+
+    Raises:
+        InputError: a file is missing, changed, added or a link, the metadata are invalid, or the user does not agree.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file: unzip it and give its folder" if folder.is_file() else "does not exist"
         raise InputError(f"package {folder} {what}; `python -m bundle export runs/X` makes one.")
+    hashes = hash_files(folder)
     for name in FILES:
-        if not (folder / name).is_file():
+        if name not in hashes:
             raise InputError(f"package {folder} lacks {name}: export it again.")
-    metadata = check_metadata(folder / "configs" / "metadata.json")
-    check_weights(folder, metadata)
-    load_inference_network(folder)  # MONAI Label would serve random weights if the names differ
+    metadata = check_metadata(folder / "configs" / "metadata.json")  # says which format of packages it is
+    check_manifest(folder, hashes)
+    require_trust(folder, hash_package(hashes), metadata, trust, ask)
     return metadata
-
-
-def check_weights(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Check that the files of a package's weights are those that were exported; nothing in them is used."""
-    for name, sha256 in metadata.get("weights", {}).items():
-        if not (folder / name).is_file():
-            raise InputError(f"package {folder} lacks {name}: export it again.")
-        if file_hash(folder / name) != sha256:
-            raise InputError(
-                f"{folder / name} is not the file that was exported (its sha256 differs from configs/metadata.json):"
-                " copy the package again, or export it again."
-            )
 
 
 def read_name_and_version(folder: Path, metadata: Mapping[str, Any]) -> tuple[str, str]:
