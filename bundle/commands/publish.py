@@ -47,7 +47,8 @@ def publish(
     names = [path.relative_to(package).as_posix() for path in archive.list_files(package)]
     if others := [name for name in names if name != manifest.MANIFEST and not manifest.is_part(name)]:
         raise InputError(
-            f"{package / others[0]} is not part of the package, and would be published with it: move it elsewhere."
+            f"{manifest.printable(package / others[0])} is not part of the package, and would be published with it:"
+            " move it elsewhere."
         )
     if (out is None) == (repo is None):
         raise InputError(

@@ -40,7 +40,10 @@ def check_trusted_files(
     if not folder.is_dir():
         what = "is a file: unzip it and give its folder" if folder.is_file() else "does not exist"
         raise InputError(f"package {folder} {what}; `python -m bundle export runs/X` makes one.")
-    hashes = hash_files(folder)
+    try:
+        hashes = hash_files(folder)
+    except OSError as error:
+        raise InputError(f"package {folder} cannot be read ({error}): copy it again, or change permissions.") from error
     for name in FILES:
         if name not in hashes:
             raise InputError(f"package {folder} lacks {name}: export it again.")
