@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bundle.cohort.outliers import check_cases, outlier_notes, shortlist
+from bundle.cohort.kept_checks import check_changed_cases
+from bundle.cohort.outliers import outlier_notes, shortlist
 from bundle.cohort.recognise import describe_scans, read_by_patterns, recognise_folder, unlabelled_among_labelled
 from bundle.cohort.splits import Split, SplitOptions, split_cases
 from bundle.cohort.tasks import FolderLayout, Task, task_from_options
@@ -44,6 +45,7 @@ class DataList:
     volumes: dict[str, float]  # each case's tumour volume, in `unit`
     unit: str  # ml, cm² or pixels
     notes: list[str]  # what the user should know
+    unchanged: int  # cases that had passed before and were not read again
 
     def parts(self) -> list[DatalistPart]:
         """The folds in order, then the test set and the cases without a label where there are any."""
@@ -91,12 +93,14 @@ def make_datalist(
     skip_bad: bool = False,
     allow_empty: bool = False,
     workers: int | None = None,
+    kept: Path | None = None,
+    recheck: bool = False,
 ) -> DataList:
     """Check every file of a layout, split its cases by patient and list them.
 
     The list's paths start from `folder`; `tasks` are other tasks, which may know label values that the layout's task
     does not. With `skip_bad`, bad cases are left out, each with a note. `workers` are processes, by default one per
-    core.
+    core. `kept` is the file of the checks passed before, and `recheck` repeats these (`check_changed_cases`).
 
     Raises:
         BadCases: cases are bad and `skip_bad` is not given, or all are.
@@ -105,7 +109,8 @@ def make_datalist(
     root, task = Path(folder).resolve(), layout.task
     check_names({"training": [_entry(case, case.patient or case.case, root) for case in layout.cases]}, folder)
     split_cases(layout.cases, task, how)  # fails on wrong options before every file is read
-    records = check_cases(layout.cases, task.expected(tasks, allow_empty), workers)
+    expected = task.expected(tasks, allow_empty)
+    records, unchanged = check_changed_cases(layout.cases, expected, kept, recheck, workers)
     left_out = _refuse_or_leave_out(records, root, skip_bad)
     records = [record for record in records if not record.problems]
     _require_one_kind(records)
@@ -130,7 +135,7 @@ def make_datalist(
     ]
     content = _header(root, layout, records, how, [*layout.notes, *notes]) | _entries(cases, root, split)
     unit = {2: "cm²", 3: "ml"}[len(records[0].shape)] if records[0].spacing else "pixels"
-    return DataList(content, cases, split, volumes, unit, notes)
+    return DataList(content, cases, split, volumes, unit, notes, unchanged)
 
 
 def _require_one_kind(records: Sequence[CaseRecord]) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from bundle.analysis.strict_json import to_strict_json
 from bundle.cohort.case_views import fullest_cases, view_case
 from bundle.cohort.datalist_maker import BadCases, DataList, make_datalist, read_layout
+from bundle.cohort.kept_checks import checks_path
 from bundle.cohort.splits import SplitOptions
 from bundle.cohort.tasks import FolderLayout, Task, known_tasks
 from bundle.commands.arguments import Optional, check_arguments
@@ -42,6 +43,7 @@ def prepare(
     allow_empty: bool = False,
     allow_unlabelled: bool = False,
     workers: Optional[PositiveInt] = None,
+    recheck: bool = False,
     picture: bool = True,
     overwrite: bool = False,
 ) -> Outcome:
@@ -75,6 +77,7 @@ def prepare(
         allow_empty: accept labels without tumour.
         allow_unlabelled: accept cases without a label among labelled ones.
         workers: number of worker processes; one per core by default.
+        recheck: check again the cases that passed before and have not changed since.
         picture: draw the cases.
         overwrite: replace an existing list.
 
@@ -95,13 +98,16 @@ def prepare(
         say(line)
     try:
         how = SplitOptions(folds, test, gap, seed, group_by)
-        made = make_datalist(folder, layout, tasks, how, skip_bad, allow_empty, workers)
+        kept = checks_path(target, folder)
+        made = make_datalist(folder, layout, tasks, how, skip_bad, allow_empty, workers, kept, recheck)
     except BadCases as error:
         for case, problems in error.problems.items():
             print(f"{case}:", *problems, sep="\n  - ", file=sys.stderr)
         raise
     write_json(target, made.content)
 
+    if made.unchanged:
+        say(f"{made.unchanged} cases passed the checks before and have not changed: --recheck checks them again")
     Console(highlight=False).print(_table(made))
     for note in made.notes:
         say(f"note: {note}")

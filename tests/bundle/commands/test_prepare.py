@@ -99,7 +99,7 @@ def test_each_of_ten_broken_sets_is_refused_with_its_sentence(mine, tmp_path, ca
     assert "BraTS-GLI-00000-000:\n  - " in listed
     assert len([line for line in listed.splitlines() if line.startswith("  - ")]) == 1
     assert re.search(sentence, listed)
-    assert list(tmp_path.iterdir()) == [mine]
+    assert list(tmp_path.glob("[!.]*")) == [mine]
 
 
 def test_bad_cases_are_listed_together_and_excluded_on_request(mine, tmp_path, capsys):
