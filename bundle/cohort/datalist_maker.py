@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bundle.cohort.kept_checks import check_changed_cases
 from bundle.cohort.outliers import outlier_notes, shortlist
 from bundle.cohort.recognise import describe_scans, read_by_patterns, recognise_folder, unlabelled_among_labelled
-from bundle.cohort.splits import Split, SplitOptions, split_cases
+from bundle.cohort.splits import Split, SplitOptions, note_time_points, split_cases
 from bundle.cohort.tasks import FolderLayout, Task, task_from_options
 from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
@@ -125,6 +125,7 @@ def make_datalist(
         *([] if records[0].spacing else ["no spacing in the files: sizes and distances are in pixels."]),
         *left_out,
         *split.notes,
+        *note_time_points(split.patients[case.case] for case in cases),
         *(
             f"{' and '.join(same)} have the same voxels in {', '.join(channels)}: treated as one patient."
             for same, channels in twins.items()

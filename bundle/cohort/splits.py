@@ -15,6 +15,15 @@ from bundle.cohort.tasks import Task
 from scripts.data.case_files import Case
 from scripts.errors import InputError
 
+# How names end that say when a patient was scanned: a word and a number, a date, or the number of a scan after one of
+# two or three digits. BraTS2021_00001 and BRATS_001 are not among them
+TIME_POINT = re.compile(
+    r"""[-_. ](?:(?:ses|session|visit|week|month|day|year|time|timepoint|tp|scan|exam|mr|fu|[tvwmy])[-_]?\d+
+    | (?:baseline|follow[-_]?up|pre|post|preop|postop)[-_]?\d* | (?:19|20)\d\d-?\d\d-?\d\d)(?:[-_]\d{1,2})?$
+    | (?<=\d\d)[-_.]\d{1,2}$ | (?<=\d\d\d)[-_.]\d{3}$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
 
 @dataclass(frozen=True)
 class SplitOptions:
@@ -99,6 +108,24 @@ def join_patients(patients: Mapping[str, str], same: Iterable[Sequence[str]]) ->
         first = min(names)
         joined = {case: first if patient in names else patient for case, patient in joined.items()}
     return joined
+
+
+def note_time_points(patients: Iterable[str]) -> list[str]:
+    """A note where the names of patients differ only by what looks like the time of a scan (`TIME_POINT`)."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(set(patients)):
+        groups[TIME_POINT.sub("", patient)].append(patient)
+    several = [names for names in groups.values() if len(names) > 1]
+    if not several or len(groups) == 1:  # what all have in common is the name of the study
+        return []
+    found = filter(None, (TIME_POINT.search(name) for names in several for name in names))
+    ends = {re.sub(r"\d+", r"\\d+", end[0].replace(".", r"\.")) for end in found}
+    pattern = f"(.+?)(?:{'|'.join(sorted(ends))})?$"
+    shown = shortlist([" and ".join(names[:3]) for names in several])
+    return [
+        f"by their names, these may be one patient at different times, and count as several: {shown}. If so, give"
+        f' --group_by "{pattern}", so that they share a fold.'
+    ]
 
 
 def assign_folds(

@@ -8,6 +8,8 @@ import pytest
 
 from bundle.cohort.datalist_maker import make_datalist, read_layout
 from bundle.cohort.splits import SplitOptions
+from bundle.commands.phantom import phantom
+from bundle.commands.prepare import prepare
 from scripts.data.case_files import find_cases
 from scripts.data.datalist import read_datalist, select_cases
 from scripts.errors import InputError
@@ -148,6 +150,16 @@ def test_prepare_lists_no_file_outside_the_folder(tmp_path):
     layout = read_layout(str(tmp_path / "set"), [])
     with pytest.raises(InputError, match=r"case a has the image .*\.\./a\.nii\.gz.*leads nowhere else"):
         make_datalist(str(tmp_path / "set"), layout, [], SplitOptions(folds=2))
+
+
+def test_follow_up_scans_under_another_name_are_noted(tmp_path, capsys):
+    phantom(str(tmp_path / "set"), cases=3, size=32, spacing=6.0)
+    for number, name in enumerate(("P1_week-000", "P1_week-024", "P2_week-000")):
+        folder = (tmp_path / "set" / f"BraTS2021_{number:05d}").rename(tmp_path / "set" / name)
+        for file in list(folder.iterdir()):
+            file.rename(folder / file.name.replace(f"BraTS2021_{number:05d}", name))
+    prepare(str(tmp_path / "set"), out=str(tmp_path / "list.json"), folds=2, picture=False, workers=1)
+    assert "P1_week-000 and P1_week-024. If so, give --group_by" in capsys.readouterr().out
 
 
 # ---- walks ---------------------------------------------------------------------------------------------------------

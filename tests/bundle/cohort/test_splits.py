@@ -1,9 +1,10 @@
 import itertools
+import re
 
 import numpy as np
 import pytest
 
-from bundle.cohort.splits import assign_folds, cut_into_blocks, find_patients, join_patients
+from bundle.cohort.splits import assign_folds, cut_into_blocks, find_patients, join_patients, note_time_points
 from scripts.data import pictures
 from scripts.errors import InputError
 
@@ -116,3 +117,40 @@ def test_one_section_gap_halves_neighbour_similarity_in_the_real_volume(shared_d
     assert likeness(1) > 0.1
     assert 0.4 < likeness(2) / likeness(1) < 0.6
     assert likeness(6) < 0.25 * likeness(1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("P1_week-000", "P1_week-012"),
+        ("sub-01_ses-1", "sub-01_ses-2"),
+        ("P1", "P1_followup"),
+        ("Patient-001_week-000-1", "Patient-001_week-000-2"),
+        ("UPENN-GBM-00001_11", "UPENN-GBM-00001_21"),
+        ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101"),
+        ("TCGA_CS_4941_19960909", "TCGA_CS_4941_19970310"),
+        ("P1_T1", "P1_t2"),
+    ],
+)
+def test_names_that_differ_by_time_are_noted(first, second):
+    (note,) = note_time_points([first, "another", second])
+    assert f"{first} and {second}" in note
+    pattern = re.search(r'--group_by "(.+?)", so', note)[1]
+    found = find_patients([first, "another", second], pattern, strict=True)
+    assert found[first] == found[second] != found["another"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["BraTS2021_00000", "BraTS2021_00001", "BraTS2021_00002"],
+        ["BraTS-GLI-00000", "BraTS-GLI-00001", "BraTS-MET-00000"],
+        ["BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Validation_001"],
+        ["Brats18_2013_10_1", "Brats18_2013_11_1", "Brats18_TCIA01_131_1"],
+        ["UCSF-PDGM-0004", "UCSF-PDGM-0005", "BRATS_001", "BRATS_002"],
+        ["study_v01", "study_v02"],
+        ["patient01", "patient02", "train block 1", "train block 2"],
+    ],
+)
+def test_names_of_different_patients_are_not_noted(names):
+    assert note_time_points(names) == []
