@@ -5,12 +5,11 @@ import builtins
 import contextlib
 import difflib
 import json
-import math
 import os
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -39,6 +38,7 @@ EXTRA_KEYS = (
     "patient_names",
     "empty_labels",
     "boundaries",
+    "class_weights",
     "about",
     "fold",
 )
@@ -296,24 +296,6 @@ def check_device(device: str | torch.device) -> None:
             f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: use --device cpu,"
             " fewer processes, or a CUDA build of torch."
         )
-
-
-def check_patch_size(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> None:
-    """Check that a patch can be halved as often as the network halves it; networks other than DynUNet are not checked.
-
-    Raises:
-        InputError: names the axis and the nearest valid sizes.
-    """
-    if running_config()["network_def"].get("_target_") != "DynUNet":
-        return
-    for axis, size in enumerate(patch_size):
-        product = math.prod(stride if isinstance(stride, int) else stride[axis] for stride in strides)
-        if size % product:
-            fitting = max(1, size // product) * product
-            raise InputError(
-                f"patch_size is {list(patch_size)}, but the network's levels halve axis {axis} to a {product}th: use a"
-                f" multiple of {product}, such as {fitting} or {fitting + product}, or fewer filters."
-            )
 
 
 def default_device() -> str:

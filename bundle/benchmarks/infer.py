@@ -61,7 +61,10 @@ def measure_inference(
             return call
 
         def one(**settings: Any) -> Callable[[], Any]:
-            given = {"overlap": 0.5, "mode": "gaussian", "sw_batch_size": 1, "regions": 3, "divisor": inferer.divisor}
+            given = {
+                "overlap": 0.5, "mode": "gaussian", "sw_batch_size": 1, "patch_size": window,
+                "background_logits": inferer.background_logits,
+            }  # fmt: skip
             return slide(type(inferer)(**{**given, "roi_size": window, "half": inferer.half, **settings}), prepared)
 
         plain = SlidingWindowInferer(window, 1, 0.5, "gaussian")

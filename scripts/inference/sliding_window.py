@@ -14,26 +14,27 @@ from monai.utils import convert_to_tensor, ensure_tuple, ensure_tuple_rep, fall_
 from torch.nn import functional
 
 from scripts.errors import InputError
-from scripts.network import precision
+from scripts.network import precision, shapes
+from scripts.network.outputs import read_logits
 
-BACKGROUND = -20.0  # logit of every region in a skipped window: a probability of 2e-9
 FLAT_RANGE = 1e-3  # a channel that varies less in a window is constant; brain varies by about 1
 MAX_WINDOWS = 4  # at once on a GPU: more gain little, and need more memory
-LIVE_FEATURE_MAPS = 8  # of the first level, in memory at once: a DynUNet on a CPU peaked at 6.9 to 9.5
+UNKNOWN_BYTES = 1024.0  # per voxel, of a network that cannot be asked: about that of the default one
+WORKSPACE = 1.5  # memory of a pass over that of its features: a DynUNet on a CPU took 1.3 to 1.8 times as much
 
 
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
     """Sliding-window inference that skips background, with optional averaging over mirror images.
 
-    A window in which every channel is constant is background: all its logits are `BACKGROUND`. If a
+    A window in which every channel is constant is background: it gets the logits of background. If a
     GPU cannot hold the result, it is assembled in host memory (MONAI's `SlidingWindowInfererAdapt`).
 
     Args:
         roi_size: of a window in voxels; -1: the whole axis; `auto`: the fewest and largest windows that fit in memory.
         sw_batch_size: windows per pass of the network, mirrored ones included; `auto`: 1 on a CPU, up to `MAX_WINDOWS`
             on a GPU, as its memory allows.
-        divisor: per axis, what the size of an `auto` window must be a multiple of, for the network to halve it.
-        regions: logits per voxel; None: background is not skipped.
+        patch_size: in voxels; a size that the network accepts, needed for `auto` windows and batches.
+        background_logits: those of background, by channel of the network's output; None: background is not skipped.
         tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
         half: `bfloat16` or `float16`; None: single precision. Logits are assembled in the scan's type.
         others: arguments of MONAI's `SlidingWindowInferer`.
@@ -44,20 +45,21 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         roi_size: Sequence[int] | int | Literal["auto"],
         sw_batch_size: int | Literal["auto"] = 1,
         *,
-        divisor: Sequence[int] | int = 1,
-        regions: int | None = None,
+        patch_size: Sequence[int] | None = None,
+        background_logits: Sequence[float] | None = None,
         tta: bool = False,
         half: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self.auto, self.auto_batch, self.divisor = roi_size == "auto", sw_batch_size == "auto", divisor
+        self.auto, self.auto_batch, self.patch_size = roi_size == "auto", sw_batch_size == "auto", patch_size
         super().__init__(
             1 if roi_size == "auto" else roi_size,
             1 if sw_batch_size == "auto" else sw_batch_size,
             with_coord=True,
             **kwargs,
         )
-        self.regions, self.tta, self.half = regions, tta, half
+        self.background_logits, self.tta, self.half = background_logits, tta, half
+        self.known: tuple[Any, list[int] | None, float] = (None, None, 0.0)  # a network, its divisor, bytes per voxel
 
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Logits [B, R, ...] of inputs [B, C, ...].
@@ -66,15 +68,32 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             InputError: a logit is NaN or infinite.
         """
         if self.auto:
-            self.roi_size = largest_window(inputs.shape[2:], self.divisor, max_window_voxels(network, inputs.device))
+            divisor, voxel_bytes = self._ask_network(network, inputs.shape[1])
+            most = free_memory(inputs.device) / 2 / voxel_bytes
+            fixed = self.patch_size or inputs.shape[2:]
+            self.roi_size = fixed if divisor is None else largest_window(inputs.shape[2:], divisor, most)
         if self.auto_batch and inputs.is_cuda:
+            most = free_memory(inputs.device) / 2 / self._ask_network(network, inputs.shape[1])[1]
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
-            self.sw_batch_size = min(MAX_WINDOWS, max(1, int(max_window_voxels(network, inputs.device) / window)))
-        empty = set() if self.regions is None else self._find_empty_windows(inputs)
+            self.sw_batch_size = min(MAX_WINDOWS, max(1, int(most / window)))
+        empty = set() if self.background_logits is None else self._find_empty_windows(inputs)
         logits = super().__call__(inputs, partial(self._skip_empty, network, empty), *args, **kwargs)
         assert torch.is_tensor(logits)
         _require_finite_logits(logits, inputs)
         return logits
+
+    def _ask_network(self, network: Callable, channels: int) -> tuple[list[int] | None, float]:
+        """What the size of a window must be a multiple of, by axis, and the memory of a pass, in bytes per voxel."""
+        if not isinstance(network, torch.nn.Module) or isinstance(network, torch.jit.ScriptModule):
+            return None, UNKNOWN_BYTES  # it accepts no shapes without voxels
+        if self.known[0] is not network:
+            assert self.patch_size is not None  # it is needed for `auto`
+            self.known = (
+                network,
+                shapes.size_divisor(network, channels, self.patch_size),
+                WORKSPACE * shapes.count_voxel_bytes(network, channels, self.patch_size),
+            )
+        return self.known[1:]
 
     def _find_empty_windows(self, inputs: torch.Tensor) -> set[tuple[int, ...]]:
         """The image number and first voxel of each background window, with a single copy from the device."""
@@ -121,8 +140,9 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         brain = [number for number, start in enumerate(starts) if start not in empty]
         if len(brain) == len(windows):
             return self._mirrored(network, windows, *args, **kwargs)
-        assert self.regions is not None  # or no window would be skipped
-        logits = windows.new_full((len(windows), self.regions, *windows.shape[2:]), BACKGROUND)
+        assert self.background_logits is not None  # or no window would be skipped
+        background = windows.new_tensor(self.background_logits).reshape(-1, *[1] * len(_spatial(windows)))
+        logits = background.expand(len(windows), -1, *windows.shape[2:]).clone()
         if brain:
             found = self._mirrored(network, torch.stack([windows[number] for number in brain]), *args, **kwargs)
             for number, window in zip(brain, found, strict=True):
@@ -135,7 +155,8 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         images = torch.cat([windows.flip(mirror) for mirror in mirrors]) if self.tta else windows
         images = precision.match_memory_format(images, network)
         with precision.autocast(windows.device, self.half):
-            parts = [network(part, *args, **kwargs).to(windows.dtype) for part in images.split(self.sw_batch_size)]
+            outputs = (network(part, *args, **kwargs) for part in images.split(self.sw_batch_size))
+            parts = [read_logits(output, len(_spatial(windows))).to(windows.dtype) for output in outputs]
         if len(mirrors) == 1:
             return torch.cat(parts) if len(parts) > 1 else parts[0]
         mirrored = torch.cat(parts).split(len(windows))
@@ -155,12 +176,7 @@ def _spatial(windows: torch.Tensor) -> tuple[int, ...]:
     return tuple(range(2, windows.dim()))
 
 
-def window_divisor(strides: Sequence[int | Sequence[int]], axes: int) -> list[int]:
-    """Per axis, what the size of an image must be a multiple of, for the network to halve it on every level."""
-    return [math.prod(s if isinstance(s, int) else s[axis] for s in strides) for axis in range(axes)]
-
-
-def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: float) -> list[int]:
+def largest_window(size: Sequence[int], divisor: Sequence[int], voxels: float) -> list[int]:
     """The largest window of at most `voxels` voxels for a scan; the longest axis is shortened first.
 
     Args:
@@ -168,7 +184,7 @@ def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: fl
         divisor: each axis of the window is a multiple of it, and may be longer than the scan's.
         voxels: the most in a window; each axis has at least `divisor`.
     """
-    steps = [divisor] * len(size) if isinstance(divisor, int) else list(divisor)
+    steps = list(divisor)
     window = [-(-n // step) * step for n, step in zip(size, steps, strict=True)]
     while math.prod(window) > voxels and window != steps:
         axis = max((a for a in range(len(window)) if window[a] > steps[a]), key=lambda a: window[a])
@@ -176,16 +192,9 @@ def largest_window(size: Sequence[int], divisor: Sequence[int] | int, voxels: fl
     return window
 
 
-def max_window_voxels(network: Callable, device: torch.device) -> float:
-    """Estimate of the voxels in the largest window that a network can process with half of the free memory.
-
-    A U-Net is widest on its first level, where about `LIVE_FEATURE_MAPS` feature maps of float32 exist at once.
-    """
+def free_memory(device: torch.device) -> float:
+    """Bytes of memory that are free on a device; on a GPU with what torch holds for reuse."""
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # cached by torch
-        free = torch.cuda.mem_get_info(device)[0] + unused
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    parameters = network.parameters() if isinstance(network, torch.nn.Module) else ()
-    features = next((p.shape[0] for p in parameters if p.dim() > 2), 1)
-    return free / 2 / (LIVE_FEATURE_MAPS * features * 4)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from monai.networks.blocks.dynunet_block import UnetBasicBlock
 from torch import nn
+from torch._subclasses.fake_tensor import is_fake
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -77,6 +78,7 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
         return (
             not torch.compiler.is_compiling()
             and x.is_cuda
+            and not is_fake(x)  # a shape without values
             and kernels_available()
             and self.affine
             and not self.track_running_stats

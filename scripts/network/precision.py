@@ -1,6 +1,6 @@
 """Half precision, memory layout, fused norms and cuDNN's kernels, as they suit the hardware."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -41,11 +41,15 @@ def channels_last_is_faster(device: str | torch.device, axes: int) -> bool:
     return torch.device(device).type == "cuda" and axes == 3 and kernels_available()
 
 
-def to_float32(logits: Any) -> Any:
-    """Logits in float32 and contiguous, as losses expect them: a tensor, or the heads of deep supervision in a list."""
-    if torch.is_tensor(logits):
-        return logits.to(torch.float32, memory_format=torch.contiguous_format)
-    return type(logits)(to_float32(head) for head in logits)
+def to_float32(output: Any) -> Any:
+    """What a network returned, its floating-point tensors in float32 and contiguous, as losses expect them."""
+    if torch.is_tensor(output) and output.is_floating_point():
+        return output.to(torch.float32, memory_format=torch.contiguous_format)
+    if isinstance(output, Mapping):
+        return {name: to_float32(item) for name, item in output.items()}
+    if isinstance(output, list | tuple):
+        return [to_float32(item) for item in output]
+    return output
 
 
 def match_memory_format(inputs: torch.Tensor, network: Any) -> torch.Tensor:

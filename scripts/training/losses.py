@@ -6,6 +6,7 @@ target averaged over the `voxels` of each logit; its value is that for logits re
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.losses import TverskyLoss
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from scripts.distributed import sum_over_processes
+from scripts.network.outputs import read_output
 
 
 class RegionDiceCELoss(nn.Module):
@@ -123,11 +125,10 @@ class DeepSupervisionLoss(nn.Module):
         progress: returns the completed share of training, 0 to 1; or None.
         anneal: multiply the decay by 1 - progress, so that training ends on the finest head alone.
 
-    Shapes: the heads of the network, finest first, in a list of [B, R, ...], each at its own resolution, which divides
-    the target's; or stacked [B, heads, R, ...], upsampled by the network; or one head [B, R, ...]. Target [B, R, ...];
+    Shapes: what a network returns (`scripts.network.outputs.read_output`), heads of [B, K, ...]; target [B, K, ...];
     returns a scalar. Computed in float32, also under autocast.
 
-    Coarse heads in a list are upsampled here (nearest), unless the loss has `at_resolution`.
+    Heads that are coarser than the target are upsampled here (nearest), unless the loss has `at_resolution`.
     """
 
     def __init__(
@@ -143,16 +144,23 @@ class DeepSupervisionLoss(nn.Module):
         weights = [decay**level for level in range(heads)]
         return [weight / sum(weights) for weight in weights]
 
-    def forward(self, logits: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-        """The weighted sum over heads."""
-        if torch.is_tensor(logits):
-            logits = logits.unbind(1) if logits.dim() == target.dim() + 1 else [logits]
-        weights = self.head_weights(len(logits))
+    @property
+    def values(self) -> dict[str, torch.Tensor]:
+        """The value of each named term in the last call, detached; of a loss with terms (`LossTerms`)."""
+        return getattr(self.loss, "values", {})
+
+    def forward(self, output: Any, target: torch.Tensor) -> torch.Tensor:
+        """The weighted sum over heads, plus those terms of the loss that are of other outputs."""
+        self.values.clear()
+        found = read_output(output, target.dim() - 2)
+        weights = self.head_weights(len(found.heads))
         with torch.autocast(target.device.type, enabled=False):
             target = _plain(target)
             # an annealed head costs nothing
-            heads = [_plain(head) for head, weight in zip(logits, weights, strict=True) if weight > 0]
+            heads = [_plain(head) for head, weight in zip(found.heads, weights, strict=True) if weight > 0]
             parts = [weight * part for weight, part in zip(weights, self._of_heads(heads, target), strict=False)]
+            if of_outputs := getattr(self.loss, "of_outputs", None):
+                parts.append(of_outputs(found.others, target))
         return torch.stack(parts).sum()
 
     def _of_heads(self, heads: Sequence[torch.Tensor], target: torch.Tensor) -> Iterator[torch.Tensor]:

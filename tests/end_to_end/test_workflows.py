@@ -146,7 +146,7 @@ def test_network_from_a_recipe_is_passed_on_to_inference(cohort, tmp_path):
             "_target_": "BasicUNet",
             "spatial_dims": 3,
             "in_channels": "$len(@channels)",
-            "out_channels": "$len(@regions)",
+            "out_channels": "$len(@outputs)",
             "features": "$[@width] * 6",
         },
     }

@@ -228,11 +228,11 @@ def test_summary_lists_what_was_built(capsys):
             "names scripts.workflow.defualt_device, which does not exist; did you mean default_device",
         ),
         (
-            {"inferer::divisor": "$len(@strides) * windows.window_divizor(@preprocessing#transforms, 3)"},
-            "names scripts.inference.sliding_window.window_divizor, which does not exist; did you mean window_divisor",
+            {"inferer::tta": "$len(@strides) * weights.find_weightz(@preprocessing#transforms, 3)"},
+            "names scripts.network.weights.find_weightz, which does not exist; did you mean find_weights",
         ),
         (
-            {"imports::1": "$import scripts.inference as scans"},
+            {"imports::2": "$import scripts.inference as scans"},
             "names scripts.inference.exit_if_cases_refused, which does not exist.",
         ),
         ({"amp": "$unheard.of(@device)"}, "names unheard, which does not exist."),

@@ -8,7 +8,8 @@ from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
 from scripts.data import pictures
-from scripts.inference.sliding_window import BACKGROUND, FLAT_RANGE, MirroringSlidingWindowInferer, largest_window
+from scripts.data.decision import BACKGROUND
+from scripts.inference.sliding_window import FLAT_RANGE, MirroringSlidingWindowInferer, largest_window
 from tests.made.gpu import needs_gpu
 from tests.made.masks import oblique
 
@@ -22,6 +23,7 @@ def lopsided(dims: int) -> torch.nn.Module:
     return torch.nn.Sequential(convolution(2, 4, 3, padding=1), torch.nn.ReLU(), convolution(4, 3, 3, padding=1)).eval()
 
 
+THREE = [BACKGROUND] * 3
 WINDOWS = {"roi_size": 8, "sw_batch_size": 2, "overlap": 0.25, "mode": "gaussian"}
 
 
@@ -82,12 +84,12 @@ def test_scan_without_background_is_segmented_as_by_plain_sliding_window():
     network, scan = lopsided(3), torch.randn(1, 2, 20, 12, 9)
     with torch.no_grad():
         plain = SlidingWindowInferer(**WINDOWS)(scan, network)
-        assert torch.equal(MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network), plain)
+        assert torch.equal(MirroringSlidingWindowInferer(**WINDOWS, background_logits=THREE)(scan, network), plain)
 
 
 def test_background_is_skipped_and_in_no_region_whatever_its_value():
     network, scan = Seen(), in_air()
-    logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network)
+    logits = MirroringSlidingWindowInferer(**WINDOWS, background_logits=THREE)(scan, network)
     assert len(network.windows) == 2  # of 4; those that start at 0 and at 16 hold nothing
     assert torch.allclose(logits[0, 0, 9:15], scan[0, 0, 9:15] - 1, atol=1e-5)
     assert (logits[0, :, :6] == BACKGROUND).all()  # which no other window covers
@@ -97,7 +99,7 @@ def test_background_window_between_two_brains_is_skipped_without_affecting_them(
     scan = torch.zeros(1, 2, 8, 8, 40)
     scan[..., :8], scan[..., -8:] = torch.randn(2, 1, 2, 8, 8, 8)
     network, shown = Seen(), Seen()
-    skipped = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(scan, network)
+    skipped = MirroringSlidingWindowInferer(**WINDOWS, background_logits=THREE)(scan, network)
     everything = MirroringSlidingWindowInferer(**WINDOWS)(scan, shown)
     assert len(network.windows) < len(shown.windows)
     assert torch.equal((skipped > 0), (everything > 0))
@@ -130,7 +132,7 @@ def test_skipped_windows_are_exactly_the_empty_ones(size, window, overlap, batch
     scan[0, :, :, 6:], scan[1, :, : size[0] // 2] = 0, -3
     windows = {"roi_size": window, "sw_batch_size": batch, "overlap": overlap, "mode": "gaussian"}
     with torch.no_grad():
-        found = MirroringSlidingWindowInferer(**windows, regions=3)(scan, network)
+        found = MirroringSlidingWindowInferer(**windows, background_logits=THREE)(scan, network)
         expected = SlidingWindowInferer(**windows)(scan, one_by_one(network, 3))
     assert (expected == BACKGROUND).any()  # so that something was skipped
     assert torch.allclose(found, expected, atol=1e-6)
@@ -150,7 +152,7 @@ def test_cpu_runs_one_window_at_a_time_by_default():
 @needs_gpu
 def test_gpu_predicts_several_windows_without_waiting_between_them():
     network, scan = lopsided(3).cuda(), torch.randn(1, 2, 48, 8, 8).cuda()
-    infer = MirroringSlidingWindowInferer(**{**WINDOWS, "sw_batch_size": "auto"}, regions=3)
+    infer = MirroringSlidingWindowInferer(**{**WINDOWS, "sw_batch_size": "auto"}, background_logits=THREE)
     seen = []
 
     def strict_network(windows: torch.Tensor) -> torch.Tensor:
@@ -170,7 +172,9 @@ def test_gpu_predicts_several_windows_without_waiting_between_them():
 
 def test_empty_scan_gives_an_empty_mask():
     network = Seen()
-    logits = MirroringSlidingWindowInferer(**WINDOWS, regions=3)(torch.full((1, 2, 12, 12, 12), 5.0), network)
+    logits = MirroringSlidingWindowInferer(**WINDOWS, background_logits=THREE)(
+        torch.full((1, 2, 12, 12, 12), 5.0), network
+    )
     assert network.windows == []
     assert (logits < 0).all()
 
@@ -179,14 +183,17 @@ def test_empty_scan_gives_an_empty_mask():
     ("voxels", "window"), [(1e9, [160, 192, 160]), (160 * 160 * 160, [160, 160, 160]), (1, [32, 32, 32])]
 )
 def test_an_automatic_window_is_as_large_as_memory_allows(voxels, window):
-    assert largest_window([140, 175, 138], 32, voxels) == window
+    assert largest_window([140, 175, 138], [32] * 3, voxels) == window
 
 
 def test_automatic_window_covers_the_whole_brain_if_memory_allows():
     network, scan = Seen(), torch.randn(1, 2, 10, 12, 9)
-    infer = MirroringSlidingWindowInferer(**{**WINDOWS, "roi_size": "auto"}, divisor=[4, 4, 4], regions=3)
+    infer = MirroringSlidingWindowInferer(
+        **{**WINDOWS, "roi_size": "auto"}, patch_size=[4, 4, 4], background_logits=THREE
+    )
     logits = infer(scan, network)
-    assert [tuple(window.shape) for window in network.windows] == [(2, 12, 12, 12)]
+    *_, window = network.windows  # the ones before it are shapes, by which the network was asked
+    assert tuple(window.shape) == (2, 10, 12, 9)  # this network accepts any size
     assert torch.allclose(logits[0, 0], scan[0, 0] - 1, atol=1e-5)
 
 

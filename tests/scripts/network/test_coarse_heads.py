@@ -8,6 +8,7 @@ from monai.networks.nets import DynUNet
 from torch.nn import functional
 
 from scripts.network.coarse_heads import CoarseHeadsDynUNet, with_coarse_heads
+from scripts.network.outputs import read_output
 
 IMAGE = torch.randn(2, 2, 16, 32, 16)
 
@@ -36,7 +37,7 @@ def test_in_training_without_heads_logits_are_monais():
 
 
 def test_in_training_each_head_has_its_own_size():
-    logits = network(CoarseHeadsDynUNet)(IMAGE)
+    logits = read_output(network(CoarseHeadsDynUNet)(IMAGE), 3).heads
     assert [tuple(head.shape) for head in logits] == [(2, 3, 16, 32, 16), (2, 3, 8, 16, 8), (2, 3, 4, 8, 8)]
     repeated = torch.stack([functional.interpolate(head, IMAGE.shape[2:]) for head in logits], 1)
     assert torch.equal(repeated, network(DynUNet)(IMAGE))
@@ -45,8 +46,8 @@ def test_in_training_each_head_has_its_own_size():
 def test_heads_can_be_added_to_monais_network_later():
     one = network(DynUNet)
     assert with_coarse_heads(one) is one
-    assert [head.shape[2] for head in one(IMAGE)] == [16, 8, 4]
-    assert len(copy.deepcopy(one)(IMAGE)) == 3  # also after a step: no head is kept
+    assert [head.shape[2] for head in read_output(one(IMAGE), 3).heads] == [16, 8, 4]
+    assert len(read_output(copy.deepcopy(one)(IMAGE), 3).heads) == 3  # also after a step: no head is kept
 
 
 def test_other_networks_stay_unchanged():

@@ -8,6 +8,7 @@ from ignite.engine import Engine, Events
 from monai.networks.nets import DynUNet
 
 from scripts.network.fused_norm import InstanceNormLeakyReLU
+from scripts.network.outputs import read_logits, read_output
 from scripts.network.precision import (
     CudnnAutotuning,
     PrecisionInferer,
@@ -25,7 +26,7 @@ def network(dims: int = 3) -> DynUNet:
 
 
 def gradients(one: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
-    torch.cat([head.flatten() for head in one(image)]).square().mean().backward()
+    torch.cat([head.flatten() for head in read_output(one(image), image.dim() - 2).heads]).square().mean().backward()
     return [p.grad for p in one.parameters() if p.grad is not None]
 
 
@@ -60,7 +61,7 @@ def test_recomputed_blocks_keep_gradients_and_survive_a_copy():
     for expected, found in zip(gradients(plain, image), gradients(again, image), strict=True):
         assert torch.allclose(expected, found, atol=1e-6)
     assert again.state_dict().keys() == plain.state_dict().keys()
-    assert float(average(image)[0].abs().max()) == 0  # the copy computes with its own weights
+    assert float(read_logits(average(image), 3).abs().max()) == 0  # the copy computes with its own weights
 
 
 def test_recomputed_blocks_save_memory():
@@ -87,7 +88,8 @@ def test_the_layout_in_memory_changes_no_logit(dims):
 
 
 def test_logits_are_contiguous_whatever_the_layout_of_the_network():
-    heads = PrecisionInferer()(torch.randn(1, 2, 8, 8, 8), prepare_network(network(), channels_last=True))
+    output = PrecisionInferer()(torch.randn(1, 2, 8, 8, 8), prepare_network(network(), channels_last=True))
+    heads = read_output(output, 3).heads
     assert [head.shape[2] for head in heads] == [8, 4]
     assert all(head.is_contiguous() for head in heads)
 

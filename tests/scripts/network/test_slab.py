@@ -47,7 +47,8 @@ def test_heads_of_deep_supervision_keep_their_axis():
     network = SlabNetwork(
         DynUNet(2, 12, 3, [3] * 4, [1, 2, 2, 2], [2] * 3, filters=[4, 4, 8, 8], deep_supervision=True), slab=3
     )
-    assert network.train()(torch.rand(1, 4, 16, 16, 5)).shape == (1, 2, 3, 16, 16, 5)
+    output = network.train()(torch.rand(1, 4, 16, 16, 5))
+    assert [head.shape for head in (output["logits"], *output["heads"])] == [(1, 3, 16, 16, 5)] * 2
     assert network.eval()(torch.rand(1, 4, 16, 16, 5)).shape == (1, 3, 16, 16, 5)
 
 

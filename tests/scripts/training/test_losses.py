@@ -14,6 +14,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from scripts.network.outputs import read_output
 from scripts.training.losses import DeepSupervisionLoss, FocalTverskyLoss, RegionDiceCELoss
 
 LN2, LN3 = math.log(2), math.log(3)
@@ -206,10 +207,9 @@ def test_the_loss_is_computed_in_full_precision_under_autocast(inner):
 def test_the_workflows_network_and_loss_fit_each_other(small_train):
     config = small_train()
     network, loss = config.get_parsed_content("network"), config.get_parsed_content("loss")
-    logits = network.train()(torch.zeros(2, 4, 16, 16, 16))
-    assert len(logits) > 1  # heads
-    assert logits[0].shape[2:] == (16, 16, 16) != logits[1].shape[2:]
-    loss(logits, torch.zeros(2, 3, 16, 16, 16)).backward()
+    output = network.train()(torch.zeros(2, 4, 16, 16, 16))
+    assert [head.shape[2] for head in read_output(output, 3).heads] == [16, 8]
+    loss(output, torch.zeros(2, 3, 16, 16, 16)).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None]
     assert without == []
 

@@ -1,0 +1,129 @@
+"""What the channels of a network's output are, and which regions a voxel belongs to.
+
+- `decision: regions`: one sigmoid channel per region; a voxel is in every region whose probability is above one half.
+- `decision: classes`: softmax over background and the labels; a voxel has the label of highest probability, and is in
+  every region that unites this label with others.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from scripts.errors import InputError
+
+DECISIONS = ("regions", "classes")
+BACKGROUND = -20.0  # logit of every region in the background: a probability of 2e-9
+
+
+def output_channels(
+    decision: str, regions: Mapping[str, Sequence[int]], labels: Mapping[str, int]
+) -> dict[str, list[int]]:
+    """The label values of each channel of the network's output, by name and in their order.
+
+    Args:
+        decision: `regions` or `classes`.
+        regions: region name to label values.
+        labels: label name to value; background, 0, may be left out.
+
+    Raises:
+        InputError: the decision is neither of the two.
+    """
+    if decision not in DECISIONS:
+        raise InputError(f"decision is '{decision}': expected {' or '.join(DECISIONS)}.")
+    if decision == "regions":
+        return {name: list(values) for name, values in regions.items()}
+    by_value = sorted((value, name) for name, value in labels.items())
+    background = [] if by_value[0][0] == 0 else [(0, "background")]
+    return {name: [value] for value, name in [*background, *by_value]}
+
+
+def background_logits(outputs: Mapping[str, Sequence[int]]) -> list[float]:
+    """Logits of a voxel outside the patient, by channel (`output_channels`)."""
+    return [-BACKGROUND if 0 in values else BACKGROUND for values in outputs.values()]
+
+
+class RegionDecision:
+    """Decides which regions a voxel belongs to.
+
+    Args:
+        decision: `regions` or `classes`.
+        regions: region name to label values.
+        labels: label name to value.
+        threshold: for `regions`, a voxel is in a region if its value is above this; 0 for logits.
+
+    Shapes: probabilities or logits [K, ...] or, with `axis` 1, [B, K, ...], the channels of `output_channels`.
+    """
+
+    def __init__(
+        self, decision: str, regions: Mapping[str, Sequence[int]], labels: Mapping[str, int], threshold: float = 0.5
+    ) -> None:
+        outputs = output_channels(decision, regions, labels)
+        self.by_class, self.threshold = decision == "classes", threshold
+        self.values = [values[0] for values in outputs.values()]  # of each class
+        self.regions = {name: set(values) for name, values in regions.items()}
+
+    def classes(self, probabilities: torch.Tensor, axis: int = 0) -> torch.Tensor:
+        """The label value of each voxel, of size 1 along the channel axis, for `classes`."""
+        best = probabilities.argmax(axis, keepdim=True)
+        return torch.tensor(self.values, device=best.device)[best]
+
+    def masks(self, probabilities: torch.Tensor, axis: int = 0) -> torch.Tensor:
+        """Masks of the regions, bool, [R, ...] or [B, R, ...]."""
+        if not self.by_class:
+            return probabilities > self.threshold
+        labels = self.classes(probabilities, axis)
+        return torch.cat([_is_any_of(labels, values) for values in self.regions.values()], axis)
+
+    def remove(self, probabilities: torch.Tensor, region: str, where: torch.Tensor) -> None:
+        """Take the voxels `where` [...], bool, out of a region, in place: what is next most probable remains.
+
+        For `classes` every label of the region becomes impossible there, so that a voxel of enhancing tumour may become
+        another label of the tumour core or background, as the network finds more probable.
+        """
+        names = [*self.regions]
+        channels = [names.index(region)]
+        if self.by_class:
+            channels = [place for place, value in enumerate(self.values) if value in self.regions[region]]
+        for channel in channels:
+            probabilities[channel][where] = 0
+
+
+def _is_any_of(labels: torch.Tensor, values: set[int]) -> torch.Tensor:
+    return torch.isin(labels, torch.tensor(sorted(values), device=labels.device))
+
+
+class RegionMasksd(MapTransform):
+    """Turn probabilities [K, ...] into masks of the regions [R, ...], zeros and ones (float32).
+
+    Args:
+        keys: the probabilities.
+        decision: which regions a voxel belongs to.
+    """
+
+    def __init__(self, keys: KeysCollection, decision: RegionDecision) -> None:
+        super().__init__(keys)
+        self.decision = decision
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Convert each key."""
+        return {**data, **{key: self.decision.masks(data[key]).float() for key in self.key_iterator(data)}}
+
+
+class ClassesToLabelsd(MapTransform):
+    """Turn probabilities of classes [K, ...] into one label map [1, ...] (uint8), the most probable label per voxel.
+
+    Args:
+        keys: the probabilities.
+        decision: by classes.
+    """
+
+    def __init__(self, keys: KeysCollection, decision: RegionDecision) -> None:
+        super().__init__(keys)
+        self.decision = decision
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Convert each key."""
+        return {**data, **{key: self.decision.classes(data[key]).to(torch.uint8) for key in self.key_iterator(data)}}
