@@ -86,7 +86,8 @@ def _inline(document: CommentedMap, source: CommentedMap) -> None:
 
 def _override(document: CommentedMap, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
-        if key not in OF_THE_MACHINE and (key in document or key not in EXTRA_KEYS):
+        needed = key in document or key not in EXTRA_KEYS or f"@{key}'" in str(values)  # by a recipe's component
+        if key not in OF_THE_MACHINE and needed:
             document[key] = _merged(document.get(key), value)
 
 

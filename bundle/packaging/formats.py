@@ -1,5 +1,6 @@
 """Export of a network as TorchScript, torch.export program and ONNX."""
 
+import contextlib
 import io
 import logging
 import os
@@ -37,8 +38,8 @@ def require_formats(formats: Sequence[str]) -> None:
 
 
 def write_formats(
-    package: Path, network: nn.Module, example: torch.Tensor, formats: Sequence[str], multiple: Sequence[int]
-) -> None:
+    package: Path, network: nn.Module, example: torch.Tensor, formats: Sequence[str], divisor: Sequence[int] | None
+) -> list[str]:
     """Write models/model.<format> of the network at inference for each of `formats`, into a package's folder.
 
     `example` is an input [B, C, ...] with B of 2, since a size of one would be fixed; sizes can be any multiple of
@@ -46,12 +47,13 @@ def write_formats(
     patient; paths of this machine's source files, which all formats store for debugging, are removed.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # or it warns that torchvision is missing
+    programs, any_size = [name for name in ("pt2", "onnx") if name in formats], True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each converter warns about its own internals
         if "ts" in formats:
             _torchscript(package)
-        if {"pt2", "onnx"} & set(formats):
-            program = _program(network, example, multiple)
+        if programs:
+            program, any_size = _program(network, example, divisor)
         if "pt2" in formats:
             buffer = io.BytesIO()  # a path would be stored in the archive
             torch.export.save(program, buffer)
@@ -63,6 +65,7 @@ def write_formats(
             for node in converted.model.graph.all_nodes():
                 node.metadata_props.clear()
             converted.save(package / "models" / "model.onnx", external_data=False)
+    return programs if divisor and not any_size else []
 
 
 # MONAI's own export, as the Model Zoo's checks run it, with metadata and the inference config inside; seeded, since
@@ -91,11 +94,18 @@ def _torchscript(package: Path) -> None:
                 target.writestr(member, source.read(member))
 
 
-def _program(network: nn.Module, example: torch.Tensor, multiple: Sequence[int] | None) -> torch.export.ExportedProgram:
-    """A program for any batch and any such multiple, or for the shape of the example without one."""
-    sizes = {2 + axis: step * torch.export.Dim(f"size{axis}", min=2) for axis, step in enumerate(multiple or ())}
-    shapes = ({0: torch.export.Dim("batch"), **sizes},) if sizes else None
-    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+def _program(
+    network: nn.Module, example: torch.Tensor, divisor: Sequence[int] | None
+) -> tuple[torch.export.ExportedProgram, bool]:
+    """A program for any batch and any such multiple, and true; or for the shape of the example, and false."""
+    program, any_size = None, divisor is not None
+    if divisor is not None:
+        sizes = {2 + axis: step * torch.export.Dim(f"size{axis}", min=2) for axis, step in enumerate(divisor)}
+        with contextlib.suppress(Exception):  # of many kinds, where a size decides what is computed
+            dynamic = ({0: torch.export.Dim("batch"), **sizes},)
+            program = torch.export.export(network, (example,), dynamic_shapes=dynamic)
+    if program is None:
+        program, any_size = torch.export.export(network, (example,)), False
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
-    return program
+    return program, any_size

@@ -1,18 +1,17 @@
 """The metadata.json of a package: the Model Zoo's keys, filled from a run and its evaluation."""
 
 import json
-import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-from monai.bundle import ConfigParser
 
 from bundle.packaging.runs import Run
+from scripts.data.decision import output_channels
 from scripts.errors import InputError
 
 QUOTED = ("dice", "hd95")  # metrics in metadata and model card
@@ -24,12 +23,18 @@ VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 
 
 def make_metadata(
-    base: Mapping[str, Any], run: Run, version: str, changelog: Mapping[str, str], summary: Mapping[str, Any] | None
+    base: Mapping[str, Any],
+    run: Run,
+    version: str,
+    changelog: Mapping[str, str],
+    summary: Mapping[str, Any] | None,
+    divisor: Sequence[int] | None,
 ) -> dict[str, Any]:
     """The metadata of a run's package.
 
     `base` is the repository's metadata.json: versions, authors, intended use; `changelog` has the changes of each
-    version, this one included; `summary` is that of the run's evaluation, if there is one.
+    version, this one included; `summary` is that of the run's evaluation, if there is one; `divisor` is that of the
+    network (`scripts.network.shapes.size_divisor`).
     """
     settings, about = run.settings, run.about
     regions, channels = ", ".join(settings["regions"]), ", ".join(settings["channels"])
@@ -38,7 +43,7 @@ def make_metadata(
         **base,
         "name": about.get("title", base["name"]),
         "task": f"Segmentation of {regions} on {channels}",
-        "description": f"A {kind} segments {regions} on {channels}, one output per region.",
+        "description": f"A {kind} segments {regions} on {channels}, one output per {_unit(settings)}.",
         "data_source": about.get("data", "not stated"),
         "data_terms": about.get("terms", "not stated"),
         "data_type": "nifti" if len(settings["patch_size"]) == 3 else "picture",
@@ -50,7 +55,7 @@ def make_metadata(
         "changelog": dict(changelog),
         "eval_metrics": quote_scores(summary),
         "training": {"seed": run.environment.get("seed"), "revision": run.environment.get("git"), **run.effort},
-        "network_data_format": network_data_format(settings, about.get("modality", "MR")),
+        "network_data_format": network_data_format(settings, about.get("modality", "MR"), divisor),
     }
 
 
@@ -73,11 +78,10 @@ def quote_scores(summary: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def network_data_format(settings: Mapping[str, Any], modality: str) -> dict[str, Any]:
+def network_data_format(settings: Mapping[str, Any], modality: str, divisor: Sequence[int] | None) -> dict[str, Any]:
     """Input and output of the network, with the name of each mask value, which MONAI Label shows."""
-    multiple = size_multiple(settings)
-    # twice the product of the strides, since a single voxel cannot be normalised
-    shape = list(settings["patch_size"]) if multiple is None else [f"{2 * product}*n" for product in multiple]
+    # twice the divisor, since a single voxel at the lowest level cannot be normalised
+    shape = list(settings["patch_size"]) if divisor is None else [f"{2 * step}*n" for step in divisor]
     common = {"spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
     image = {
         "type": "magnitude",
@@ -91,7 +95,7 @@ def network_data_format(settings: Mapping[str, Any], modality: str) -> dict[str,
     pred = {
         "type": "probabilities",
         "format": "segmentation",
-        "num_channels": len(settings["regions"]),
+        "num_channels": len(_outputs(settings)),
         **common,
         "value_range": [0, 1],
         "channel_def": mask_values(settings),
@@ -104,23 +108,18 @@ def mask_values(settings: Mapping[str, Any]) -> dict[str, str]:
 
     3D Slicer, through MONAI Label, takes the n-th name for value n, so a gap would shift the names after it.
     """
-    fill = settings.get("labels_fill", 0)
-    names: dict[int, list[str]] = {value: [] for value in (fill, *settings["labels_out"].values())}
+    by_class = settings.get("decision") == "classes"
+    fill = 0 if by_class else settings.get("labels_fill", 0)
+    painted_values = settings["labels" if by_class else "labels_out"].values()
+    names: dict[int, list[str]] = {value: [] for value in (fill, *painted_values)}
     for name, label in settings["labels"].items():
         painted = [value for region, value in settings["labels_out"].items() if label in settings["regions"][region]]
-        names[painted[-1] if painted else fill].append(name)  # later regions lie on top
+        on_top = label if by_class else painted[-1] if painted else fill  # later regions lie on top
+        names[on_top].append(name)
     values = range(max(names) + 1) if max(names) <= MOST_SEGMENTS else sorted(names)
     named = {value: " or ".join(names[value]) if value in names else f"unused_{value}" for value in values}
-    return {str(value): name for value, name in {**named, fill: "background"}.items()}
-
-
-def size_multiple(settings: Mapping[str, Any]) -> list[int] | None:
-    """By axis, the number of which a window size has to be a multiple; None where unknown."""
-    if not _is_dynunet(settings):
-        return None
-    strides = ConfigParser(dict(settings)).get_parsed_content("strides")
-    axes = range(len(settings["patch_size"]))
-    return [math.prod(stride if isinstance(stride, int) else stride[axis] for stride in strides) for axis in axes]
+    background = {} if by_class and names[fill] else {fill: "background"}
+    return {str(value): name for value, name in {**named, **background}.items()}
 
 
 def check_metadata(path: str | os.PathLike) -> dict[str, Any]:
@@ -151,6 +150,14 @@ def read_schema() -> dict[str, Any]:
 
 def _is_dynunet(settings: Mapping[str, Any]) -> bool:
     return settings["network_def"].get("_target_") == "DynUNet"
+
+
+def _outputs(settings: Mapping[str, Any]) -> dict[str, list[int]]:
+    return output_channels(settings.get("decision", "regions"), settings["regions"], settings["labels"])
+
+
+def _unit(settings: Mapping[str, Any]) -> str:
+    return "class" if settings.get("decision") == "classes" else "region"
 
 
 def _normalisation(settings: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from bundle.packaging.runs import Run
 from scripts.data import datalist as lists
 from scripts.errors import InputError
 from scripts.network.checkpoint_file import read_state
+from scripts.network.outputs import read_logits
 from scripts.network.weights import load_weights, read_weights
 
 
@@ -31,7 +32,7 @@ def compute_training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
     if unexpected or [name for name in missing if "head" not in name]:
         raise InputError(f"{run.weights} does not fit the network of {run.folder / 'config.yaml'}: train again.")
     with torch.no_grad():
-        return torch.cat([network(patch[None]) for patch in patches])
+        return torch.cat([read_logits(network(patch[None]), patch.dim() - 1) for patch in patches])
 
 
 def cut_validation_patches(

@@ -16,6 +16,7 @@ from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix, write_json, write_text
+from scripts.network import shapes
 from scripts.network.checkpoint_file import save_state
 from scripts.network.weights import read_weights
 
@@ -147,16 +148,18 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     for file, text in configs.make_self_contained(ROOT / "configs", settings, run.config, head).items():
         write_text(package / "configs" / file, text)
     save_state(package / "models" / "model.pt", read_weights(run.weights))
-    base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    content = metadata.make_metadata(base, run, plan.version, changelog, plan.summary)
-    write_json(package / "configs" / "metadata.json", content)
-
     network = networks.load_inference_network(package)
+    divisor = shapes.size_divisor(network, len(settings["channels"]), settings["patch_size"])
+    base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    content = metadata.make_metadata(base, run, plan.version, changelog, plan.summary, divisor)
+    write_json(package / "configs" / "metadata.json", content)
     patches, cases = networks.cut_validation_patches(run, plan.datalist, plan.dataset_dir, plan.cases)
     logits = networks.compute_training_logits(run, patches)
     report(f"writing {', '.join(f'model.{ending}' for ending in ('pt', *plan.formats))} ...")
     example = torch.zeros_like(patches[:2])
-    formats.write_formats(package, network, example, plan.formats, metadata.size_multiple(settings))
+    fixed = formats.write_formats(package, network, example, plan.formats, divisor)
+    if fixed:
+        report(f"model.{' and model.'.join(fixed)} accept patches of {settings['patch_size']} voxels alone")
     report(f"comparing on {len(patches)} patches, in a separate process ...")
     compared = parity.compare_formats(package, patches.numpy(), logits.numpy())
     content["compared"] = {"cases": cases, "patches": len(patches), "formats": compared}

@@ -78,14 +78,16 @@ def _main(package: str, data: str) -> None:
         _build(Path(package, "configs", f"{name}.yaml"), component, cases)
     with np.load(data) as file:
         patches, logits = file["patches"], file["logits"]
-    found = {}
+    decision = read_config(Path(package, "configs", "inference.yaml")).get_parsed_content("region_decision")
+    decision.threshold, found = 0.0, {}  # of logits
+    regions = decision.masks(torch.from_numpy(logits), axis=1)
     for path in sorted(Path(package, "models").iterdir()):
         run = _load(path)
         with torch.no_grad():
             own = np.concatenate([run(patch[None]) for patch in patches])
         found[path.name] = {
             "largest_logit_difference": float(np.abs(own - logits).max()),
-            "label_agreement": float(((own > 0) == (logits > 0)).all(axis=1).mean()),
+            "label_agreement": float((decision.masks(torch.from_numpy(own), axis=1) == regions).all(1).double().mean()),
         }
     print(json.dumps(found))
 
