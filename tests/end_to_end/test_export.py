@@ -246,8 +246,8 @@ def test_an_export_that_lacks_a_module_is_not_written(released, tmp_path, monkey
     with pytest.raises(InputError) as caught:
         export(str(released.run), out=str(tmp_path))
     assert str(caught.value) == (
-        "the package cannot be loaded alone (the config names scripts.training.losses, which does not exist);"
-        " nothing was written."
+        "the package cannot be loaded alone (the config names scripts.training.losses, which does not exist;"
+        " did you mean loss_terms?); nothing was written."
     )
     assert list(tmp_path.iterdir()) == []
 
