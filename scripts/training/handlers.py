@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.data.sampler import EpochSampler
+from scripts.network.outputs import read_logits
 from scripts.network.weights import unwrap_ddp
 from scripts.training.budget import Budget
 
@@ -113,6 +114,8 @@ def start_copy_to_host(value: torch.Tensor) -> tuple[torch.Tensor, Callable[[], 
 class PatchOutputs:
     """Turns the output of a step into a list with one dictionary per patch, the loss as a tensor on its device.
 
+    Of several outputs of the network the most accurate logits are kept.
+
     MONAI's own decollating reads the loss, which waits for the GPU in each step: switch it off in the trainer.
     """
 
@@ -122,6 +125,7 @@ class PatchOutputs:
 
     def _separate(self, engine: Engine) -> None:
         output = dict(engine.state.output)
+        output["pred"] = read_logits(output["pred"], axes=output["image"].dim() - 2)
         loss = output.pop("loss").detach()
         engine.state.output = [{**patch, "loss": loss} for patch in decollate_batch(output)]
 

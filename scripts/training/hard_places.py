@@ -70,7 +70,7 @@ class HardPlaces:
     def _score(self, engine: Engine) -> None:
         scores = []
         for patch in engine.state.output:
-            logits = torch.as_tensor(patch["pred"][0] if isinstance(patch["pred"], list) else patch["pred"]).float()
+            logits = torch.as_tensor(patch["pred"]).float()
             scores.append(self.score(logits.softmax(0) if self.softmax else logits.sigmoid(), patch["label"]))
         batch = engine.state.batch
         cases = [self.numbers[case] for case in batch["case"]]
