@@ -25,6 +25,8 @@ from scripts.files import walk_files
 
 PLACEHOLDERS = {"{case}": "[^/]+?", "{patient}": "[^/]+?", "{slice}": r"\d+"}
 
+NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters; bytes of a name that are not UTF-8
+
 
 @dataclass
 class CaseFiles:
@@ -123,6 +125,8 @@ def group_files(
 ) -> list[CaseFiles]:
     """The cases of these files, as absolute paths below the folder `root` (see `find_cases`)."""
     single = [page for found in _gather(files, root, channel_files, label_files) for page in _pages(found)]
+    for case in single:
+        require_text(case.case, _a_file(case))
     _require_unique_names(single)
     return sorted(single, key=lambda c: (c.patient or c.volume or c.case, c.slice or 0, c.case))
 
@@ -241,6 +245,18 @@ def _two_files(what: str, first: Path, second: Path) -> str:
 def name_scan(path: str | os.PathLike) -> str:
     """The name of the case of a file that no pattern matches: the file's name without its ending."""
     return Path(path).stem if pictures.is_picture(path) else nifti.nifti_stem(Path(path))
+
+
+def require_text(name: str, file: Path) -> None:
+    """Refuse the name of a case that a terminal, a table or a JSON file cannot hold.
+
+    Raises:
+        InputError: it has control characters, or bytes that are not UTF-8.
+    """
+    if NOT_TEXT.search(name):
+        raise InputError(
+            f"{str(file)!a} gives a case the name {name!a}: rename it without control characters, in UTF-8."
+        )
 
 
 def _lower_ending(name: str) -> str:

@@ -13,7 +13,6 @@ sha256) and voxels (case to the sha256 of its voxels).
 import hashlib
 import json
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.data import pictures
-from scripts.data.case_files import name_scan
+from scripts.data.case_files import NOT_TEXT, name_scan
 from scripts.errors import InputError
 
 HEADER = ("channels", "label_scheme", "labels", "regions", "hashes", "training")
@@ -100,7 +99,7 @@ def check_names(datalist: Mapping[str, Any], source: str | os.PathLike) -> None:
 
 def _is_inside(text: object) -> bool:
     """Whether this is text that, as a path, stays below the folder that it starts from, on any system."""
-    if not isinstance(text, str) or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+    if not isinstance(text, str) or NOT_TEXT.search(text):
         return False
     path = PureWindowsPath(text)  # it knows the separators, drives and roots of all systems
     return bool(text.strip(". /\\")) and not (path.drive or path.root or ".." in path.parts)

@@ -8,7 +8,15 @@ from typing import Any
 
 from scripts import distributed
 from scripts.data import datalist, pictures
-from scripts.data.case_files import CaseFiles, find_cases, group_files, image_entry, name_scan, require_channels
+from scripts.data.case_files import (
+    CaseFiles,
+    find_cases,
+    group_files,
+    image_entry,
+    name_scan,
+    require_channels,
+    require_text,
+)
 from scripts.data.images import is_nifti
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.inference.mask_records import MaskRecords
@@ -84,6 +92,7 @@ def _case_or_refusal(
 
 
 def _slices_or_scan(file: Path) -> list[dict[str, Any]]:
+    require_text(name_scan(file), file)
     number = pictures.count_pages(file)
     if number == 1:
         return [{"image": str(file), "case": name_scan(file)}]

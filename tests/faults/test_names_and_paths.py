@@ -71,6 +71,15 @@ def test_a_single_file_has_the_name_that_its_folder_gives(tmp_path):
     assert find_input_scans(tmp_path, ["T1"], patterns) == find_input_scans(file, ["T1"], patterns)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "a\udcff"])
+@pytest.mark.parametrize("file", ["t1.nii", "whole.nii.gz"])
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path, name, file):
+    make(tmp_path, f"{name}/week-000/t1.nii" if file == "t1.nii" else f"{name}.nii.gz")
+    with pytest.raises(InputError, match=r"gives a case the name 'a\\.*: rename it without control") as refused:
+        find_input_scans(tmp_path, ["T1"], {"T1": WEEKS["T1"]})
+    assert str(refused.value).isprintable()
+
+
 def test_files_of_two_patients_get_the_advice_to_name_them(tmp_path):
     make(tmp_path, "P1/week-000/t1.nii", "P2/week-000/t1.nii")
     with pytest.raises(
