@@ -23,7 +23,8 @@ def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
     config.update({**settings, "device": "cpu"})  # needs no driver
     config.parse()
     patch, channels, regions, batch_size, recompute = (
-        config.get_parsed_content(name) for name in ("patch_size", "channels", "regions", "batch_size", "recompute")
+        config.get_parsed_content(name)
+        for name in ("patch_size", "network_channels", "regions", "batch_size", "recompute")
     )
     with FakeTensorMode():
         network = precision.prepare_network(config.get_parsed_content("network_def"), recompute=recompute)

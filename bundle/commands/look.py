@@ -25,6 +25,7 @@ from bundle.reporting.cohort_table import cohort_sentences, cohort_tables
 from bundle.reporting.normalization_page import write_normalization_pages
 from bundle.reporting.patch_page import write_patch_page
 from scripts.data import datalist as lists
+from scripts.data.input_channels import name_channels
 from scripts.data.intensity_statistics import steps_before_normalization
 from scripts.data.normalization import METHODS, require_valid_normalization
 from scripts.errors import InputError
@@ -103,10 +104,11 @@ def look(
     unit = content.get("unit", "mm")
     photographs = unit != "mm"
     about = f"{content.get('name', datalist.stem)}: {len(records)} of {len(known)} cases"
-    pages = write_normalization_pages(out, channels, examples, choices, photographs)
+    prepared = name_channels(channels, ask("derived_channels"))
+    pages = write_normalization_pages(out, prepared, examples, choices, photographs)
     spacing = spacing or np.median([record.spacing for record in records], axis=0)
     write_cohort_page(out / "cohort.png", about, records, channels, frequencies, np.multiply(patch_size, spacing), unit)
-    write_patch_page(out / "patches.png", cut, channels, list(regions), choices[0], photographs)
+    write_patch_page(out / "patches.png", cut, ask("network_channels"), list(regions), choices[0], photographs)
     console = Console(highlight=False)
     console.print(about, markup=False)
     for table in cohort_tables(records, channels, frequencies, unit):

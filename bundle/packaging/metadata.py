@@ -12,6 +12,7 @@ import jsonschema
 
 from bundle.packaging.runs import Run
 from scripts.data.decision import output_channels
+from scripts.data.input_channels import name_channels
 from scripts.errors import InputError
 
 QUOTED = ("dice", "hd95")  # metrics in metadata and model card
@@ -82,15 +83,16 @@ def network_data_format(settings: Mapping[str, Any], modality: str, divisor: Seq
     """Input and output of the network, with the name of each mask value, which MONAI Label shows."""
     # twice the divisor, since a single voxel at the lowest level cannot be normalised
     shape = list(settings["patch_size"]) if divisor is None else [f"{2 * step}*n" for step in divisor]
+    names = name_network_channels(settings)
     common = {"spatial_shape": shape, "dtype": "float32", "is_patch_data": True}
     image = {
         "type": "magnitude",
         "format": "normalized",
         "modality": modality,
-        "num_channels": len(settings["channels"]),
+        "num_channels": len(names),
         **common,
         "value_range": [-10, 10],
-        "channel_def": {str(place): name for place, name in enumerate(settings["channels"])},
+        "channel_def": {str(place): name for place, name in enumerate(names)},
     }
     pred = {
         "type": "probabilities",
@@ -101,6 +103,12 @@ def network_data_format(settings: Mapping[str, Any], modality: str, divisor: Seq
         "channel_def": mask_values(settings),
     }
     return {"inputs": {"image": image}, "outputs": {"pred": pred}}
+
+
+def name_network_channels(settings: Mapping[str, Any]) -> list[str]:
+    """The names of the network's input channels, those that are computed included."""
+    derived, coordinates, context = (settings.get(name) for name in ("derived_channels", "coordinates", "context"))
+    return name_channels(settings["channels"], derived, bool(coordinates), context or 0, len(settings["patch_size"]))
 
 
 def mask_values(settings: Mapping[str, Any]) -> dict[str, str]:

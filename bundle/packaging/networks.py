@@ -9,6 +9,7 @@ from torch import nn
 from bundle.packaging.parity import read_config
 from bundle.packaging.runs import Run
 from scripts.data import datalist as lists
+from scripts.data.input_channels import WindowChannels
 from scripts.errors import InputError
 from scripts.network.checkpoint_file import read_state
 from scripts.network.outputs import read_logits
@@ -54,6 +55,7 @@ def cut_validation_patches(
         ) from error
     parser = read_config(dict(run.config))
     prepare, size = parser.get_parsed_content("validate::preprocessing"), tuple(run.settings["patch_size"])
+    further = parser.get_parsed_content("window_channels") if "window_channels" in run.config else None
     cut = []
     for entry in chosen:
         case = prepare(dict(entry))
@@ -61,16 +63,19 @@ def cut_validation_patches(
         middle = [length // 2 for length in label.shape]
         labelled = np.argwhere(label)
         centres = [middle, labelled[len(labelled) // 2].tolist() if len(labelled) else middle]
-        cut += [_patch(torch.as_tensor(np.asarray(case["image"])), centre, size) for centre in centres]
+        cut += [_patch(torch.as_tensor(np.asarray(case["image"])), centre, size, further) for centre in centres]
     return torch.stack(cut).float(), len(chosen)
 
 
-def _patch(image: torch.Tensor, centre: list[int], size: tuple[int, ...]) -> torch.Tensor:
-    """A patch around `centre`, shifted into the image, and padded with 0 if the image is smaller."""
+def _patch(
+    image: torch.Tensor, centre: list[int], size: tuple[int, ...], further: WindowChannels | None
+) -> torch.Tensor:
+    """A patch around `centre`, shifted into the image and padded with 0 if that is smaller, with `further` channels."""
     missing = [max(0, want - have) for want, have in zip(size, image.shape[1:], strict=True)]
     padded = nn.functional.pad(image, [pad for gap in reversed(missing) for pad in (0, gap)])
     starts = [
         min(max(0, middle - want // 2), have - want)
         for middle, want, have in zip(centre, size, padded.shape[1:], strict=True)
     ]
-    return padded[(slice(None), *(slice(s, s + want) for s, want in zip(starts, size, strict=True)))]
+    patch = padded[(slice(None), *(slice(s, s + want) for s, want in zip(starts, size, strict=True)))]
+    return torch.cat([patch, further(image, starts, size)]) if further else patch

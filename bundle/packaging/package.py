@@ -149,7 +149,7 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
         write_text(package / "configs" / file, text)
     save_state(package / "models" / "model.pt", read_weights(run.weights))
     network = networks.load_inference_network(package)
-    divisor = shapes.size_divisor(network, len(settings["channels"]), settings["patch_size"])
+    divisor = shapes.size_divisor(network, len(metadata.name_network_channels(settings)), settings["patch_size"])
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
     content = metadata.make_metadata(base, run, plan.version, changelog, plan.summary, divisor)
     write_json(package / "configs" / "metadata.json", content)

@@ -24,7 +24,9 @@ class AugmentedBatch:
     """A `prepare_batch` for MONAI's trainer: moves a batch to the device and augments it there.
 
     Args:
-        augmentation: random dictionary transforms of `image` and `label`.
+        augmentation: random dictionary transforms of `image` and `label`. One that changes the label too moves voxels,
+            and moves all channels; one of the image alone changes intensities, and leaves out the channels of the place
+            of a patch (`window_channels` of the batch), which follow those of the scan.
 
     Each patch has its own seed, so its augmentation depends neither on the loader processes nor on the other patches.
     All transforms draw from one random state. MONAI would give a transform and its inner parts the same seed, so that
@@ -53,10 +55,14 @@ class AugmentedBatch:
         patches: dict[Hashable, list[torch.Tensor]] = {
             key: list(batch[key].to(device, non_blocking=True).float()) for key in ("image", "label")
         }
+        scan = None
+        if "window_channels" in batch:
+            scan, further = len(patches["image"][0]), batch["window_channels"].to(device, non_blocking=True).float()
+            patches["image"] = [torch.cat(pair) for pair in zip(patches["image"], further, strict=True)]
         augment = self._at_once if self.at_once else self._one_by_one
         set_track_meta(False)
         try:
-            augment(patches, batch["seed"].tolist())
+            augment(patches, batch["seed"].tolist(), scan)
         finally:
             set_track_meta(True)
         return torch.stack(patches["image"]), torch.stack(patches["label"])
@@ -64,19 +70,25 @@ class AugmentedBatch:
     def _seed(self, seed: int) -> None:
         self.state.seed(seed ^ 1)  # the crop was drawn from `seed` itself
 
-    def _one_by_one(self, patches: dict[Hashable, list[torch.Tensor]], seeds: Sequence[int]) -> None:
+    def _one_by_one(self, patches: dict[Hashable, list[torch.Tensor]], seeds: Sequence[int], scan: int | None) -> None:
+        whole = scan is None or type(self.augmentation) is not Compose
         for row, seed in enumerate(seeds):
             self._seed(seed)
-            augmented = self.augmentation({key: images[row] for key, images in patches.items()})
+            patch = {key: images[row] for key, images in patches.items()}
+            for transform in [self.augmentation] if whole else self.transforms:
+                before = patch["image"]
+                patch = transform({**patch, "image": before[_channels_of(transform, scan)]})
+                patch["image"] = _put_back(patch["image"], before)
             for key, images in patches.items():
-                images[row] = augmented[key]
+                images[row] = patch[key]
 
-    def _at_once(self, patches: dict[Hashable, list[torch.Tensor]], seeds: Sequence[int]) -> None:
+    def _at_once(self, patches: dict[Hashable, list[torch.Tensor]], seeds: Sequence[int], scan: int | None) -> None:
         steps: list[tuple[BatchTransform, dict[int, Sequence[float]]]] = [(t, {}) for t in self.transforms]
         for row, seed in enumerate(seeds):
             self._seed(seed)
             for transform, drawn in steps:
-                if (numbers := transform.draw(patches[transform.first_key(patches)][row])) is not None:
+                first = patches[transform.first_key(patches)][row][_channels_of(transform, scan)]
+                if (numbers := transform.draw(first)) is not None:
                     drawn[row] = numbers
         every = torch.tensor([x for _, drawn in steps for row in drawn.values() for x in row], dtype=torch.float32)
         device = patches["image"][0].device
@@ -85,11 +97,33 @@ class AugmentedBatch:
             if drawn:
                 size = len(next(iter(drawn.values())))
                 own, every = every.tensor_split([len(drawn) * size])
-                chosen = {k: torch.stack([patches[k][row] for row in drawn]) for k in transform.key_iterator(patches)}
+                part = _channels_of(transform, scan)
+                chosen = {
+                    key: torch.stack([patches[key][row][part] for row in drawn])
+                    for key in transform.key_iterator(patches)
+                }
                 changed = transform.apply(chosen, own.view(len(drawn), size), list(drawn.values()))
                 for key, images in changed.items():
                     for row, image in zip(drawn, images, strict=True):
-                        patches[key][row] = image
+                        patches[key][row] = _put_back(image, patches[key][row])
+
+
+def _channels_of(transform: Any, scan: int | None) -> slice:
+    """The channels that a transform changes: the first `scan` ones, or all if it changes the label too."""
+    if scan is None or any("label" in part.keys for part in _parts(transform)):
+        return slice(None)
+    return slice(scan)
+
+
+def _parts(transform: Any) -> Iterator[Any]:
+    """The transform, or those that it chooses among (`OneOf`)."""
+    inner = getattr(transform, "transforms", None)
+    yield from (part for each in inner for part in _parts(each)) if inner else (transform,)
+
+
+def _put_back(changed: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """The changed channels, followed by those that the transform has left out."""
+    return changed if len(changed) == len(before) else torch.cat([changed, before[len(changed) :]])
 
 
 class PreparedBatch(dict):

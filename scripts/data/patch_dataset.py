@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from scripts.data.datalist import entry_files, file_hash, name_entry
 from scripts.data.images import voxel_ml
+from scripts.data.input_channels import WindowChannels
 from scripts.distributed import is_first_process
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix
@@ -223,6 +224,7 @@ class PatchDataset(Dataset):
         data: entries with absolute paths.
         transform: deterministic preprocessing, which also computes what `crop` needs (see `keep`).
         crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; seeded for each patch.
+        window_channels: of the place of a patch (`scripts.data.input_channels`), which the patch gets under that name.
         keep: the keys of a prepared case that `crop` needs besides image and label: flat indices of voxels.
         others: arguments of `PreparedCases`.
     """
@@ -233,10 +235,12 @@ class PatchDataset(Dataset):
         transform: Transform,
         crop: Transform,
         keep: Sequence[str] = (),
+        window_channels: WindowChannels | None = None,
         **others: Any,
     ) -> None:
         self.cases = PreparedCases(data, transform, keep=("image", "label", *keep), **others)
         self.data, self.keep = self.cases.data, tuple(keep)
+        self.window_channels = window_channels
         self.crop = crop if isinstance(crop, Compose) else Compose([crop])
 
     def __len__(self) -> int:
@@ -259,17 +263,23 @@ class PatchDataset(Dataset):
         finally:
             set_track_meta(True)
         patch = cut[0] if isinstance(cut, list) else cut
-        start = first_voxel(patch["image"], case["image"])
-        middle = (
-            [first + size // 2 for first, size in zip(start, patch["image"].shape[1:], strict=True)] if start else []
-        )
+        image, volume = patch["image"], case["image"]
+        start, size, middle_voxel, further = first_voxel(image, volume), image.shape[1:], -1, {}
+        if start is not None:
+            middle = [first + length // 2 for first, length in zip(start, size, strict=True)]
+            middle_voxel = int(np.ravel_multi_index(middle, volume.shape[1:]))
+        if self.window_channels:
+            if start is None:
+                raise InputError("coordinates and context need a crop that cuts patches without changing them.")
+            further["window_channels"] = self.window_channels(volume, start, size).to(image.dtype)
         return {
             # copies, since a view would send the whole volume through the loader's queue
-            "image": patch["image"].clone(),
+            "image": image.clone(),
             "label": patch["label"].clone(),
             "case": case["case"],
             "seed": seed,
-            "centre": int(np.ravel_multi_index(middle, case["image"].shape[1:])) if start else -1,  # as in an index
+            "centre": middle_voxel,  # as in an index; -1: unknown
+            **further,
         }
 
 

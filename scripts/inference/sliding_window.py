@@ -13,6 +13,7 @@ from monai.inferers import SlidingWindowInfererAdapt
 from monai.utils import convert_to_tensor, ensure_tuple, ensure_tuple_rep, fall_back_tuple
 from torch.nn import functional
 
+from scripts.data.input_channels import WindowChannels
 from scripts.errors import InputError
 from scripts.network import precision, shapes
 from scripts.network.outputs import read_logits
@@ -35,6 +36,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             on a GPU, as its memory allows.
         patch_size: in voxels; a size that the network accepts, needed for `auto` windows and batches.
         background_logits: those of background, by channel of the network's output; None: background is not skipped.
+        window_channels: further channels of a window from its place in the scan; None: none.
         tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
         half: `bfloat16` or `float16`; None: single precision. Logits are assembled in the scan's type.
         others: arguments of MONAI's `SlidingWindowInferer`.
@@ -47,6 +49,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         *,
         patch_size: Sequence[int] | None = None,
         background_logits: Sequence[float] | None = None,
+        window_channels: WindowChannels | None = None,
         tta: bool = False,
         half: str | None = None,
         **kwargs: Any,
@@ -58,6 +61,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             with_coord=True,
             **kwargs,
         )
+        self.window_channels = window_channels
         self.background_logits, self.tta, self.half = background_logits, tta, half
         self.known: tuple[Any, list[int] | None, float] = (None, None, 0.0)  # a network, its divisor, bytes per voxel
 
@@ -77,7 +81,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
             self.sw_batch_size = min(MAX_WINDOWS, max(1, int(most / window)))
         empty = set() if self.background_logits is None else self._find_empty_windows(inputs)
-        logits = super().__call__(inputs, partial(self._skip_empty, network, empty), *args, **kwargs)
+        logits = super().__call__(inputs, partial(self._skip_empty, network, empty, inputs), *args, **kwargs)
         assert torch.is_tensor(logits)
         _require_finite_logits(logits, inputs)
         return logits
@@ -86,6 +90,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         """What the size of a window must be a multiple of, by axis, and the memory of a pass, in bytes per voxel."""
         if not isinstance(network, torch.nn.Module) or isinstance(network, torch.jit.ScriptModule):
             return None, UNKNOWN_BYTES  # it accepts no shapes without voxels
+        channels += self.window_channels.count(channels) if self.window_channels else 0
         if self.known[0] is not network:
             assert self.patch_size is not None  # it is needed for `auto`
             self.known = (
@@ -131,6 +136,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         self,
         network: Callable,
         empty: set[tuple[int, ...]],
+        inputs: torch.Tensor,
         windows: torch.Tensor,
         places: Sequence[Sequence[slice]],
         *args: Any,
@@ -138,6 +144,8 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
     ) -> torch.Tensor:
         starts = [(place[0].start, *(axis.start for axis in place[2:])) for place in places]
         brain = [number for number, start in enumerate(starts) if start not in empty]
+        if self.window_channels:
+            windows = self._add_channels(windows, starts, convert_to_tensor(inputs, track_meta=False))
         if len(brain) == len(windows):
             return self._mirrored(network, windows, *args, **kwargs)
         assert self.background_logits is not None  # or no window would be skipped
@@ -148,6 +156,19 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             for number, window in zip(brain, found, strict=True):
                 logits[number] = window
         return logits
+
+    def _add_channels(
+        self, windows: torch.Tensor, starts: Sequence[tuple[int, ...]], inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """The windows with the channels of their places, counted in the scan padded to one window at least."""
+        assert self.window_channels is not None
+        size, padded = windows.shape[2:], zip(windows.shape[2:], inputs.shape[2:], strict=True)
+        before = [max(0, length - voxels) // 2 for length, voxels in padded]
+        further = [
+            self.window_channels(inputs[item], [a - b for a, b in zip(first, before, strict=True)], size)
+            for item, *first in starts
+        ]
+        return torch.cat([windows, torch.stack(further).to(windows)], 1)
 
     def _mirrored(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         axes = _spatial(windows) if self.tta else ()
