@@ -93,9 +93,18 @@ def class_frequencies(records: Sequence[CaseFingerprint], classes: Mapping[str, 
 
 
 def normalize_case(
-    case: str, image: torch.Tensor, label: torch.Tensor, choices: list[Choice], statistics: Statistics, fill: int = 0
+    case: str,
+    image: torch.Tensor,
+    label: torch.Tensor,
+    choices: Sequence[Choice],
+    statistics: Statistics,
+    fill: int = 0,
+    limits: Mapping[str, Any] | None = None,
 ) -> NormalizedCase:
-    """An image [C, ...] by each choice, in the slices with most of its label [1, ...]; `fill` is the background."""
+    """An image [C, ...] by each choice, in the slices with most of its label [1, ...].
+
+    `fill` is the background, `limits` are the `percentiles` and the `hu_window` of `Normalized`.
+    """
     stored = image.as_tensor()
     marked = label[0].round() != fill
     places = [_fullest(marked, axis) for axis in ((2, 1) if marked.dim() == 3 else ())]
@@ -104,7 +113,7 @@ def normalize_case(
     for choice in [None, *choices]:
         done = stored
         if choice:
-            normalized = Normalized("image", *choice, statistics=statistics.get(choice[0]))
+            normalized = Normalized("image", *choice, statistics=statistics.get(choice[0]), **(limits or {}))
             done = normalized({"image": stored.clone()})["image"]
         pictures[choice] = [_slices(channel, places) for channel in done]
         voxels[choice] = [channel[index].numpy() for channel, index in zip(done.flatten(1), chosen, strict=True)]
@@ -129,21 +138,30 @@ def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: 
         return list(tqdm(work, total=len(entries), desc="reading the cohort", unit="case", leave=False))
 
 
-def read_statistics(before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice]) -> Statistics:
+def read_statistics(
+    before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice], percentiles: Sequence[float]
+) -> Statistics:
     """The statistics of training cases, for each method with scope `dataset`."""
     methods = [method for method, scope in choices if scope == "dataset"]
     voxels = list(sample_cases(before, entries)) if methods else []
-    return {method: compute_statistics(voxels, method) for method in methods}
+    return {method: compute_statistics(voxels, method, percentiles) for method in methods}
 
 
 def read_normalized_cases(
-    before: Compose, entries: Sequence[dict[str, Any]], choices: Sequence[Choice], statistics: Statistics, fill: int = 0
+    before: Compose,
+    entries: Sequence[dict[str, Any]],
+    choices: Sequence[Choice],
+    statistics: Statistics,
+    fill: int = 0,
+    limits: Mapping[str, Any] | None = None,
 ) -> list[NormalizedCase]:
     """The examples of cases; the arguments are those of `read_fingerprints` and `normalize_case`."""
     examples = []
     for entry in tqdm(entries, desc="normalising", unit="case", leave=False):
         loaded = before(dict(entry))
-        examples.append(normalize_case(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill))
+        examples.append(
+            normalize_case(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill, limits)
+        )
     return examples
 
 

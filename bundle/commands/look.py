@@ -27,7 +27,7 @@ from bundle.reporting.patch_page import write_patch_page
 from scripts.data import datalist as lists
 from scripts.data.input_channels import name_channels
 from scripts.data.intensity_statistics import steps_before_normalization
-from scripts.data.normalization import METHODS, require_valid_normalization
+from scripts.data.normalization import METHODS, NO_STATISTICS, require_valid_normalization
 from scripts.errors import InputError
 
 
@@ -38,7 +38,7 @@ def look(
     out: Path = Path("look"),
     dataset_dir: Optional[Path] = None,
     task: Optional[CommaList[str]] = None,
-    normalize: CommaList[str] = tuple(METHODS),
+    normalize: Optional[CommaList[str]] = None,
     scope: CommaList[str] = ("volume",),
     cases: PositiveInt = 4,
     patches: PositiveInt = 12,
@@ -62,8 +62,9 @@ def look(
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         task: names of configs/tasks/ or YAML files that override train.yaml, with commas between; by default channels,
             labels and regions are the list's, everything else is train.yaml's.
-        normalize: methods, with commas between: zscore_nonzero, zscore, minmax, percentile, histogram, clahe. Patches
-            are normalised by the first.
+        normalize: methods, with commas between: zscore_nonzero, zscore, median_iqr, minmax, percentile, histogram,
+            clahe, or hu_window alone; by default hu_window if the task has it, otherwise all others. Patches are
+            normalised by the first.
         scope: what they look at, with commas between: volume, slice, dataset. Patches have the first.
         cases: how many to draw, spread over the list.
         patches: how many to draw, cut from as many training cases.
@@ -73,10 +74,14 @@ def look(
     Raises:
         InputError: an option or the list is wrong, a file cannot be read, or `out` cannot be written.
     """
-    choices = _choices(normalize, scope)
     content = lists.read_datalist(datalist)
     root = dataset_dir or datalist.parent
     config = read_training_config(content, task)
+    if normalize is None:
+        normalize = ["hu_window"] if config["normalize"] == "hu_window" else [m for m in METHODS if m != "hu_window"]
+    choices = _choices(normalize, scope)
+    config.update(dict(zip(("normalize", "normalize_scope"), choices[0], strict=True)))
+    config.parse()  # again: the steps before a normalisation depend on it
     ask = config.get_parsed_content
     lists.require_same_task(content, ask("channels"), ask("label_scheme"), ask("labels"))
     shown = content | {"training": [entry for entry in content["training"] if entry.get("split") != "test"]}
@@ -89,9 +94,12 @@ def look(
     before, fill = steps_before_normalization(ask("preprocessing")), ask("labels_fill")
     read = evenly_spaced(known, cohort or len(known))
     records = read_fingerprints(before, read, fill)
-    statistics = read_statistics(before, evenly_spaced(training, cohort or len(training)), choices)
+    limits = {name: ask(name) for name in ("percentiles", "hu_window")}
+    statistics = read_statistics(
+        before, evenly_spaced(training, cohort or len(training)), choices, limits["percentiles"]
+    )
     labelled = [entry for entry, record in zip(read, records, strict=True) if record.has_label] or read
-    examples = read_normalized_cases(before, evenly_spaced(labelled, cases), choices, statistics, fill)
+    examples = read_normalized_cases(before, evenly_spaced(labelled, cases), choices, statistics, fill, limits)
     channels, regions, spacing, patch_size = ask("channels"), ask("regions"), ask("spacing"), ask("patch_size")
     frequencies = (
         class_frequencies(records, {name: [value] for name, value in ask("labels").items()}),
@@ -122,11 +130,13 @@ def look(
 
 
 def _choices(methods: Sequence[str], scopes: Sequence[str]) -> list[Choice]:
-    """Each method by each scope, without CLAHE by data set unless that is all that was asked for."""
+    """Each method by each scope, without those that have no data set unless that is all that was asked for."""
     choices = [(method, scope) for scope in dict.fromkeys(scopes) for method in dict.fromkeys(methods)]
-    possible = [choice for choice in choices if choice != ("clahe", "dataset")]
+    possible = [(method, scope) for method, scope in choices if scope != "dataset" or method not in NO_STATISTICS]
     if not choices:
         raise InputError("--normalize and --scope need a name each: see --help.")
+    if "hu_window" in methods and len({*methods}) > 1:
+        raise InputError("normalize hu_window needs values in HU, the others a background of 0: draw it by itself.")
     for choice in possible or choices:
         require_valid_normalization(*choice)
     return possible

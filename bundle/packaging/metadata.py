@@ -171,4 +171,6 @@ def _unit(settings: Mapping[str, Any]) -> str:
 def _normalisation(settings: Mapping[str, Any]) -> str:
     if (settings["normalize"], settings["normalize_scope"]) == ("zscore_nonzero", "volume"):
         return "z-score of the voxels that are not 0, by scan and channel"
+    if settings["normalize"] == "hu_window":
+        return "{:g} to {:g} HU scaled to 0 to 1, clipped".format(*settings["hu_window"])
     return f"normalised by {settings['normalize']}, scope {settings['normalize_scope']}"

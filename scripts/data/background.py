@@ -10,9 +10,10 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 ROUNDING = 1e-5  # of an image's range: values that differ by less are one value
 
 
-def foreground(image: torch.Tensor) -> torch.Tensor:
-    """Where an image [C, ...] is not 0; everywhere if it is 0 everywhere, so that a blank slice is not cropped away."""
-    mask = convert_to_tensor(image, track_meta=False) != 0
+def foreground(image: torch.Tensor, above: float | None = None) -> torch.Tensor:
+    """Where an image [C, ...] is not 0, or, in CT, above a value; everywhere if nowhere, so that no slice is lost."""
+    voxels = convert_to_tensor(image, track_meta=False)
+    mask = voxels != 0 if above is None else voxels > above
     return mask if bool(mask.any()) else torch.ones_like(mask)
 
 

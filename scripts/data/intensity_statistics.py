@@ -9,7 +9,7 @@ import torch
 from monai.transforms import Compose, NormalizeIntensityd
 from tqdm import tqdm
 
-from scripts.data.normalization import HIGH, LOW, NONZERO_METHODS, Normalized
+from scripts.data.normalization import NONZERO_METHODS, PERCENTILES, Normalized
 from scripts.errors import InputError
 
 LEVELS = 65  # quantiles that describe the histogram of a data set
@@ -51,7 +51,7 @@ def measure_statistics(
 
     def measure() -> list[dict[str, Any]]:
         before = steps_before_normalization(preprocessing)
-        return compute_statistics(sample_cases(before, cases, show=show), waiting[0].method)
+        return compute_statistics(sample_cases(before, cases, show=show), waiting[0].method, waiting[0].percentiles)
 
     statistics = once("intensity_statistics", measure)
     for step in waiting:
@@ -95,11 +95,13 @@ def sample_voxels(image: torch.Tensor, most: int, seed: int) -> SampledVoxels:
     return SampledVoxels(flat[:, chosen].astype(np.float32), flat.min(1), flat.max(1))
 
 
-def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dict[str, Any]]:
+def compute_statistics(
+    voxels: Iterable[SampledVoxels], method: str, percentiles: Sequence[float] = PERCENTILES
+) -> list[dict[str, Any]]:
     """The statistics of several images for scope `dataset`, one dict per channel, of plain numbers with six digits.
 
-    Each has the `method` and its numbers: `mean` and `std` (z-scores), `low` and `high` (minmax: of all voxels;
-    percentile: of those drawn), or the `levels`, quantiles at equal steps (histogram).
+    Each has the `method` and its numbers: `mean` and `std` (z-scores), `median` and `iqr`, `low` and `high` (minmax: of
+    all voxels; percentile: of those drawn), or the `levels`, quantiles at equal steps (histogram).
 
     Raises:
         InputError: a channel is constant.
@@ -109,7 +111,7 @@ def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dic
     for number in range(len(several[0].values)):
         values = np.concatenate([one.values[number] for one in several]).astype(np.float64)
         values = values[values != 0] if method in NONZERO_METHODS else values
-        ends = (LOW, HIGH) if method == "percentile" else (0, 100)
+        ends = {"percentile": percentiles, "median_iqr": (25, 75)}.get(method, (0, 100))
         low, high = np.percentile(values, ends) if values.size else (0.0, 0.0)
         if low == high:
             raise InputError(
@@ -120,6 +122,8 @@ def compute_statistics(voxels: Iterable[SampledVoxels], method: str) -> list[dic
             found = {"levels": np.quantile(values, np.linspace(0, 1, LEVELS))}
         elif method == "percentile":
             found = {"low": low, "high": high}
+        elif method == "median_iqr":
+            found = {"median": np.median(values), "iqr": high - low}
         elif method == "minmax":
             found = {
                 "low": min(one.minimum[number] for one in several),

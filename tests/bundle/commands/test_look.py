@@ -140,6 +140,7 @@ def test_image_without_a_brain_is_shown_too(shared_data, tmp_path, at_root, caps
         ({"normalize": "zscores"}, "normalize is 'zscores' .did you mean zscore"),
         ({"scope": "patient"}, "normalize_scope is 'patient': expected slice, volume, dataset"),
         ({"normalize": "clahe", "scope": "dataset"}, "normalize clahe uses neighbourhoods"),
+        ({"normalize": "hu_window,zscore"}, "needs values in HU, the others a background of 0: draw it by itself"),
         ({"normalize": ","}, "need a name each"),
         ({"task": "fantom"}, "there is no task 'fantom' .did you mean phantom"),
         ({"task": "phantom,absent.yaml"}, "--task absent.yaml does not exist"),

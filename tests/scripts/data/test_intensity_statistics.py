@@ -23,11 +23,12 @@ def test_statistics_of_a_data_set_by_hand():
     assert measured(images, "zscore") == [{"method": "zscore", "mean": 3.5, "std": 3.27872}]
     assert measured(images, "minmax") == [{"method": "minmax", "low": 0, "high": 8}]
     assert measured(images, "percentile") == [{"method": "percentile", "low": 2.04, "high": 8}]
+    assert measured(images, "median_iqr") == [{"method": "median_iqr", "median": 6, "iqr": 4}]
     (levels,) = measured(images, "histogram")
     assert (levels["levels"][0], levels["levels"][32], levels["levels"][-1]) == (2, 6, 8)
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "clahe"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in normalization.NO_STATISTICS])
 def test_dataset_scope_keeps_brightness_differences_between_cases(head, method):
     statistics = measured([head, 3 * head], method)
     dim, bright = (normalized(image, method, "dataset", statistics) for image in (head, 3 * head))
@@ -40,6 +41,9 @@ def test_dataset_scope_keeps_brightness_differences_between_cases(head, method):
     if method.startswith("zscore"):
         assert together.mean().item() == pytest.approx(0, abs=1e-3)
         assert together.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+    elif method == "median_iqr":
+        quartiles = together.quantile(torch.tensor([0.25, 0.5, 0.75]))
+        assert (quartiles[1].item(), (quartiles[2] - quartiles[0]).item()) == pytest.approx((0, 1.349), abs=1e-3)
     else:
         assert (together.min().item(), together.max().item()) == pytest.approx((0, 1), abs=1e-5)
     if method == "histogram":

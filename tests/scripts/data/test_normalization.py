@@ -18,10 +18,12 @@ from monai.transforms import (
 )
 from skimage.exposure import equalize_adapthist
 
-from scripts.data.normalization import METHODS, SCOPES, Normalized
+from scripts.data.normalization import METHODS, NO_STATISTICS, SCOPES, Normalized
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError, input_error_message
 from tests.made.normalization import normalized, settings_of, started
+
+MRI_METHODS = [method for method in METHODS if method != "hu_window"]  # which has a unit
 
 # ---- air ------------------------------------------------------------------------------------------------------------
 
@@ -76,6 +78,38 @@ def test_percentiles_by_hand():
     assert done[150].item() == pytest.approx(0.5)  # 101 is in the middle
 
 
+def test_other_percentiles_are_a_setting():
+    image = torch.arange(1.0, 102.0)[None]
+    done = Normalized("image", "percentile", percentiles=[10, 60])({"image": image})["image"][0]
+    assert done[[0, 10, 35, 60, 100]].tolist() == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_median_and_quartiles_by_hand():
+    image = torch.tensor([[0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 500.0]])  # of 1 to 500: median 3, quartiles 2 and 4
+    done = normalized(image, "median_iqr")[0]
+    assert done[:6].tolist() == pytest.approx([0, 0, -1.349, -0.6745, 0, 0.6745])
+    normal = normalized(torch.randn(1, 100_000) + 9, "median_iqr")
+    assert float(normal.std()) == pytest.approx(1, abs=0.02)
+
+
+def test_hu_window_scales_ct_and_air_becomes_0():
+    image = torch.tensor([[-1000.0, -1000.0, 0.0, 20.0, 40.0, 80.0, 1500.0]])
+    assert normalized(image, "hu_window")[0].tolist() == [0, 0, 0, 0.25, 0.5, 1, 1]
+    soft = Normalized("image", "hu_window", hu_window=[-100, 100])({"image": image})["image"]
+    assert soft[0, 2:5].tolist() == pytest.approx([0.5, 0.6, 0.7])
+
+
+@pytest.mark.parametrize("air", [-1000.0, -1024.0, 0.0])
+def test_ct_is_cropped_to_the_window_and_not_shifted(read_config, tmp_path, air):
+    image = np.full((24, 20, 16), air, np.float32)
+    image[5:19, 4:16, 3:13] = np.random.default_rng(0).uniform(20, 60, (14, 12, 10))
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "ct.nii.gz")
+    given = {"channels": ["CT"], "channel_files": {"CT": ["{case}.nii.gz"]}, "normalize": "hu_window"}
+    config = read_config("configs/inference.yaml", **given)
+    done = config.get_parsed_content("preprocessing")({"image": str(tmp_path / "ct.nii.gz")})["image"]
+    assert torch.allclose(done.as_tensor()[0], torch.from_numpy(image[5:19, 4:16, 3:13] / 80))
+
+
 def test_histogram_by_hand():
     image = torch.tensor([[0.0] * 5 + [1.0, 2.0, 3.0, 1000.0]])  # as wide apart as it likes: the rank alone counts
     done = normalized(image, "histogram")[0]
@@ -102,20 +136,20 @@ def test_each_method_equals_the_librarys_on_the_same_voxels(head):
     assert np.array_equal(normalized(head, "clahe")[0].numpy(), expected)
 
 
-@pytest.mark.parametrize("method", ["zscore_nonzero", "percentile", "histogram", "clahe"])
+@pytest.mark.parametrize("method", ["zscore_nonzero", "median_iqr", "percentile", "histogram", "clahe"])
 @pytest.mark.parametrize("scope", ["volume", "slice"])
 def test_background_stays_0_for_methods_on_the_brain(head, method, scope):
     assert normalized(head, method, scope)[head == 0].unique().tolist() == [0]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MRI_METHODS)
 def test_channel_does_not_depend_on_unit_or_other_channels(head, method):
     both = normalized(head, method)
     assert torch.allclose(both[0], normalized(head[:1], method)[0])
     assert torch.allclose(both, normalized(head * 1000, method), atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MRI_METHODS)
 @pytest.mark.parametrize("scope", ["volume", "slice"])
 def test_constant_image_becomes_0_instead_of_nan(method, scope):
     for value in (0.0, 7.0):
@@ -131,10 +165,11 @@ def test_a_slice_with_a_single_other_voxel_stays_finite(method):
     assert done.abs().max() <= 40  # the z-score of one in 1600
 
 
-def test_image_keeps_its_affine_and_applied_operations(head):
+@pytest.mark.parametrize("method", METHODS)
+def test_image_keeps_its_affine_and_applied_operations(head, method):
     image = MetaTensor(head, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))
     cropped = image[:, 1:]
-    done = Normalized("image", "minmax")({"image": cropped})["image"]
+    done = Normalized("image", method)({"image": cropped})["image"]
     assert torch.equal(done.affine, cropped.affine)
     assert done.applied_operations == cropped.applied_operations
     assert done.dtype == torch.float32
@@ -150,7 +185,7 @@ def test_input_is_left_unchanged(head):
 # ---- scopes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MRI_METHODS)
 def test_slice_scope_normalizes_each_axial_slice_independently(head, method):
     head *= torch.arange(1, 9)  # brighter from below upwards, as under a surface coil
     done = normalized(head, method, "slice")
@@ -174,7 +209,12 @@ def test_an_image_of_two_axes_is_one_slice(head, method):
         ({"method": "z-score"}, "normalize is 'z-score' .did you mean zscore.*: expected zscore_nonzero, zscore"),
         ({"method": None}, "normalize is 'None': expected"),
         ({"scope": "volumes"}, "normalize_scope is 'volumes' .did you mean volume.*: expected slice, volume, dataset"),
-        ({"method": "clahe", "scope": "dataset"}, "normalize_scope cannot be dataset: use slice or volume"),
+        ({"method": "clahe", "scope": "dataset"}, "uses neighbourhoods .*cannot be dataset: use volume"),
+        ({"method": "hu_window", "scope": "dataset"}, "is the same for every image, so .* cannot be dataset"),
+        ({"percentiles": [99, 1]}, r"percentiles is \[99, 1\]: expected two ascending numbers from 0 to 100"),
+        ({"percentiles": [0.5, 100.5]}, "percentiles is .*: expected two ascending numbers"),
+        ({"hu_window": [40]}, r"hu_window is \[40\]: expected two ascending numbers"),
+        ({"hu_window": ["0", 80]}, "hu_window is .*: expected two ascending numbers"),
         (
             {"method": "minmax", "scope": "dataset", "statistics": [{"method": "zscore", "mean": 1, "std": 1}]},
             "intensity_statistics are of zscore, but normalize is minmax",
@@ -262,7 +302,7 @@ def test_different_method_scope_or_statistics_is_another_cache_entry(small_train
 
 
 @pytest.mark.usefixtures("at_root")
-@pytest.mark.parametrize("choice", [("percentile", "dataset"), ("clahe", "slice")])
+@pytest.mark.parametrize("choice", [("percentile", "dataset"), ("clahe", "slice"), ("hu_window", "volume")])
 def test_a_run_with_another_choice_trains_and_segments(cohort, tmp_path, choice):
     given = {"dataset_dir": str(cohort.dataset_dir), "device": "cpu", "overlap": 0.0}
     short = {"max_epochs": 1, "steps_per_epoch": 1, "patch_size": [16, 16, 16], "filters": [4, 8, 8]}
@@ -283,7 +323,7 @@ def test_a_run_with_another_choice_trains_and_segments(cohort, tmp_path, choice)
 @pytest.mark.parametrize("method", METHODS)
 def test_exactly_one_of_two_normalizing_steps_is_enabled(read_config, method):
     for scope in SCOPES:
-        if (method, scope) != ("clahe", "dataset"):
+        if scope != "dataset" or method not in NO_STATISTICS:
             config = read_config("configs/inference.yaml", normalize=method, normalize_scope=scope)
             steps = config.get_parsed_content("preprocessing").transforms
             (step,) = [step for step in steps if isinstance(step, NormalizeIntensityd | Normalized)]
