@@ -145,16 +145,16 @@ class WindowChannels:
         return torch.stack(positions)
 
     def _surroundings(self, image: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
-        factor, inside, blocks = self.context, [slice(None)], [slice(None)]
-        sides: list[int] = []
-        for first, length, voxels in zip(start, size, image.shape[1:], strict=True):
-            first -= (factor - 1) * length // 2  # of the larger field of view
+        factor, sums, blocks = self.context, image, [slice(None)]
+        for axis, (begin, length, voxels) in enumerate(zip(start, size, image.shape[1:], strict=True), 1):
+            first = begin - (factor - 1) * length // 2  # of the larger field of view
             low, high = max(0, -first // factor), min(length, -((first - voxels) // factor))  # blocks with any voxel
-            begin, end = first + low * factor, first + high * factor
+            left, right = first + low * factor, first + high * factor
+            inside = sums.narrow(axis, max(0, left), min(voxels, right) - max(0, left))
+            sides = [0, 0] * (len(size) - axis) + [max(0, -left), max(0, right - voxels)]
+            padded = functional.pad(inside, sides) if any(sides) else inside
+            sums = padded.unflatten(axis, (-1, factor)).sum(axis + 1, dtype=torch.float32)  # faster than pooling
             blocks.append(slice(low, high))
-            inside.append(slice(max(0, begin), min(voxels, end)))
-            sides = [max(0, -begin), max(0, end - voxels), *sides]  # torch counts axes from the last one
-        pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[len(size) - 1]
         coarse = image.new_zeros((len(image), *size), dtype=torch.float32)
-        coarse[tuple(blocks)] = pool(functional.pad(image[tuple(inside)].float(), sides)[None], factor)[0]
+        coarse[tuple(blocks)] = sums / factor ** len(size)
         return coarse
