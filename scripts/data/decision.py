@@ -64,6 +64,9 @@ class RegionDecision:
         self.by_class, self.threshold = decision == "classes", threshold
         self.values = [values[0] for values in outputs.values()]  # of each class
         self.regions = {name: set(values) for name, values in regions.items()}
+        self.of_class = torch.tensor(
+            [[value in own for value in self.values] for own in self.regions.values()]
+        )  # [R, K]
 
     def classes(self, probabilities: torch.Tensor, axis: int = 0) -> torch.Tensor:
         """The label value of each voxel, of size 1 along the channel axis, for `classes`."""
@@ -74,8 +77,8 @@ class RegionDecision:
         """Masks of the regions, bool, [R, ...] or [B, R, ...]."""
         if not self.by_class:
             return probabilities > self.threshold
-        labels = self.classes(probabilities, axis)
-        return torch.cat([_is_any_of(labels, values) for values in self.regions.values()], axis)
+        self.of_class = self.of_class.to(probabilities.device)  # once: a GPU waits for a copy
+        return self.of_class[:, probabilities.argmax(axis)].movedim(0, axis)
 
     def remove(self, probabilities: torch.Tensor, region: str, where: torch.Tensor) -> None:
         """Take the voxels `where` [...], bool, out of a region, in place: what is next most probable remains.
@@ -89,10 +92,6 @@ class RegionDecision:
             channels = [place for place, value in enumerate(self.values) if value in self.regions[region]]
         for channel in channels:
             probabilities[channel][where] = 0
-
-
-def _is_any_of(labels: torch.Tensor, values: set[int]) -> torch.Tensor:
-    return torch.isin(labels, torch.tensor(sorted(values), device=labels.device))
 
 
 class RegionMasksd(MapTransform):

@@ -1,10 +1,9 @@
-"""Small ignite handlers around a training step: seeds, averaging, progress and log."""
+"""Small ignite handlers around a training step: seeds, averaging, progress, logs."""
 
 import logging
-import math
 import time
 from collections.abc import Callable
-from statistics import fmean
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,15 +20,43 @@ from torch.utils.tensorboard import SummaryWriter
 from scripts.data.sampler import EpochSampler
 from scripts.network.outputs import read_logits
 from scripts.network.weights import unwrap_ddp
-from scripts.training.budget import Budget
 
 READ_EVERY = 20  # steps; reading a number from a GPU waits until it has been computed
-logger = logging.getLogger(__name__)
 
 
 def existing_handler(handler: Any) -> Any:
     """Return a handler defined elsewhere in the config: MONAI expects a target for each item of its list."""
     return handler
+
+
+class LogFile:
+    """Appends what is logged to a file while the engine runs.
+
+    Args:
+        path: the file; its folder is created.
+
+    Attach it before handlers that log, and before one that raises the engine's error, as `RunState` does.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.handler: logging.Handler = logging.NullHandler()
+
+    def attach(self, engine: Engine) -> None:
+        """Open the file when the engine starts, close it when it ends."""
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: self._close())
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.handler = logging.FileHandler(self.path, encoding="utf-8")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logging.getLogger().addHandler(self.handler)
+
+    def _close(self) -> None:
+        logging.getLogger().removeHandler(self.handler)
+        self.handler.close()
 
 
 class EpochSeed:
@@ -205,62 +232,3 @@ class LazySummaryWriter:
         if self.writer is None:
             self.writer = SummaryWriter(self.log_dir)
         return getattr(self.writer, name)
-
-
-class EpochLog:
-    """Logs one line per epoch: loss, rate, scores if it was validated, seconds, and the estimated remaining time.
-
-    Seconds and remaining time are those of the budget's clock.
-
-    Args:
-        validator: the validation engine; its scores are shown for validated epochs.
-        scores: returns the scores of its last pass, in words.
-        optimizer: its rate is shown.
-        budget: gives the progress.
-        best_epoch: returns the epoch with the best score so far.
-    """
-
-    def __init__(
-        self,
-        validator: Engine,
-        scores: Callable[[], str],
-        optimizer: torch.optim.Optimizer,
-        budget: Budget,
-        best_epoch: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self.validator, self.scores, self.best_epoch = validator, scores, best_epoch
-        self.optimizer, self.budget = optimizer, budget
-        self.losses: list[torch.Tensor] = []
-        self.began = 0.0
-
-    def attach(self, engine: Engine) -> None:
-        """Attach it after the validation."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.losses.append(step_loss(e).detach()))
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
-
-    def _begin(self) -> None:
-        self.began = self.budget.clock()
-        self.losses.clear()
-
-    def _log(self, engine: Engine) -> None:
-        parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
-        if finite := [
-            loss for loss in (torch.stack(self.losses).tolist() if self.losses else []) if math.isfinite(loss)
-        ]:
-            parts.append(f"loss {fmean(finite):.4f}")
-        parts.append(f"rate {self.optimizer.param_groups[0]['lr']:.1e}")
-        if self.validator.state.metrics and self.validator.state.epoch == engine.state.epoch:
-            best = " (best so far)" if self.best_epoch() == engine.state.epoch else ""
-            parts.append(f"validation {self.scores()}{best}")
-        parts.append(f"{self.budget.clock() - self.began:.0f} s")
-        done = self.budget.progress()
-        if 0 < done < 1:
-            parts.append(f"{_minutes(self.budget.trained() * (1 - done) / done)} left")
-        logger.info("  ".join(parts))
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

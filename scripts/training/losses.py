@@ -27,7 +27,8 @@ class RegionDiceCELoss(nn.Module):
         lambda_dice: weight of the Dice part.
         lambda_ce: weight of the cross-entropy part.
         region_weights: region name to weight, applied to both parts; None: equal weights.
-        batch: Dice over the whole batch, in all processes, so that a patch without tumour is not a total miss.
+        batch: Dice over the whole batch, so that a patch without tumour is not a total miss; in training mode over
+            those of all processes.
         pos_weight: weight of a voxel inside a region relative to one outside, in the cross-entropy.
 
     Shapes: logits and target [B, R, ...]; returns a scalar. Source: the loss of nnU-Net (Isensee et al. 2021).
@@ -75,7 +76,7 @@ class RegionDiceCELoss(nn.Module):
         axes = [axis for axis in range(target.dim()) if axis != 1 and (axis or self.batch)]
         both, size = (probability * target).sum(axes), probability.sum(axes) + target.sum(axes)
         sums = voxels * torch.stack([both, size])
-        both, size = sum_over_processes(sums) if self.batch else sums
+        both, size = sum_over_processes(sums) if self.batch and self.training else sums
         return 1 - (2 * both + 1e-5) / (size + 1e-5)
 
 

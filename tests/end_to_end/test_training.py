@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bundle.commands.report import report
 from scripts.scoring.cohort import read_cases
+from scripts.scoring.tables import read_table
 from tests.made import at_repository_root
 from tests.made.gpu import needs_gpu
 
@@ -58,6 +59,43 @@ def test_run_records_its_versions_patients_and_config(train, cohort):
     assert config["patch_size"] == [16, 16, 16]
     assert config["datalist"] == str(cohort.datalist)
     assert "%" not in str(config["network_def"]), "a macro was left unresolved"
+
+
+def test_history_has_a_row_for_each_epoch(trained):
+    history = read_table(trained / "history.csv")
+    assert list(history["epoch"]) == [1, 2]
+    assert list(history["step"]) == [2, 4]
+    scores = (
+        read_cases(trained / "validation" / "cases.csv").query("metric == 'dice'").groupby("region")["value"].mean()
+    )
+    for region in ("WT", "TC", "ET"):
+        assert 0 <= history[f"train_dice_{region}"].iloc[-1] <= 1
+        assert history[f"val_dice_{region}"].iloc[-1] == pytest.approx(scores[region])
+    assert history[["train_loss", "val_loss"]].iloc[-1].between(0.5, 3).all()
+    assert (trained / "history.png").is_file()
+    assert [line.split()[2:4] for line in (trained / "log.txt").read_text().splitlines()] == [
+        ["epoch", "1/2"],
+        ["epoch", "2/2"],
+    ]
+
+
+def test_classes_are_validated_on_the_regions_that_they_form(trained, cohort, tmp_path):
+    given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.dataset_dir), **SMALL, **SHORT}
+    with at_repository_root():
+        run(
+            "training",
+            config_file=[*TRAIN, "configs/recipes/softmax_dice_ce.yaml"],
+            run_dir=str(tmp_path / "run"),
+            **given,
+        )
+    own, regions = (
+        read_cases(folder / "validation" / "cases.csv").query("metric == 'volume_truth'")
+        for folder in (tmp_path / "run", trained)
+    )
+    assert len(own) == 3
+    assert own["value"].tolist() == regions["value"].tolist()
+    history = read_table(tmp_path / "run" / "history.csv")
+    assert history[["train_loss", "val_loss"]].iloc[-1].between(0.5, 5).all()
 
 
 @pytest.fixture
@@ -103,7 +141,7 @@ def test_tensorboard_has_curves_and_a_picture_of_a_validation_case(trained):
     events = EventAccumulator(str(trained / "log"), size_guidance={"images": 0})
     events.Reload()
     tags = events.Tags()
-    assert {"loss", "val_score", "dice_WT", "dice_TC", "dice_ET"} <= set(tags["scalars"])
+    assert {"loss", "val_score", "val_loss", "dice_WT", "dice_TC", "dice_ET", "train_dice_WT"} <= set(tags["scalars"])
     assert len(events.Scalars("loss")) == 4
     assert tags["images"]
 

@@ -18,7 +18,7 @@ install -c "$pins" torch
 install -c "$pins" monai itk pynrrd SimpleITK pydicom pynetdicom girder-client 'dicomweb-client[gcp]>=0.59.1' scikit-learn shapely \
   schedule timeloop expiringdict expiring_dict cachetools watchdog passlib pyjwt bcrypt google-auth requests requests-toolbelt uvicorn \
   fastapi pydantic pydantic-settings python-dotenv python-multipart httpx filelock psutil jsonschema \
-  numpy scipy scikit-image nibabel pillow pandas pytorch-ignite tensorboard einops rich tqdm fire pyyaml
+  numpy scipy scikit-image nibabel pillow matplotlib pandas pytorch-ignite tensorboard einops rich tqdm fire pyyaml
 install --no-deps monailabel==0.8.5 pydicom-seg==0.4.1
 if "$python" -c 'from torchvision.utils import make_grid' 2>/dev/null; then exit; fi
 # torchvision has no build for a torch without CUDA. MONAI Label wants two functions of it, for pictures that no bundle makes.

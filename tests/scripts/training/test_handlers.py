@@ -1,4 +1,4 @@
-"""Handlers around a training step: seeds, averaging, log and progress."""
+"""Handlers around a training step: seeds, averaging, logs and progress."""
 
 import io
 import logging
@@ -15,11 +15,10 @@ from monai.handlers import from_engine
 
 from scripts.data.sampler import EpochSampler
 from scripts.training import handlers
-from scripts.training.budget import Budget
 from scripts.training.handlers import (
-    EpochLog,
     EpochSeed,
     LazySummaryWriter,
+    LogFile,
     LossCurve,
     PatchOutputs,
     StepProgress,
@@ -190,60 +189,22 @@ def test_the_bar_shows_the_last_loss_that_was_read(monkeypatch):
     assert set(shown) == {0.0, -24.0}  # of the first and the fourth step: 4 times a weight of 1 + 2 + 3
 
 
-def logged(caplog, validated: list[int], budget: Budget | None = None, best: int = 0) -> list[str]:
-    """The lines of a run of two epochs whose losses are 1 and 3, and 5 and 5."""
-    losses = iter([1.0, 3.0, 5.0, 5.0])
-    engine = Engine(lambda *_: [{"loss": next(losses)}])
-    validator = Engine(lambda *_: None)
-    budget = budget or Budget(max_epochs=2, steps_per_epoch=2)
-    budget.attach(engine)
+@pytest.mark.parametrize("numbers", [[1.0, 2.0], [1.0, 0.0]], ids=["ends", "fails"])
+def test_log_file_holds_the_lines_of_all_runs_in_it(tmp_path, numbers):
+    file = tmp_path / "run" / "log.txt"
 
-    @engine.on(Events.EPOCH_COMPLETED)
-    def validate(engine: Engine) -> None:
-        if engine.state.epoch in validated:
-            validator.state.metrics = {"val_score": 0.65}
-            validator.state.epoch = engine.state.epoch
+    def step(_: Engine, number: float) -> None:
+        logging.getLogger("scripts").warning(f"one over {number:g} is {1 / number:g}")
 
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.5e-3)
-    EpochLog(validator, lambda: "Dice WT 0.812", optimizer, budget, best_epoch=lambda: best).attach(engine)
-    with caplog.at_level(logging.INFO, logger="scripts.training.handlers"):
-        engine.run([0, 1], max_epochs=2)
-    return [record.getMessage() for record in caplog.records if record.name == "scripts.training.handlers"]
-
-
-def test_each_epoch_is_one_line_with_loss_and_rate(caplog):
-    first, second = logged(caplog, validated=[])
-    assert first.startswith("epoch 1/2  loss 2.0000  rate 2.5e-03")
-    assert second.startswith("epoch 2/2  loss 5.0000")
-    assert "Dice" not in first + second
-
-
-def test_only_the_validated_epochs_line_has_scores(caplog):
-    first, second = logged(caplog, validated=[1], best=1)
-    assert "validation Dice WT 0.812 (best so far)" in first
-    assert "Dice" not in second
-
-
-def test_score_that_is_not_the_best_is_not_called_best(caplog):
-    _, second = logged(caplog, validated=[1, 2], best=1)
-    assert "validation Dice WT 0.812" in second
-    assert "best so far" not in second
-
-
-@pytest.mark.parametrize(("spent", "left"), [(30, "about 30 s"), (600, "about 10 min"), (7200, "about 2.0 h")])
-def test_log_line_estimates_the_remaining_time(caplog, spent, left):
-    budget = Budget(max_epochs=2, steps_per_epoch=2)
-    budget.spent_before = spent
-    first, second = logged(caplog, validated=[], budget=budget)
-    assert f"{left} left" in first
-    assert "left" not in second
-
-
-def test_log_line_shows_the_seconds_of_the_budgets_clock(caplog):
-    budget = Budget(max_epochs=2, steps_per_epoch=2)
-    budget.clock = lambda: 60.0 * budget.step
-    first, _ = logged(caplog, validated=[], budget=budget)
-    assert "120 s" in first
+    for _ in range(2):
+        engine = Engine(step)
+        LogFile(str(file)).attach(engine)
+        engine.run(numbers)
+        logging.getLogger("scripts").warning("after the run")
+    text = file.read_text()
+    assert text.count("  one over 1 is 1\n") == 2
+    assert text.count("terminating due to exception: float division by zero") == 2 * numbers.count(0.0)
+    assert "after the run" not in text
 
 
 def test_existing_handler_is_returned_unchanged():
