@@ -1,5 +1,6 @@
 """Weights of classes in a loss, typed or counted from the training cases."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ class ClassWeights:
     """The weight of each class, in a tensor that losses share; counted when training starts.
 
     Args:
-        weights: None: equal; `inverse_frequency`: proportional to one over the class's share of the voxels of all
-            training cases, with a mean of 1; or class name to weight.
+        weights: None: equal; `inverse_frequency`: 1 / (classes x the class's share of the voxels of all training
+            cases), which is 1 in the mean over voxels; or class name to weight.
         classes: names of the output channels.
         dataset: the training cases; no other is counted.
         measure_once: keeps the counted weights in the run's settings.yaml (`RunFolder.measure_once`).
@@ -38,14 +39,13 @@ class ClassWeights:
     ) -> None:
         self.weights, self.classes, self.dataset, self.measure_once = weights, list(classes), dataset, measure_once
         self.tensor = torch.ones(len(self.classes), device=device)
-        typed = weights if isinstance(weights, Mapping) else {}
-        if (isinstance(weights, str) and weights != "inverse_frequency") or (typed and list(typed) != self.classes):
+        if isinstance(weights, Mapping) and list(weights) == self.classes and all(map(_is_weight, weights.values())):
+            self.tensor.copy_(torch.tensor([*weights.values()]))
+        elif weights not in (None, "inverse_frequency"):
             raise InputError(
-                f"class_weights is {weights}: expected inverse_frequency, null, or a weight for each of"
+                f"class_weights is {weights}: expected inverse_frequency, null, or a weight of 0 or more for each of"
                 f" {', '.join(self.classes)}, in this order."
             )
-        if typed:
-            self.tensor.copy_(torch.tensor([float(value) for value in typed.values()]))
 
     def attach(self, engine: Engine) -> None:
         """Count before the first step."""
@@ -62,4 +62,8 @@ class ClassWeights:
             label = torch.as_tensor(self.dataset.cases.stored_case(place)["label"])
             voxels += label.flatten(1).sum(1, dtype=torch.float64)
         inverse = torch.where(voxels > 0, voxels.sum() / voxels.clamp_min(1.0), 0.0)  # a class of no case: 0
-        return dict(zip(self.classes, (inverse / inverse.mean()).tolist(), strict=True))
+        return dict(zip(self.classes, (inverse / (voxels > 0).sum()).tolist(), strict=True))
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf

@@ -105,9 +105,7 @@ class FocalTverskyLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.gamma = gamma
-        self.tversky = TverskyLoss(
-            sigmoid=True, alpha=alpha, beta=beta, batch=True, reduction="none", smooth_nr=1e-5, smooth_dr=1e-5
-        )
+        self.tversky = _tversky(alpha, beta)
         self.register_buffer("weights", _normalised(region_weights), persistent=False)
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -115,6 +113,62 @@ class FocalTverskyLoss(nn.Module):
         tversky = self.tversky(logits, target).reshape(-1)
         # the slope of x ** 0.75 is infinite at 0
         return _weighted_mean(tversky.clamp_min(1e-6) ** self.gamma, self.weights)
+
+
+class UnifiedFocalLoss(nn.Module):
+    """Focal cross-entropy plus focal Tversky, both asymmetric: the focus is on what is rare.
+
+    In the cross-entropy, background that is already right loses weight and the region keeps its own. In the Tversky
+    part, the mean over region and background, the power is taken of the region alone, which keeps its gradient.
+
+    Args:
+        weight: of the cross-entropy, 0 to 1; the Tversky part has the rest.
+        delta: weight of false negatives, 0 to 1; false positives, and background in the cross-entropy, have the rest.
+        gamma: the focus, 0 (none) to below 1.
+
+    Shapes: logits and target [B, R, ...]; returns a scalar, the mean over regions. MONAI's
+    `AsymmetricUnifiedFocalLoss` takes a single region, and probabilities, of which 0 and 1 have no gradient. Source:
+    Yeung et al. 2022, whose values are the defaults.
+    """
+
+    def __init__(self, weight: float = 0.5, delta: float = 0.6, gamma: float = 0.5) -> None:
+        super().__init__()
+        self.weight, self.delta, self.gamma = weight, delta, gamma
+        self.tversky = _tversky(1 - delta, delta)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The mean over regions."""
+        log_inside, log_outside = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+        focus = (self.gamma * log_inside).exp()  # p ** gamma, with a finite slope at 0
+        entropy = -self.delta * target * log_inside - (1 - self.delta) * (1 - target) * focus * log_outside
+        region = self.tversky(logits, target).clamp_min(1e-6) ** (1 - self.gamma)
+        tversky = 0.5 * (region + self.tversky(-logits, 1 - target))
+        return self.weight * entropy.mean() + (1 - self.weight) * tversky.mean()
+
+
+class MeanOverRegions(nn.Module):
+    """A loss of one channel, applied to every region by itself.
+
+    For a loss without weights of regions, or one that sums over all channels.
+
+    Args:
+        loss: maps logits and target [B, 1, ...] to a scalar.
+        region_weights: region name to weight; None: equal weights.
+
+    Shapes: logits and target [B, R, ...]; returns a scalar.
+    """
+
+    weights: torch.Tensor | None
+
+    def __init__(self, loss: nn.Module, region_weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        self.loss = loss
+        self.register_buffer("weights", _normalised(region_weights), persistent=False)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The weighted mean over regions."""
+        pairs = zip(logits.split(1, dim=1), target.split(1, dim=1), strict=True)
+        return _weighted_mean(torch.stack([self.loss(*pair) for pair in pairs]), self.weights)
 
 
 class DeepSupervisionLoss(nn.Module):
@@ -175,6 +229,13 @@ class DeepSupervisionLoss(nn.Module):
                 yield at_resolution(head, shares, target.numel() / shares.numel())
             else:
                 yield self.loss(functional.interpolate(head, target.shape[2:]), target)
+
+
+def _tversky(alpha: float, beta: float) -> TverskyLoss:
+    """1 - the Tversky index over the batch, with one element per region."""
+    return TverskyLoss(
+        sigmoid=True, alpha=alpha, beta=beta, batch=True, reduction="none", smooth_nr=1e-5, smooth_dr=1e-5
+    )
 
 
 def _plain(values: torch.Tensor) -> torch.Tensor:
