@@ -72,12 +72,12 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             InputError: a logit is NaN or infinite.
         """
         if self.auto:
-            divisor, voxel_bytes = self._ask_network(network, inputs.shape[1])
+            divisor, voxel_bytes = self.ask_network(network, inputs.shape[1])
             most = free_memory(inputs.device) / 2 / voxel_bytes
             fixed = self.patch_size or inputs.shape[2:]
             self.roi_size = fixed if divisor is None else largest_window(inputs.shape[2:], divisor, most)
         if self.auto_batch and inputs.is_cuda:
-            most = free_memory(inputs.device) / 2 / self._ask_network(network, inputs.shape[1])[1]
+            most = free_memory(inputs.device) / 2 / self.ask_network(network, inputs.shape[1])[1]
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
             self.sw_batch_size = min(MAX_WINDOWS, max(1, int(most / window)))
         empty = set() if self.background_logits is None else self._find_empty_windows(inputs)
@@ -86,7 +86,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         _require_finite_logits(logits, inputs)
         return logits
 
-    def _ask_network(self, network: Callable, channels: int) -> tuple[list[int] | None, float]:
+    def ask_network(self, network: Callable, channels: int) -> tuple[list[int] | None, float]:
         """What the size of a window must be a multiple of, by axis, and the memory of a pass, in bytes per voxel."""
         if not isinstance(network, torch.nn.Module) or isinstance(network, torch.jit.ScriptModule):
             return None, UNKNOWN_BYTES  # it accepts no shapes without voxels

@@ -64,6 +64,8 @@ def estimate_validation_seconds(
     channels, *size = sizes[0]
     window = size if inferer.auto else fall_back_tuple(inferer.roi_size, size)
     ramp = torch.linspace(0, 1, channels * math.prod(window), device=device).view(1, channels, *window)
+    if inferer.auto:
+        inferer.ask_network(network, channels)  # once per run, so it is not part of the time
     mode = network.training
     network.eval()
     for _ in range(2 if ramp.is_cuda else 1):  # a GPU loads its kernels first

@@ -79,7 +79,7 @@ def test_no_workflow_takes_weights_that_are_not_finite(cohort, tmp_path, value):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_output_that_is_not_finite_gives_no_mask(value):
-    inferer = MirroringSlidingWindowInferer([8, 8, 8], regions=1)
+    inferer = MirroringSlidingWindowInferer([8, 8, 8], background_logits=[-20.0])
     image = torch.rand(1, 1, 12, 8, 8)
     assert "is NaN or infinite" in sentence_of(lambda: inferer(image, lambda window: window * value))
 

@@ -61,7 +61,7 @@ def validation(sizes: list[tuple[int, int, int]], roi_size=(8, 8, 8), overlap: f
     """An engine that validates with slow windows, and its cases."""
     entries = [{"case": str(k), "size": size} for k, size in enumerate(sizes)]
     dataset = PreparedCases(entries, lambda entry: {**entry, "image": torch.rand(1, *entry["size"])}, keep=["image"])
-    inferer = MirroringSlidingWindowInferer(roi_size, overlap=overlap)
+    inferer = MirroringSlidingWindowInferer(roi_size, patch_size=(8, 8, 8), overlap=overlap)
     evaluator = SimpleNamespace(inferer=inferer, network=SlowNetwork(), state=SimpleNamespace(device="cpu"))
     return evaluator, dataset
 
