@@ -1,0 +1,144 @@
+"""Every recipe trains, learns a batch by heart, resumes, combines with others, and exports where it brings a network.
+
+A recipe is tested by being in configs/recipes/. One that sets a `patch_size` of two axes is tested on slices.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigParser, run
+
+from bundle.commands.export import export
+from bundle.commands.phantom import phantom
+from bundle.commands.prepare import prepare
+from scripts.errors import InputError
+from scripts.files import read_mapping
+from scripts.recipes import read_overrides, refuse_conflicts
+from tests.conftest import Cohort
+from tests.made import ROOT
+
+pytestmark = pytest.mark.usefixtures("at_root")
+
+RECIPES = sorted(path.stem for path in (ROOT / "configs" / "recipes").glob("*.yaml"))
+NETWORKS = [name for name in RECIPES if "network_def" in read_overrides(ROOT / "configs" / "recipes" / f"{name}.yaml")]
+PARTNERS = ("attention_unet", "focal_tversky", "class_ratios", "sgd_poly", "res_unet", "elastic")
+TOY = {  # the same for all; a recipe takes the sizes of its network from `filters` and `patch_size`
+    "device": "cpu",
+    "batch_size": 2,
+    "max_epochs": 2,
+    "steps_per_epoch": 2,
+    "val_interval": 2,
+    "max_minutes": None,
+    "overlap": 0.0,
+    "amp": False,
+}
+STEPS, RATE = 20, 0.01  # of learning one batch by heart
+
+
+def recipe_file(name: str) -> str:
+    return f"configs/recipes/{name}.yaml"
+
+
+@pytest.fixture(scope="session")
+def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Cohort]:
+    """Four synthetic patients in slices, and in volumes, by the number of axes."""
+    made = {}
+    for axes in (2, 3):
+        folder = tmp_path_factory.mktemp(f"cohort{axes}")
+        made[axes] = Cohort(folder / "patients", folder / "list" / "datalist.json")
+        made[axes].datalist.parent.mkdir()
+        phantom(str(made[axes].dataset_dir), cases=4, size=32, spacing=6.0, dims=axes)
+        prepare(str(made[axes].dataset_dir), out=str(made[axes].datalist), folds=4, picture=False, workers=1)
+    return made
+
+
+def settings_for(recipe: str, cohorts: dict[int, Cohort], folder: Path) -> dict[str, Any]:
+    own = read_mapping(recipe_file(recipe))
+    axes = len(own.get("patch_size", [0, 0, 0]))
+    size, filters = (32, [4, 8, 8, 8, 8]) if recipe in NETWORKS else (16, [4, 8, 8])
+    given = {"datalist": str(cohorts[axes].datalist), "dataset_dir": str(cohorts[axes].dataset_dir)}
+    given |= {"encoder_weights": None} if "encoder_weights" in own else {}  # which would be downloaded
+    return {**TOY, **given, "patch_size": [size] * axes, "filters": filters, "run_dir": str(folder)}
+
+
+def read_training(recipes: list[str], settings: dict[str, Any]) -> ConfigParser:
+    parser = ConfigParser()
+    files = ["configs/train.yaml", "configs/tasks/phantom.yaml", *map(recipe_file, recipes)]
+    parser.read_config(files)
+    parser.update(settings)
+    parser.parse()
+    return parser
+
+
+def end_here() -> None:
+    raise RuntimeError("ended here")
+
+
+def train(recipes: list[str], settings: dict[str, Any], epochs: int = 2) -> dict[str, torch.Tensor]:
+    """Train as the workflow does, for some of its epochs; the averaged weights."""
+    parser = read_training(recipes, settings)
+    parser.get_parsed_content("initialize")
+    trainer = parser.get_parsed_content("train::trainer")
+    if epochs < parser.get_parsed_content("max_epochs"):
+        trainer.add_event_handler(Events.EPOCH_STARTED(once=epochs + 1), end_here)
+    with nullcontext() if epochs == 2 else pytest.raises(RuntimeError):
+        parser.get_parsed_content("training")
+    parser.get_parsed_content("folder").close()
+    return parser.get_parsed_content("average").network.state_dict()
+
+
+@pytest.fixture(params=RECIPES)
+def trained(request: pytest.FixtureRequest, cohorts: dict[int, Cohort], tmp_path: Path) -> Any:
+    settings = settings_for(request.param, cohorts, tmp_path / "run")
+    return request.param, settings, train([request.param], settings)
+
+
+def test_recipe_trains_resumes_and_exports(trained, tmp_path):
+    name, settings, whole = trained
+    assert all(bool(weight.isfinite().all()) for weight in whole.values() if weight.is_floating_point())
+    broken = {**settings, "run_dir": str(tmp_path / "broken")}
+    train([name], broken, epochs=1)
+    resumed = train([name], {**broken, "resume": broken["run_dir"]})
+    assert all(torch.equal(weight, resumed[key]) for key, weight in whole.items())
+    if name in NETWORKS:
+        export(settings["run_dir"], out=str(tmp_path / "dist"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_learns_a_batch_by_heart(name, cohorts, tmp_path):
+    parser = read_training([name], settings_for(name, cohorts, tmp_path / "run"))
+    parser.get_parsed_content("initialize")
+    network, loss, loader, inferer = (
+        parser.get_parsed_content(part) for part in ("network", "loss", "train::dataloader", "train::inferer")
+    )
+    batch = next(iter(loader))
+    image, label = batch["image"][:1].float(), batch["label"][:1].float()
+    optimizer, values = torch.optim.AdamW(network.parameters(), RATE), []
+    network.train()
+    for _ in range(STEPS):
+        value = loss(inferer(image, network), label)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    print(values)
+    assert sum(values[-3:]) / 3 < 0.85 * values[0]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_combines_with_recipes_of_other_sections(name, cohorts, tmp_path):
+    chosen = [name]
+    for partner in PARTNERS:
+        with suppress(InputError):  # two of one section, which test_recipes.py of scripts/ tests
+            refuse_conflicts(map(recipe_file, [*chosen, partner]))
+            chosen.append(partner)
+    assert len(chosen) > 2
+    settings = settings_for(name, cohorts, tmp_path / "run")
+    files = ["configs/train.yaml", "configs/tasks/phantom.yaml", *map(recipe_file, dict.fromkeys(chosen))]
+    run("check", config_file=files, **settings)
