@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.nn import functional
 
 from scripts.errors import InputError
 from scripts.network.shapes import first_line, network_device, shapes_only
@@ -46,3 +47,32 @@ def run_dry_step(
             ) from error
         finally:
             network.zero_grad(set_to_none=True)
+
+
+def check_decision(loss: Callable[[Any, torch.Tensor], torch.Tensor], decision: str, outputs: int, axes: int) -> None:
+    """Check that a loss and the decision take the same for probabilities: sigmoids of regions, or a softmax of classes.
+
+    A softmax, and with it its loss, does not change when a number is added to all channels; a sigmoid does.
+
+    Args:
+        loss: of logits and labels [B, K, ...].
+        decision: `regions` or `classes`.
+        outputs: K.
+        axes: of the image, 2 or 3.
+
+    Raises:
+        InputError: they differ, so that training and inference would use other probabilities.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        logits = torch.rand(1, outputs, *[8] * axes)
+        label = functional.one_hot(logits.argmax(1), outputs).movedim(-1, 1).float()
+        device = next((tensor.device for tensor in getattr(loss, "buffers", list)()), "cpu")
+        before, after = (float(loss((logits + shift).to(device), label.to(device))) for shift in (0.0, 1.0))
+    softmax = abs(after - before) <= 1e-4 * abs(before)
+    if before and outputs > 1 and softmax != (decision == "classes"):
+        kinds = ("a softmax over classes", "a sigmoid per region")
+        found, other = kinds if softmax else kinds[::-1]
+        raise InputError(
+            f"decision is {decision}, which reads the network's output as {other}, but the loss is of {found}: take a"
+            " loss of the same kind, such as recipe softmax_dice_ce for classes, or the other decision."
+        )

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from monai.losses import DiceCELoss, DiceLoss
 
 from scripts.errors import InputError
-from scripts.training.dry_step import run_dry_step
+from scripts.training.dry_step import check_decision, run_dry_step
+from scripts.training.losses import FocalTverskyLoss, RegionDiceCELoss
 
 
 def squared_error(output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -33,3 +35,20 @@ def test_wrong_number_of_channels_or_regions_is_refused(network, said):
 def test_loss_that_branches_on_voxels_is_not_refused():
     network = torch.nn.Conv3d(1, 1, 1)
     run_dry_step(network, lambda output, label: output.sum() if label.max() > 0 else output.mean(), 1, 1, [4, 4, 4], 1)
+
+
+SOFTMAX, SIGMOID = (DiceCELoss(softmax=True), DiceLoss(softmax=True)), (RegionDiceCELoss(), FocalTverskyLoss())
+
+
+@pytest.mark.parametrize("loss", SOFTMAX)
+def test_softmax_loss_fits_classes_alone(loss):
+    check_decision(loss, "classes", 4, 3)
+    with pytest.raises(InputError, match="reads the network's output as a sigmoid per region"):
+        check_decision(loss, "regions", 4, 3)
+
+
+@pytest.mark.parametrize("loss", SIGMOID)
+def test_sigmoid_loss_fits_regions_alone(loss):
+    check_decision(loss, "regions", 3, 2)
+    with pytest.raises(InputError, match="but the loss is of a sigmoid per region"):
+        check_decision(loss, "classes", 3, 2)
