@@ -16,6 +16,11 @@ from scripts.errors import InputError
 
 COMMANDS = ("monai.bundle.__main__", "bundle.__main__")  # programs whose first second is that of the training
 CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
+SHAPES: dict[str, Callable[[float], float]] = {  # of the rate, by the completed share of what follows the warm-up
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "poly": lambda done: (1.0 - done) ** 0.9,
+    "constant": lambda done: 1.0,
+}
 SPARE = 1.5  # a validation may take longer on a busy machine
 ENDING = 4.0  # seconds that a program needs to end, most of them for TensorBoard
 
@@ -129,16 +134,16 @@ def rate_factor(progress: Callable[[], float], shape: str = "cosine", warmup: fl
 
     Args:
         progress: returns the completed share of the run, 0 to 1 (`Budget.progress`).
-        shape: after the warm-up, `cosine` (half a cosine to 0) or `poly` ((1 - progress) ** 0.9, as in DeepLab and
-            nnU-Net).
+        shape: after the warm-up, `cosine` (half a cosine to 0), `poly` ((1 - progress) ** 0.9, as in DeepLab and
+            nnU-Net) or `constant`.
         warmup: share of the run in which the rate rises from nearly 0 to the peak; AdamW's first steps are too large
             until its second moments have settled.
 
     Raises:
-        ValueError: the shape is unknown.
+        InputError: the shape is unknown.
     """
-    if shape not in ("cosine", "poly"):
-        raise ValueError(f"the schedule is '{shape}': expected cosine or poly.")
+    if shape not in SHAPES:
+        raise InputError(f"the schedule is '{shape}': expected {', '.join(SHAPES)}.")
     # if a step uses several batches, the rate is set before the first of them
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 
@@ -147,6 +152,6 @@ def rate_factor(progress: Callable[[], float], shape: str = "cosine", warmup: fl
         if done < warmup:
             return max(done / warmup, 0.01)  # a step of size 0 would waste a batch
         left = (done - warmup) / max(1e-9, 1.0 - warmup)
-        return (1.0 - left) ** 0.9 if shape == "poly" else 0.5 * (1.0 + math.cos(math.pi * left))
+        return SHAPES[shape](left)
 
     return factor

@@ -175,7 +175,7 @@ def test_resumed_schedule_falls_from_the_peak_not_the_reached_rate():
 
 
 def test_invalid_shape_is_refused():
-    with pytest.raises(ValueError, match="the schedule is 'linear': expected cosine or poly"):
+    with pytest.raises(InputError, match="the schedule is 'linear': expected cosine, poly, constant"):
         rate_factor(lambda: 0.0, "linear")
 
 
