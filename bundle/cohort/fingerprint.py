@@ -11,12 +11,14 @@ import torch
 from monai.transforms import Compose, CropForegroundd, Spacingd
 from tqdm import tqdm
 
+from scripts.data.artefact_removal import CorrectBiasFieldd, SmoothKeepingEdgesd
 from scripts.data.intensity_statistics import compute_statistics, sample_cases, sample_voxels
 from scripts.data.normalization import Normalized
 
 PERCENTILES = (1, 25, 50, 75, 99)
 VOXELS = 50_000  # of a case, for percentiles and histograms
 Choice = tuple[str, str]  # method and scope
+REMOVALS: dict[type, Choice] = {CorrectBiasFieldd: ("n4", ""), SmoothKeepingEdgesd: ("denoise", "")}
 Statistics = Mapping[str, list[dict[str, Any]]]  # by method, for scope `dataset`
 
 
@@ -53,7 +55,10 @@ class ClassFrequency:
 
 @dataclass
 class NormalizedCase:
-    """A case as the normalisation pages show it: by choice (None: as stored), then by channel."""
+    """A case as the normalisation pages show it: by choice, then by channel.
+
+    The first choice is None, as stored; then follow those of `REMOVALS` that the preprocessing has, in turn.
+    """
 
     case: str
     spacing: tuple[float, ...]  # mm (or pixels) by axis
@@ -94,32 +99,33 @@ def class_frequencies(records: Sequence[CaseFingerprint], classes: Mapping[str, 
 
 def normalize_case(
     case: str,
-    image: torch.Tensor,
+    images: Mapping[Choice | None, torch.Tensor],
     label: torch.Tensor,
     choices: Sequence[Choice],
     statistics: Statistics,
     fill: int = 0,
     limits: Mapping[str, Any] | None = None,
 ) -> NormalizedCase:
-    """An image [C, ...] by each choice, in the slices with most of its label [1, ...].
+    """An image by each choice, in the slices with most of its label [1, ...].
 
-    `fill` is the background, `limits` are the `percentiles` and the `hu_window` of `Normalized`.
+    `images` are [C, ...]: as stored (None), and after each of `REMOVALS`; the last one is normalised. `fill` is the
+    background, `limits` are the `percentiles` and the `hu_window` of `Normalized`.
     """
-    stored = image.as_tensor()
+    *_, last = images.values()
+    stored = images[None].as_tensor()
     marked = label[0].round() != fill
     places = [_fullest(marked, axis) for axis in ((2, 1) if marked.dim() == 3 else ())]
     chosen = [_some(channel) for channel in stored.flatten(1)]
     pictures, voxels = {}, {}
-    for choice in [None, *choices]:
-        done = stored
-        if choice:
+    for choice in [*images, *choices]:
+        if choice in images:
+            done = images[choice].as_tensor()
+        else:
             normalized = Normalized("image", *choice, statistics=statistics.get(choice[0]), **(limits or {}))
-            done = normalized({"image": stored.clone()})["image"]
+            done = normalized({"image": last.as_tensor().clone()})["image"]
         pictures[choice] = [_slices(channel, places) for channel in done]
         voxels[choice] = [channel[index].numpy() for channel, index in zip(done.flatten(1), chosen, strict=True)]
-    return NormalizedCase(
-        case, _spacing(image), pictures, [_slices(channel == 0, places) for channel in stored], voxels
-    )
+    return NormalizedCase(case, _spacing(last), pictures, [_slices(channel == 0, places) for channel in stored], voxels)
 
 
 def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[CaseFingerprint]:
@@ -156,12 +162,18 @@ def read_normalized_cases(
     limits: Mapping[str, Any] | None = None,
 ) -> list[NormalizedCase]:
     """The examples of cases; the arguments are those of `read_fingerprints` and `normalize_case`."""
+    removals = [step for step in before.transforms if type(step) in REMOVALS]
+    stages = {
+        REMOVALS[type(removals[count - 1])] if count else None: Compose(
+            [step for step in before.transforms if not any(step is later for later in removals[count:])]
+        )
+        for count in range(len(removals) + 1)
+    }
     examples = []
     for entry in tqdm(entries, desc="normalising", unit="case", leave=False):
-        loaded = before(dict(entry))
-        examples.append(
-            normalize_case(entry["case"], loaded["image"], loaded["label"], choices, statistics, fill, limits)
-        )
+        loaded = {name: stage(dict(entry)) for name, stage in stages.items()}
+        images = {name: one["image"] for name, one in loaded.items()}
+        examples.append(normalize_case(entry["case"], images, loaded[None]["label"], choices, statistics, fill, limits))
     return examples
 
 

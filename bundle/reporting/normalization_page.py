@@ -40,26 +40,19 @@ def write_normalization_pages(
         for scope in scopes
     }
     for path, (number, scope) in tqdm(plan.items(), desc="drawing", unit="page", leave=False):
-        methods = [method for method, by in choices if by == scope]
-        _write_page(path, channels[number], number, examples, scope, methods, upright)
+        _write_page(path, channels[number], number, examples, scope, upright)
     return list(plan)
 
 
 def _write_page(
-    path: Path,
-    channel: str,
-    number: int,
-    examples: Sequence[NormalizedCase],
-    scope: str,
-    methods: list[str],
-    upright: bool,
+    path: Path, channel: str, number: int, examples: Sequence[NormalizedCase], scope: str, upright: bool
 ) -> None:
-    """One row per case, one column per method and one for the images as stored; histograms below.
+    """One row per case, one column for the images as stored, after each removal of artefacts, and per method.
 
     Each column has one grey scale, from the 1st to the 99th percentile of all its cases, so that cases look similar
-    where the method makes them similar.
+    where the method makes them similar. Histograms are below.
     """
-    columns: list[Choice | None] = [None, *((method, scope) for method in methods)]
+    columns = [choice for choice in examples[0].pictures if choice is None or choice[1] in ("", scope)]
     rows = [CELL * min(max(high / wide, 0.5), 2.5) for wide, high in (_extent(e, number, upright) for e in examples)]
     wide, high = NAMES + CELL * len(columns) + 0.1, 1.15 + sum(rows) + 1.4
     figure = Figure(figsize=(wide, high), facecolor="white")

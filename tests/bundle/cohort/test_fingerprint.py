@@ -62,7 +62,7 @@ def test_a_case_is_shown_where_most_of_its_label_is():
     label = torch.zeros(1, 6, 7, 8)
     label[0, 2:5, 4, 3] = 1
     label[0, 1, 1, 5] = 1
-    shown = normalize_case("a", scan(image), label, [("zscore", "volume")], {})
+    shown = normalize_case("a", {None: scan(image)}, label, [("zscore", "volume")], {})
     axial, coronal = shown.pictures[None][1]
     assert np.array_equal(axial, image[1, :, :, 3])
     assert np.array_equal(coronal, image[1, :, 4])
@@ -70,5 +70,5 @@ def test_a_case_is_shown_where_most_of_its_label_is():
     assert sorted(shown.voxels[None][1]) == sorted(image[1][image[1] != 0].tolist())
     done = (image[1] - image[1].mean()) / image[1].std(correction=0)
     assert np.allclose(shown.pictures["zscore", "volume"][1][0], done[..., 3], atol=1e-5)
-    flat = normalize_case("b", scan(image[..., 3]), label[..., 3], [("clahe", "slice")], {})
+    flat = normalize_case("b", {None: scan(image[..., 3])}, label[..., 3], [("clahe", "slice")], {})
     assert [len(slices) for slices in flat.pictures["clahe", "slice"]] == [1, 1]

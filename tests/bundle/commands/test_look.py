@@ -69,6 +69,17 @@ def test_clahe_has_no_dataset_column(looked):
     assert wide["volume"] > wide["dataset"] + 100
 
 
+def test_removal_of_artefacts_has_a_column_each(looked, cohort, tmp_path, at_root):
+    (tmp_path / "denoise.yaml").write_text("denoise: true")
+    quick = {"normalize": "percentile,clahe", "patches": 1, "task": f"phantom,{tmp_path / 'denoise.yaml'}"}
+    look(str(cohort.datalist), out=str(tmp_path), dataset_dir=str(cohort.dataset_dir), **quick)
+    wide = []
+    for folder in (looked[0], tmp_path):
+        with Image.open(folder / "normalization_T1_volume.png") as page:
+            wide.append(page.width)
+    assert wide[1] > wide[0] + 100
+
+
 def test_the_printed_numbers_are_those_of_the_files(looked, cohort):
     enhancing, brain, cases, medians = 0, 0, 0, []
     for folder in sorted(cohort.dataset_dir.iterdir()):
