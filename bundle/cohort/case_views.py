@@ -36,7 +36,7 @@ def view_case(case: Case, background: int = 0, prediction: Path | None = None) -
         "image": [to_ras(_zero_background(array.astype(np.float32)), affine) for array in arrays],
         "spacing": None if affine is None else ras_spacing(images[0], arrays[0].ndim),
         "background": background,
-        **{name: path and to_ras(_whole(read_stored(path)[0].voxels), affine) for name, path in masks.items()},
+        **{name: path and to_ras(_whole(read_stored(path, "label")[0].voxels), affine) for name, path in masks.items()},
     }
 
 

@@ -14,6 +14,7 @@ from bundle.cohort.tasks import FolderLayout, Task
 from scripts.data import pictures as pages
 from scripts.data.case_files import Case, CaseFiles, find_cases, image_entry, require_channels
 from scripts.data.images import is_nifti
+from scripts.data.tensor_files import is_tensor_file
 from scripts.errors import InputError
 from scripts.files import walk_files
 
@@ -120,13 +121,15 @@ def describe_scans(folder: str | os.PathLike) -> str:
     """The scans in the folder, for the end of a message."""
     root = Path(folder)
     files = sorted(walk_files(root))
-    scans = [path for path in files if is_nifti(path)]
-    pictures = [path for path in files if pages.is_picture(path)]
-    if not (scans or pictures):
-        return ": it has no .nii or .nii.gz file and no picture"
-    names = ", ".join(path.relative_to(root).as_posix() for path in (scans or pictures)[:3])
-    kind = ".nii or .nii.gz files" if scans else "pictures"
-    return f": it has {len(scans or pictures)} {kind}, such as {names}"
+    for kind, belongs in (
+        (".nii or .nii.gz files", is_nifti),
+        ("pictures", pages.is_picture),
+        (".pt files", is_tensor_file),
+    ):
+        if scans := [path for path in files if belongs(path)]:
+            names = ", ".join(path.relative_to(root).as_posix() for path in scans[:3])
+            return f": it has {len(scans)} {kind}, such as {names}"
+    return ": it has no .nii or .nii.gz file and no picture"
 
 
 def _case_of_files(found: CaseFiles, task: Task) -> Case:

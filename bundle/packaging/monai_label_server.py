@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bundle.packaging.manifest import hash_files, hash_package
-from scripts.data import pictures
+from scripts.data.images import is_nifti
 from scripts.errors import InputError
 from scripts.inference.scans import find_input_scans
 
@@ -64,8 +64,8 @@ def find_scans(
         raise InputError(refused)
     images = {case["case"]: case["image"] for case in cases}
     shown = {case: Path(image if isinstance(image, str) else image[place]) for case, image in images.items()}
-    if flat := next((file for file in shown.values() if pictures.is_picture(file)), None):
-        raise InputError(f"{flat} is a picture: `serve` is for volumes, such as NIfTI files.")
+    if other := next((file for file in shown.values() if not is_nifti(file)), None):
+        raise InputError(f"{other} is not a NIfTI file: `serve` shows volumes in that format; convert it.")
     return shown
 
 

@@ -23,7 +23,7 @@ from bundle.reporting.agreement_figures import draw_dice_by_image, draw_dice_by_
 from bundle.reporting.agreement_sentences import agreement_findings, agreement_limits, agreement_warnings
 from bundle.reporting.page import embed_png, load_template
 from scripts.data import pictures
-from scripts.data.nifti import read_nifti
+from scripts.data.images import read_stored
 from scripts.errors import InputError
 from scripts.files import unfinished_prefix, write_json, write_text
 from scripts.parallel import map_in_processes
@@ -91,7 +91,7 @@ def _read_scan(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray | None, s
     """
     missing = f"{path} is not shown beneath the outlines"
     try:
-        scan = _read_picture(path) if pictures.is_picture(path) else read_nifti(path).voxels
+        scan = _read_picture(path) if pictures.is_picture(path) else read_stored(path)[0].voxels
     except Exception as error:  # nibabel has its own set of errors for a damaged file
         return None, f"{missing} ({str(error)[:200]})"
     while not pictures.is_picture(path) and scan.ndim > len(shape):

@@ -17,9 +17,8 @@ from bundle.drawing.planes import PLANES, WorstError
 from bundle.reporting.page import embed_png
 from bundle.reporting.words import format_amount, format_share, unit_sign
 from scripts.data import datalist as lists
-from scripts.data import pictures
 from scripts.data.case_checks import background_value
-from scripts.data.images import grid_difference, ras_spacing, read_image, read_labels, resample_labels, to_ras
+from scripts.data.images import grid_difference, ras_spacing, read_labels, read_stored, resample_labels, to_ras
 from scripts.errors import InputError
 from scripts.scoring.prediction_files import find_predictions, images_in
 
@@ -164,10 +163,7 @@ def _region_to_show(evaluation: Evaluation, case: str) -> str:
 def _channels(files: str | Sequence[str], axes: int) -> list[np.ndarray]:
     """The channels of a case in the file's axis order; pictures as [column, row] or [column, row, colour]."""
     several = not isinstance(files, str)
-    found = [
-        (pictures.read_picture(file) if pictures.is_picture(file) else read_image(file).voxels).astype(np.float32)
-        for file in (files if several else [files])
-    ]
+    found = [read_stored(file)[0].voxels.astype(np.float32) for file in (files if several else [files])]
     return found if several or found[0].ndim <= axes else list(np.moveaxis(found[0], -1, 0))
 
 

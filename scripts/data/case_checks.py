@@ -144,7 +144,7 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
             continue
         record.hashes[pictures.file_of_page(path)] = sha256
         _add_notes(record, image.notes)
-        if image.affine is None and not case.stacked and image.voxels.ndim == 3:
+        if pictures.is_picture(path) and not case.stacked and image.voxels.ndim == 3:
             image = image._replace(voxels=pictures.to_grey(image.voxels))
             if image.voxels.ndim == 2:
                 record.notes.append("a colour picture that is all grey is read as one channel")
@@ -169,7 +169,7 @@ def _add_notes(record: CaseRecord, notes: Sequence[str]) -> None:
 def _form_problem(path: Path, image: GridImage, case: Case, expected: ExpectedCase) -> str | None:
     """Why an array of this shape and type cannot be the channels of a case."""
     shape, kind = image.voxels.shape, image.voxels.dtype
-    if image.affine is None and len(shape) == 3 and not case.stacked:
+    if pictures.is_picture(path) and len(shape) == 3 and not case.stacked:
         return (
             f"{path} is a colour picture, expected one channel: save it in grey, or name its colours as channels with"
             " one pattern for all (R=...,G=...,B=...)."
@@ -403,7 +403,7 @@ def _check_label(
     record: CaseRecord,
 ) -> None:
     try:
-        image, sha256 = read_stored(path)
+        image, sha256 = read_stored(path, "label")
         require_label_map(image.voxels.shape, path)
     except InputError as error:
         record.problems.append(str(error))
@@ -444,7 +444,7 @@ def _values_problem(path: Path, image: GridImage, record: CaseRecord) -> str | N
     array = image.voxels
     if pictures.file_of_page(path).suffix.lower() in pictures.LOSSY:
         return f"{path} is a JPEG, whose compression changes the values of a label: save it again as PNG or TIFF."
-    if image.affine is None and array.ndim == 3:
+    if pictures.is_picture(path) and array.ndim == 3:
         return f"{path} is a colour picture: a label has one value per pixel; save it in grey."
     if array.dtype.kind not in "biuf":
         return f"{path} holds {array.dtype}, expected whole numbers: export the label again."

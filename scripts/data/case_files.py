@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scripts.data import nifti, pictures
+from scripts.data import nifti, pictures, tensor_files
+from scripts.data.images import ENDINGS
 from scripts.errors import InputError
 from scripts.files import walk_files
 
@@ -213,8 +214,11 @@ def _gather(
         drawn = _match(path, label, root)
         for role, patterns in roles:
             match = _match(path, patterns, root)
+            if match is None:
+                continue
+            both = drawn and tensor_files.is_tensor_file(path) and _own_name(drawn) == _own_name(match)
             # masks/X.png fits `{case}.png` too: the role that gives the shorter case name wins
-            if match is None or (drawn and len(_own_name(drawn)) <= len(_own_name(match))):
+            if drawn and not both and len(_own_name(drawn)) <= len(_own_name(match)):
                 continue
             found = cases.setdefault(_key(match), match)
             if role in found.images:
@@ -223,7 +227,7 @@ def _gather(
             found.images[role] = path
             if role == next(name for name in channel_files if name in found.images):
                 found.case = match.case  # a slice is 007 in one folder and 7 in another
-            drawn = None
+            drawn = drawn if both else None
         if drawn:
             found = cases.setdefault(_key(drawn), drawn)
             if found.label is not None:
@@ -244,7 +248,8 @@ def _two_files(what: str, first: Path, second: Path) -> str:
 
 def name_scan(path: str | os.PathLike) -> str:
     """The name of the case of a file that no pattern matches: the file's name without its ending."""
-    return Path(path).stem if pictures.is_picture(path) else nifti.nifti_stem(Path(path))
+    other = pictures.is_picture(path) or tensor_files.is_tensor_file(path)
+    return Path(path).stem if other else nifti.nifti_stem(Path(path))
 
 
 def require_text(name: str, file: Path) -> None:
@@ -261,7 +266,7 @@ def require_text(name: str, file: Path) -> None:
 
 def _lower_ending(name: str) -> str:
     """The name with the ending of an image in small letters: scanners write .NII.GZ too."""
-    ending = re.search(rf"({'|'.join(map(re.escape, (*nifti.SUFFIXES, *pictures.PICTURES)))})$", name, re.IGNORECASE)
+    ending = re.search(rf"({'|'.join(map(re.escape, ENDINGS))})$", name, re.IGNORECASE)
     return name[: ending.start()] + ending[0].lower() if ending else name
 
 

@@ -1,9 +1,9 @@
-"""NIfTI files and pictures: reading, writing, reorienting and comparing grids.
+"""NIfTI files, pictures and files of tensors: reading, writing, reorienting and comparing grids.
 
 All reading goes through `read_image`, `read_stored` or `scripts.data.nifti`, which read a file to its end, so that a
 damaged one is noticed, and have one rule for its header; all writing goes through `write_like`. Voxels are arrays
 [H, W, D] or [H, W] in the file's own axis order; `affine` (4 x 4) is in mm. Pictures (`scripts.data.pictures`) are
-[x, y] and have no affine.
+[x, y] and have no affine. A `.pt` file (`scripts.data.tensor_files`) has an image, a label or both.
 """
 
 import hashlib
@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from scripts.data import nifti, pictures
+from scripts.data import nifti, pictures, tensor_files
 from scripts.data.nifti import corner_distance, grid_tolerance
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
 NIFTI = nifti.SUFFIXES
+ENDINGS = (*NIFTI, *pictures.PICTURES, tensor_files.SUFFIX)
 ROUNDING = 1e-3  # a label of 0.99999997 is a 1 that was saved as float; one of 0.5 is from an interpolated mask
 PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])  # the affine of a picture, which runs to the right and down
 
@@ -52,13 +53,19 @@ class GridImage(NamedTuple):
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_image(path: str | os.PathLike) -> GridImage:
+def read_image(path: str | os.PathLike, key: str = "label") -> GridImage:
     """The image in a NIfTI file, a picture or a page of one, without axes of length one at the end.
+
+    Args:
+        path: the file.
+        key: what to read of a `.pt` file, `image` or `label`.
 
     Raises:
         InputError: the file is missing, damaged, a colour picture, or a stack of pictures; or see
             `scripts.data.nifti`.
     """
+    if tensor_files.is_tensor_file(path):
+        return _channels_last(*tensor_files.read_tensor(path, key), key)
     if not is_nifti(path):
         return GridImage(_read_grey(path), None)
     image = GridImage(*nifti.read_nifti(path))
@@ -67,8 +74,12 @@ def read_image(path: str | os.PathLike) -> GridImage:
     return image
 
 
-def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
-    """An image as it is stored, with its channels and colours, and the sha256 of its file.
+def read_stored(path: str | os.PathLike, key: str = "image") -> tuple[GridImage, str]:
+    """An image as it is stored, with its channels (last) and colours, and the sha256 of its file.
+
+    Args:
+        path: the file.
+        key: what to read of a `.pt` file, `image` or `label`.
 
     Raises:
         InputError: the file cannot be opened, is of an unknown kind, damaged or truncated; or see
@@ -76,11 +87,14 @@ def read_stored(path: str | os.PathLike) -> tuple[GridImage, str]:
     """
     path = Path(path)
     file = pictures.file_of_page(path)
-    if not file.name.lower().endswith((*NIFTI, *pictures.PICTURES)):
-        raise InputError(f"{path} is not a {' or '.join((*NIFTI, *pictures.PICTURES))} file: convert it.")
-    if not is_nifti(file):
+    if not file.name.lower().endswith(ENDINGS):
+        raise InputError(f"{path} is not a {' or '.join(ENDINGS)} file: convert it.")
+    if pictures.is_picture(file):
         return GridImage(pictures.read_picture(path), None), _sha256(file, file.stat().st_mtime_ns)
     content = nifti.file_content(file)
+    if tensor_files.is_tensor_file(file):
+        image = _channels_last(*tensor_files.decode_tensor(path, content, key), key)
+        return image, hashlib.sha256(content).hexdigest()
     return GridImage(*nifti.decode_nifti(path, content)), hashlib.sha256(content).hexdigest()
 
 
@@ -141,6 +155,13 @@ def is_nifti(name: str | os.PathLike) -> bool:
     return Path(name).name.lower().endswith(NIFTI)
 
 
+def _channels_last(array: np.ndarray, affine: np.ndarray | None, key: str) -> GridImage:
+    """The axes as in a NIfTI file: channels last, and no axis for a single one."""
+    if key == "image":
+        array = np.moveaxis(array, 0, -1) if len(array) > 1 else array[0]
+    return GridImage(array, affine)
+
+
 @lru_cache(maxsize=2)  # a stack and its label are read for each of their pages
 def _sha256(file: Path, changed: int) -> str:
     return hashlib.sha256(nifti.file_content(file)).hexdigest()
@@ -170,15 +191,23 @@ def write_nifti(path: str | os.PathLike, raw: bytes) -> None:
 
 
 def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
-    """Write voxels on the grid of another file: a NIfTI file, or a picture if `path` ends like one.
+    """Write voxels on the grid of another file: a NIfTI file, or a picture or `.pt` file if `path` ends like one.
 
     Args:
         path: the file to write.
         voxels: [H, W, D, ...] or, for pictures, [x, y].
-        like: the file whose qform, sform, codes, pixdim and units are kept to the bit; a picture has none.
+        like: the file whose qform, sform, codes, pixdim and units are kept to the bit; a picture has none. In a `.pt`
+            file it is its affine.
     """
     if pictures.is_picture(path):
         pictures.write_picture(path, voxels)
+    elif tensor_files.is_tensor_file(like):
+        affine = tensor_files.read_affine(like)
+        if tensor_files.is_tensor_file(path):
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(tensor_files.encode_label(voxels, affine))
+        else:
+            write_nifti(path, nib.Nifti1Image(voxels, np.eye(4) if affine is None else affine).to_bytes())
     elif pictures.is_picture(like):
         write_nifti(path, nib.Nifti1Image(voxels, np.eye(4)).to_bytes())
     else:

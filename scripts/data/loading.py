@@ -18,7 +18,7 @@ from monai.utils import ensure_tuple
 from monai.utils.enums import MetaKeys
 from PIL import Image
 
-from scripts.data import pictures
+from scripts.data import pictures, tensor_files
 from scripts.data.case_files import channels_of_file, image_of_case
 from scripts.data.images import require_label_map
 from scripts.data.nifti import corner_distance, grid_tolerance, print_notes, read_nifti
@@ -135,7 +135,8 @@ class LoadImageChannelsd(MapTransform):
 
     def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
         with ThreadPoolExecutor(len(files)) as pool:  # decompression and checksums release Python's lock
-            tensors = list(pool.map(_read, files))
+            key = "image" if names == self.channels else "label"
+            tensors = list(pool.map(lambda file: _read(file, key), files))
         if names != self.channels:
             maps, *shape = tensors[0].shape
             require_label_map([*shape, maps] if maps > 1 else shape, files[0])
@@ -174,13 +175,18 @@ def _require_content(volume: torch.Tensor, files: Sequence[Path], names: Sequenc
         )
 
 
-def _read(file: Path) -> MetaTensor:
-    """One file [C, ...]: integers in their own type if torch has it, anything else in float32."""
+def _read(file: Path, key: str) -> MetaTensor:
+    """One file [C, ...], of a `.pt` file this key: integers in their own type if torch has it, else in float32."""
     if not pictures.file_of_page(file).is_file():
         raise InputError(f"{file} does not exist: check the path, and dataset_dir if it comes from a data list.")
     reader = PageReader() if pictures.is_picture(file) else WholeFileReader()
     try:
-        array, meta = reader.get_data(reader.read(str(file)))
+        if tensor_files.is_tensor_file(file):
+            array, affine = tensor_files.read_tensor(file, key)
+            meta: dict[Any, Any] = {"affine": np.eye(4) if affine is None else affine}
+            meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0 if key == "image" else "no_channel"
+        else:
+            array, meta = reader.get_data(reader.read(str(file)))
     except InputError:
         raise
     except Exception as error:  # each reader raises its own errors for a damaged file

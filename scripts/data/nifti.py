@@ -161,6 +161,31 @@ def grid_tolerance(*affines: np.ndarray) -> float:
     return SAME_GRID * float(min(nib.affines.voxel_sizes(affine).min() for affine in affines))
 
 
+def require_box(path: Path, name: str, affine: np.ndarray) -> None:
+    """Refuse an affine whose voxels are not boxes of finite, plausible size.
+
+    Args:
+        path: the file, for messages.
+        name: of the part of its header that gives the affine.
+        affine: 4 x 4, in mm.
+    """
+    if not np.isfinite(affine).all():
+        raise InputError(f"{path} has a header whose {name} gives no finite affine: export it again.")
+    sizes = nib.affines.voxel_sizes(affine)
+    if not (sizes > 0).all() or sizes.max() > LARGEST:
+        raise InputError(
+            f"{path} has a header without spacing: its {name} gives voxels of {_by(sizes)} mm; set the true size."
+        )
+    axes = affine[:3, :3] / sizes
+    cosines = np.abs(np.triu(axes.T @ axes, 1))
+    angle = float(np.degrees(np.arccos(min(1.0, cosines.max()))))
+    if 90 - angle > SKEW:
+        raise InputError(
+            f"{path} is sheared: two axes of its {name} meet at {angle:.1f} degrees instead of 90, so that distances"
+            " would be wrong; resample it to a grid with right angles."
+        )
+
+
 def _parse_header(raw: bytes) -> Header:
     """The header as it is in the file: nibabel's own checks would replace a pixdim of 0."""
     kind = nib.Nifti2Header if raw[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
@@ -203,7 +228,7 @@ def _choose_affine(path: Path, header: Header) -> tuple[np.ndarray, tuple[str, .
         chosen, name = qform, "qform"
     affine = _fill_flat_axes(chosen, shape)
     affine[:3] *= unit
-    _require_box(path, name, affine)
+    require_box(path, name, affine)
     notes: list[str] = []
     if name == "pixdim":
         notes.append("the header has neither sform nor qform, so that left and right are unknown")
@@ -285,25 +310,6 @@ def _fill_flat_axes(affine: np.ndarray | None, shape: Sequence[int]) -> np.ndarr
             length = np.linalg.norm(normal)
             filled[:3, axis] = normal / length if length > 0 else np.eye(3)[axis]
     return filled
-
-
-def _require_box(path: Path, name: str, affine: np.ndarray) -> None:
-    """Refuse an affine whose voxels are not boxes of finite, plausible size."""
-    if not np.isfinite(affine).all():
-        raise InputError(f"{path} has a header whose {name} gives no finite affine: export it again.")
-    sizes = nib.affines.voxel_sizes(affine)
-    if not (sizes > 0).all() or sizes.max() > LARGEST:
-        raise InputError(
-            f"{path} has a header without spacing: its {name} gives voxels of {_by(sizes)} mm; set the true size."
-        )
-    axes = affine[:3, :3] / sizes
-    cosines = np.abs(np.triu(axes.T @ axes, 1))
-    angle = float(np.degrees(np.arccos(min(1.0, cosines.max()))))
-    if 90 - angle > SKEW:
-        raise InputError(
-            f"{path} is sheared: two axes of its {name} meet at {angle:.1f} degrees instead of 90, so that distances"
-            " would be wrong; resample it to a grid with right angles."
-        )
 
 
 def _axes(affine: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai.utils import convert_to_tensor
 
 from scripts import stopping
-from scripts.data import pictures
+from scripts.data import pictures, tensor_files
 from scripts.data.images import write_like
 from scripts.inference.mask_records import MaskRecords
 
@@ -23,7 +23,7 @@ def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[st
     The mask of a JPEG is a PNG, since JPEG compression would change its values.
     """
     file = pictures.file_of_page(image if isinstance(image, str) else image[0])
-    ending = file.suffix.lower() if pictures.is_picture(file) else ".nii.gz"
+    ending = file.suffix.lower() if pictures.is_picture(file) or tensor_files.is_tensor_file(file) else ".nii.gz"
     return Path(output_dir) / f"{case}{'.png' if ending in pictures.LOSSY else ending}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import distributed
-from scripts.data import datalist, pictures
+from scripts.data import datalist, pictures, tensor_files
 from scripts.data.case_files import (
     CaseFiles,
     find_cases,
@@ -31,8 +31,8 @@ def find_input_scans(
 ) -> list[dict[str, Any]]:
     """The cases of a data list, a folder of cases, the folder of one case, a folder of single files, or one file.
 
-    A single file is a 4D NIfTI or a picture with all channels; a TIFF of several pages gives one case per page. A case
-    has the same name in all of these (`scripts.data.case_files`).
+    A single file is a 4D NIfTI, a picture or a `.pt` file with all channels; a TIFF of several pages gives one case per
+    page. A case has the same name in all of these (`scripts.data.case_files`).
 
     Args:
         source: the user's input; None: no cases, for programs that only load the bundle.
@@ -67,7 +67,8 @@ def find_input_scans(
             raise InputError(cases[0]["refused"] if len(cases) == 1 else f"no case is complete; {cases[0]['refused']}")
         return cases
     visible = sorted(path for path in source.iterdir() if not path.name.startswith("."))  # macOS leaves ._X next to X
-    single = [path for path in visible if is_nifti(path)] or [p for p in visible if pictures.is_picture(p)]
+    kinds = (is_nifti, pictures.is_picture, tensor_files.is_tensor_file)
+    single = next(filter(None, ([path for path in visible if kind(path)] for kind in kinds)), [])
     files: dict[str, Path] = {}
     for path in single:
         if (first := files.setdefault(name_scan(path), path)) != path:
@@ -77,7 +78,8 @@ def find_input_scans(
     if not files:
         patterns = ", ".join(pattern for several in channel_files.values() for pattern in several)
         raise InputError(
-            f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI or picture per case."
+            f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI, picture or .pt file per"
+            " case."
         )
     return [case for path in files.values() for case in _slices_or_scan(path)]
 

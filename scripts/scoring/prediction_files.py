@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.data import pictures
+from scripts.data import pictures, tensor_files
 from scripts.data.images import NIFTI
 from scripts.errors import InputError
 from scripts.files import walk_files
 
-PICTURES = (".png", *pictures.TIFF)
+ENDINGS = (*NIFTI, ".png", *pictures.TIFF, tensor_files.SUFFIX)
 SUFFIXES = ("pred", "prediction", "seg", "segmentation", "mask", "label", "labels", "output")
 PROBABILITY_SUFFIXES = ("prob", "probs", "probability", "probabilities")
 
@@ -39,7 +39,7 @@ def images_in(folder: str | os.PathLike) -> list[Path]:
         and not {part.lower() for part in path.relative_to(folder).parts[:-1]}.intersection(PROBABILITY_SUFFIXES)
     )
     if not files:
-        raise InputError(f"{folder} holds no image: expected one {', '.join((*NIFTI, *PICTURES))} file per case.")
+        raise InputError(f"{folder} holds no image: expected one {', '.join(ENDINGS)} file per case.")
     return files
 
 
@@ -115,7 +115,7 @@ def nearest_names(case: str, files: Iterable[Path]) -> str:
 
 def image_stem(path: Path) -> str | None:
     """The file's name without the ending of an image, None if it has no such ending."""
-    for suffix in sorted((*NIFTI, *PICTURES), key=len, reverse=True):
+    for suffix in sorted(ENDINGS, key=len, reverse=True):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return None

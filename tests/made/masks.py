@@ -38,15 +38,16 @@ def records_of(folder, value: bytes = b"weights", settings: dict | None = None) 
 
 
 def save_masks(
-    folder, source: nib.Nifti1Image, mask: np.ndarray, probabilities=None, case: str = "a", records=None
+    folder, source: nib.Nifti1Image | str, mask: np.ndarray, probabilities=None, case: str = "a", records=None
 ) -> None:
-    """What the evaluator does with one case whose scan is in the file of `source`."""
-    image = MetaTensor(torch.zeros(1, *mask.shape), meta={"filename_or_obj": source.get_filename()})
+    """What the evaluator does with one case whose scan is in the file of, or at, `source`."""
+    name = source if isinstance(source, str) else source.get_filename()
+    image = MetaTensor(torch.zeros(1, *mask.shape), meta={"filename_or_obj": name})
     item = {"image": image, "pred": torch.from_numpy(mask)[None].float()}
     if probabilities is not None:
         item["probabilities"] = torch.from_numpy(probabilities)
     engine = Engine(lambda *_: [item])
-    entries = [{"case": case, "image": source.get_filename()}]
+    entries = [{"case": case, "image": name}]
     MaskSaver(folder, records=records, entries=entries).attach(engine)
     engine.run([[{"case": case}]])
 

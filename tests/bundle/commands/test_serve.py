@@ -46,7 +46,7 @@ def test_missing_or_empty_studies_folder_is_refused(refused, tmp_path):
 def test_pictures_are_refused(refused, tmp_path):
     (tmp_path / "slices").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "slices" / "a.png")
-    assert "a.png is a picture: `serve` is for volumes" in refused(studies=str(tmp_path / "slices"))
+    assert "a.png is not a NIfTI file: `serve` shows volumes" in refused(studies=str(tmp_path / "slices"))
 
 
 def test_a_patient_without_all_channels_is_refused(refused, patients):
