@@ -22,9 +22,9 @@ def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
     config.read_config(["configs/train.yaml", *([f"configs/recipes/{recipe}.yaml"] if recipe else [])])
     config.update({**settings, "device": "cpu"})  # needs no driver
     config.parse()
-    patch, channels, regions, batch_size, recompute = (
+    patch, channels, outputs, batch_size, recompute = (
         config.get_parsed_content(name)
-        for name in ("patch_size", "network_channels", "regions", "batch_size", "recompute")
+        for name in ("patch_size", "network_channels", "outputs", "batch_size", "recompute")
     )
     with FakeTensorMode():
         network = precision.prepare_network(config.get_parsed_content("network_def"), recompute=recompute)
@@ -36,7 +36,7 @@ def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
         tracker.track_external(network, optimizer, *average)
         with tracker:
             for _ in range(2):  # the first step makes the moments
-                image, label = (torch.empty(batch_size, len(several), *patch) for several in (channels, regions))
+                image, label = (torch.empty(batch_size, len(several), *patch) for several in (channels, outputs))
                 with torch.autocast("cpu", torch.bfloat16):
                     heads = network(image)
                 loss(heads, label).backward()

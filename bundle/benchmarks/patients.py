@@ -9,9 +9,9 @@ from bundle.cohort.tasks import known_tasks
 from scripts.files import write_json
 
 
-def write_patients(folder: Path, cases: int, size: int, spacing: float) -> None:
+def write_patients(folder: Path, cases: int, size: int, spacing: float, dims: int = 3) -> None:
     """Write phantoms of `size` voxels of `spacing` mm per side."""
-    write_phantoms(folder, cases=cases, size=size, spacing=spacing)
+    write_phantoms(folder, cases=cases, size=size, spacing=spacing, dims=dims)
 
 
 def write_datalist(folder: Path, out: Path) -> None:

@@ -19,6 +19,7 @@ SUBJECTS = {
     "infer": "one case of 240 x 240 x 155 voxels from files to mask, next to the plain sliding window and nnU-Net's",
     "score": "one case's metrics, next to MONAI's public calls",
     "load": "memory, and time per patch, for cohorts of several sizes",
+    "recipes": "weights, time of a step and memory of every recipe, next to the default",
 }
 
 MEASURE = {
@@ -26,12 +27,13 @@ MEASURE = {
     "infer": "measure_inference",
     "score": "measure_scoring",
     "load": "measure_loading",
+    "recipes": "measure_recipes",
 }
 
 
 @check_arguments
 def bench(
-    subject: Optional[Literal["train", "infer", "score", "load"]] = None,
+    subject: Optional[Literal["train", "infer", "score", "load", "recipes"]] = None,
     *,
     out: Optional[Path] = None,
     repeats: PositiveInt = 3,
@@ -43,6 +45,7 @@ def bench(
     picture: Optional[Path] = None,
     brats_script: Optional[Path] = None,
     scale: Annotated[float, Field(gt=0)] = 1.0,
+    names: CommaList[str] = (),
 ) -> Outcome:
     """Measure on this machine, print medians over repeats and their ratios; minutes. Patients are synthetic.
 
@@ -56,7 +59,7 @@ def bench(
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
     Args:
-        subject: train, infer, score or load; all four without it.
+        subject: train, infer, score, load or recipes; all without it.
         out: a JSON file for the numbers; docs/record/performance.md describes them.
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
@@ -67,6 +70,7 @@ def bench(
         cases: how many cases, one or several numbers (for load).
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
+        names: recipes, separated by commas (for recipes); all without it.
         scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, a side of 64 for load.
     """
     given = {name: value for name, value in locals().items() if name not in ("subject", "out")}

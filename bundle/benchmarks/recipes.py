@@ -1,0 +1,96 @@
+"""What each recipe costs: weights, time of a step next to the default's, memory."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from tqdm import tqdm
+
+from bundle.benchmarks.memory import count_step_memory
+from bundle.benchmarks.patients import write_datalist, write_patients
+from bundle.benchmarks.timing import BenchmarkResult, Timing, time_in_turn
+from scripts.files import read_mapping
+from scripts.network.outputs import read_logits
+
+FOLDER = Path("configs/recipes")
+FILTERS = [16, 32, 64, 128, 160, 160]  # of timed steps: half of the default's
+PATCH = {3: 64, 2: 128}  # of timed steps, voxels per side
+LENGTHS = ("cpu", "smoke")  # recipes that set only how long to train
+
+
+def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] = ()) -> BenchmarkResult:
+    """Time augmentation, network, loss and optimiser of one patch by recipe, in turn with the default's.
+
+    Args:
+        device: to compute on.
+        repeats: steps of each, after one that does not count.
+        names: recipes; all without them.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for axes in PATCH:
+            write_patients(Path(folder, f"patients{axes}"), cases=2, size=96, spacing=2.0, dims=axes)
+            write_datalist(Path(folder, f"patients{axes}"), Path(folder, f"list{axes}.json"))
+        for name in tqdm(names or recipe_names(), desc="recipes", leave=False):
+            own = read_mapping(FOLDER / f"{name}.yaml")
+            axes, filters = len(own.get("patch_size", [0, 0, 0])), own.get("filters")
+            settings = {"device": device, "filters": [n // 2 for n in filters] if filters else FILTERS}
+            default, _ = _step(Path(folder), axes, None, {"device": device, "filters": FILTERS})
+            step, parameters = _step(Path(folder), axes, name, settings)
+            for call in (default, step):
+                call()
+            found = time_in_turn({"default": default, name: step}, repeats, device)
+            ratios = [one / other for one, other in zip(found[name], found["default"], strict=True)]
+            rows.append(Timing(name, found[name], "s", float(np.median(ratios))))
+            rows.append(Timing(f"   {name}: weights at half the features", [parameters / 1e6], "M"))
+            with suppress(Exception):  # of a loss that looks at voxels or cases, which do not exist here
+                rows.append(Timing(f"   {name}: tensors of a step", [count_step_memory(name, **_random(own))], "GiB"))
+    return BenchmarkResult(
+        "recipes",
+        f"one patch of {PATCH[3]} voxels per side ({PATCH[2]} pixels in slices), features {FILTERS} or half of the"
+        " recipe's own; the ratio is to the default's step in the same turn",
+        rows,
+        {"patch": PATCH[3], "filters": FILTERS, "device": device},
+        ["GiB: counted, not measured; at the recipe's own patch and features, in half precision."],
+    )
+
+
+def recipe_names() -> list[str]:
+    """All recipes that change more than how long is trained."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in LENGTHS)
+
+
+def _random(own: dict[str, Any]) -> dict[str, Any]:
+    """Settings without which a recipe would read a file."""
+    return {"encoder_weights": None} if "encoder_weights" in own else {}
+
+
+def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any]) -> tuple[Callable[[], None], int]:
+    """A step on one patch, and the number of weights."""
+    config = ConfigParser()
+    config.read_config(["configs/train.yaml", *([str(FOLDER / f"{recipe}.yaml")] if recipe else [])])
+    places = {"datalist": str(folder / f"list{axes}.json"), "dataset_dir": str(folder / f"patients{axes}")}
+    own = _random(read_mapping(FOLDER / f"{recipe}.yaml")) if recipe else {}
+    config.update({**places, **settings, **own, "patch_size": [PATCH[axes]] * axes, "batch_size": 1, "rank": 0})
+    config.update({"run_dir": str(folder / "run")})
+    config.parse()
+    torch.manual_seed(0)
+    network, optimizer, loss = (config.get_parsed_content(name) for name in ("network", "optimizer", "loss"))
+    infer, prepare = (config.get_parsed_content(f"train#{name}") for name in ("inferer", "trainer#prepare_batch"))
+    batch = next(iter(config.get_parsed_content("train#dataloader")))
+    network.train()
+
+    def step() -> None:
+        image, label = prepare(dict(batch), config.get_parsed_content("device"))
+        output = infer(image, network)
+        assert read_logits(output, axes).shape[2:] == image.shape[2:]
+        loss(output, label).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step, sum(weight.numel() for weight in network.parameters())
