@@ -5,6 +5,7 @@ one patch on the host and computes several patches together on their device; all
 once, without waiting. A chain that contains any other transform is applied patch by patch.
 """
 
+import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,8 +17,11 @@ from monai.data import set_track_meta
 from monai.networks.layers.convutils import gaussian_1d
 from monai.transforms import Compose, Randomizable, Transform
 from monai.transforms.utils import create_rotate, create_scale, map_spatial_axes
+from monai.utils import ensure_tuple
 from torch.nn import functional
 from torch.utils.data import DataLoader
+
+ANGLES = 9  # of each axis, among which the one that reaches farthest is sought
 
 
 class AugmentedBatch:
@@ -27,6 +31,7 @@ class AugmentedBatch:
         augmentation: random dictionary transforms of `image` and `label`. One that changes the label too moves voxels,
             and moves all channels; one of the image alone changes intensities, and leaves out the channels of the place
             of a patch (`window_channels` of the batch), which follow those of the scan.
+        patch_size: for patches with a margin (`rotation_margin`): what is left of them after the last `RandAffined`.
 
     Each patch has its own seed, so its augmentation depends neither on the loader processes nor on the other patches.
     All transforms draw from one random state. MONAI would give a transform and its inner parts the same seed, so that
@@ -34,12 +39,17 @@ class AugmentedBatch:
     small patch.
     """
 
-    def __init__(self, augmentation: Transform) -> None:
+    def __init__(self, augmentation: Transform, patch_size: Sequence[int] | None = None) -> None:
         self.augmentation = augmentation if isinstance(augmentation, Compose) else Compose([augmentation])
         self.transforms = self.augmentation.flatten().transforms
         self.at_once = type(self.augmentation) is Compose and all(
             isinstance(t, BatchTransform) for t in self.transforms
         )
+        self.patch_size = patch_size
+        affine = [number for number, t in enumerate(self.transforms) if isinstance(t, transforms.RandAffined)]
+        self.last_affine = max(affine, default=-1)
+        if affine and isinstance(last := self.transforms[self.last_affine], RandAffined):
+            last.output_size = patch_size
         self.state = np.random.RandomState()
         for transform in self.transforms:
             if isinstance(transform, Randomizable):
@@ -71,14 +81,16 @@ class AugmentedBatch:
         self.state.seed(seed ^ 1)  # the crop was drawn from `seed` itself
 
     def _one_by_one(self, patches: dict[Hashable, list[torch.Tensor]], seeds: Sequence[int], scan: int | None) -> None:
-        whole = scan is None or type(self.augmentation) is not Compose
+        whole = type(self.augmentation) is not Compose or (scan is None and self.patch_size is None)
         for row, seed in enumerate(seeds):
             self._seed(seed)
             patch = {key: images[row] for key, images in patches.items()}
-            for transform in [self.augmentation] if whole else self.transforms:
+            for number, transform in enumerate([self.augmentation] if whole else self.transforms):
                 before = patch["image"]
                 patch = transform({**patch, "image": before[_channels_of(transform, scan)]})
                 patch["image"] = _put_back(patch["image"], before)
+                if whole or number == self.last_affine:
+                    patch = {key: self._middle(image) for key, image in patch.items()}
             for key, images in patches.items():
                 images[row] = patch[key]
 
@@ -86,14 +98,15 @@ class AugmentedBatch:
         steps: list[tuple[BatchTransform, dict[int, Sequence[float]]]] = [(t, {}) for t in self.transforms]
         for row, seed in enumerate(seeds):
             self._seed(seed)
-            for transform, drawn in steps:
+            for number, (transform, drawn) in enumerate(steps):
                 first = patches[transform.first_key(patches)][row][_channels_of(transform, scan)]
+                first = self._middle(first) if number > self.last_affine else first
                 if (numbers := transform.draw(first)) is not None:
                     drawn[row] = numbers
         every = torch.tensor([x for _, drawn in steps for row in drawn.values() for x in row], dtype=torch.float32)
         device = patches["image"][0].device
         every = (every.pin_memory() if device.type == "cuda" else every).to(device, non_blocking=True)
-        for transform, drawn in steps:
+        for number, (transform, drawn) in enumerate(steps):
             if drawn:
                 size = len(next(iter(drawn.values())))
                 own, every = every.tensor_split([len(drawn) * size])
@@ -106,6 +119,41 @@ class AugmentedBatch:
                 for key, images in changed.items():
                     for row, image in zip(drawn, images, strict=True):
                         patches[key][row] = _put_back(image, patches[key][row])
+            if number == self.last_affine:
+                for key, every_row in patches.items():
+                    patches[key] = [self._middle(image) for image in every_row]
+
+    def _middle(self, image: torch.Tensor) -> torch.Tensor:
+        """A patch [C, ...] without its margin."""
+        if self.patch_size is None:
+            return image
+        margins = [(have - want) // 2 for have, want in zip(image.shape[1:], self.patch_size, strict=True)]
+        sides = zip(margins, self.patch_size, strict=True)
+        inside = (slice(None), *(slice(margin, margin + want) for margin, want in sides))
+        return image[inside]
+
+
+def rotation_margin(augmentation: Transform, patch_size: Sequence[int]) -> list[int]:
+    """The voxels to add on each side of a patch, by axis, so that `RandAffined` samples none beyond them.
+
+    With several of them the margin is that of the largest rotations and scalings one after the other.
+    """
+    plain = augmentation if isinstance(augmentation, Compose) else Compose([augmentation])
+    half = reach = np.array(patch_size) / 2
+    for transform in reversed(plain.flatten().transforms):
+        if isinstance(transform, transforms.RandAffined) and transform.prob > 0:
+            drawn = transform.rand_affine.rand_affine_grid
+            angles = [np.linspace(*_ends(limit or 0.0), ANGLES) for limit in ensure_tuple(drawn.rotate_range or ())]
+            factors = [1 + _ends(limit or 0.0)[1] for limit in ensure_tuple(drawn.scale_range or ())]
+            axes = len(patch_size)
+            turned = [np.abs(create_rotate(axes, turn)[:axes, :axes]) for turn in itertools.product(*angles)]
+            reach = np.max(turned @ (reach * [*factors, *[1] * axes][:axes]), axis=0)
+    return [int(np.ceil(more)) for more in reach - half]
+
+
+def _ends(limit: float | Sequence[float]) -> tuple[float, float]:
+    """The smallest and largest value that MONAI draws from one of its ranges."""
+    return (limit[0], limit[1]) if isinstance(limit, Sequence) else (-abs(limit), abs(limit))
 
 
 def _channels_of(transform: Any, scan: int | None) -> slice:
@@ -179,7 +227,8 @@ class PrefetchedBatches:
 class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):
     """A random dictionary transform that draws for one patch and computes several patches of one shape together.
 
-    A subclass is one of MONAI's transforms as well, and has `_numbers` and `_change` in place of its `__call__`.
+    A subclass is one of MONAI's transforms as well, or has none there, and has `_numbers` and `_change` in place of its
+    `__call__`.
     """
 
     def draw(self, image: torch.Tensor) -> Sequence[float] | None:
@@ -234,17 +283,25 @@ class RandAffined(BatchTransform, transforms.RandAffined):
     """MONAI's rotation and scaling about the centre of a patch, in single precision, one grid for all keys.
 
     It ignores arguments for shearing, translation and output size.
+
+    Args:
+        one_scale: the same factor for all axes, drawn from the first range.
+        others: arguments of MONAI's.
     """
+
+    def __init__(self, *args: Any, one_scale: bool = False, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self.one_scale = one_scale
+        self.output_size: Sequence[int] | None = None  # of the middle that is sampled; None: the whole patch
 
     def _numbers(self, image: torch.Tensor) -> Sequence[float]:
         drawn = self.rand_affine.rand_affine_grid
         drawn.randomize()
         axes = image.dim() - 1
-        matrix = create_rotate(axes, drawn.rotate_params or 0.0) @ create_scale(axes, drawn.scale_params or 1.0)
-        # torch counts axes from the last one, from -1 to 1 whatever their length
-        voxels = np.array(image.shape[1:])
-        theta = (matrix[:axes] * np.append(voxels, 1) / voxels[:, None])[::-1, [*reversed(range(axes)), axes]]
-        return theta.ravel().tolist()
+        factors = drawn.scale_params or [1.0]
+        scale = create_scale(axes, factors[:1] * axes if self.one_scale else factors)
+        matrix = np.asarray(create_rotate(axes, drawn.rotate_params or 0.0) @ scale)
+        return matrix_for_torch(matrix, image.shape[1:], self.output_size)
 
     def apply(
         self, patches: dict[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
@@ -252,7 +309,8 @@ class RandAffined(BatchTransform, transforms.RandAffined):
         """Sample every key at the same places, each in its own mode."""
         shape = patches[self.first_key(patches)].shape
         axes = len(shape) - 2
-        grid = functional.affine_grid(numbers.view(-1, axes, axes + 1), list(shape), align_corners=False)
+        size = [*shape[:2], *(self.output_size or shape[2:])]
+        grid = functional.affine_grid(numbers.view(-1, axes, axes + 1), size, align_corners=False)
         return {
             key: functional.grid_sample(patches[key], grid, mode, padding, align_corners=False)
             for key, mode, padding in self.key_iterator(patches, self.mode, self.padding_mode)
@@ -375,6 +433,16 @@ class RandAdjustContrastd(BatchTransform, transforms.RandAdjustContrastd):
             changed = changed - changed.mean(axes, keepdim=True)
             changed = changed / (changed.std(axes, keepdim=True) + 1e-8) * std + mean
         return -changed if self.invert_image else changed
+
+
+def matrix_for_torch(matrix: np.ndarray, size: Sequence[int], output_size: Sequence[int] | None = None) -> list[float]:
+    """The numbers of `theta` of torch's `affine_grid` for a matrix about the centre of an image, in voxels.
+
+    torch counts axes from the last one, from -1 to 1 whatever their length. `output_size` is that of the result.
+    """
+    axes, voxels = len(size), np.array(size)
+    theta = matrix[:axes] * np.append(output_size or size, 2) / voxels[:, None]
+    return theta[::-1, [*reversed(range(axes)), axes]].ravel().tolist()
 
 
 def _broadcast(numbers: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

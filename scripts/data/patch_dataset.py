@@ -225,6 +225,7 @@ class PatchDataset(Dataset):
         transform: deterministic preprocessing, which also computes what `crop` needs (see `keep`).
         crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; seeded for each patch.
         window_channels: of the place of a patch (`scripts.data.input_channels`), which the patch gets under that name.
+        margin: voxels to add to a patch on each side, by axis, 0 beyond the volume; the draws are the same without.
         keep: the keys of a prepared case that `crop` needs besides image and label: flat indices of voxels.
         others: arguments of `PreparedCases`.
     """
@@ -236,11 +237,12 @@ class PatchDataset(Dataset):
         crop: Transform,
         keep: Sequence[str] = (),
         window_channels: WindowChannels | None = None,
+        margin: Sequence[int] | None = None,
         **others: Any,
     ) -> None:
         self.cases = PreparedCases(data, transform, keep=("image", "label", *keep), **others)
         self.data, self.keep = self.cases.data, tuple(keep)
-        self.window_channels = window_channels
+        self.window_channels, self.margin = window_channels, margin
         self.crop = crop if isinstance(crop, Compose) else Compose([crop])
 
     def __len__(self) -> int:
@@ -263,24 +265,41 @@ class PatchDataset(Dataset):
         finally:
             set_track_meta(True)
         patch = cut[0] if isinstance(cut, list) else cut
-        image, volume = patch["image"], case["image"]
-        start, size, middle_voxel, further = first_voxel(image, volume), image.shape[1:], -1, {}
+        image, label, volume = patch["image"], patch["label"], case["image"]
+        start, size, middle_voxel, further = first_voxel(image, volume), list(image.shape[1:]), -1, {}
         if start is not None:
             middle = [first + length // 2 for first, length in zip(start, size, strict=True)]
             middle_voxel = int(np.ravel_multi_index(middle, volume.shape[1:]))
-        if self.window_channels:
-            if start is None:
-                raise InputError("coordinates and context need a crop that cuts patches without changing them.")
+        elif self.window_channels or self.margin:
+            raise InputError("coordinates, context and rotation_margin need a crop that does not change its patches.")
+        if start is not None and self.margin:
+            start = [first - more for first, more in zip(start, self.margin, strict=True)]
+            size = [length + 2 * more for length, more in zip(size, self.margin, strict=True)]
+            image, label = (cut_box(case[key], start, size) for key in ("image", "label"))
+        if start is not None and self.window_channels:
             further["window_channels"] = self.window_channels(volume, start, size).to(image.dtype)
         return {
             # copies, since a view would send the whole volume through the loader's queue
             "image": image.clone(),
-            "label": patch["label"].clone(),
+            "label": label.clone(),
             "case": case["case"],
             "seed": seed,
             "centre": middle_voxel,  # as in an index; -1: unknown
             **further,
         }
+
+
+def cut_box(volume: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
+    """The box [C, *size] of a volume [C, ...] from the voxel `start`, which may lie outside; 0 beyond the volume."""
+    box = volume.new_zeros(len(volume), *size)
+    ends = [
+        (max(0, first), min(voxels, first + length))
+        for first, length, voxels in zip(start, size, volume.shape[1:], strict=True)
+    ]
+    found = (slice(None), *(slice(low, high) for low, high in ends))
+    inside = (slice(None), *(slice(low - first, high - first) for (low, high), first in zip(ends, start, strict=True)))
+    box[inside] = volume[found]
+    return box
 
 
 def first_voxel(patch: torch.Tensor, volume: torch.Tensor) -> list[int] | None:

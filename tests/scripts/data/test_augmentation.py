@@ -390,3 +390,83 @@ def test_every_angle_and_strength_of_its_range_is_drawn(small_train, monkeypatch
         assert len(places) > 50, name
         assert 0.4 < np.mean(places) < 0.6, name  # the standard error of the mean of 60 is 0.037
         assert places.min() < 0.1 < 0.9 < places.max(), name
+
+
+# ---- rotation with a margin -----------------------------------------------------------------------------------------
+
+
+def turn(prob: float = 1.0):
+    """Flips, the affine transform of train.yaml, and noise."""
+    chain = [
+        ours.RandFlipd(KEYS, prob=0.5, spatial_axis=0),
+        affine(ours, 3),
+        ours.RandGaussianNoised("image", prob=0.5),
+    ]
+    chain[1].prob = prob
+    return Compose(chain)
+
+
+def with_margin(given: dict, margin: list[int], value: float) -> dict:
+    """The batch, continued by `value` on each side."""
+    sides = [side for more in reversed(margin) for side in (more, more)]
+    wide = {key: torch.nn.functional.pad(given[key].float(), sides, value=value) for key in KEYS}
+    return {**given, **wide}
+
+
+def test_no_rotation_or_scaling_reaches_beyond_the_margin():
+    size = [16, 12, 8]
+    margin = ours.rotation_margin(turn(), size)
+    augment = AugmentedBatch(Compose([affine(ours, 3)]), size)
+    for start in range(0, 300, 3):
+        given = with_margin(batch([start, start + 1, start + 2], size), margin, 1.0)
+        image, label = augment({**given, "image": torch.ones_like(given["image"])}, "cpu")
+        assert (image.shape, label.shape) == ((3, 4, *size), (3, 3, *size))
+        assert torch.allclose(image, torch.ones(()))
+
+
+def test_margin_is_as_small_as_its_rotations_and_scalings():
+    flat = ours.RandAffined(KEYS, prob=1.0, rotate_range=[np.pi / 4], **AFFINE)
+    assert ours.rotation_margin(flat, [20, 20]) == [5, 5]  # half of the diagonal, 14.1, instead of 10
+    scaled = ours.RandAffined(KEYS, prob=1.0, scale_range=[(-0.3, 0.5), 0.1], **AFFINE)
+    assert ours.rotation_margin(scaled, [20, 20]) == [5, 1]
+    assert ours.rotation_margin(Compose([scaled, scaled]), [20, 20]) == [13, 3]
+    assert ours.rotation_margin(turn(prob=0.0), [16, 12, 8]) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_margin_of_zeros_changes_nothing(probability):
+    given, size = batch([1, 2, 3], (16, 12, 8)), [16, 12, 8]
+    expected = AugmentedBatch(turn(probability))(given, "cpu")
+    margin = ours.rotation_margin(turn(), size)
+    found = AugmentedBatch(turn(probability), size)(with_margin(given, margin, 0.0), "cpu")
+    assert torch.allclose(found[0], expected[0], atol=1e-4)
+    assert float((found[1] != expected[1]).float().mean()) < 1e-3
+
+
+def test_patches_with_a_margin_are_augmented_alike_alone_and_in_a_batch():
+    size = [16, 12, 8]
+    augment = AugmentedBatch(turn(0.5), size)
+    given = with_margin(batch([1, 2, 3, 4], size), ours.rotation_margin(turn(), size), 0.5)
+    together, alone = augment(given, "cpu"), one_by_one(augment, given)
+    assert torch.allclose(together[0], alone[0], atol=1e-5)
+    assert torch.equal(together[1], alone[1])
+
+
+def test_training_with_a_margin_cuts_the_same_patches(small_train):
+    configs = [small_train(rotation_margin=margin, augmentation_strength=1.0) for margin in (False, True)]
+    plain, wide = (config.get_parsed_content("train#dataset")[0, 7] for config in configs)
+    more = ours.rotation_margin(configs[1].get_parsed_content("train#augmentation"), plain["image"].shape[1:])
+    inside = (slice(None), *(slice(m, m + n) for m, n in zip(more, plain["image"].shape[1:], strict=True)))
+    for key in KEYS:
+        assert torch.equal(wide[key][inside], plain[key])
+        assert wide[key].shape[1:] == tuple(n + 2 * m for n, m in zip(plain[key].shape[1:], more, strict=True))
+    assert wide["image"].count_nonzero() > plain["image"].count_nonzero()
+
+
+def test_equal_factors_scale_all_axes_alike():
+    scale = ours.RandAffined(KEYS, prob=1.0, scale_range=[(-0.3, 0.4)] * 3, one_scale=True, **AFFINE)
+    scale.set_random_state(seed=0)
+    for _ in range(10):
+        theta = np.reshape(scale.draw(torch.zeros(1, 8, 8, 8)), (3, 4))
+        assert np.allclose(theta[:, :3], theta[0, 0] * np.eye(3))
+        assert 0.7 <= theta[0, 0] <= 1.4
