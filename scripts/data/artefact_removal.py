@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from scripts.errors import InputError
 
-COARSE = 32  # most voxels per axis of the grid on which N4 fits the field, which is smooth
+COARSE = 24  # most voxels per axis of the grid on which N4 fits the field, which is smooth
 LEVELS = [50, 50]  # iterations by level; a third one (a quarter of the brain) removes the contrast of large tumours
 ITERATIONS, CONDUCTANCE = 5, 1.0  # of the diffusion: few steps, and edges of an average contrast stay
 

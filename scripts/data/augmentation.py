@@ -146,6 +146,7 @@ def rotation_margin(augmentation: Transform, patch_size: Sequence[int]) -> list[
             angles = [np.linspace(*_ends(limit or 0.0), ANGLES) for limit in ensure_tuple(drawn.rotate_range or ())]
             factors = [1 + _ends(limit or 0.0)[1] for limit in ensure_tuple(drawn.scale_range or ())]
             axes = len(patch_size)
+            factors = factors[:1] * axes if getattr(transform, "one_scale", False) else factors
             turned = [np.abs(create_rotate(axes, turn)[:axes, :axes]) for turn in itertools.product(*angles)]
             reach = np.max(turned @ (reach * [*factors, *[1] * axes][:axes]), axis=0)
     return [int(np.ceil(more)) for more in reach - half]

@@ -443,7 +443,7 @@ def test_margin_of_zeros_changes_nothing(probability):
     assert float((found[1] != expected[1]).float().mean()) < 1e-3
 
 
-def test_patches_with_a_margin_are_augmented_alike_alone_and_in_a_batch():
+def test_margin_is_used_alike_alone_and_in_a_batch():
     size = [16, 12, 8]
     augment = AugmentedBatch(turn(0.5), size)
     given = with_margin(batch([1, 2, 3, 4], size), ours.rotation_margin(turn(), size), 0.5)
