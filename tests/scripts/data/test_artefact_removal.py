@@ -7,6 +7,7 @@ from monai.data import MetaTensor
 from scripts.data.artefact_removal import CorrectBiasFieldd, SmoothKeepingEdgesd
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError
+from tests.made.normalization import settings_of, started
 
 
 @pytest.fixture(params=[(24, 20, 16), (48, 48)], ids=["3D", "2D"])
@@ -70,6 +71,17 @@ def test_settings_enable_both_steps_before_normalization(read_config):
     config = read_config("configs/inference.yaml", n4=True, denoise=True)
     names = [type(step).__name__ for step in config.get_parsed_content("preprocessing").transforms]
     assert names[-4:] == ["CropForegroundd", "CorrectBiasFieldd", "SmoothKeepingEdgesd", "NormalizeIntensityd"]
+
+
+def test_training_and_inference_remove_the_same_artefacts(small_train, read_config):
+    training = started(small_train(n4=True, denoise=True))
+    case = training.get_parsed_content("train#dataset").data[0]
+    inferring = read_config("configs/inference.yaml", **settings_of(training))
+    seen = [
+        config.get_parsed_content("preprocessing")({key: case[key] for key in keys})["image"]
+        for config, keys in ((training, ("image", "label")), (inferring, ("image",)))
+    ]
+    assert torch.equal(*seen)
 
 
 def test_case_with_n4_is_another_cache_entry(small_train):
