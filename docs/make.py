@@ -16,6 +16,7 @@ from ruamel.yaml.comments import CommentedBase, CommentedMap
 from ruamel.yaml.tokens import CommentToken
 
 from bundle.__main__ import COMMANDS
+from docs.evidence import dice_rows, recipe_costs
 from docs.house import draw_house
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,6 +139,21 @@ def recipe_table() -> Iterator[str]:
     yield table("Recipe", "What it changes", "Sets", rows=list(overlays("recipes")))
 
 
+def recipe_cost_table() -> Iterator[str]:
+    """Each recipe with its first comment line, and what it costs where that was measured."""
+    costs = recipe_costs()
+    rows = [[name, purpose] for name, purpose, _ in overlays("recipes")]
+    rows = [[*row, *costs.get(row[0].split("`")[1], ("", "", ""))] for row in rows]
+    yield table("Recipe", "What it changes", "Weights, M", "Step", "Memory, GiB", rows=rows)
+
+
+def recipe_dice_table() -> Iterator[str]:
+    """What variants bring, next to the default."""
+    yield table(
+        "Variant", "Steps", "Mean Dice", "By region", "Difference to the default by patient", rows=[*dice_rows()]
+    )
+
+
 def overlays(folder: str) -> Iterator[list[str]]:
     """Name, first comment line and keys of each file of a folder of configs/."""
     for path in sorted((ROOT / "configs" / folder).glob("*.yaml")):
@@ -161,6 +177,8 @@ BLOCKS = {
     "sections": section_table,
     "tasks": task_table,
     "recipes": recipe_table,
+    "recipe_costs": recipe_cost_table,
+    "recipe_dice": recipe_dice_table,
     "commands": command_table,
 }
 

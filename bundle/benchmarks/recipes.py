@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from torch._subclasses import FakeTensorMode
 from tqdm import tqdm
 
 from bundle.benchmarks.memory import count_step_memory
@@ -40,23 +41,26 @@ def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] 
             own = read_mapping(FOLDER / f"{name}.yaml")
             axes, filters = len(own.get("patch_size", [0, 0, 0])), own.get("filters")
             settings = {"device": device, "filters": [n // 2 for n in filters] if filters else FILTERS}
-            default, _ = _step(Path(folder), axes, None, {"device": device, "filters": FILTERS})
-            step, parameters = _step(Path(folder), axes, name, settings)
+            default = _step(Path(folder), axes, None, {"device": device, "filters": FILTERS})
+            step = _step(Path(folder), axes, name, settings)
             for call in (default, step):
                 call()
             found = time_in_turn({"default": default, name: step}, repeats, device)
             ratios = [one / other for one, other in zip(found[name], found["default"], strict=True)]
             rows.append(Timing(name, found[name], "s", float(np.median(ratios))))
-            rows.append(Timing(f"   {name}: weights at half the features", [parameters / 1e6], "M"))
+            rows.append(Timing(f"{name}: weights", [_count_weights(name) / 1e6], "M"))
             with suppress(Exception):  # of a loss that looks at voxels or cases, which do not exist here
-                rows.append(Timing(f"   {name}: tensors of a step", [count_step_memory(name, **_random(own))], "GiB"))
+                rows.append(Timing(f"{name}: tensors of a step", [count_step_memory(name, **_random(own))], "GiB"))
     return BenchmarkResult(
         "recipes",
         f"one patch of {PATCH[3]} voxels per side ({PATCH[2]} pixels in slices), features {FILTERS} or half of the"
         " recipe's own; the ratio is to the default's step in the same turn",
         rows,
         {"patch": PATCH[3], "filters": FILTERS, "device": device},
-        ["GiB: counted, not measured; at the recipe's own patch and features, in half precision."],
+        [
+            "M: million weights, with the recipe's own features.",
+            "GiB: counted, not measured; with the recipe's own patch and features, in half precision.",
+        ],
     )
 
 
@@ -70,8 +74,18 @@ def _random(own: dict[str, Any]) -> dict[str, Any]:
     return {"encoder_weights": None} if "encoder_weights" in own else {}
 
 
-def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any]) -> tuple[Callable[[], None], int]:
-    """A step on one patch, and the number of weights."""
+def _count_weights(recipe: str) -> int:
+    """The weights of a recipe's network, with its own features."""
+    config = ConfigParser()
+    config.read_config(["configs/train.yaml", str(FOLDER / f"{recipe}.yaml")])
+    config.update({"device": "cpu"})
+    config.parse()
+    with FakeTensorMode():
+        return sum(weight.numel() for weight in config.get_parsed_content("network_def").parameters())
+
+
+def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any]) -> Callable[[], None]:
+    """A step on one patch."""
     config = ConfigParser()
     config.read_config(["configs/train.yaml", *([str(FOLDER / f"{recipe}.yaml")] if recipe else [])])
     places = {"datalist": str(folder / f"list{axes}.json"), "dataset_dir": str(folder / f"patients{axes}")}
@@ -93,4 +107,4 @@ def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return step, sum(weight.numel() for weight in network.parameters())
+    return step
