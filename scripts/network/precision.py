@@ -93,8 +93,9 @@ def prepare_network(network: torch.nn.Module, channels_last: bool = False, recom
         recompute: compute the activations inside a block again in the backward pass (Chen 2016, arXiv:1604.06174):
             less memory for more time.
     """
-    if getattr(network, "deep_supervision", False):
-        with_coarse_heads(network)
+    for module in network.modules():
+        if getattr(module, "deep_supervision", False):
+            with_coarse_heads(module)
     if channels_last:
         for parameter in network.parameters():
             layout = CHANNELS_LAST.get(parameter.dim())

@@ -1,5 +1,6 @@
 """The sizes that a network accepts and the memory that it needs, found by running shapes through it, not voxels."""
 
+import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,7 @@ def check_patch_size(network: nn.Module, channels: int, patch_size: Sequence[int
     Raises:
         InputError: it does not; names the number of which each axis has to be a multiple, if there is one.
     """
+    network = copy.deepcopy(network)  # whose layers may keep what they have seen
     reason = why_refused(network, channels, patch_size)
     if not reason:
         return
