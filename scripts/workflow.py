@@ -24,7 +24,7 @@ from rich.table import Table
 
 from scripts.errors import InputError, install_excepthook
 from scripts.files import read_mapping
-from scripts.recipes import refuse_conflicts
+from scripts.recipes import read_overrides, refuse_conflicts
 from scripts.stopping import catch_signals
 
 RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "check_network", "training", "evaluating", "inferring")
@@ -93,6 +93,7 @@ def begin_workflow(workflow: str, requeue: bool = False) -> None:
     if requeue and str(config.get("run_dir")).startswith("$") and config.get("resume") is None:
         raise InputError("requeue needs a run_dir, or each start would begin a new run: add --run_dir runs/NAME.")
     refuse_unused_settings(config, own)
+    refuse_settings_without_effect(config, own, call)
     refuse_other_kinds(config, own)
     refuse_unresolved_names(config)
 
@@ -165,16 +166,37 @@ def refuse_unused_settings(config: Mapping[str, Any], own: Iterable[str] = ()) -
     Raises:
         InputError: names the key and the nearest settings.
     """
-    sections = {
-        str(p[BundlePropertyConfig.ID]).split("::")[0] for p in (*TrainProperties.values(), *InferProperties.values())
-    }
-    used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | sections
+    used = {name for text in _texts(config) for name in REFERENCE.findall(text)} | _sections_of_monai()
     used |= {*RUN_IDS, *EXTRA_KEYS, *MONAI_KEYS, *own}
     for key in config:
         if key not in used:
             near = difflib.get_close_matches(key, [k for k in config if k in used], n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
             raise InputError(f"there is no setting '{key}' in this workflow: nothing refers to it{hint}")
+
+
+def refuse_settings_without_effect(config: Mapping[str, Any], own: Iterable[str], call: Mapping[str, Any]) -> None:
+    """Refuse settings of a recipe or the command line that a recipe has cut off, such as the norm of another network.
+
+    Args:
+        config: the whole config as it runs.
+        own: the top-level keys of the workflow's own file.
+        call: the arguments of MONAI's `run` that started the workflow.
+
+    Raises:
+        InputError: names the setting, and where it was given.
+    """
+    files = [str(file) for file in ensure_tuple(call.get("config_file") or ())]
+    given = dict.fromkeys(call, "the command")
+    for file in files:
+        if Path(file).parent.name == "recipes":
+            given |= dict.fromkeys(read_overrides(file), f"recipe {Path(file).stem}")
+    used = {name for text in _texts(config) for name in REFERENCE.findall(text)}
+    for name, source in given.items():
+        if name in own and name not in {*used, *_sections_of_monai(), *RUN_IDS, *EXTRA_KEYS} and name in config:
+            raise InputError(
+                f"{source} sets {name}, which has no effect: a recipe has replaced the part that uses it; leave it out."
+            )
 
 
 def refuse_unresolved_names(config: Mapping[str, Any]) -> None:
@@ -362,6 +384,12 @@ def print_components(network: torch.nn.Module, **facts: Any) -> None:
     for name, value in {"network": f"{type(network).__name__}, {parameters:,} trainable parameters", **facts}.items():
         table.add_row(name.replace("_", " "), str(value))
     Console().print(table)
+
+
+def _sections_of_monai() -> set[str]:
+    """The sections that MONAI looks up by name."""
+    properties = (*TrainProperties.values(), *InferProperties.values())
+    return {str(p[BundlePropertyConfig.ID]).split("::")[0] for p in properties}
 
 
 def _targets(content: Any) -> Iterator[str]:

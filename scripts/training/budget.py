@@ -16,11 +16,7 @@ from scripts.errors import InputError
 
 COMMANDS = ("monai.bundle.__main__", "bundle.__main__")  # programs whose first second is that of the training
 CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
-SHAPES: dict[str, Callable[[float], float]] = {  # of the rate, by the completed share of what follows the warm-up
-    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
-    "poly": lambda done: (1.0 - done) ** 0.9,
-    "constant": lambda done: 1.0,
-}
+SHAPES = ("cosine", "poly", "constant")  # of the rate
 SPARE = 1.5  # a validation may take longer on a busy machine
 ENDING = 4.0  # seconds that a program needs to end, most of them for TensorBoard
 
@@ -152,6 +148,8 @@ def rate_factor(progress: Callable[[], float], shape: str = "cosine", warmup: fl
         if done < warmup:
             return max(done / warmup, 0.01)  # a step of size 0 would waste a batch
         left = (done - warmup) / max(1e-9, 1.0 - warmup)
-        return SHAPES[shape](left)
+        if shape == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * left))
+        return (1.0 - left) ** 0.9 if shape == "poly" else 1.0
 
     return factor

@@ -21,6 +21,7 @@ from scripts.errors import InputError
 from scripts.files import read_mapping
 from scripts.network.shapes import why_refused
 from scripts.recipes import read_overrides, refuse_conflicts
+from scripts.workflow import refuse_settings_without_effect
 from tests.conftest import Cohort
 from tests.made import ROOT
 
@@ -66,6 +67,8 @@ def settings_for(recipe: str, cohorts: dict[int, Cohort], folder: Path) -> dict[
     given = {"datalist": str(cohorts[axes].datalist), "dataset_dir": str(cohorts[axes].dataset_dir)}
     given |= {"encoder_weights": "$None"} if "encoder_weights" in own else {}  # which would be downloaded
     settings = {**TOY, **given, "filters": filters, "run_dir": str(folder)}
+    if recipe in NETWORKS and "@filters" not in str(own):  # its network has one size
+        del settings["filters"]
     for size in (small, [64, *small[1:]]):  # some halve it five times, and need more than one voxel then
         settings["patch_size"] = size
         if not why_refused(read_training([recipe], settings).get_parsed_content("network_def"), 4, size):
@@ -141,8 +144,11 @@ def test_recipe_learns_a_batch_by_heart(name, cohorts, tmp_path):
 def test_recipe_combines_with_recipes_of_other_sections(name, cohorts, tmp_path):
     chosen = [name]
     for partner in PARTNERS:
-        with suppress(InputError):  # two of one section, which test_recipes.py of scripts/ tests
-            refuse_conflicts(map(recipe_file, [*chosen, partner]))
+        both = [recipe_file(one) for one in (*chosen, partner)]
+        with suppress(InputError):  # of one section, or without effect on a network, which other files test
+            refuse_conflicts(both)
+            config = read_training([*chosen, partner], {}).config
+            refuse_settings_without_effect(config, config, {"config_file": both})
             chosen.append(partner)
     assert len(chosen) > 2
     settings = settings_for(name, cohorts, tmp_path / "run")

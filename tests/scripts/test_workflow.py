@@ -30,9 +30,23 @@ def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, 
     overlays = sorted(path.relative_to(at_root) for path in (at_root / "configs" / "recipes").glob("*.yaml"))
     assert len(overlays) >= 3
     for overlay in [*overlays, "configs/multi_gpu_train.yaml"]:
-        workflow.refuse_unused_settings(
-            read_config("configs/train.yaml", "configs/tasks/brats.yaml", str(overlay)).config
-        )
+        config = read_config("configs/train.yaml", "configs/tasks/brats.yaml", str(overlay)).config
+        own = read_config("configs/train.yaml").config  # whose settings may be cut off by a recipe's network
+        workflow.refuse_unused_settings(config, own)
+        workflow.refuse_settings_without_effect(config, own, {"config_file": str(overlay)})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ({"config_file": ["configs/recipes/segresnet.yaml", "configs/recipes/gelu.yaml"]}, "recipe gelu sets act_name"),
+        ({"config_file": ["configs/recipes/segresnet.yaml"], "norm_name": ["batch", {}]}, "the command sets norm_name"),
+    ],
+)
+def test_setting_that_a_recipe_has_cut_off_is_refused(read_config, call, said):
+    config = read_config("configs/train.yaml", *call["config_file"]).config
+    with pytest.raises(InputError, match=said):
+        workflow.refuse_settings_without_effect(config, read_config("configs/train.yaml").config, call)
 
 
 def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_config):
