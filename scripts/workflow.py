@@ -38,6 +38,7 @@ EXTRA_KEYS = (
     "patient_names",
     "empty_labels",
     "boundaries",
+    "centre_regions",
     "class_weights",
     "about",
     "fold",

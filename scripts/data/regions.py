@@ -91,7 +91,8 @@ class RegionIndicesd(MapTransform):
         regions: region name to the label values that it unites.
         channels: name of each mask to the label values in it, in channel order; None: one mask per region. A region
             is the union of the masks whose values are all its own.
-        centre_regions: names of the regions on which patches are centred; None: all.
+        centre_regions: names of the regions on which patches are centred, all of them in a case that has none of
+            these; None: all.
         image_key: the image [C, ...], 0 in the background.
 
     Raises:
@@ -112,6 +113,8 @@ class RegionIndicesd(MapTransform):
             raise InputError(f"centre_regions is {centre_regions}: expected names among {', '.join(regions)}, or null.")
         masks = list((channels or regions).values())
         self.parts = [[k for k, values in enumerate(masks) if {*values} <= {*regions[name]}] for name in names]
+        every = {value for values in regions.values() for value in values}
+        self.every = [k for k, values in enumerate(masks) if {*values} <= every]
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -120,7 +123,7 @@ class RegionIndicesd(MapTransform):
         for key in self.key_iterator(indexed):
             masks = torch.as_tensor(indexed[key]) > 0
             regions = torch.stack([masks[parts].any(0) for parts in self.parts])
-            centres = regions.any(0)
+            centres = regions.any(0) if regions.any() else masks[self.every].any(0)
             background = foreground(torch.as_tensor(indexed[self.image_key])).any(0) & ~centres
             found = [mask.flatten().nonzero().flatten() for mask in (centres, background, *regions)]
             indexed[f"{key}_fg_indices"], indexed[f"{key}_bg_indices"], *_ = found

@@ -124,6 +124,13 @@ def test_a_blank_image_without_labels_still_has_centres():
     assert indices_of(torch.zeros(3, 1, 5), torch.zeros(2, 1, 5))["_bg_indices"] == [0, 1, 2, 3, 4]
 
 
+def test_case_without_centre_regions_is_centred_on_any_region():
+    only_whole_tumour = NESTED.clone()
+    only_whole_tumour[1:] = 0
+    found = indices_of(only_whole_tumour, centre_regions=["TC", "ET"])
+    assert found["_fg_indices"] == indices_of(only_whole_tumour)["_fg_indices"] != []
+
+
 @pytest.mark.parametrize("wrong", [["TT"], []])
 def test_unknown_centre_regions_are_refused(wrong):
     with pytest.raises(InputError, match=r"centre_regions is .*: expected names among WT, TC, ET, or null"):
