@@ -294,11 +294,11 @@ def replaced_sections(shared: str, *names: str) -> dict[str, Any]:
 
     Args:
         shared: the file of the shared settings, whose sections are the default.
-        names: the sections to look at.
+        names: the sections to look at, where the running config has them.
     """
     config, own = running_config(), ConfigParser.load_config_file(shared)
     found: dict[str, Any] = {}
-    for name in names:
+    for name in filter(config.__contains__, names):
         if json.dumps(config[name]).replace("#", "::") != json.dumps(own[name]).replace("#", "::"):
             found |= section_as_written(name, without=own.keys() - {name})
     return found

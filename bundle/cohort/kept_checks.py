@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cohort.outliers import check_cases
-from scripts.data import case_checks, images, nifti, pictures, tensor_files
+from scripts.data import case_checks, images, nifti, pictures, slide_checks, slides, tensor_files
 from scripts.data.case_checks import CaseRecord, ExpectedCase
 from scripts.data.case_files import Case
 from scripts.data.datalist import file_hash
 from scripts.files import write_json
 
-CODE = (case_checks, images, nifti, pictures, tensor_files)
-LIBRARIES = ("nibabel", "numpy", "scipy", "scikit-image", "pillow", "torch")
+CODE = (case_checks, images, nifti, pictures, slide_checks, slides, tensor_files)
+LIBRARIES = ("nibabel", "numpy", "scipy", "scikit-image", "pillow", "tifffile", "torch")
 
 
 def checks_path(datalist: str | os.PathLike, folder: str | os.PathLike) -> Path:

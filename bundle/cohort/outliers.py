@@ -9,6 +9,8 @@ import numpy as np
 from scripts.data import pictures
 from scripts.data.case_checks import CaseRecord, ExpectedCase, check_case
 from scripts.data.case_files import Case
+from scripts.data.slide_checks import check_slide
+from scripts.data.slides import is_slide
 from scripts.parallel import map_in_processes
 
 OUTLIER = 3.5  # modified z-scores, after Iglewicz and Hoaglin (1993)
@@ -25,8 +27,13 @@ def check_cases(cases: Sequence[Case], expected: ExpectedCase, workers: int | No
     if workers is None:
         files = {pictures.file_of_page(path) for case in cases for path in (*case.images, case.label) if path}
         workers = 1 if sum(file.stat().st_size for file in files if file.is_file()) < SMALL else None
-    records = map_in_processes(partial(check_case, expected=expected), cases, workers, desc="checking", unit="case")
+    records = map_in_processes(partial(_check, expected=expected), cases, workers, desc="checking", unit="case")
     return sorted(records, key=lambda record: record.case)
+
+
+def _check(case: Case, expected: ExpectedCase) -> CaseRecord:
+    slide = bool(case.images) and is_slide(case.images[0])
+    return check_slide(case, expected) if slide else check_case(case, expected)
 
 
 def outlier_notes(records: Sequence[CaseRecord]) -> list[str]:

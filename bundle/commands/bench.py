@@ -20,6 +20,7 @@ SUBJECTS = {
     "score": "one case's metrics, next to MONAI's public calls",
     "load": "memory, and time per patch, for cohorts of several sizes",
     "recipes": "weights, time of a step and memory of every recipe, next to the default",
+    "slides": "memory of training patches and of inference on slides of several sizes",
 }
 
 MEASURE = {
@@ -28,12 +29,13 @@ MEASURE = {
     "score": "measure_scoring",
     "load": "measure_loading",
     "recipes": "measure_recipes",
+    "slides": "measure_slides",
 }
 
 
 @check_arguments
 def bench(
-    subject: Optional[Literal["train", "infer", "score", "load", "recipes"]] = None,
+    subject: Optional[Literal["train", "infer", "score", "load", "recipes", "slides"]] = None,
     *,
     out: Optional[Path] = None,
     repeats: PositiveInt = 3,
@@ -44,6 +46,7 @@ def bench(
     cases: CommaList[PositiveInt] = (8, 64, 512),
     picture: Optional[Path] = None,
     brats_script: Optional[Path] = None,
+    sizes: CommaList[PositiveInt] = (4096, 16384),
     scale: Annotated[float, Field(gt=0)] = 1.0,
     names: CommaList[str] = (),
 ) -> Outcome:
@@ -59,7 +62,7 @@ def bench(
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
     Args:
-        subject: train, infer, score, load or recipes; all without it.
+        subject: train, infer, score, load, recipes or slides; all without it.
         out: a JSON file for the numbers; docs/record/performance.md describes them.
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
@@ -71,6 +74,7 @@ def bench(
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
         names: recipes, separated by commas (for recipes); all without it.
+        sizes: pixels per side, one or several numbers (for slides).
         scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, a side of 64 for load.
     """
     given = {name: value for name, value in locals().items() if name not in ("subject", "out")}

@@ -19,6 +19,7 @@ from bundle.cohort.splits import SplitOptions
 from bundle.cohort.tasks import FolderLayout, Task, known_tasks
 from bundle.commands.arguments import Optional, check_arguments
 from bundle.commands.shared import Outcome
+from scripts.data.slides import is_slide
 from scripts.errors import InputError
 from scripts.files import write_json
 
@@ -112,7 +113,9 @@ def prepare(
     for note in made.notes:
         say(f"note: {note}")
     say(f"written: {target}")
-    if picture:
+    if picture and is_slide(made.cases[0].images[0]):
+        say("note: slides are not drawn: look at them in a viewer.")
+    elif picture:
         _draw(made, layout.task, target.with_suffix(".png"))
         say(f"written: {target.with_suffix('.png')} (look whether channels and outlines are where they belong)")
     parts = [part._asdict() | {"patients": sorted(part.patients)} for part in made.parts()]

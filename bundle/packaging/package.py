@@ -57,8 +57,14 @@ def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -
     `report` gets a line before each long step.
 
     Raises:
-        InputError: the version is too low or taken, the package differs from the run, or `out` cannot be written.
+        InputError: the version is too low or taken, the package differs from the run, the run is of slides, or `out`
+            cannot be written.
     """
+    if "evaluator" in plan.run.settings:
+        raise InputError(
+            f"{plan.run.folder} was trained with large_images, which has no package: programs that load one give it"
+            " whole images; use `segment` with the run."
+        )
     target = out / f"{plan.name}-{plan.version}"
     zipped = target.with_name(f"{target.name}.zip")
     earlier = _read_earlier(out, plan)

@@ -18,6 +18,7 @@ from scripts.files import atomic_write
 TIFF = (".tif", ".tiff")
 LOSSY = (".jpg", ".jpeg")  # not for labels: compression changes values at every edge
 PICTURES = (".png", *TIFF, *LOSSY)
+REDUCED = 254  # the tag NewSubfileType, whose first bit says that a page is a smaller copy of another
 GREY = ("1", "L", "I", "F")  # and I;16 of either byte order: Pillow's modes whose values are intensities
 COLOURS = ("LA", "RGB", "RGBA")
 PAGE = re.compile(r"(.+\.tiff?)#(\d+)", flags=re.IGNORECASE)
@@ -45,13 +46,16 @@ def page_name(file: Path, number: int) -> Path:
 
 
 def count_pages(file: Path) -> int:
-    """The number of pages in a file: 1 for all but a TIFF, and for an unreadable one (its reader reports that)."""
+    """The number of pages in a file: 1 for all but a TIFF, and for an unreadable one (its reader reports that).
+
+    The levels of a pyramid are not pages.
+    """
     if not file.name.lower().endswith(TIFF):
         return 1
     try:
         with Image.open(file) as picture:
-            return getattr(picture, "n_frames", 1)
-    except (OSError, SyntaxError, ValueError):
+            return _count_pages(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return 1
 
 
@@ -74,7 +78,7 @@ def open_page(name: str | os.PathLike) -> Image.Image:
     file, number = file_and_page(name)
     try:
         with Image.open(file) as picture:
-            several = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+            several = _count_pages(picture) if picture.format == "TIFF" else 1
             if number is None and several > 1:
                 raise InputError(f"{file} has {several} pages, expected one: name a page, as in {file.name}#0.")
             if number is not None and number >= several:
@@ -87,7 +91,12 @@ def open_page(name: str | os.PathLike) -> Image.Image:
         raise InputError(f"{file} does not exist: check the path.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{file} is damaged or not a PNG, TIFF or JPEG file: copy it again.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{file} is too large to be read whole ({' '.join(str(error).split())[:60]}): use a smaller level of it;"
+            " the recipe large_images trains on patches of larger ones."
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{file} cannot be read to its end ({reason}): copy it again.") from error
 
@@ -109,6 +118,15 @@ def write_picture(path: Path, *arrays: np.ndarray) -> None:
 def to_grey(array: np.ndarray) -> np.ndarray:
     """[x, y] of a grey picture that was saved in colours; any other array unchanged."""
     return array[..., 0] if array.ndim == 3 and array.shape[-1] == 3 and (array == array[..., :1]).all() else array
+
+
+def _count_pages(picture: Any) -> int:
+    number = getattr(picture, "n_frames", 1)
+    if number > 1:
+        picture.seek(1)
+        number = 1 if picture.tag_v2.get(REDUCED, 0) & 1 else number
+        picture.seek(0)
+    return number
 
 
 def _require_intensities(picture: ImageFile.ImageFile, file: Path) -> None:

@@ -57,9 +57,11 @@ def estimate_validation_seconds(
     `clock` returns seconds (`Budget.clock`). Windows of background, which are skipped, are counted too.
     """
     inferer, network, device = evaluator.inferer, evaluator.network, evaluator.state.device or torch.device("cpu")
+    if not isinstance(inferer, MirroringSlidingWindowInferer):
+        return 0.0
     known = range(len(dataset)) if dataset.cache != "none" else range(min(1, len(dataset)))  # none: prepared anew
     sizes = [tuple(dataset.stored_case(number)["image"].shape) for number in known]
-    if not isinstance(inferer, MirroringSlidingWindowInferer) or not sizes:
+    if not sizes:
         return 0.0
     channels, *size = sizes[0]
     window = size if inferer.auto else fall_back_tuple(inferer.roi_size, size)

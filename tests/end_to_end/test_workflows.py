@@ -65,7 +65,7 @@ def test_every_task_fits_over_every_workflow(workflow, task):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_builds_a_trainer(recipe, small_train):
     parser = small_train(str(recipe.relative_to(ROOT)))
-    refuse_unused_settings(parser.config)
+    refuse_unused_settings(parser.config, ConfigParser.load_config_file("configs/train.yaml"))
     assert parser.get_parsed_content("train::trainer") is not None
 
 

@@ -35,7 +35,8 @@ CACHES = ("cache", "lru_cache")
 # pure functions of sizes, a few small entries; what this machine can do; the hash of an unchanged file
 SMALL_TABLES = {"areas_by_code", "_legendre", "_spline", "tiling", "_few", "kernels_available", "_sha256"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "PyYAML", "ignite": "pytorch-ignite"}
-OPTIONAL = {"isal", "triton"}  # faster gzip and norms; the standard ones where they are not installed
+# faster gzip and norms, the standard ones where they are not installed; slides, of which no package is made
+OPTIONAL = {"isal", "triton", "tifffile"}
 # what is imported by others on our behalf: `python -m monai.bundle`, torch's SummaryWriter
 INDIRECT = {"fire", "tensorboard"}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bundle.__main__ import main
-from bundle.benchmarks import infer, load, memory, train
+from bundle.benchmarks import infer, load, memory, slides, train
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.nnunet import training as nnunet_training
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios
@@ -53,6 +53,16 @@ def test_training_step_is_compared_with_bare_network_and_monai_order():
         assert part in told
     assert result.rows[0].ratio == 1
     assert result.rows[1].ratio > 1
+
+
+@pytest.mark.usefixtures("at_root")
+def test_memory_does_not_grow_with_the_size_of_a_slide():
+    pytest.importorskip("zarr")
+    result = slides.measure_slides([512, 2048])
+    small, large = ([row.median for row in result.rows[k : k + 4] if row.unit == "MB"] for k in (0, 4))
+    assert len(small) == 2
+    whole = 2048 * 2048 * 3 * 4 / 2**20  # of the larger slide, in single precision
+    assert all(after - before < whole for before, after in zip(small, large, strict=True))
 
 
 @pytest.mark.usefixtures("at_root")
@@ -155,7 +165,9 @@ def refusal(capsys, *arguments: str) -> str:
 
 
 def test_wrong_input_ends_in_a_sentence(capsys):
-    assert "--subject is 'speed': expected 'train', 'infer', 'score' or 'load'." in refusal(capsys, "speed")
+    assert "--subject is 'speed': expected 'train', 'infer', 'score', 'load', 'recipes' or 'slides'." in refusal(
+        capsys, "speed"
+    )
     assert "--repeats is 'many': expected a whole number" in refusal(capsys, "load", "--repeats", "many")
     assert "--scale is '0': expected more than 0" in refusal(capsys, "load", "--scale", "0")
     assert "--cases is 'many': expected a whole number" in refusal(capsys, "load", "--cases", "8,many")
