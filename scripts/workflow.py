@@ -188,13 +188,18 @@ def refuse_settings_without_effect(config: Mapping[str, Any], own: Iterable[str]
         InputError: names the setting, and where it was given.
     """
     files = [str(file) for file in ensure_tuple(call.get("config_file") or ())]
-    given = dict.fromkeys(call, "the command")
+    given = dict.fromkeys({**call, **(call.get("override") or {})}, "the command")
     for file in files:
         if Path(file).parent.name == "recipes":
             given |= dict.fromkeys(read_overrides(file), f"recipe {Path(file).stem}")
-    used = {name for text in _texts(config) for name in REFERENCE.findall(text)}
+    used, waiting = set(EXTRA_KEYS), [*RUN_IDS, *_sections_of_monai()]
+    while waiting:
+        name = waiting.pop()
+        if name in config and name not in used:
+            used.add(name)
+            waiting += [reference for text in _texts(config[name]) for reference in REFERENCE.findall(text)]
     for name, source in given.items():
-        if name in own and name not in {*used, *_sections_of_monai(), *RUN_IDS, *EXTRA_KEYS} and name in config:
+        if name in own and name in config and name not in used:
             raise InputError(
                 f"{source} sets {name}, which has no effect: a recipe has replaced the part that uses it; leave it out."
             )

@@ -19,8 +19,11 @@ from scripts.files import read_mapping
 from scripts.network.outputs import read_logits
 
 FOLDER = Path("configs/recipes")
-FILTERS = [16, 32, 64, 128, 160, 160]  # of timed steps: half of the default's
+FILTERS = [8, 16, 32, 64, 80, 80]  # of timed steps: a quarter of the default's
 PATCH = {3: 64, 2: 128}  # of timed steps, voxels per side
+CHANGES_MEMORY = {
+    "network_def", "norm_name", "act_name", "dropout", "res_block", "region_loss", "batch_size", "recompute", "patch_size"
+}  # fmt: skip
 LENGTHS = ("cpu", "smoke")  # recipes that set only how long to train
 
 
@@ -40,7 +43,7 @@ def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] 
         for name in tqdm(names or recipe_names(), desc="recipes", leave=False):
             own = read_mapping(FOLDER / f"{name}.yaml")
             axes, filters = len(own.get("patch_size", [0, 0, 0])), own.get("filters")
-            settings = {"device": device, "filters": [n // 2 for n in filters] if filters else FILTERS}
+            settings = {"device": device, "filters": [n // 4 for n in filters] if filters else FILTERS}
             default = _step(Path(folder), axes, None, {"device": device, "filters": FILTERS})
             step = _step(Path(folder), axes, name, settings)
             for call in (default, step):
@@ -49,11 +52,13 @@ def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] 
             ratios = [one / other for one, other in zip(found[name], found["default"], strict=True)]
             rows.append(Timing(name, found[name], "s", float(np.median(ratios))))
             rows.append(Timing(f"{name}: weights", [_count_weights(name) / 1e6], "M"))
+            if not {*own} & CHANGES_MEMORY:
+                continue
             with suppress(Exception):  # of a loss that looks at voxels or cases, which do not exist here
                 rows.append(Timing(f"{name}: tensors of a step", [count_step_memory(name, **_random(own))], "GiB"))
     return BenchmarkResult(
         "recipes",
-        f"one patch of {PATCH[3]} voxels per side ({PATCH[2]} pixels in slices), features {FILTERS} or half of the"
+        f"one patch of {PATCH[3]} voxels per side ({PATCH[2]} pixels in slices), features {FILTERS} or a quarter of the"
         " recipe's own; the ratio is to the default's step in the same turn",
         rows,
         {"patch": PATCH[3], "filters": FILTERS, "device": device},

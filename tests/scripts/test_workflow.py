@@ -41,6 +41,7 @@ def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, 
     [
         ({"config_file": ["configs/recipes/segresnet.yaml", "configs/recipes/gelu.yaml"]}, "recipe gelu sets act_name"),
         ({"config_file": ["configs/recipes/segresnet.yaml"], "norm_name": ["batch", {}]}, "the command sets norm_name"),
+        ({"config_file": ["configs/recipes/vnet.yaml"], "filters": [4, 8]}, "the command sets filters"),
     ],
 )
 def test_setting_that_a_recipe_has_cut_off_is_refused(read_config, call, said):

@@ -10,7 +10,7 @@ from ignite.engine import Engine
 from scripts.data.datalist import read_datalist
 from scripts.errors import InputError
 from scripts.files import read_mapping
-from scripts.training.class_weights import ClassWeights
+from scripts.training.class_weights import ClassWeights, CountClasses
 
 CLASSES = ["background", "NCR", "ET"]
 
@@ -29,9 +29,8 @@ class Cases(list):
 
 def found(weights: object, voxels: list[list[int]], known: dict | None = None) -> list[float]:
     """The weights when training has started."""
-    made = ClassWeights(weights, CLASSES, Cases(voxels), lambda _, measure: known or measure())
-    engine = Engine(lambda *_: None)
-    made.attach(engine)
+    made, engine = ClassWeights(weights, CLASSES), Engine(lambda *_: None)
+    CountClasses(made, Cases(voxels), lambda _, measure: known or measure()).attach(engine)
     engine.run([0])
     return made.tensor.tolist()
 
@@ -81,7 +80,8 @@ def test_recipe_counts_training_cases_alone_and_keeps_weights(small_train, cohor
     (tmp_path / "run").mkdir()
     counted = config.get_parsed_content("counted_weights")
     engine = Engine(lambda *_: None)
-    counted.attach(engine)
+    (counting,) = (one for one in config.get_parsed_content("train::handlers") if isinstance(one, CountClasses))
+    counting.attach(engine)
     engine.run([0])
     kept = read_mapping(tmp_path / "run" / "settings.yaml")["class_weights"]
     assert counted.tensor.tolist() == pytest.approx([*kept.values()])
