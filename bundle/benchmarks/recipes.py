@@ -21,9 +21,8 @@ from scripts.network.outputs import read_logits
 FOLDER = Path("configs/recipes")
 FILTERS = [8, 16, 32, 64, 80, 80]  # of timed steps: a quarter of the default's
 PATCH = {3: 64, 2: 128}  # of timed steps, voxels per side
-CHANGES_MEMORY = {
-    "network_def", "norm_name", "act_name", "dropout", "res_block", "region_loss", "batch_size", "recompute", "patch_size"
-}  # fmt: skip
+CHANGES_MEMORY = {"network_def", "norm_name", "act_name", "dropout", "res_block", "region_loss", "batch_size"}
+CHANGES_MEMORY |= {"recompute", "patch_size"}
 LENGTHS = ("cpu", "smoke")  # recipes that set only how long to train
 
 
