@@ -61,14 +61,6 @@ def test_every_task_fits_over_every_workflow(workflow, task):
     assert {value for values in regions.values() for value in values} <= set(labels.values())
 
 
-@pytest.mark.usefixtures("at_root")
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_builds_a_trainer(recipe, small_train):
-    parser = small_train(str(recipe.relative_to(ROOT)))
-    refuse_unused_settings(parser.config, ConfigParser.load_config_file("configs/train.yaml"))
-    assert parser.get_parsed_content("train::trainer") is not None
-
-
 def test_tasks_are_short_and_known_to_no_code():
     names = [path.stem for path in TASKS if path.stem != "phantom"]  # `smoke` trains on phantoms
     code = "\n".join(path.read_text() for folder in ("scripts", "bundle") for path in (ROOT / folder).rglob("*.py"))
