@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from torch._subclasses import FakeTensorMode
 from tqdm import tqdm
 
 from bundle.benchmarks.memory import count_step_memory
@@ -84,8 +83,7 @@ def _count_weights(recipe: str) -> int:
     config.read_config(["configs/train.yaml", str(FOLDER / f"{recipe}.yaml")])
     config.update({"device": "cpu"})
     config.parse()
-    with FakeTensorMode():
-        return sum(weight.numel() for weight in config.get_parsed_content("network_def").parameters())
+    return sum(weight.numel() for weight in config.get_parsed_content("network_def").parameters())
 
 
 def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any]) -> Callable[[], None]:
