@@ -5,7 +5,7 @@ temporary folder next to the masks, and the mask written tile by tile.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ def write_mask(path: Path, shape: Sequence[int], labels: Callable[[slice, slice]
             )
 
 
-def _tiles(labels: Callable[[slice, slice], np.ndarray], width: int, height: int, step: int) -> Iterable[np.ndarray]:
+def _tiles(labels: Callable[[slice, slice], np.ndarray], width: int, height: int, step: int) -> Iterator[np.ndarray]:
     """The tiles [y, x] of a level, row by row."""
     for y in range(0, height, TILE):
         for x in range(0, width, TILE):
