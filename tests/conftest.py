@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import resource
 from collections.abc import Callable, Iterator
@@ -27,6 +28,14 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _enabled_loggers() -> None:
+    """Other programs that ran in this process, such as import-linter, may have disabled the project's loggers."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith(("scripts", "bundle")) and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 class Cohort(NamedTuple):
