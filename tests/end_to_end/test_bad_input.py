@@ -202,7 +202,7 @@ def the_same_case_twice(content: dict) -> None:
     [
         (one_patient_in_two_folds, "is in fold"),
         (a_file_that_is_not_there, "not on disk"),
-        (the_same_case_twice, "is listed twice"),
+        (the_same_case_twice, "lists case BraTS2021_00000 twice"),
         (lambda content: content.update(label_scheme="brats_ped"), "label scheme brats_ped"),
         (lambda content: content.update(channels=["T1", "T2"]), "has channels T1, T2"),
         (lambda content: content.pop("hashes"), "has no hashes"),
@@ -233,7 +233,10 @@ def test_a_file_changed_since_the_list_was_made_is_refused(scans, tmp_path):
     [
         ({"epocs": 9}, "did you mean max_epochs"),
         ({"loss::aneal": True}, "DeepSupervisionLoss has no argument 'aneal'"),
-        ({"patch_size": [16, 18, 16]}, "halve axis 1 to a 4th: use a multiple of 4, such as 16 or 20"),
+        (
+            {"patch_size": [16, 18, 16]},
+            "each axis has to be a multiple of 4, 4, 4, such as (16, 16, 16) or (16, 20, 16)",
+        ),
         ({"device": "cuda:7"}, "CUDA devices"),
         ({"device": "gpu"}, "expected cpu, cuda"),
         ({"fold": 9}, "has no fold 9"),

@@ -66,6 +66,7 @@ def settings_for(recipe: str, cohorts: dict[int, Cohort], folder: Path) -> dict[
     small, filters = ([16] * axes, [4, 8, 8]) if recipe not in NETWORKS else ([32] * axes, [4, 8, 8, 8, 8])
     given = {"datalist": str(cohorts[axes].datalist), "dataset_dir": str(cohorts[axes].dataset_dir)}
     given |= {"encoder_weights": "$None"} if "encoder_weights" in own else {}  # which would be downloaded
+    given |= {"batch_size": 1, "steps_per_epoch": 1} if recipe in NETWORKS else {}  # larger ones take longer
     settings = {**TOY, **given, "filters": filters, "run_dir": str(folder)}
     if recipe in NETWORKS and "@filters" not in str(own):  # its network has one size
         del settings["filters"]
