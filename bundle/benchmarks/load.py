@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
 
+from bundle.benchmarks.memory import process_memory
 from bundle.benchmarks.patients import write_datalist, write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing
 from scripts.data.patch_dataset import PreparedCases
@@ -86,7 +87,7 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
     dataset, sampler = (config.get_parsed_content(f"train#{name}") for name in ("dataset", "sampler"))
     original = PreparedCases.cache_name  # copies share the files of a case; by name they are separate on disk
     PreparedCases.cache_name = lambda self, entry: f"{original(self, entry)}-{entry['case']}"
-    before, began = _own_memory(), time.perf_counter()
+    before, began = process_memory("RssAnon"), time.perf_counter()
     dataset.cases.prepare()
     prepared = time.perf_counter() - began
     epochs, memory = [], 0.0
@@ -96,7 +97,7 @@ def _one(folder: str, number: int, cache: str, repeats: int, patch: int) -> dict
         for index in sampler:
             dataset[index]
         epochs.append(time.process_time() - began)
-        memory = max(memory, _own_memory() - before)
+        memory = max(memory, process_memory("RssAnon") - before)
     clock: dict[str, list[float]] = {}
     if cache == "disk" and hasattr(os, "posix_fadvise"):  # as for a cohort larger than memory
         for epoch in range(2 * repeats):
@@ -118,17 +119,6 @@ def _drop_from_page_cache(folder: Path) -> None:
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _own_memory() -> float:
-    """Private memory of this process in MB, as Linux reports it; elsewhere its peak memory."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _draw(curves: dict[tuple[int, str], dict[str, Any]], path: Path) -> None:

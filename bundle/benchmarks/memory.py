@@ -1,5 +1,7 @@
-"""Peak memory of the tensors of a training step on a GPU, counted without computing."""
+"""Memory of a process, and of the tensors of a training step on a GPU, counted without computing."""
 
+import resource
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,3 +46,16 @@ def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
                 optimizer.zero_grad(set_to_none=True)
                 tracker.reset_mod_stats()
     return max(tracker.get_tracker_snapshot("peak")[torch.device("cpu")].values()) / 2**30
+
+
+def process_memory(field: str) -> float:
+    """Memory of this process in MB, as Linux reports it; elsewhere its peak memory.
+
+    Args:
+        field: of /proc/self/status: `RssAnon` is what is its own now, `VmHWM` the largest so far, without its parent's.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -53,7 +53,9 @@ def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] 
             if not {*own} & CHANGES_MEMORY:
                 continue
             with suppress(Exception):  # of a loss that looks at voxels or cases, which do not exist here
-                rows.append(Timing(f"{name}: tensors of a step", [count_step_memory(name, **_random(own))], "GiB"))
+                rows.append(
+                    Timing(f"{name}: tensors of a step", [count_step_memory(name, **_without_download(own))], "GiB")
+                )
     return BenchmarkResult(
         "recipes",
         f"one patch of {PATCH[3]} voxels per side ({PATCH[2]} pixels in slices), features {FILTERS} or a quarter of the"
@@ -72,7 +74,7 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in LENGTHS)
 
 
-def _random(own: dict[str, Any]) -> dict[str, Any]:
+def _without_download(own: dict[str, Any]) -> dict[str, Any]:
     """Settings without which a recipe would read a file."""
     return {"encoder_weights": None} if "encoder_weights" in own else {}
 
@@ -91,7 +93,7 @@ def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any])
     config = ConfigParser()
     config.read_config(["configs/train.yaml", *([str(FOLDER / f"{recipe}.yaml")] if recipe else [])])
     places = {"datalist": str(folder / f"list{axes}.json"), "dataset_dir": str(folder / f"patients{axes}")}
-    own = _random(read_mapping(FOLDER / f"{recipe}.yaml")) if recipe else {}
+    own = _without_download(read_mapping(FOLDER / f"{recipe}.yaml")) if recipe else {}
     config.update({**places, **settings, **own, "patch_size": [PATCH[axes]] * axes, "batch_size": 1, "rank": 0})
     config.update({"run_dir": str(folder / "run")})
     config.parse()

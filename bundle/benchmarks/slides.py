@@ -1,6 +1,5 @@
 """Peak memory of training patches and of inference on slides of several sizes, each measured in a separate process."""
 
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import Dataset
 
+from bundle.benchmarks.memory import process_memory
 from bundle.benchmarks.timing import BenchmarkResult, Timing
 from bundle.cohort.phantom_slides import write_slide
 from scripts.data.decision import RegionDecision
@@ -69,7 +69,7 @@ def _train(folder: Path) -> tuple[float, float]:
     began = time.process_time()
     for index in EpochSampler(cases=1, samples=PATCHES):
         dataset[index]
-    return _peak(), time.process_time() - began
+    return process_memory("VmHWM"), time.process_time() - began
 
 
 def _segment(folder: Path) -> tuple[float, float]:
@@ -89,13 +89,4 @@ def _segment(folder: Path) -> tuple[float, float]:
     )
     began = time.process_time()
     segmenter.run()
-    return _peak(), time.process_time() - began
-
-
-def _peak() -> float:
-    """The largest memory of this process in MB; as Linux keeps it for this program, without that of its parent."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return process_memory("VmHWM"), time.process_time() - began

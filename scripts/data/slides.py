@@ -33,7 +33,7 @@ def is_slide(name: str | os.PathLike) -> bool:
     try:
         with tifffile.TiffFile(name) as tiff:
             return len(tiff.series[0].levels) > 1
-    except Exception:  # a damaged file is reported by its reader
+    except Exception:  # tifffile raises errors of many kinds, TypeError too, for a damaged file: its reader says so
         return False
 
 

@@ -7,7 +7,6 @@ keys are ignored. A file is loaded with `weights_only=True`, which runs no code 
 
 import io
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from scripts.data.nifti import file_content, require_box
 from scripts.errors import InputError
+from scripts.files import is_sound_zip
 
 SUFFIX = ".pt"
 
@@ -94,12 +94,8 @@ def _load(path: Path, content: bytes) -> Any:
 
     if content.startswith(b"version https://git-lfs"):
         raise InputError(f"{path} is a pointer of Git LFS, not the image: fetch it with `git lfs pull`.")
-    try:
-        damaged = zipfile.ZipFile(io.BytesIO(content)).testzip()
-    except Exception:  # zipfile raises errors of several kinds
-        damaged = "its end"
-    if damaged is not None:
-        raise InputError(f"{path} is damaged or not a file of torch.save ({damaged}): copy it, or save it, again.")
+    if not is_sound_zip(content):
+        raise InputError(f"{path} is damaged or not a file of torch.save: copy it, or save it, again.")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, whose texts advise to run the code in the file

@@ -6,6 +6,7 @@ temporary folder next to the masks, and the mask written tile by tile.
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,14 @@ class SlideInferer:
                 raise InputError(f"the network gives NaN or infinite values for {slide.files[0]}: train it again.")
             return (logits.softmax(1) if self.softmax else logits.sigmoid()).cpu()
 
+        if find_spec("zarr") is None:
+            raise InputError("slides are segmented with zarr, which is not installed: pip install zarr.")
         stores: dict[str, Any] = {name: str(folder / name) for name in ("store", "value_store", "count_store")}
         batch = (4 if str(device).startswith("cuda") else 1) if self.batch == "auto" else int(self.batch)
-        try:
-            inferer = PatchInferer(self.splitter, ZarrAvgMerger, batch, chunks=(1, 1, TILE, TILE), **stores)
-            with torch.no_grad(), np.errstate(invalid="ignore"):  # 0 / 0 outside the tissue
-                return inferer(slide, infer)  # type: ignore[arg-type]  # the splitter reads it
-        except ImportError as error:
-            raise InputError("slides are segmented with zarr, which is not installed: pip install zarr.") from error
+        # the splitter reads the slide, where MONAI's signature has an image or its path
+        inferer: Any = PatchInferer(self.splitter, ZarrAvgMerger, batch, chunks=(1, 1, TILE, TILE), **stores)
+        with torch.no_grad(), np.errstate(invalid="ignore"):  # 0 / 0 outside the tissue
+            return inferer(slide, infer)
 
 
 class SlideSegmenter:

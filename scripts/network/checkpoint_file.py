@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from scripts.errors import InputError
-from scripts.files import atomic_write
+from scripts.files import atomic_write, is_sound_zip
 
 SEAL = b"sha256:"
 LENGTH = 71  # of the comment: the prefix, and the hash in hexadecimal
@@ -90,11 +89,7 @@ def _is_sound(content: bytes) -> bool:
         return hashlib.sha256(memoryview(content)[:-LENGTH]).hexdigest().encode() == seal[len(SEAL) :]
     if not content.startswith(b"PK"):
         return True  # from torch before 1.6, without a checksum
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return content.endswith(b"\0\0") and archive.testzip() is None  # a comment of length 0
-    except Exception:  # zipfile raises various errors for damaged bytes
-        return False
+    return is_sound_zip(content)
 
 
 def _require_checkpoint(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from scripts.data.artefact_removal import CorrectBiasFieldd, SmoothKeepingEdgesd
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError
-from tests.made.normalization import settings_of, started
+from tests.made.normalization import seen_in_training_and_inference, started
 
 
 @pytest.fixture(params=[(24, 20, 16), (48, 48)], ids=["3D", "2D"])
@@ -75,12 +75,7 @@ def test_settings_enable_both_steps_before_normalization(read_config):
 
 def test_training_and_inference_remove_the_same_artefacts(small_train, read_config):
     training = started(small_train(n4=True, denoise=True))
-    case = training.get_parsed_content("train#dataset").data[0]
-    inferring = read_config("configs/inference.yaml", **settings_of(training))
-    seen = [
-        config.get_parsed_content("preprocessing")({key: case[key] for key in keys})["image"]
-        for config, keys in ((training, ("image", "label")), (inferring, ("image",)))
-    ]
+    seen = seen_in_training_and_inference(training, read_config)
     assert torch.equal(*seen)
 
 

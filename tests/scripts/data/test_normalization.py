@@ -21,7 +21,7 @@ from skimage.exposure import equalize_adapthist
 from scripts.data.normalization import METHODS, NO_STATISTICS, SCOPES, Normalized
 from scripts.data.patch_dataset import PreparedCases
 from scripts.errors import InputError, input_error_message
-from tests.made.normalization import normalized, settings_of, started
+from tests.made.normalization import normalized, seen_in_training_and_inference, settings_of, started
 
 MRI_METHODS = [method for method in METHODS if method != "hu_window"]  # which has a unit
 
@@ -255,12 +255,7 @@ def test_inference_without_dataset_statistics_ends_in_one_sentence(cohort, small
 
 def test_training_and_inference_see_the_same_numbers_by_data_set(small_train, read_config):
     training = started(small_train(normalize="zscore", normalize_scope="dataset"))
-    case = training.get_parsed_content("train#dataset").data[0]
-    inferring = read_config("configs/inference.yaml", **settings_of(training))
-    seen = [
-        config.get_parsed_content("preprocessing")({key: case[key] for key in keys})["image"]
-        for config, keys in ((training, ("image", "label")), (inferring, ("image",)))
-    ]
+    seen = seen_in_training_and_inference(training, read_config)
     assert torch.equal(*seen)
     assert abs(seen[0].mean().item()) < 1  # of all training cases together it is 0
 
