@@ -4,6 +4,7 @@ import ast
 import builtins
 import contextlib
 import difflib
+import functools
 import json
 import os
 import pkgutil
@@ -140,10 +141,11 @@ def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
     Raises:
         InputError: names the setting, its value and the expected kind.
     """
+    read = functools.cache(ConfigParser.load_config_file)  # reading YAML is slow, and many settings are of one file
     for name, default in own.items():
         while isinstance(default, str) and default.startswith("%"):
             file, _, key = default[1:].partition("::")
-            default = ConfigParser.load_config_file(file)[key]
+            default = read(file)[key]
         value = config.get(name)
         if isinstance(value, str) and value.startswith(("$", "@", "%")):
             continue

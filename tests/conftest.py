@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import pickle
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +29,25 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Packages are trusted in a folder of the tests, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _configs_read_once() -> Iterator[None]:
+    """MONAI reads a config file anew for each macro, which takes most of the time of a small test; here once."""
+    read, known = ConfigParser.load_config_file, {}
+
+    def load_config_file(cls: type[ConfigParser], filepath: str | os.PathLike, **kwargs: Any) -> dict:
+        path = Path(filepath)
+        if kwargs or not path.is_file():
+            return read(filepath, **kwargs)
+        key = path.absolute(), path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size
+        if key not in known:
+            known[key] = pickle.dumps(read(filepath))
+        return pickle.loads(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigParser, "load_config_file", classmethod(load_config_file))
         yield
 
 

@@ -10,11 +10,6 @@ from monai.bundle import run
 from bundle.commands.export import export
 from bundle.commands.look import look
 from scripts.scoring.cohort import read_cases
-from tests.made import ROOT
-
-NETWORKS = [
-    path for path in sorted((ROOT / "configs" / "recipes").glob("*.yaml")) if "network_def:" in path.read_text()
-]
 
 SETTINGS = {
     "derived_channels": {
@@ -68,11 +63,3 @@ def test_look_draws_all_channels(cohort, tmp_path):
     task.write_text(yaml.safe_dump({**SETTINGS, "patch_size": [16, 16, 16]}))
     look(cohort.datalist, out=tmp_path / "look", dataset_dir=cohort.dataset_dir, task=["phantom", str(task)], patches=2)
     assert (tmp_path / "look" / "patches.png").is_file()
-
-
-@pytest.mark.parametrize("recipe", NETWORKS, ids=lambda path: path.stem)
-def test_every_recipe_of_a_network_takes_all_channels(recipe, small_train):
-    config = small_train(str(recipe.relative_to(ROOT)), **SETTINGS)
-    network = config.get_parsed_content("network_def")
-    first = next(weight for weight in network.parameters() if weight.dim() > 2)
-    assert first.shape[1] == CHANNELS * config.get("slab", 1)

@@ -39,6 +39,7 @@ TOY = {  # the same for all; a recipe takes the sizes of its network from `filte
     "max_minutes": "$None",
     "overlap": 0.0,
     "amp": False,
+    "num_workers": 0,  # other files test loader processes
 }
 STEPS, RATE = 20, 0.01  # of learning one batch by heart
 
@@ -72,9 +73,15 @@ def settings_for(recipe: str, cohorts: dict[int, Cohort], folder: Path) -> dict[
         del settings["filters"]
     for size in (small, [64, *small[1:]]):  # some halve it five times, and need more than one voxel then
         settings["patch_size"] = size
-        if not why_refused(read_training([recipe], settings).get_parsed_content("network_def"), 4, size):
+        if not why_patch_is_refused(recipe, settings):
             break
     return settings
+
+
+def why_patch_is_refused(recipe: str, settings: dict[str, Any]) -> str:
+    parser = read_training([recipe], settings)
+    channels = len(parser.get_parsed_content("network_channels"))
+    return why_refused(parser.get_parsed_content("network_def"), channels, settings["patch_size"])
 
 
 def read_training(recipes: list[str], settings: dict[str, Any]) -> ConfigParser:
@@ -139,6 +146,13 @@ def test_recipe_learns_a_batch_by_heart(name, cohorts, tmp_path):
         values.append(float(value.detach()))
     print(values)
     assert sum(values[-3:]) / 3 < 0.92 * values[0]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_takes_derived_channels_and_positions(name, cohorts, tmp_path):
+    settings = settings_for(name, cohorts, tmp_path / "run")
+    edges = {"of": "T1c", "transform": {"_target_": "skimage.filters.sobel", "_mode_": "callable"}}
+    assert not why_patch_is_refused(name, {**settings, "derived_channels": {"Edges": edges}, "coordinates": True})
 
 
 @pytest.mark.parametrize("name", RECIPES)

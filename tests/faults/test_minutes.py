@@ -23,7 +23,7 @@ STEP, WINDOW = 0.01, 0.03  # s
 @pytest.fixture
 def own_program(monkeypatch) -> None:
     """This process counts as a command of `python -m`."""
-    monkeypatch.setattr(budgets, "COMMANDS", (sys.modules["__main__"].__spec__.name,))
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name=budgets.COMMANDS[0]))
 
 
 @pytest.mark.usefixtures("own_program")
