@@ -33,19 +33,20 @@ class Room(NamedTuple):
 
 ROOMS = (
     Room("bundle/commands", 0, 12, 0),
-    Room("bundle/reporting", 0, 4, 1),
-    Room("bundle/packaging", 4, 4, 1),
-    Room("bundle/benchmarks", 8, 4, 1),
-    Room("bundle/cohort", 0, 4, 2),
-    Room("bundle/analysis", 4, 4, 2),
-    Room("bundle/drawing", 8, 4, 2),
-    Room("scripts/training", 3, 9, 3),
-    Room("scripts/inference", 3, 5, 4),
-    Room("scripts/network", 3, 5, 5),
-    Room("scripts/scoring", 8, 4, 4, 2),
-    Room("scripts/data", 3, 9, 6),
-    Room("scripts", 3, 9, 7),
-    Room("configs", 0, 3, 3, 5),
+    Room("bundle/studies", 0, 12, 1),
+    Room("bundle/reporting", 0, 4, 2),
+    Room("bundle/packaging", 4, 4, 2),
+    Room("bundle/benchmarks", 8, 4, 2),
+    Room("bundle/cohort", 0, 4, 3),
+    Room("bundle/analysis", 4, 4, 3),
+    Room("bundle/drawing", 8, 4, 3),
+    Room("scripts/training", 3, 9, 4),
+    Room("scripts/inference", 3, 5, 5),
+    Room("scripts/network", 3, 5, 6),
+    Room("scripts/scoring", 8, 4, 5, 2),
+    Room("scripts/data", 3, 9, 7),
+    Room("scripts", 3, 9, 8),
+    Room("configs", 0, 3, 4, 5),
 )
 TEXTS = {  # of what has no docstring of its own
     "scripts": "The ground: errors, files, parallel, distributed, workflow.",
@@ -59,7 +60,7 @@ WORKFLOWS = {
     "recipes/": "how it is trained",
 }
 HOUSE_TOP = 156  # pixels
-FLOORS = (60, 78, 96, 60, 60, 78, 60, 60)  # pixels, the height of each floor from above, gap included
+FLOORS = (60, 60, 78, 96, 60, 60, 78, 60, 60)  # pixels, the height of each floor from above, gap included
 
 
 def draw_house(root: Path) -> str:

@@ -370,7 +370,7 @@ class RandGaussianSmoothd(BatchTransform, transforms.RandGaussianSmoothd):
         axes = images.dim() - 2
         kernels = numbers.view(len(images), axes, -1)
         taps = kernels.shape[-1]
-        for axis in range(axes):
+        for axis in (axis for axis in range(axes) if images.shape[axis + 2] > 1):  # a slice has nothing beside it
             padded = functional.pad(images, [0, 0] * (axes - 1 - axis) + [taps // 2] * 2)
             length, images = images.shape[axis + 2], torch.zeros_like(images)
             for tap in range(taps):  # a sum of shifted images takes a third of the time of a convolution on a CPU

@@ -1,0 +1,1 @@
+"""Studies over runs: plans, cross-validation, ablation, ensembles, post-processing."""
