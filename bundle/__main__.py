@@ -26,6 +26,7 @@ COMMANDS = {
     "look": "draw normalisations, the cohort and augmented patches, before any training",
     "check": "build every component of a training, without training",
     "train": "train a task, changed by recipes and settings: a run folder with the best weights",
+    "crossval": "train every fold, and score each patient by the network that never saw them",
     "evaluate": "segment and score the test or validation patients of a run: cases.csv",
     "segment": "segment new scans with a run or a package",
     "score": "score the masks of any system against a data list: cases.csv",
@@ -119,7 +120,10 @@ def split_arguments(command: Callable, arguments: tuple[str, ...]) -> tuple[tupl
         elif option.startswith("no") and option[2:] in switches and not equals:
             option, equals, value = option[2:], "=", "False"
         elif alone and not equals:
-            raise InputError(f"--{option} has no value: give one after it, in quotes if it has spaces; see --help.")
+            raise InputError(
+                f"--{option} has no value: give one after it, in quotes if it has spaces, and after = if"
+                " it begins with a dash; see --help."
+            )
         given.append(f"--{option}{equals}{value}")
     found: list[Any] = []
     collect = SetParseFn(str)(lambda *words, **options: found.extend((words, options)))

@@ -196,7 +196,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON ({error}): {REPAIR}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON object: {REPAIR}")
-    parts = ("about", "versions", "definitions", "label_map")  # another program may have written other types
+    parts = ("about", "versions", "definitions", "label_map", "groups")  # another program may have written other types
     return {key: value for key, value in content.items() if key not in parts or isinstance(value, dict)}
 
 

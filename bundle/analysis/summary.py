@@ -11,6 +11,7 @@ from bundle.analysis.calibration import pool_reliability
 from bundle.analysis.comparison import compare_systems
 from bundle.analysis.costs import POINTS, Price, Prices, Weights, add_user_scores
 from bundle.analysis.evaluation import Evaluation, average_by_patient
+from bundle.analysis.group_summary import summarise_groups
 from bundle.analysis.pairing import Matched, match_systems
 from bundle.analysis.region_summary import spread_over_patients, summarise_regions
 from bundle.analysis.statistics import describe_intervals, describe_spread, mean_interval
@@ -18,7 +19,7 @@ from bundle.analysis.strict_json import to_strict_json
 from scripts.scoring.case import WHOLE_CASE
 from scripts.scoring.metrics import CASE_METRICS
 
-SCHEMA = 2
+SCHEMA = 3
 WORST, TYPICAL = 5, 3
 
 
@@ -52,6 +53,7 @@ def summarise_evaluation(
         "datalist": evaluation.record.get("datalist"),
         "about": {k: v for k, v in evaluation.record.get("about", {}).items() if k != "patients"},
         "regions": summarise_regions(evaluation),
+        "groups": summarise_groups(evaluation),
         "volumes": volumes
         and {"patients": int(volumes.scores["case"].nunique()), "regions": summarise_regions(volumes)},
         "calibration": _calibration(evaluation),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bundle.cohort.kept_checks import check_changed_cases
 from bundle.cohort.outliers import outlier_notes, shortlist
 from bundle.cohort.recognise import describe_scans, read_by_patterns, recognise_folder, unlabelled_among_labelled
+from bundle.cohort.sites import find_sites
 from bundle.cohort.splits import Split, SplitOptions, note_time_points, split_cases
 from bundle.cohort.tasks import FolderLayout, Task, task_from_options
 from scripts.data.case_checks import CaseRecord
@@ -119,6 +120,8 @@ def make_datalist(
     twins = _twins(records)
     volumes = {record.case: record.volume for record in records}
     split = split_cases(cases, task, how, twins, volumes)
+    if how.sites:
+        split.sites = find_sites({case.case: split.patients[case.case] for case in cases}, how.sites)
     cases = [case for case in cases if case.case not in split.gap]
     records = [record for record in records if record.case not in split.gap]
     notes = [
@@ -224,6 +227,7 @@ def _entries(cases: Sequence[Case], root: Path, split: Split) -> dict[str, list[
     parts: dict[str, list[dict[str, Any]]] = {"training": [], "testing": []}
     for case in cases:
         entry = _entry(case, split.patients[case.case], root)
+        entry |= {"site": split.sites[case.case]} if split.sites else {}
         if case.label:
             place = split.places[entry["patient"]]
             entry |= {"split": "test"} if place == "test" else {"fold": place}

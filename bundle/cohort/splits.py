@@ -34,6 +34,7 @@ class SplitOptions:
     gap: int = 1  # slices left out between the blocks of one volume
     seed: int = 0
     group_by: str | None = None  # a pattern whose first group in a case's name is the patient; by default the task's
+    sites: str | None = None  # a table or a pattern, see `bundle.cohort.sites`
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Split:
 
     patients: dict[str, str]  # by case
     places: dict[str, int | str]  # by patient
+    sites: dict[str, str] = field(default_factory=dict)  # by case, if they are known
     gap: list[str] = field(default_factory=list)  # cases in no part, between blocks of slices
     notes: list[str] = field(default_factory=list)  # what the user should know about it
 
@@ -83,21 +85,30 @@ def find_patients(cases: Iterable[str], pattern: str | None, strict: bool = Fals
     cases = list(cases)
     if pattern is None:
         return {case: case for case in cases}
+    return {case: case for case in cases} | match_names(cases, pattern, "--group_by", strict)
+
+
+def match_names(names: Iterable[str], pattern: str, option: str, strict: bool = True) -> dict[str, str]:
+    """The first group of a pattern in each name; without `strict`, only of those where it is found.
+
+    Raises:
+        InputError: the pattern of this option is wrong, or is not found in a name.
+    """
+    names = list(names)
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"'{pattern}' is not a regular expression ({error}): correct --group_by.") from error
+        raise InputError(f"'{pattern}' is not a regular expression ({error}): correct {option}.") from error
     if not regex.groups:
+        raise InputError(f"'{pattern}' has no group: put ( ) around the part that counts, such as '(.+)_\\d+'.")
+    found = {name: match[1] for name in names if (match := regex.search(name)) and match[1]}
+    if strict and len(found) < len(names):
+        strange = min({*names} - {*found})
         raise InputError(
-            f"'{pattern}' has no group: put ( ) around the part that names the patient, such as '(.+)_\\d+'."
+            f"'{pattern}' does not match {len(names) - len(found)} of {len(names)} cases, such as {strange}: correct"
+            f" {option}."
         )
-    found = {case: regex.search(case) for case in cases}
-    strange = sorted(case for case, match in found.items() if not (match and match[1]))
-    if strict and strange:
-        raise InputError(
-            f"'{pattern}' does not match {len(strange)} of {len(cases)} cases, such as {strange[0]}: correct it."
-        )
-    return {case: match[1] if match and match[1] else case for case, match in found.items()}
+    return found
 
 
 def join_patients(patients: Mapping[str, str], same: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -36,6 +36,7 @@ def prepare(
     regions: Optional[str] = None,
     label_scheme: Optional[str] = None,
     group_by: Optional[str] = None,
+    sites: Optional[str] = None,
     folds: Annotated[int, Field(ge=2)] = 5,
     test: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     gap: NonNegativeInt = 1,
@@ -70,6 +71,8 @@ def prepare(
         regions: NAME=VALUE+VALUE for each region that is segmented; every label is one by default.
         label_scheme: a name for these labels.
         group_by: a regular expression whose first group, in a case's name, is the patient.
+        sites: the site of each case, for scores by site: a CSV file with the columns site and case (or patient), or a
+            regular expression whose first group, in a case's name, is the site.
         folds: number of cross-validation folds.
         test: the share of the patients to set aside for scoring, such as 0.2.
         gap: slices left out between the blocks, where the slices of one volume are cut into folds.
@@ -98,7 +101,7 @@ def prepare(
     for line in _recognised(folder, layout):  # before the files are read: a wrong guess shows here
         say(line)
     try:
-        how = SplitOptions(folds, test, gap, seed, group_by)
+        how = SplitOptions(folds, test, gap, seed, group_by, sites)
         kept = checks_path(target, folder)
         made = make_datalist(folder, layout, tasks, how, skip_bad, allow_empty, workers, kept, recheck)
     except BadCases as error:

@@ -86,7 +86,7 @@ def list_configs() -> str:
         lines.append(f"{kind.capitalize()}s ({folder}/, or a YAML file of your own):")
         for path in sorted(folder.glob("*.yaml")):
             with open(path, encoding="utf-8") as file:
-                lines.append(f"    {path.stem:<22}{file.readline().lstrip('# ').rstrip()}")
+                lines.append(f"    {path.stem:<24}{file.readline().lstrip('# ').rstrip()}")
     return "\n".join(lines)
 
 

@@ -1,1 +1,1 @@
-"""Studies over runs: plans, cross-validation, ablation, ensembles, post-processing."""
+"""Many trainings as one study: plans, cross-validation, ablations, ensembles, and where their jobs run."""

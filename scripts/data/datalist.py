@@ -5,9 +5,9 @@ The data list is the Decathlon JSON: `training` and `testing` hold one entry per
     {"image": [one file per channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
 
 with paths below `dataset_dir`, relative to it, and `"split": "test"` instead of the fold for held-out test patients. A
-case that is a slice also has its `volume` and its number there, `slice`. The header has the keys channels,
-label_scheme, labels, regions, boundaries (regions that are outlines of cells), dimensions, unit, seed, hashes (file to
-sha256) and voxels (case to the sha256 of its voxels).
+case that is a slice also has its `volume` and its number there, `slice`; a case may have a `site`. The header has
+the keys channels, label_scheme, labels, regions, boundaries (regions that are outlines of cells), dimensions, unit,
+seed, hashes (file to sha256) and voxels (case to the sha256 of its voxels).
 """
 
 import hashlib

@@ -152,6 +152,7 @@ def score_predictions(
             files_of_no_case=len(spare),
             datalist=lists.datalist_hash(datalist),
             label_map=label_map,
+            groups={"site": sites} if (sites := {e["case"]: e["site"] for e in chosen if "site" in e}) else {},
             about=dict(about or {}),
         )
         shutil.rmtree(kept, ignore_errors=True)
@@ -188,7 +189,8 @@ def write_tables(
         evaluation: the tables; those of an earlier evaluation that this one lacks are removed.
         folder: gets them.
         brats: the parameters of the BraTS 2023 lesion-wise scores.
-        metadata: further keys of evaluation.json: `part`, `predictions`, `datalist` (its hash), `label_map`, `about`.
+        metadata: further keys of evaluation.json: `part`, `predictions`, `datalist` (its hash), `label_map`, `about`,
+            and `groups`: by kind (fold, site), case to group.
     """
     folder, cases = Path(folder), evaluation.cases
     for name, frame in evaluation._asdict().items():

@@ -1,0 +1,93 @@
+"""Jobs run their commands in order, and only their own exit code and results make them finished."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bundle.studies.jobs import StudyJob, failed_step, read_job, refuse_unfinished
+from bundle.studies.local import run_locally
+from tests.made import ROOT, refused
+
+HELP = ("phantom", "--help")
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def phantoms(folder, cases=1) -> StudyJob:
+    """A job that writes phantoms and takes seconds."""
+    return StudyJob(
+        f"phantom{cases}",
+        (("phantom", str(folder / "made"), f"--cases={cases}", "--size=16"),),
+        (str(folder / "made"),),
+    )
+
+
+def test_job_is_read_as_it_was_written(tmp_path):
+    job = StudyJob("one", (("train", "brats", "--fold=1"),), ("runs/one/model.pt",), processes=2)
+    assert read_job(job.write(tmp_path)) == job
+
+
+def test_job_without_its_results_is_not_finished(tmp_path):
+    job = StudyJob("one", (HELP,), (str(tmp_path / "model.pt"),))
+    job.write(tmp_path)
+    job.end(tmp_path, 0)
+    assert not job.is_finished(tmp_path)
+    (tmp_path / "model.pt").touch()
+    assert job.is_finished(tmp_path)
+
+
+def test_job_with_other_commands_is_not_finished(tmp_path):
+    first, second = StudyJob("one", (HELP,), ()), StudyJob("one", (("phantom", "elsewhere"),), ())
+    first.write(tmp_path)
+    first.end(tmp_path, 0)
+    assert first.is_finished(tmp_path)
+    assert not second.is_finished(tmp_path)
+    second.write(tmp_path)
+    assert second.exit_code(tmp_path) is None
+
+
+def test_only_evaluation_may_end_with_failed_cases():
+    assert failed_step(("train", "brats"), 1)
+    assert not failed_step(("evaluate", "runs/one"), 1)
+    assert failed_step(("evaluate", "runs/one"), 2)
+
+
+@pytest.mark.usefixtures("at_root")
+def test_local_jobs_run_once_and_keep_their_log(tmp_path):
+    jobs = [phantoms(tmp_path, 1), StudyJob("wrong", (("phantom",),), ())]
+    run_locally(jobs, tmp_path, parallel=2)
+    assert [job.exit_code(tmp_path) for job in jobs] == [0, 2]
+    message = refused(refuse_unfinished, jobs, tmp_path, "jobs")
+    assert "1 of 2 jobs failed: wrong ended with exit code 2" in message
+    assert "phantom needs OUT" in message
+    before = (tmp_path / "phantom1.log").read_text()
+    run_locally(jobs[:1], tmp_path, parallel=2)
+    assert (tmp_path / "phantom1.log").read_text() == before
+
+
+@pytest.mark.usefixtures("at_root")
+def test_stopped_job_has_no_exit_code(tmp_path):
+    path = phantoms(tmp_path, 4000).write(tmp_path)
+    running = subprocess.Popen([sys.executable, "-m", "bundle.studies.run_job", str(path)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(running.pid, signal.SIGTERM)
+    assert running.wait(30) == 75
+    assert read_job(path).exit_code(tmp_path) is None
+    assert json.loads(path.read_text())["name"] == "phantom4000"
+
+
+def test_more_processes_than_gpus_are_refused(tmp_path):
+    job = StudyJob("one", (HELP,), (), processes=3)
+    assert "--processes is 3, and this machine has 2 GPUs" in refused(run_locally, [job], tmp_path, None, ["0", "1"])
