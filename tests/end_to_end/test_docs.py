@@ -18,7 +18,7 @@ from scripts.workflow import MONAI_KEYS
 from tests.made import ROOT
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-WORKFLOWS = {"train": "training", "check": "training", "evaluate": "evaluating", "segment": "inferring"}
+WORKFLOWS = {"crossval": "training", "train": "training", "check": "training", "evaluate": "evaluating", "segment": "inferring"}
 RUNS = {"training": "train", "evaluating": "evaluate", "inferring": "inference"}
 OVERLAYS = sorted([*(ROOT / "configs" / "tasks").glob("*.yaml"), *(ROOT / "configs" / "recipes").glob("*.yaml")])
 OURS = r"(?:configs|scripts|bundle|docs|tests|\.ci)/[\w./-]*\w"
