@@ -18,7 +18,8 @@ from scripts.workflow import MONAI_KEYS
 from tests.made import ROOT
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-WORKFLOWS = {"crossval": "training", "train": "training", "check": "training", "evaluate": "evaluating", "segment": "inferring"}
+TRAININGS = ("crossval", "train", "check")
+WORKFLOWS = {**dict.fromkeys(TRAININGS, "training"), "evaluate": "evaluating", "segment": "inferring"}
 RUNS = {"training": "train", "evaluating": "evaluate", "inferring": "inference"}
 OVERLAYS = sorted([*(ROOT / "configs" / "tasks").glob("*.yaml"), *(ROOT / "configs" / "recipes").glob("*.yaml")])
 OURS = r"(?:configs|scripts|bundle|docs|tests|\.ci)/[\w./-]*\w"
@@ -106,7 +107,7 @@ def test_every_command_and_flag_that_a_guide_names_exists(guide):
             assert not {word for word in configs if word.islower()} - {*names, *EXAMPLES, "fast.yaml"}, rest
         else:
             known = flags_of(program, re.match(r"run (\w+)", rest)[1])
-        unknown = {flag.replace("-", "_") for flag in re.findall(r" --([\w-]+)", rest)} - known
+        unknown = {flag.replace("-", "_") for flag in re.findall(r" --([\w-]+)", re.sub(r'"[^"]*"', "", rest))} - known
         assert not unknown, f"{guide.name}: {rest} has no {unknown}"
 
 
