@@ -76,7 +76,7 @@ def _segment(folder: Path) -> tuple[float, float]:
     config = _config(folder)
     regions, labels = TASK["regions"], TASK["labels"]
     dataset = PrefetchedDataset(Dataset([{"image": str(folder / "s.tif"), "case": "s"}]))
-    records = MaskRecords(folder / "masks", folder / "none.pt", {})
+    records = MaskRecords(folder / "masks", [folder / "none.pt"], {})
     inferer = SlideInferer(0, [PATCH, PATCH], 0.0, channels=3)
     segmenter = SlideSegmenter(
         dataset,

@@ -13,11 +13,13 @@ from scripts.errors import InputError
 Value = TypeVar("Value")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# `"a,b"` as ("a", "b"), without empty parts
-CommaList = Annotated[
-    tuple[Value, ...],
-    BeforeValidator(lambda text: [p for p in map(str.strip, text.split(",")) if p] if isinstance(text, str) else text),
-]
+
+def split_list(text: Any) -> Any:
+    """`"a,b"` or `"[a,b]"` as ["a", "b"], without empty parts; anything else as it is."""
+    return [p for p in map(str.strip, text.strip("[]").split(",")) if p] if isinstance(text, str) else text
+
+
+CommaList = Annotated[tuple[Value, ...], BeforeValidator(split_list)]
 # the value, or None where nothing is given, or None itself, as scripts write it
 Optional = Annotated[Value | None, BeforeValidator(lambda text: None if text in ("null", "None") else text)]
 

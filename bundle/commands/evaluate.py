@@ -1,11 +1,18 @@
-"""The `evaluate` command: segment and score the test or validation patients of a run."""
+"""The `evaluate` command: segment and score the test or validation patients of a run, or of several as one."""
 
 from pathlib import Path
 from typing import Literal
 
-from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.arguments import CommaList, Optional, check_arguments
 from bundle.commands.shared import Outcome, read_numbers
-from bundle.commands.workflows import parse_settings, read_run_config, run_files, run_workflow
+from bundle.commands.workflows import (
+    hide_warnings,
+    parse_settings,
+    read_run_config,
+    require_root,
+    run_files,
+    run_workflow,
+)
 from scripts.errors import InputError
 
 
@@ -13,6 +20,7 @@ from scripts.errors import InputError
 def evaluate(
     run: Path,
     *,
+    ensemble: CommaList[Path] = (),
     datalist: Optional[Path] = None,
     dataset_dir: Optional[Path] = None,
     part: Optional[Literal["test", "validation", "labelled"]] = None,
@@ -26,14 +34,18 @@ def evaluate(
 
     Writes OUT/cases.csv, evaluation.json and masks/. The command prints its long form,
     `python -m monai.bundle run evaluating ...`, and runs it. Started by torchrun, the processes share the cases.
+    Several runs give one mask, as for `segment`; a patient counts as unseen only if no run has used it.
 
     Examples:
         python -m bundle evaluate runs/first
         python -m bundle evaluate runs/first --part validation --fold 0 --out runs/first/validated
         python -m bundle evaluate runs/first --datalist brats.json --dataset_dir /data/BraTS2021 --tta True
+        python -m bundle evaluate runs/cv --part test
+        python -m bundle evaluate runs/first --ensemble runs/second --out runs/both
 
     Args:
-        run: the folder of a run.
+        run: the folder of a run or of a cross-validation, or the YAML file of a selection.
+        ensemble: further runs or cross-validations to average with the first.
         datalist: the data list; by default the one that the run was trained with.
         dataset_dir: the folder that the list's paths start from; by default the run's own, or the one that holds the
             list, where a list is given.
@@ -45,14 +57,20 @@ def evaluate(
         requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/evaluate.yaml, such as --overlap 0.25 or --device cpu.
     """
-    files, trained = run_files(run, "configs/evaluate.yaml"), read_run_config(run)
+    from bundle.studies import averaging, members
+
+    require_root()
+    configurations = members.find_configurations([run, *ensemble])
+    first = configurations[0][0]
+    files, trained = run_files(first, "configs/evaluate.yaml"), read_run_config(first)
     if datalist is None:
         if not trained.get("datalist"):
-            raise InputError(f"{run} does not say which data list it was trained with: give --datalist.")
+            raise InputError(f"{first} does not say which data list it was trained with: give --datalist.")
         datalist, dataset_dir = Path(trained["datalist"]), dataset_dir or Path(trained["dataset_dir"])
-    target = out or run / "evaluation"
+    if ensemble and out is None:
+        raise InputError(f"evaluate needs --out with --ensemble: {run / 'evaluation'} is of {run} alone.")
+    target = out or run.with_suffix("") / "evaluation"
     given = {
-        "run_dir": run.as_posix(),
         "datalist": datalist.as_posix(),
         "dataset_dir": (dataset_dir or datalist.parent).as_posix(),
         "part": part,
@@ -64,7 +82,11 @@ def evaluate(
     values = {name: value for name, value in given.items() if value is not None} | parse_settings(settings)
     code = 0
     try:
-        run_workflow("evaluating", files, values)
+        if len(configurations) > 1:
+            hide_warnings()
+            averaging.evaluate_with_several(configurations, values)
+        else:
+            run_workflow("evaluating", files, values | members.name_weights(configurations[0]))
     except SystemExit as ended:  # some cases failed; their rows are there
         code = int(ended.code or 0)
     return Outcome(lambda: read_numbers(target), code)

@@ -1,4 +1,4 @@
-"""The `export` command: turn a trained run into a Model Zoo package."""
+"""The `export` command: turn a trained run, or several as one network, into a Model Zoo package."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bundle.commands.shared import Outcome
 def export(
     run: Path,
     *,
+    ensemble: CommaList[Path] = (),
     out: Path = Path("dist"),
     name: Optional[str] = None,
     version: str = "0.1.0",
@@ -35,9 +36,12 @@ def export(
         python -m bundle export runs/first --out dist
         python -m bundle export runs/first --out dist --formats ts,pt2,onnx
         python -m bundle export runs/first --out dist --version 0.2.0 --changelog "trained on 1251 patients"
+        python -m bundle export runs/cv --out dist
 
     Args:
-        run: the run's folder.
+        run: the folder of a run or of a cross-validation, or the YAML file of a selection. Several runs become one
+            network, the mean of their logits.
+        ensemble: further runs or cross-validations of the same configuration.
         out: gets the folder and the zip.
         name: in snake_case, with organ, modality and task; by default LABELSCHEME_segmentation.
         version: MAJOR.MINOR.PATCH. Another content needs another version: a higher MAJOR if channels, labels or mask
@@ -51,9 +55,10 @@ def export(
     """
     from bundle.packaging import formats as writers
     from bundle.packaging import package, runs
+    from bundle.studies import members
 
     writers.require_formats(formats)
-    trained = runs.read_run(run)
+    trained = runs.read_ensemble(run, members.require_one_configuration([run, *ensemble]))
     name = package.package_name(trained, name, version)
     summary = package.read_summary(trained, evaluation)
     if summary is None:

@@ -135,12 +135,16 @@ def run_workflow(run_id: str, files: Sequence[str], settings: Mapping[str, Any])
         Console(soft_wrap=True, highlight=False).print(
             f"\n$ {long_form(run_id, files, settings)}", style="bold", markup=False
         )
-    warnings.filterwarnings("ignore", message="parsing config_file")  # the configs are our own
+    hide_warnings()
     from monai.bundle import run
 
-    # a run's settings lie in another folder than the workflow, which MONAI warns of each time
-    logging.getLogger("monai.bundle.workflows").addFilter(lambda record: "Not all config files" not in record.msg)
     run(run_id=run_id, config_file=list(files), **settings)
+
+
+def hide_warnings() -> None:
+    """Hide MONAI's warnings of our own configs: that they are trusted, and that they lie in two folders."""
+    warnings.filterwarnings("ignore", message="parsing config_file")
+    logging.getLogger("monai.bundle.workflows").addFilter(lambda record: "Not all config files" not in record.msg)
 
 
 def read_run_config(run: Path) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def render_card(
         metadata=metadata,
         settings=run.settings,
         summary=summary,
-        network=run.settings["network_def"]["_target_"],
+        network=run.member_network["_target_"],
+        members=len(run.members),
         parameters=parameters,
         training=_training(run),
         training_patients=patients.get("training"),
@@ -49,6 +50,7 @@ def render_card(
 def _training(run: Run) -> dict[str, str]:
     config, machine, effort = run.config, run.environment, run.effort
     minutes, memory = effort.get("minutes"), effort.get("peak_memory_gib")
+    kept = ", ".join(map(str, effort["kept_epoch"])) if run.members and effort else effort.get("kept_epoch")
     hardware = machine.get("gpu") or f"no GPU, {machine.get('cpus', '?')} CPU cores"
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
     return {
@@ -60,7 +62,7 @@ def _training(run: Run) -> dict[str, str]:
         "Peak memory": f"{memory:.1f} GiB {'of the GPU' if machine.get('gpu') else ''}".strip() if memory else UNKNOWN,
         "Loss": f"`{config['region_loss']['_target_']}`, per region",
         "Optimiser": f"`{config['optimizer']['_target_']}`, maximum learning rate {config['learning_rate']:g}",
-        "Kept": f"epoch {effort['kept_epoch']}, the best on the validation cases" if effort else UNKNOWN,
+        "Kept": f"epoch {kept}, the best on the validation cases" if effort else UNKNOWN,
         "Seed": str(machine.get("seed", UNKNOWN)),
         "Versions": versions or UNKNOWN,
         "Revision": (machine.get("git") or UNKNOWN) + (" with changes" if machine.get("git_changes") else ""),

@@ -39,7 +39,9 @@ def make_metadata(
     """
     settings, about = run.settings, run.about
     regions, channels = ", ".join(settings["regions"]), ", ".join(settings["channels"])
-    kind = "plain U-Net (MONAI's DynUNet) that" if _is_dynunet(settings) else "network that"
+    kind = "plain U-Net (MONAI's DynUNet) that" if run.member_network.get("_target_") == "DynUNet" else "network that"
+    if run.members:
+        kind = f"mean of {len(run.members)} networks, each a {kind}"
     return {
         **base,
         "name": about.get("title", base["name"]),
@@ -154,10 +156,6 @@ def check_metadata(path: str | os.PathLike) -> dict[str, Any]:
 def read_schema() -> dict[str, Any]:
     """MONAI's metadata schema 20240725, with the additional keys of this project's packages."""
     return json.loads(files("bundle.packaging").joinpath("metadata.schema.json").read_text(encoding="utf-8"))
-
-
-def _is_dynunet(settings: Mapping[str, Any]) -> bool:
-    return settings["network_def"].get("_target_") == "DynUNet"
 
 
 def _outputs(settings: Mapping[str, Any]) -> dict[str, list[int]]:

@@ -27,7 +27,9 @@ def load_inference_network(package: Path) -> nn.Module:
 
 
 def compute_training_logits(run: Run, patches: torch.Tensor) -> torch.Tensor:
-    """Logits [N, R, ...] of the training network, coarse heads included, with the run's weights."""
+    """Logits [N, R, ...] of the training network, with coarse heads and the run's weights; the mean of members."""
+    if run.members:
+        return torch.stack([compute_training_logits(member, patches) for member in run.members]).mean(0)
     network = read_config(dict(run.config)).get_parsed_content("network_def").eval()
     missing, unexpected = network.load_state_dict(read_weights(run.weights), strict=False)
     if unexpected or [name for name in missing if "head" not in name]:

@@ -18,7 +18,6 @@ from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix, write_json, write_text
 from scripts.network import shapes
 from scripts.network.checkpoint_file import save_state
-from scripts.network.weights import read_weights
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
@@ -153,7 +152,7 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     )
     for file, text in configs.make_self_contained(ROOT / "configs", settings, run.config, head).items():
         write_text(package / "configs" / file, text)
-    save_state(package / "models" / "model.pt", read_weights(run.weights))
+    save_state(package / "models" / "model.pt", run.read_weights())
     network = networks.load_inference_network(package)
     divisor = shapes.size_divisor(network, len(metadata.name_network_channels(settings)), settings["patch_size"])
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))

@@ -274,6 +274,12 @@ def file_hash(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+def hash_of_files(paths: Sequence[str | os.PathLike]) -> str:
+    """The sha256 of one file, or of the hashes of several, in their order."""
+    hashes = [file_hash(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def datalist_hash(datalist: Mapping[str, Any]) -> str:
     """The sha256 of the list itself, independent of its formatting; runs record it."""
     return hashlib.sha256(json.dumps(datalist, sort_keys=True).encode()).hexdigest()

@@ -22,14 +22,14 @@ class MaskRecords:
 
     Args:
         output_dir: the folder.
-        checkpoint: the file of the weights.
+        checkpoints: the file of the weights; several for an ensemble.
         settings: all that decides over a mask, such as network, preprocessing and postprocessing.
     """
 
     def __init__(
-        self, output_dir: str | os.PathLike, checkpoint: str | os.PathLike, settings: Mapping[str, Any]
+        self, output_dir: str | os.PathLike, checkpoints: Sequence[str | os.PathLike], settings: Mapping[str, Any]
     ) -> None:
-        self.output_dir, self.checkpoint = Path(output_dir), Path(checkpoint)
+        self.output_dir, self.checkpoints = Path(output_dir), [Path(checkpoint) for checkpoint in checkpoints]
         self.settings = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         self.hashes: dict[tuple[Path, int, int], str] = {}  # of the files, by size and time; pages share one
 
@@ -58,9 +58,10 @@ class MaskRecords:
 
     def _origin(self, case: str, image: str | Sequence[str]) -> dict[str, Any]:
         names = [image] if isinstance(image, str) else [*image]
+        weights = [self._hash(file) if file.is_file() else None for file in self.checkpoints]
         return {
             "case": case,
-            "weights": self._hash(self.checkpoint) if self.checkpoint.is_file() else None,
+            "weights": weights if len(weights) > 1 else weights[0],
             "images": [self._hash(pictures.file_of_page(name)) for name in names],
             "pages": [pictures.file_and_page(name)[1] for name in names],
             "settings": self.settings,

@@ -71,12 +71,12 @@ class MaskSaver:
         engine.add_event_handler(Events.STARTED, stopping.defer_sigterm, True)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_requested)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
         engine.add_event_handler(Events.COMPLETED, stopping.defer_sigterm, False)
 
     def _stop_if_requested(self, engine: Engine) -> None:
         if stopping.is_requested():
-            self._finish()
+            self.finish()
             engine.logger.disabled = True  # it would report the exit as an error
             stopping.exit_saved()
 
@@ -101,16 +101,20 @@ class MaskSaver:
         for event in copied:
             event.synchronize()
         for case, image, maps in cases:
-            soft = self._probabilities(case)
-            if "probabilities" in maps:
-                write_like(soft, maps["probabilities"], like=image)
-            elif soft.is_file():  # of an earlier mask
-                soft.unlink()
-            path = mask_path(self.output_dir, case, image)
-            write_like(path, maps["pred"][..., 0], like=pictures.file_of_page(image))
-            self._record(case, self.images.get(case, image), path)
-            if stack := stack_path(self.output_dir, case, image):
-                self.saved[stack] = case, image
+            self.save_case(case, image, maps)
+
+    def save_case(self, case: str, image: str, maps: Mapping[str, np.ndarray]) -> None:
+        """Write one case: `pred` [..., 1] and optionally `probabilities` [..., R], on the grid of the file `image`."""
+        soft = self._probabilities(case)
+        if "probabilities" in maps:
+            write_like(soft, maps["probabilities"], like=image)
+        elif soft.is_file():  # of an earlier mask
+            soft.unlink()
+        path = mask_path(self.output_dir, case, image)
+        write_like(path, maps["pred"][..., 0], like=pictures.file_of_page(image))
+        self._record(case, self.images.get(case, image), path)
+        if stack := stack_path(self.output_dir, case, image):
+            self.saved[stack] = case, image
 
     def _probabilities(self, case: str) -> Path:
         return self.output_dir / "probabilities" / f"{case}.nii.gz"
@@ -120,7 +124,8 @@ class MaskSaver:
             soft = self._probabilities(case)
             self.records.write(case, image, [mask, soft] if soft.is_file() else [mask])
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Wait for the last case, and combine the masks of pages."""
         self._wait()
         for stack, (case, image) in self.saved.items() if self.stacks else ():
             file, page = pictures.file_and_page(image)

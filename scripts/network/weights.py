@@ -5,7 +5,7 @@ its best epoch without the heads of deep supervision, tensors only.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from monai.networks.utils import copy_model_state
 from torch import nn
 
 from scripts.data.datalist import file_hash
+from scripts.distributed import is_first_process
 from scripts.errors import InputError
 from scripts.files import read_mapping
 from scripts.network.checkpoint_file import read_state
@@ -138,9 +139,17 @@ def complete_replacement(folder: Path, sha256: str) -> None:
             new.replace(folder / MODEL)
 
 
-def read_min_component_ml(path: str | os.PathLike) -> dict[str, float]:
-    """The component sizes selected by a checkpoint's run, region to ml, from the settings.yaml in its folder."""
-    return read_settings(Path(path).parent).get("min_component_ml", {})
+def read_min_component_ml(paths: Sequence[str | os.PathLike]) -> dict[str, float]:
+    """The component sizes selected by the run of each checkpoint, region to ml, from the settings.yaml in its folder.
+
+    Where several runs differ, none, which is printed: a size was selected for the masks of its run alone.
+    """
+    found = [read_settings(Path(path).parent).get("min_component_ml", {}) for path in paths]
+    if all(own == found[0] for own in found):
+        return found[0]
+    if is_first_process():
+        print("note: the runs of the ensemble differ in min_component_ml, so components of any size are kept.")
+    return {}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def evaluate_run(
     output_dir: str | os.PathLike,
     part: str,
     fold: int,
-    checkpoint: str | os.PathLike,
+    checkpoints: Sequence[str | os.PathLike],
     workers: int | None = None,
 ) -> None:
     """Score a run's masks: write the tables and evaluation.json, print the summary and the patients' roles in training.
@@ -42,12 +42,17 @@ def evaluate_run(
         output_dir: gets cases.csv and the other tables (`scripts.scoring.cohort`).
         part: test, validation or labelled.
         fold: for part validation.
-        checkpoint: that produced the masks; environment.json in its folder lists the patients used in training.
+        checkpoints: that produced the masks, several for an ensemble; environment.json in the folder of each lists the
+            patients used in training.
         workers: processes that score; None: one per core, divided among the processes of torchrun.
     """
     patients = sorted({entry["patient"] for entry in datalist.select_cases(data, dataset_dir, part, fold)})
-    roles = patient_roles(checkpoint, patients)
-    about = {"checkpoint": str(checkpoint), "sha256": datalist.file_hash(checkpoint), "patients": roles}
+    roles = patient_roles(checkpoints, patients)
+    about = {
+        "checkpoint": ", ".join(map(str, checkpoints)),
+        "sha256": datalist.hash_of_files(checkpoints),
+        "patients": roles,
+    }
     probabilities = Path(masks) / "probabilities"
     evaluation = cohort.score_predictions(
         data,
@@ -65,8 +70,8 @@ def evaluate_run(
         print_score_tables(evaluation.cases, patients=evaluation.patients, part=name)
         if not roles:
             print(
-                "Unknown which patients this checkpoint was trained on: there is no environment.json in its folder, or"
-                " it started from weights without one."
+                f"Unknown which patients this {'checkpoint' if len(checkpoints) == 1 else 'ensemble'} was trained on:"
+                " there is no environment.json in its folder, or it started from weights without one."
             )
         for role, names in roles.items():
             if names:
@@ -76,17 +81,19 @@ def evaluate_run(
     cohort.exit_if_some_failed(evaluation.cases)
 
 
-def patient_roles(checkpoint: str | os.PathLike, patients: Sequence[str]) -> dict[str, list[str]]:
-    """The patients in each role (`test`, `validation`, `training`); empty without a record of the run.
+def patient_roles(checkpoints: Sequence[str | os.PathLike], patients: Sequence[str]) -> dict[str, list[str]]:
+    """The patients in each role (`test`, `validation`, `training`); empty without a record of every run.
 
-    Also empty if the run started from weights without a record, and a patient is not among those known to be used.
+    Of several checkpoints, the members of an ensemble, a patient has the role that weighs most in any of them. Also
+    empty if a run started from weights without a record, and a patient is not among those known to be used.
     """
-    used = _record(checkpoint)
-    if used is None:
+    records = [_record(checkpoint) for checkpoint in checkpoints]
+    if None in records:
         return {}
+    used = merge_roles(*(record for record in records if record is not None))
     roles: dict[str, list[str]] = {role: [] for role in ROLES}
     for patient in patients:
-        role = next((role for role in ("training", "validation") if patient in used[role]), "test")
+        role = next((role for role in ("training", "validation") if patient in used.get(role, ())), "test")
         roles[role].append(patient)
     return {} if used.get("unrecorded") and roles["test"] else roles
 

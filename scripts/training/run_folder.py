@@ -177,7 +177,7 @@ class RunFolder:
             about={
                 "checkpoint": str(checkpoint),
                 "epoch": epoch,
-                "patients": patient_roles(checkpoint, sorted(cases["patient"].unique())),
+                "patients": patient_roles([checkpoint], sorted(cases["patient"].unique())),
             },
         )
 

@@ -121,8 +121,8 @@ def test_weights_without_a_record_leave_roles_unknown(cohort, tmp_path):
     roles = training_roles(read_datalist(cohort.datalist), 0, tmp_path / "model.pt")
     assert roles["unrecorded"] == [str(tmp_path / "model.pt")]
     (tmp_path / "environment.json").write_text(json.dumps({"patients": roles}))
-    assert patient_roles(tmp_path / "model.pt", ["new"]) == {}
-    assert patient_roles(tmp_path / "model.pt", [PATIENT])["training"] == [PATIENT]
+    assert patient_roles([tmp_path / "model.pt"], ["new"]) == {}
+    assert patient_roles([tmp_path / "model.pt"], [PATIENT])["training"] == [PATIENT]
 
 
 # ---- weights -------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def records_of(folder, value: bytes = b"weights", settings: dict | None = None) 
     """The records of a folder of masks, for weights that are in a file next to it."""
     weights = Path(folder).with_name("weights.pt")
     weights.write_bytes(value)
-    return MaskRecords(folder, weights, settings or {})
+    return MaskRecords(folder, [weights], settings or {})
 
 
 def save_masks(

@@ -37,7 +37,7 @@ def slide(tmp_path_factory):
 def segment(slide, folder, decision="regions", overlap=0.25, **options):
     chosen = RegionDecision(decision, {"tumour": [1]}, TUMOUR)
     inferer = SlideInferer(0, [128, 96], overlap, channels=3, softmax=chosen.by_class, **options)
-    records = MaskRecords(folder, folder / "none.pt", {})
+    records = MaskRecords(folder, [folder / "none.pt"], {})
     network = Darkness(1 + chosen.by_class)
     segmenter = SlideSegmenter(
         PrefetchedDataset(torch.utils.data.Dataset()), network, inferer, records, chosen, {"tumour": [1]}, TUMOUR

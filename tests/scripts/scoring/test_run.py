@@ -31,7 +31,7 @@ def run(cohort, tmp_path):
 
 def scored(cohort, run, **others) -> pd.DataFrame:
     data = datalist.read_datalist(cohort.datalist)
-    arguments = {"part": "validation", "fold": 0, "checkpoint": run / "model.pt", "workers": 1, **others}
+    arguments = {"part": "validation", "fold": 0, "checkpoints": [run / "model.pt"], "workers": 1, **others}
     evaluate_run(data, cohort.dataset_dir, run / "masks", run / "evaluation", **arguments)
     return pd.read_csv(run / "evaluation" / "cases.csv")
 
@@ -86,13 +86,13 @@ def test_checkpoint_without_a_record_is_scored_with_a_note(cohort, run, capsys):
 def test_each_patient_has_the_role_that_weighs_most(tmp_path):
     record = {"patients": {"training": ["a", "b"], "validation": ["b", "c"]}}
     (tmp_path / "environment.json").write_text(json.dumps(record))
-    roles = patient_roles(tmp_path / "model.pt", ["a", "b", "c", "d"])
+    roles = patient_roles([tmp_path / "model.pt"], ["a", "b", "c", "d"])
     assert roles == {"training": ["a", "b"], "validation": ["c"], "test": ["d"]}
 
 
 def test_unrelated_record_is_not_a_record_of_patients(tmp_path):
     (tmp_path / "environment.json").write_text(json.dumps({"python": "3.11"}))
-    assert patient_roles(tmp_path / "model.pt", ["a"]) == {}
+    assert patient_roles([tmp_path / "model.pt"], ["a"]) == {}
 
 
 def test_probabilities_that_the_run_saved_are_scored_too(cohort, run):
@@ -118,6 +118,6 @@ def test_run_on_slices_is_scored_by_slice_and_patient(cohort, run, capsys):
             nib.save(voxels.slicer[:, :, 15:16], path)
         entry_file = run / "slices" / entry["label"]
         data["hashes"][entry["label"]] = datalist.file_hash(entry_file)
-    evaluate_run(data, run / "slices", run / "masks", run / "out", "validation", 0, run / "model.pt", workers=1)
+    evaluate_run(data, run / "slices", run / "masks", run / "out", "validation", 0, [run / "model.pt"], workers=1)
     assert set(pd.read_csv(run / "out" / "patients.csv")["case"]) == {"one"}
     assert "by patient (1): all slices as one volume" in capsys.readouterr().out
