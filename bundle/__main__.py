@@ -24,6 +24,7 @@ COMMANDS = {
     "phantom": "write synthetic patients in a layout of the field (brats2021, brats2023, msd, nnunet)",
     "prepare": "recognise a folder of scans, check every file, split by patient, write the data list",
     "look": "draw normalisations, the cohort and augmented patches, before any training",
+    "plan": "decide patch, network, batch and sampling for a cohort and a memory, each with its reason: plan.yaml",
     "check": "build every component of a training, without training",
     "train": "train a task, changed by recipes and settings: a run folder with the best weights",
     "crossval": "train every fold, and score each patient by the network that never saw them",

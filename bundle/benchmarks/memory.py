@@ -1,5 +1,6 @@
 """Memory of a process, and of the tensors of a training step on a GPU, counted without computing."""
 
+import copy
 import resource
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,22 @@ from scripts.network import precision
 
 
 def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
+    """`count_config_memory` of train.yaml with a recipe, a name of configs/recipes/, and settings."""
+    config = ConfigParser()
+    config.read_config(["configs/train.yaml", *([f"configs/recipes/{recipe}.yaml"] if recipe else [])])
+    config.update(settings)
+    return count_config_memory(config)
+
+
+def count_config_memory(config: ConfigParser) -> float:
     """GiB of all tensors of two optimiser steps in half precision: weights, their average, gradients, AdamW's moments,
     activations, losses. Without the memory of CUDA and its kernels, and fragmentation.
 
     Args:
-        recipe: a name of configs/recipes/.
-        settings: of configs/train.yaml.
+        config: train.yaml with all that overrides it; is not changed.
     """
-    config = ConfigParser()
-    config.read_config(["configs/train.yaml", *([f"configs/recipes/{recipe}.yaml"] if recipe else [])])
-    config.update({**settings, "device": "cpu"})  # needs no driver
+    config = ConfigParser(copy.deepcopy({key: value for key, value in config.get().items() if key != "_meta_"}))
+    config.update({"device": "cpu"})  # needs no driver
     config.parse()
     patch, channels, outputs, batch_size, recompute = (
         config.get_parsed_content(name)

@@ -133,7 +133,7 @@ def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: 
 
     `before` is the preprocessing up to normalisation, `fill` the labels' background.
     """
-    load = Compose(list(takewhile(lambda step: not isinstance(step, Spacingd | CropForegroundd), before.transforms)))
+    load = steps_as_stored(before)
 
     def read(entry: dict[str, Any]) -> CaseFingerprint:
         loaded = load(dict(entry), threading=True)
@@ -142,6 +142,11 @@ def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: 
     with ThreadPoolExecutor(max_workers=2) as pool:
         work = pool.map(read, entries)
         return list(tqdm(work, total=len(entries), desc="reading the cohort", unit="case", leave=False))
+
+
+def steps_as_stored(before: Compose) -> Compose:
+    """The steps of preprocessing before resampling and cropping."""
+    return Compose(list(takewhile(lambda step: not isinstance(step, Spacingd | CropForegroundd), before.transforms)))
 
 
 def read_statistics(

@@ -219,7 +219,7 @@ def test_choices_are_saved_next_to_the_weights(tmp_path):
     assert '"epoch": 1, "score": 0.75, "above_floor": false, "dice_WT": 0.75' in text
     assert "# min_component_ml is in ml; of pictures, in thousands of pixels.\n" in text
     settings = yaml.safe_load(text)
-    assert settings["min_component_ml"] == {"WT": 0.02}  # the speck of 0.015 ml goes
+    assert settings["min_component_ml"] == {"WT": 0.0}  # one patient is too few to remove anything
     assert settings["checkpoint"] == str(run.path / "model.pt")
     assert settings["channels"] == ["T1"]
 

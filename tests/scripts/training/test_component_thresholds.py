@@ -3,18 +3,22 @@
 import torch
 from ignite.engine import Engine
 
-from scripts.training.component_thresholds import CANDIDATES_ML, ComponentStatistics
+from scripts.training.component_thresholds import CANDIDATES_ML, FEWEST_PATIENTS, ComponentStatistics
 from tests.made.volumes import FOUR, REGION, volume
 
+OTHER = (slice(6, 9), 0, 0)  # 0.03 ml
 BIG = (slice(0, 10), slice(8, 12), slice(8, 12))  # 1.6 ml
 
 
-def statistics(*cases: tuple[torch.Tensor, torch.Tensor], regions=REGION, ml: float = 0.01) -> ComponentStatistics:
-    """Collected by an engine whose batches are single cases of (prediction, truth)."""
-    found = ComponentStatistics(regions)
+def statistics(
+    *cases: tuple[torch.Tensor, torch.Tensor], regions=REGION, ml: float = 0.01, times: int = FEWEST_PATIENTS, **options
+) -> ComponentStatistics:
+    """Collected by an engine whose batches are single cases of (prediction, truth), each so many times."""
+    found = ComponentStatistics(regions, **options)
     engine = Engine(lambda _, batch: [{"pred": batch[0]["pred"], "label": batch[0]["label"]}])
     found.attach(engine)
-    engine.run([[{"pred": pred, "label": truth, "voxel_ml": torch.tensor([ml])}] for pred, truth in cases])
+    batches = [{"pred": pred, "label": truth, "voxel_ml": torch.tensor([ml])} for pred, truth in cases] * times
+    engine.run([[{**batch, "case": f"c{number}"}] for number, batch in enumerate(batches)])
     return found
 
 
@@ -23,25 +27,38 @@ def test_specks_next_to_a_lesion_are_removed():
 
 
 def test_small_true_lesions_are_kept_despite_specks_of_equal_size():
-    # without 0.04 ml the second case would fall from Dice 1 to 0
-    cases = [(volume(BIG, FOUR), volume(BIG)), (volume(FOUR), volume(FOUR))]
+    # without its lesion of 0.03 ml the second case would fall from Dice 1 to 0.73
+    cases = [(volume(BIG, FOUR), volume(BIG)), (volume(FOUR, OTHER), volume(FOUR, OTHER))]
     assert statistics(*cases).select_thresholds() == {"tumour": 0.0}
 
 
 def test_specks_below_the_smallest_true_lesion_are_removed():
-    cases = [(volume(BIG, (0, 0, 0)), volume(BIG)), (volume(FOUR), volume(FOUR))]
+    cases = [(volume(BIG, (0, 0, 0)), volume(BIG)), (volume(FOUR, OTHER), volume(FOUR, OTHER))]
     assert statistics(*cases).select_thresholds() == {"tumour": 0.02}
 
 
-def test_hallucination_in_a_case_without_the_region_is_removed():
-    assert statistics((volume(FOUR), volume())).select_thresholds() == {"tumour": 0.05}
+def test_largest_component_stays_though_it_is_a_false_one():
+    assert statistics((volume(FOUR), volume())).select_thresholds() == {"tumour": 0.0}
+    assert statistics((volume(FOUR, (6, 6, 6)), volume())).select_thresholds() == {"tumour": 0.02}
 
 
-def test_hallucination_without_the_region_weighs_like_a_whole_case():
-    # the lesion's part of 4 voxels is worth 0.02 of Dice, the hallucination of 4 voxels 1
-    assert statistics((volume(BIG, FOUR), volume(BIG, FOUR)), (volume(FOUR), volume())).select_thresholds() == {
-        "tumour": 0.05
-    }
+def test_with_fewer_than_ten_patients_nothing_is_removed(caplog):
+    with caplog.at_level("INFO"):
+        few = statistics((volume(BIG, FOUR), volume(BIG)), times=FEWEST_PATIENTS - 1)
+        assert few.select_thresholds() == few.select_thresholds() == {"tumour": 0.0}
+    (message,) = [message for message in caplog.messages if "component" in message]
+    assert message.startswith("no component is removed, whatever its size: 9 validation patients are too few")
+
+
+def test_patients_count_and_not_their_cases():
+    patients = {f"c{number}": f"p{number // 2}" for number in range(FEWEST_PATIENTS)}
+    case = (volume(BIG, FOUR), volume(BIG))
+    assert statistics(case, patients=patients).select_thresholds() == {"tumour": 0.0}
+    assert statistics(case, patients={case: case for case in patients}).select_thresholds() == {"tumour": 0.05}
+
+
+def test_no_volume_above_the_limit_is_selected():
+    assert statistics((volume(BIG, FOUR), volume(BIG)), limits={"tumour": 0.04}).select_thresholds() == {"tumour": 0.0}
 
 
 def test_correct_masks_lose_no_component():
@@ -81,8 +98,8 @@ def test_a_later_pass_is_not_mixed_with_an_earlier_one():
     engine = Engine(lambda _, batch: [{"pred": batch[0]["pred"], "label": batch[0]["label"]}])
     found.attach(engine)
     for pred in (volume(BIG, FOUR), volume(BIG)):
-        engine.run([[{"pred": pred, "label": volume(BIG), "voxel_ml": torch.tensor([0.01])}]])
-    assert len(found.cases) == 1
+        engine.run([[{"pred": pred, "label": volume(BIG), "voxel_ml": torch.tensor([0.01])}]] * FEWEST_PATIENTS)
+    assert len(found.cases) == FEWEST_PATIENTS
     assert found.select_thresholds() == {"tumour": 0.0}
 
 
@@ -91,7 +108,7 @@ def test_several_processes_choose_from_the_cases_of_all(in_two_processes):
         found = statistics((volume(BIG, FOUR), volume(BIG)) if rank == 0 else (volume(BIG), volume(BIG)))
         return len(found.cases), found.select_thresholds()
 
-    assert in_two_processes(select_thresholds) == [(2, {"tumour": 0.05})] * 2
+    assert in_two_processes(select_thresholds) == [(2 * FEWEST_PATIENTS, {"tumour": 0.05})] * 2
 
 
 def test_cutting_off_nothing_is_a_candidate():
