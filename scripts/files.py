@@ -98,6 +98,20 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def make_folder(path: str | os.PathLike) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        InputError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=str(path), prefix=unfinished_prefix()):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another folder.") from error
+
+
 def walk_files(root: str | os.PathLike) -> Iterator[Path]:
     """The files below a folder, without hidden ones and those in hidden folders: macOS leaves ._X next to X.
 

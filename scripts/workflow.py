@@ -28,7 +28,18 @@ from scripts.files import read_mapping
 from scripts.recipes import read_overrides, refuse_conflicts
 from scripts.stopping import catch_signals
 
-RUN_IDS = ("imports", "initialize", "finalize", "run", "check", "check_network", "training", "evaluating", "inferring")
+RUN_IDS = (
+    "imports",
+    "initialize",
+    "finalize",
+    "run",
+    "check",
+    "check_network",
+    "training",
+    "evaluating",
+    "inferring",
+    "answering",
+)
 # keys of tasks and runs for other workflows and `prepare`; a workflow that does not use them accepts them
 EXTRA_KEYS = (
     "label_scheme",
@@ -88,7 +99,9 @@ def begin_workflow(workflow: str, requeue: bool = False) -> None:
     catch_signals(requeue)
     config, own, call = running_config(), ConfigParser.load_config_file(workflow), _running_call()
     if (run_id := call.get("run_id") or "run") not in config:
-        known = [name for name in ("run", "training", "evaluating", "inferring", "check") if name in config]
+        known = [
+            name for name in ("run", "training", "evaluating", "inferring", "answering", "check") if name in config
+        ]
         raise InputError(f"there is no run id '{run_id}' in this workflow: expected {', '.join(known)}.")
     files = call.get("config_file") or ()
     refuse_conflicts(file for file in ensure_tuple(files) if Path(str(file)).parent.name == "recipes")

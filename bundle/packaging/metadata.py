@@ -57,7 +57,12 @@ def make_metadata(
         "version": version,
         "changelog": dict(changelog),
         "eval_metrics": quote_scores(summary),
-        "training": {"seed": run.environment.get("seed"), "revision": run.environment.get("git"), **run.effort},
+        "training": {
+            "seed": run.environment.get("seed"),
+            "revision": run.environment.get("git"),
+            "patients": {role: len(names) for role, names in run.environment.get("patients", {}).items()},
+            **run.effort,
+        },
         "network_data_format": network_data_format(settings, about.get("modality", "MR"), divisor),
     }
 

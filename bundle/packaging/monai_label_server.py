@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bundle.packaging.manifest import hash_files, hash_package
 from scripts.data.images import is_nifti
 from scripts.errors import InputError
+from scripts.inference.package_manifest import hash_files, hash_package
 from scripts.inference.scans import find_input_scans
 
 HOST = "127.0.0.1"  # MONAI Label has no password

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bundle.packaging import archive, card, configs, formats, manifest, metadata, networks, package_check, parity
+from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix, write_json, write_text
+from scripts.inference import package_manifest as manifest
 from scripts.network import shapes
 from scripts.network.checkpoint_file import save_state
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bundle.packaging.manifest import check_manifest, hash_files, hash_package
 from bundle.packaging.metadata import VERSION, check_metadata
 from bundle.packaging.networks import load_inference_network
-from bundle.packaging.trust import Ask, require_trust
 from scripts.errors import InputError
+from scripts.inference.package_manifest import check_manifest, hash_files, hash_package
+from scripts.inference.package_trust import Ask, require_trust
 
 WORKFLOWS = ("inference", "train", "evaluate", "multi_gpu_train")
 FILES = ["LICENSE", "configs/metadata.json", *(f"configs/{name}.yaml" for name in WORKFLOWS), "configs/logging.conf"]

@@ -120,8 +120,8 @@ def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     channels = list(read_channels(case, expected, record))
     frame = _check_geometry(channels, record)
     sound = [channel for channel in channels if frame and channel.shape == frame.shape]
-    _check_copies(sound, case, record)
-    _check_alignment(sound, record)
+    check_copies(sound, record, case.slice)
+    check_alignment(sound, record)
     record.channels = {channel.name: channel.digest for channel in channels if channel.mask.any()}
     record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
     if channels and not record.channels:
@@ -153,7 +153,8 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
             continue
         arrays = np.moveaxis(image.voxels, -1, 0) if case.stacked else [image.voxels]
         for channel, array in zip(expected.channels if case.stacked else [name], arrays, strict=True):
-            yield from _summarise(channel, path, image._replace(voxels=array), case, record)
+            if checked := summarise_channel(channel, path, image._replace(voxels=array), record, case.slice):
+                yield checked
 
 
 def _was_said_missing(path: Path, record: CaseRecord) -> bool:
@@ -187,35 +188,45 @@ def _form_problem(path: Path, image: GridImage, case: Case, expected: ExpectedCa
     return None
 
 
-def _summarise(name: str, path: Path, image: GridImage, case: Case, record: CaseRecord) -> Iterator[CheckedChannel]:
-    """Yields the channel unless its voxels cannot be used; its mask is empty where a slice shows nothing."""
+def summarise_channel(
+    name: str, path: Path, image: GridImage, record: CaseRecord, slice_number: int | None = None
+) -> CheckedChannel | None:
+    """The channel, with an empty mask where a slice shows nothing; None, and a problem, if its voxels cannot be used.
+
+    Args:
+        name: of the channel.
+        path: its file, for messages.
+        image: its voxels, [H, W, D] or [H, W].
+        record: gets problems and notes.
+        slice_number: of a slice of a volume, which may be empty.
+    """
     array = image.voxels
     if bad := int(array.size - np.count_nonzero(np.isfinite(array))):
         record.problems.append(
             f"{path}: channel {name} holds {bad} {_points(array)} that are NaN or infinite: export it again."
         )
-        return
+        return None
     array = array.astype(np.float32, copy=False)
     low, high = array.min(), array.max()
-    if low == high and case.slice is None:
+    if low == high and slice_number is None:
         record.problems.append(f"{path}: channel {name} holds nothing but the value {low:g}: export it again.")
-        return
+        return None
     # Files store the first axis fastest; transposed, their bytes need no copy
     digest = hashlib.sha256(repr(array.shape).encode())
     digest.update(np.asfortranarray(array, dtype="<f4").T.data)
     outside, flat = background_value(array)
     coarse = array[_steps(image._replace(voxels=array))]
-    mask, stripped = _brain_mask(coarse, outside, flat) if low < high else (np.zeros(coarse.shape, bool), False)
-    if not mask.any() and case.slice is None:
+    mask, stripped = find_brain(coarse, outside, flat) if low < high else (np.zeros(coarse.shape, bool), False)
+    if not mask.any() and slice_number is None:
         record.problems.append(f"{path}: channel {name} is {outside:g} nearly everywhere: export it again.")
-        return
+        return None
     if not mask.any():  # as at the ends of a volume
         record.notes.append(f"channel {name} shows nothing in these slices")
-    elif mask.all() and case.slice is None and array.ndim == 3:
+    elif mask.all() and slice_number is None and array.ndim == 3:
         record.notes.append(f"channel {name} shows no background, so that its alignment is not checked")
     signal = float(np.percentile(coarse[mask], 99)) - outside if mask.any() else 0.0
     bright = float(np.log(max(abs(signal), 1e-6)))
-    yield CheckedChannel(
+    return CheckedChannel(
         name, path, array.shape, image.affine, digest.hexdigest(), coarse.copy(), mask, stripped, bright
     )
 
@@ -237,17 +248,22 @@ def background_value(array: np.ndarray) -> tuple[float, float]:
     return float(values[counts.argmax()]), float(counts.max() / counts.sum())
 
 
-def _brain_mask(coarse: np.ndarray, outside: float, flat: float) -> tuple[np.ndarray, bool]:
+def find_brain(array: np.ndarray, outside: float, flat: float) -> tuple[np.ndarray, bool]:
     """The mask of the brain or head, and whether the image is skull-stripped.
 
     In a skull-stripped image everything outside has one value (not always 0: z-scored images have another). In others
-    the head is above Otsu's threshold (1979), with its holes filled.
+    the head is above Otsu's threshold (1979), with its holes filled; the mask is full where there is no background.
+
+    Args:
+        array: [H, W, D].
+        outside: its most frequent value on the faces.
+        flat: the share of the faces that have it (`background_value`).
     """
-    mask = coarse != np.float32(outside)
+    mask = array != np.float32(outside)
     if flat > 0.7 and mask.mean() < 0.7:
         return mask, True
-    signal = np.abs(coarse - np.float32(outside))
-    if not _has_background(coarse):
+    signal = np.abs(array - np.float32(outside))
+    if not _has_background(array):
         return np.ones_like(mask), False
     head, count = ndimage.label(ndimage.binary_fill_holes(signal > _threshold(signal)))
     if not count:
@@ -309,21 +325,28 @@ def _difference(frame: CheckedChannel, shape: tuple[int, ...], affine: np.ndarra
     return f"has another affine: by its header it lies up to {distance:.2f} mm from where it should, on the grid"
 
 
-def _check_copies(channels: Sequence[CheckedChannel], case: Case, record: CaseRecord) -> None:
+def check_copies(
+    channels: Sequence[CheckedChannel], record: CaseRecord, slice_number: int | None = None
+) -> float | None:
+    """Find channels that are copies of others, and return the largest correlation of two (absolute value)."""
+    largest = None
     for one, other in itertools.combinations([channel for channel in channels if channel.mask.any()], 2):
+        correlation = abs(_correlation(one, other))
+        largest = max(correlation, largest or 0.0)
         if one.digest == other.digest:
             how = "is a copy of"
-        elif abs(_correlation(one, other)) > COPY_CORRELATION:
+        elif correlation > COPY_CORRELATION:
             how = "is, up to its scale, a copy of"
         else:
             continue
-        if case.slice is not None:  # one slice is not enough evidence, and missing sequences are filled with others
+        if slice_number is not None:  # one slice is not enough evidence, and missing sequences are filled with others
             record.notes.append(f"channel {other.name} {how} channel {one.name} in these slices")
             continue
         files = f" ({one.path.name})" if one.path != other.path else ""
         record.problems.append(
             f"{other.path}: channel {other.name} {how} channel {one.name}{files}: find the right file."
         )
+    return largest
 
 
 def _correlation(one: CheckedChannel, other: CheckedChannel) -> float:
@@ -331,12 +354,17 @@ def _correlation(one: CheckedChannel, other: CheckedChannel) -> float:
     return float(np.corrcoef(one.coarse[inside], other.coarse[inside])[0, 1]) if inside.sum() > 2 else 0.0
 
 
-def _check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> None:
-    """Find the channel whose brain is not aligned with the others'; volumes only, since a slice does not show it."""
+def check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> float | None:
+    """Find the channel whose brain is not aligned with the others', and return the smallest Dice of two brain masks.
+
+    Volumes only, since a slice does not show it; None where no two channels can be compared.
+    """
+    smallest = None
     channels = [channel for channel in channels if _is_volume(channel) and not channel.mask.all()]
     apart: dict[tuple[int, int], tuple[float, float]] = {}
     for (i, one), (j, other) in itertools.combinations(enumerate(channels), 2):
         dice, distance = mask_overlap(one, other)
+        smallest = dice if smallest is None else min(dice, smallest)
         _note_lost_brain(one, other, record)
         least, most = ALIGNMENT_LIMITS["stripped" if one.stripped and other.stripped else "head"]
         if dice < least or distance > most:
@@ -352,6 +380,7 @@ def _check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> 
         )
         if odd:
             break
+    return smallest
 
 
 def _is_volume(channel: CheckedChannel) -> bool:

@@ -1,5 +1,6 @@
 """Loading of a case, volume or picture, as one tensor: from one file per channel, or from one file of all channels."""
 
+import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,10 @@ from scripts.data import pictures, tensor_files
 from scripts.data.case_files import channels_of_file, image_of_case
 from scripts.data.images import require_label_map
 from scripts.data.nifti import corner_distance, grid_tolerance, print_notes, read_nifti
+from scripts.data.scan_checks import check_scan, is_served, refusals_as_responses, result_of_checks
 from scripts.errors import InputError
 
+HEADER_NOTES = "header_notes"  # the key of a tensor's metadata with the notes on its files' headers, one per line
 INTEGER_TYPES = (np.uint8, np.int8, np.int16, np.int32)  # copied to the device in the file's own type
 
 
@@ -39,6 +42,7 @@ class WholeFileReader(NibabelReader):
         self.filenames = (name,) = ensure_tuple(data)
         file = read_nifti(name)
         print_notes(name, file.notes)
+        self.notes = file.notes
         return nib.Nifti2Image(file.voxels, file.affine, dtype=file.voxels.dtype)
 
 
@@ -70,12 +74,16 @@ class LoadImageChannelsd(MapTransform):
         channels: names of the image's channels, in the order of the files in a list or of the channels in a file.
             Every other key is loaded as one channel.
         image_key: the key that has several channels.
-        InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
-            of the others, or is named like another channel.
+        axes: of the images; None: any.
+        channel_files: the file name patterns of each channel.
+        device: of the tensors.
+        refuse_constant: refuse a volume with a channel of one value.
+        check_scans: check each volume (`scripts.data.scan_checks`); the results are under `checks`, as JSON.
 
     Raises:
         InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
-            of the others, or is named like another channel.
+            of the others, or is named like another channel; or a check refuses the scan. MONAI Label responds with
+            status 422 and the sentence.
     """
 
     def __init__(
@@ -87,9 +95,10 @@ class LoadImageChannelsd(MapTransform):
         channel_files: Mapping[str, Sequence[str]] | None = None,
         device: str | torch.device = "cpu",
         refuse_constant: bool = False,
+        check_scans: bool = False,
     ) -> None:
         super().__init__(keys)
-        self.axes, self.refuse_constant = axes, refuse_constant
+        self.axes, self.refuse_constant, self.check_scans = axes, refuse_constant, check_scans
         self.channels = list(channels)
         self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
         self.image_key = image_key
@@ -97,10 +106,16 @@ class LoadImageChannelsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the file names of each key by the tensor."""
+        with refusals_as_responses():
+            return self._load(data)
+
+    def _load(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         loaded = dict(data)
         for key in self.key_iterator(loaded):
             if key == self.image_key:
-                loaded[key] = self._load_image(data[key])
+                loaded[key], files = self._load_image(data[key])
+                if self.check_scans and loaded[key].dim() == 4:
+                    loaded |= self._check(loaded[key], files)
                 if isinstance(data[key], list | tuple) or Path(data[key]).is_dir():
                     loaded.setdefault("result_extension", ".nii.gz")  # MONAI Label takes it from a file's name
             else:
@@ -113,7 +128,14 @@ class LoadImageChannelsd(MapTransform):
                 loaded[key].affine = image.affine
         return loaded
 
-    def _load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> MetaTensor:
+    def _check(self, image: MetaTensor, files: Sequence[Path]) -> dict[Hashable, Any]:
+        """The entries that hold what the checks of an image found."""
+        notes = image.meta[HEADER_NOTES].splitlines()
+        checks = check_scan(image.numpy(force=True), np.asarray(image.affine), self.channels, files, notes)
+        found: dict[Hashable, Any] = {"checks": json.dumps([check._asdict() for check in checks])}
+        return {**found, "result": result_of_checks(checks)} if is_served() else found
+
+    def _load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> tuple[MetaTensor, Sequence[Path]]:
         if not isinstance(named, list | tuple):
             named = self._find(Path(named))
         files = [Path(file) for file in ensure_tuple(named)]
@@ -124,7 +146,7 @@ class LoadImageChannelsd(MapTransform):
                         f"{file} is in the place of channel {channel}, but is named like {' or '.join(known)}: the"
                         f" order is {', '.join(self.channels)}; change the list, or the patterns in channel_files."
                     )
-        return self._stack(files, self.channels)
+        return self._stack(files, self.channels), files
 
     def _find(self, path: Path) -> str | list[str] | Path:
         """The file itself, or the files of all channels for a folder or for the file of one of several channels."""
@@ -160,7 +182,8 @@ class LoadImageChannelsd(MapTransform):
             )
         if self.refuse_constant and names == self.channels and stacked.dim() == 4:
             _require_content(stacked, files, names)
-        return MetaTensor(stacked, meta=tensors[0].meta)
+        notes = dict.fromkeys(line for tensor in tensors for line in tensor.meta[HEADER_NOTES].splitlines())
+        return MetaTensor(stacked, meta={**tensors[0].meta, HEADER_NOTES: "\n".join(notes)})
 
 
 def _require_content(volume: torch.Tensor, files: Sequence[Path], names: Sequence[str]) -> None:
@@ -200,7 +223,8 @@ def _read(file: Path, key: str) -> MetaTensor:
         raise InputError(f"{file} holds NaN or infinite voxels: expected finite intensities; convert it again.")
     voxels, channel = torch.from_numpy(array), meta[MetaKeys.ORIGINAL_CHANNEL_DIM]
     voxels = voxels[None] if is_no_channel(channel) else voxels.movedim(channel, 0)
-    return MetaTensor(voxels, meta={**switch_endianness(meta, "<"), "filename_or_obj": str(file)})
+    notes = "\n".join(getattr(reader, "notes", ()))
+    return MetaTensor(voxels, meta={**switch_endianness(meta, "<"), "filename_or_obj": str(file), HEADER_NOTES: notes})
 
 
 def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_name: str) -> None:

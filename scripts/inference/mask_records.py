@@ -38,16 +38,32 @@ class MaskRecords:
         for folder in (self.output_dir, self.output_dir / "probabilities", self.output_dir / RECORDS):
             remove_leftovers(folder)
 
-    def write(self, case: str, image: str | Sequence[str], files: Iterable[Path]) -> None:
-        """Record that a case is finished: its mask, and its probabilities if there are any, are in `files`."""
+    def write(
+        self, case: str, image: str | Sequence[str], files: Iterable[Path], checks: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """Record that a case is finished, and return what `read` will.
+
+        Args:
+            case: its name.
+            image: its files.
+            files: its mask, and its probabilities if there are any.
+            checks: what the checks of its scan found (`scripts.data.scan_checks`).
+        """
         masks = {file.relative_to(self.output_dir).as_posix(): file_hash(file) for file in files}
-        write_json(self._path(case), {**self._origin(case, image), "masks": masks})
+        write_json(self._path(case), {**self._origin(case, image), "masks": masks, "checks": list(checks)})
+        return {"case": case, "masks": masks, "checks": list(checks)}
+
+    def read(self, case: str) -> dict[str, Any]:
+        """The `case`, the sha256 of its `masks` by file, and the `checks` of a case that is finished."""
+        record = json.loads(self._path(case).read_text(encoding="utf-8"))
+        return {"case": case, "masks": record["masks"], "checks": record.get("checks", [])}
 
     def is_finished(self, case: str, image: str | Sequence[str]) -> bool:
         """Whether the masks of a case are there, unchanged, and were made of these weights, images and settings."""
         try:
             record = json.loads(self._path(case).read_text(encoding="utf-8"))
             masks = dict(record.pop("masks"))
+            record.pop("checks", None)  # which decide over nothing
             unchanged = all(file_hash(self.output_dir / name) == sha256 for name, sha256 in masks.items())
             return bool(masks) and unchanged and record == self._origin(case, image)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):  # a file is missing, the record damaged

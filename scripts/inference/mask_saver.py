@@ -1,7 +1,8 @@
 """Writing of masks and probabilities on the grid and in the format of the image."""
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class MaskSaver:
         self.output_dir, self.records = Path(output_dir), records
         self.images = {entry["case"]: entry["image"] for entry in entries if {"case", "image"} <= {*entry}}
         self.stacks = stacks
+        self.on_saved: Callable[[dict[str, Any]], None] | None = None  # gets what the records say of a written case
         self.saved: dict[Path, tuple[str, str]] = {}  # a case and page of each stack
         self.thread = ThreadPoolExecutor(max_workers=1)
         self.writing: Future | None = None
@@ -88,7 +90,8 @@ class MaskSaver:
         cases, devices = [], set()
         for batch, item in zip(engine.state.batch, engine.state.output, strict=True):
             maps = {key: _on_host(item[key], kind) for key, kind in kinds.items() if key in item}
-            cases.append((batch["case"], str(item["image"].meta["filename_or_obj"]), maps))
+            checks = json.loads(batch.get("checks", "[]"))
+            cases.append((batch["case"], str(item["image"].meta["filename_or_obj"]), maps, checks))
             devices |= {item[key].device for key in maps if item[key].is_cuda}
         copied = [torch.cuda.current_stream(device).record_event() for device in devices]
         self.writing = self.thread.submit(self._save, cases, copied)
@@ -97,13 +100,17 @@ class MaskSaver:
         if self.writing is not None:
             self.writing.result()
 
-    def _save(self, cases: Sequence[tuple[str, str, dict[str, np.ndarray]]], copied: Sequence[torch.Event]) -> None:
+    def _save(
+        self, cases: Sequence[tuple[str, str, dict[str, np.ndarray], list]], copied: Sequence[torch.Event]
+    ) -> None:
         for event in copied:
             event.synchronize()
-        for case, image, maps in cases:
-            self.save_case(case, image, maps)
+        for case, image, maps, checks in cases:
+            self.save_case(case, image, maps, checks)
 
-    def save_case(self, case: str, image: str, maps: Mapping[str, np.ndarray]) -> None:
+    def save_case(
+        self, case: str, image: str, maps: Mapping[str, np.ndarray], checks: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Write one case: `pred` [..., 1] and optionally `probabilities` [..., R], on the grid of the file `image`."""
         soft = self._probabilities(case)
         if "probabilities" in maps:
@@ -112,17 +119,19 @@ class MaskSaver:
             soft.unlink()
         path = mask_path(self.output_dir, case, image)
         write_like(path, maps["pred"][..., 0], like=pictures.file_of_page(image))
-        self._record(case, self.images.get(case, image), path)
+        self._record(case, self.images.get(case, image), path, checks)
         if stack := stack_path(self.output_dir, case, image):
             self.saved[stack] = case, image
 
     def _probabilities(self, case: str) -> Path:
         return self.output_dir / "probabilities" / f"{case}.nii.gz"
 
-    def _record(self, case: str, image: str | Sequence[str], mask: Path) -> None:
+    def _record(self, case: str, image: str | Sequence[str], mask: Path, checks: Sequence[Mapping[str, Any]]) -> None:
         if self.records is not None:
             soft = self._probabilities(case)
-            self.records.write(case, image, [mask, soft] if soft.is_file() else [mask])
+            written = self.records.write(case, image, [mask, soft] if soft.is_file() else [mask], checks)
+            if self.on_saved is not None:
+                self.on_saved({**written, "image": image})
 
     def finish(self) -> None:
         """Wait for the last case, and combine the masks of pages."""
@@ -134,10 +143,7 @@ class MaskSaver:
             if all(path.exists() for path in single):
                 pictures.write_picture(stack, *map(pictures.read_picture, single))
                 for number, name in enumerate(names):
-                    soft = self.output_dir / "probabilities" / f"{name}.nii.gz"
-                    self._record(
-                        name, str(pictures.page_name(file, number)), stack, *([soft] if soft.is_file() else [])
-                    )
+                    self._record(name, str(pictures.page_name(file, number)), stack, [])
                 for path in single:
                     path.unlink()
 

@@ -1,6 +1,7 @@
 """Preparation of the next case in a thread while the network processes the current one, and refused cases."""
 
 import copy
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -9,6 +10,7 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from monai.utils import TraceKeys
 
+from scripts.data.scan_checks import list_checks
 from scripts.errors import input_error_message
 
 
@@ -29,6 +31,11 @@ class PrefetchedDataset(torch.utils.data.Dataset):
         self.thread = ThreadPoolExecutor(max_workers=1)
         self.waiting: dict[int, Future] = {}
         self.refused: dict[str, str] = {}  # case to reason
+        self.on_refused: Callable[[dict[str, Any]], None] | None = None  # gets case, reason and checks
+
+    def replace_cases(self, cases: list[dict[str, Any]]) -> None:
+        """Take these cases in place of the former ones."""
+        self.dataset.data, self.waiting, self.refused = cases, {}, {}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -42,6 +49,9 @@ class PrefetchedDataset(torch.utils.data.Dataset):
         prepared = case.result()
         if "refused" in prepared:
             self.refused[prepared["case"]] = prepared["refused"]
+            if self.on_refused is not None:
+                self.on_refused(prepared)
+            return {name: prepared[name] for name in ("case", "refused")}  # checks cannot be made into a batch
         return prepared
 
     def _prepare(self, index: int, gpu: int | None) -> Any:
@@ -49,13 +59,13 @@ class PrefetchedDataset(torch.utils.data.Dataset):
             torch.cuda.set_device(gpu)
         entry = self.dataset.data[index]
         if "refused" in entry:
-            return {key: entry[key] for key in ("case", "refused")}
+            return _refusal(entry["case"], entry["refused"])
         try:
             case = self.dataset[index]
         except Exception as error:
             if (reason := input_error_message(error)) is None:
                 raise
-            return {"case": entry["case"], "refused": reason}
+            return _refusal(entry["case"], reason, error)
         for value in case.values():
             for operation in getattr(value, "applied_operations", ()):
                 self._restore_ids(operation)
@@ -68,6 +78,11 @@ class PrefetchedDataset(torch.utils.data.Dataset):
         for value in trace.values():
             if isinstance(value, dict):
                 self._restore_ids(value)
+
+
+def _refusal(case: str, reason: str, error: BaseException | None = None) -> dict[str, Any]:
+    checks = [check._asdict() for check in list_checks(error, reason)]
+    return {"case": case, "refused": reason, "checks": checks}
 
 
 class CaseEvaluator(SupervisedEvaluator):

@@ -26,6 +26,12 @@ def hd95_by_area(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> floa
     return max(_weighted_percentile(d, w, 0.95) for d, w in zip(nearest_distances(*points), weights, strict=True))
 
 
+def surface_area(mask: np.ndarray, spacing: Sequence[float]) -> float:
+    """The area (mm^2) of the surface of a mask [H, W, D]; the end of the image is background."""
+    code = _codes(mask)
+    return float(areas_by_code(tuple(spacing))[code].sum())
+
+
 def voxel_positions(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """The positions of a mask's voxels, [voxel, axis] in mm."""
     # flat indices first: several times faster than np.argwhere

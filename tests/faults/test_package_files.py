@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bundle.commands.segment import segment
-from bundle.packaging.manifest import MANIFEST
 from bundle.packaging.package_check import check_package
+from scripts.inference.package_manifest import MANIFEST
 from tests.made import refused
 
 TRIALS = 100

@@ -23,11 +23,11 @@ from bundle.commands.publish import publish
 from bundle.commands.report import report
 from bundle.commands.segment import segment
 from bundle.commands.serve import serve
-from bundle.packaging.manifest import MANIFEST, write_manifest
 from bundle.packaging.networks import cut_validation_patches
 from bundle.packaging.package_check import check_trusted_files
 from bundle.packaging.runs import read_run
 from scripts.data.datalist import read_datalist
+from scripts.inference.package_manifest import MANIFEST, write_manifest
 from tests.made import ROOT, at_repository_root, refused
 
 

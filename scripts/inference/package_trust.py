@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bundle.packaging.manifest import MANIFEST, printable
 from scripts.errors import InputError
 from scripts.files import write_json
+from scripts.inference.package_manifest import MANIFEST, printable
 
 Ask = Callable[[str], bool | None]  # puts a question to the user; None where nobody can answer
 QUESTION = """\

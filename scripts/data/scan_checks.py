@@ -1,0 +1,163 @@
+"""Checks of a volume before it is segmented: each has a status, a number, its limit and a sentence.
+
+`prepare` finds the same faults in a cohort (`scripts.data.case_checks`). A fault that makes the mask wrong is refused;
+what may make it worse is noted.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scripts.data.case_checks import (
+    ALIGNMENT_LIMITS,
+    COPY_CORRELATION,
+    CaseRecord,
+    CheckedChannel,
+    check_alignment,
+    check_copies,
+    summarise_channel,
+)
+from scripts.data.images import GridImage
+from scripts.errors import InputError
+
+OK, NOTE, REFUSE = "ok", "note", "refuse"
+UNPROCESSABLE = 422  # the HTTP status of a refusal
+
+
+class ScanCheck(NamedTuple):
+    """The result of one check.
+
+    Attributes:
+        name: of the check.
+        status: `ok`, `note` or `refuse`.
+        sentence: what was found, in words.
+        number: what was measured; None where the check is not of a number.
+        limit: beyond which the number is noted or refused.
+    """
+
+    name: str
+    status: str
+    sentence: str
+    number: float | None = None
+    limit: float | None = None
+
+
+class ScanRefused(InputError):
+    """A scan that must not be segmented; `checks` are the results of all checks."""
+
+    def __init__(self, sentence: str, checks: Sequence[ScanCheck]) -> None:
+        super().__init__(sentence)
+        self.checks = list(checks)
+
+
+def check_scan(
+    image: np.ndarray, affine: np.ndarray, names: Sequence[str], files: Sequence[Path], notes: Sequence[str] = ()
+) -> list[ScanCheck]:
+    """The checks of one scan, in the order in which they are shown.
+
+    Args:
+        image: [C, H, W, D].
+        affine: 4 x 4, to mm.
+        names: of the channels.
+        files: one per channel, or one of all, for messages.
+        notes: on the files' headers, in sentences without the files' names.
+
+    Raises:
+        ScanRefused: a check refuses the scan.
+    """
+    paths = files if len(files) == len(names) else [files[0]] * len(names)
+    record = CaseRecord("")
+    grids = (GridImage(voxels, affine) for voxels in image)
+    found = [summarise_channel(name, path, grid, record) for name, path, grid in zip(names, paths, grids, strict=True)]
+    channels = [channel for channel in found if channel is not None]
+    checks = [_check_header(notes), _from_record("content", "every channel shows a scan", None, None, record)]
+    checks += [_check_copies(channels), _check_alignment(channels), _check_skull(channels)]
+    if refusal := next((check for check in checks if check.status == REFUSE), None):
+        raise ScanRefused(refusal.sentence, checks)
+    return checks
+
+
+def list_checks(error: BaseException | None, sentence: str) -> list[ScanCheck]:
+    """The checks of the `ScanRefused` behind an error; else one, of reading the files, with this sentence."""
+    while error is not None:
+        if isinstance(error, ScanRefused):
+            return error.checks
+        error = error.__cause__ or error.__context__
+    return [ScanCheck("files", REFUSE, sentence)]
+
+
+def list_warnings(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sentences of the checks that did not pass."""
+    return [str(check["sentence"]) for check in checks if check["status"] != OK]
+
+
+@contextmanager
+def refusals_as_responses() -> Iterator[None]:
+    """Under MONAI Label an `InputError` becomes the response 422 with its sentence; a bare 500 otherwise."""
+    try:
+        yield
+    except InputError as error:
+        fastapi = sys.modules.get("fastapi") if "monailabel" in sys.modules else None
+        if fastapi is None:
+            raise
+        raise fastapi.HTTPException(status_code=UNPROCESSABLE, detail=str(error)) from error
+
+
+def result_of_checks(checks: Sequence[ScanCheck]) -> dict[str, Any]:
+    """What MONAI Label returns next to the mask: warnings, and all checks."""
+    listed = [check._asdict() for check in checks]
+    return {"warnings": list_warnings(listed), "checks": listed}
+
+
+def is_served() -> bool:
+    """Whether MONAI Label runs this code."""
+    return "monailabel" in sys.modules
+
+
+def _check_header(notes: Sequence[str]) -> ScanCheck:
+    if notes:
+        return ScanCheck("header", NOTE, f"The header of a file is doubtful: {'; '.join(notes)}.")
+    return ScanCheck("header", OK, "The files' headers agree, and say where left and right are.")
+
+
+def _check_copies(channels: Sequence[CheckedChannel]) -> ScanCheck:
+    record = CaseRecord("")
+    number = check_copies(channels, record)
+    return _from_record("copied channels", "no channel is a copy of another", number, COPY_CORRELATION, record)
+
+
+def _check_alignment(channels: Sequence[CheckedChannel]) -> ScanCheck:
+    record = CaseRecord("")
+    number = check_alignment(channels, record)
+    kind = "stripped" if all(channel.stripped for channel in channels) else "head"
+    sound = "the channels lie on one another" if number is not None else "there are no two channels to compare"
+    return _from_record("alignment", sound, number, ALIGNMENT_LIMITS[kind][0], record)
+
+
+def _check_skull(channels: Sequence[CheckedChannel]) -> ScanCheck:
+    whole = [channel.name for channel in channels if not channel.stripped]
+    if not whole:
+        return ScanCheck("skull", OK, "The skull is removed: all around the brain has one value.")
+    sentence = (
+        f"{', '.join(whole)} {'shows' if len(whole) == 1 else 'show'} more than the brain: a network that was trained"
+        " on scans without the skull gives wrong masks."
+    )
+    return ScanCheck("skull", NOTE, sentence)
+
+
+def _from_record(name: str, sound: str, number: float | None, limit: float | None, record: CaseRecord) -> ScanCheck:
+    """Refused for the first problem of a record, else noted for its notes, else ok in the words of `sound`."""
+    number = None if number is None else round(number, 6)
+    if record.problems:
+        return ScanCheck(name, REFUSE, record.problems[0], number, limit)
+    if record.notes:
+        return ScanCheck(name, NOTE, _sentence("; ".join(record.notes)), number, limit)
+    return ScanCheck(name, OK, _sentence(sound), number, limit)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
