@@ -40,7 +40,8 @@ def publish(
         trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
             first use; it is remembered until a file of the package changes.
     """
-    from bundle.packaging import archive, hub, manifest, package_check, zoo
+    from bundle.packaging import archive, hub, package_check, zoo
+    from scripts.inference import package_manifest as manifest
 
     metadata = package_check.check_package(package, trust, ask_user)
     name, version = package_check.read_name_and_version(package, metadata)

@@ -20,9 +20,10 @@ from monai.bundle import ConfigWorkflow, run, verify_metadata, verify_net_in_out
 from bundle.commands.export import export
 from bundle.commands.publish import publish
 from bundle.commands.report import report
-from bundle.packaging import archive, manifest, metadata, package_check, parity
+from bundle.packaging import archive, metadata, package_check, parity
 from scripts.data.datalist import file_hash
 from scripts.errors import InputError
+from scripts.inference import package_manifest as manifest
 from tests.made import ROOT, at_repository_root
 
 # sizes as of a real training, since TorchScript, ONNX and the package must cope with them
