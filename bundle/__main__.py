@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "train a task, changed by recipes and settings: a run folder with the best weights",
     "crossval": "train every fold, and score each patient by the network that never saw them",
     "evaluate": "segment and score the test or validation patients of a run: cases.csv",
+    "select": "select the simplest of several cross-validations and their pairs, unless another is really better",
     "segment": "segment new scans with a run or a package: a mask, measures and a page for each",
     "score": "score the masks of any system against a data list: cases.csv",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",

@@ -44,7 +44,7 @@ def evaluate(
         python -m bundle evaluate runs/first --ensemble runs/second --out runs/both
 
     Args:
-        run: the folder of a run or of a cross-validation, or the YAML file of a selection.
+        run: the folder of a run or of a cross-validation, or of a selection.
         ensemble: further runs or cross-validations to average with the first.
         datalist: the data list; by default the one that the run was trained with.
         dataset_dir: the folder that the list's paths start from; by default the run's own, or the one that holds the
@@ -69,7 +69,7 @@ def evaluate(
         datalist, dataset_dir = Path(trained["datalist"]), dataset_dir or Path(trained["dataset_dir"])
     if ensemble and out is None:
         raise InputError(f"evaluate needs --out with --ensemble: {run / 'evaluation'} is of {run} alone.")
-    target = out or run.with_suffix("") / "evaluation"
+    target = out or (run.parent if run.is_file() else run) / "evaluation"
     given = {
         "datalist": datalist.as_posix(),
         "dataset_dir": (dataset_dir or datalist.parent).as_posix(),

@@ -39,8 +39,8 @@ def export(
         python -m bundle export runs/cv --out dist
 
     Args:
-        run: the folder of a run or of a cross-validation, or the YAML file of a selection. Several runs become one
-            network, the mean of their logits.
+        run: the folder of a run, of a cross-validation or of a selection. Several runs become one network, the mean of
+            their logits.
         ensemble: further runs or cross-validations of the same configuration.
         out: gets the folder and the zip.
         name: in snake_case, with organ, modality and task; by default LABELSCHEME_segmentation.

@@ -59,8 +59,8 @@ def segment(
         python -m bundle segment runs/first /data/new_patients --ensemble runs/second,runs/cv --out answers
 
     Args:
-        source: the folder of a run, of a cross-validation, or of a package that `python -m bundle export` wrote; or the
-            YAML file of a selection.
+        source: the folder of a run, of a cross-validation, of a selection, or of a package that
+            `python -m bundle export` wrote.
         input: a folder of patients, the folder of one, one file with all channels, or a data list.
         out: the folder to write to.
         ensemble: further runs or cross-validations to average with the first.

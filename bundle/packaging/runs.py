@@ -106,7 +106,7 @@ def read_ensemble(source: Path, folders: Sequence[Path]) -> Run:
         roles["validation"] = sorted({*roles.get("validation", ())}.difference(roles.get("training", ())))
     return replace(
         first,
-        folder=source.with_suffix("") if source.suffix else source,
+        folder=source.parent if source.is_file() else source,
         config=wrap(first.config),
         settings={**wrap(first.settings), "min_component_ml": read_min_component_ml(files)},
         environment={**first.environment, **({"patients": roles} if roles else {})},

@@ -1,13 +1,14 @@
 """Several configurations as one: their probabilities averaged on each scan's own grid, one network at a time."""
 
+import contextlib
 import gc
+import io
 import json
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def segment_with_several(
                 _write_probabilities(runs, {**settings, **source}, folder)
     labelling, keep = first.get_parsed_content("labelling"), bool(settings.get("save_probabilities"))
     saver = MaskSaver(masks, stacks=True, records=records, entries=sound)
-    for entry in tqdm(sound, desc="averaging", unit="case", leave=False):
+    for entry in tqdm(sound, desc="averaging", unit="case", leave=False, disable=not sound):
         files = [folder / "probabilities" / f"{entry['case']}.nii.gz" for folder in folders]
         if not all(file.is_file() for file in files):
             refused[entry["case"]] = "a configuration could not segment it, see above"
@@ -171,7 +172,7 @@ def require_disk_space(entries: Sequence[Mapping[str, Any]], folder: Path, maps:
 
 def _count_voxels(image: str | Sequence[str], axes: int) -> int:
     first = image if isinstance(image, str) else image[0]
-    with suppress(Exception):  # a damaged file is refused, with the reason, when it is segmented
+    with contextlib.suppress(Exception):  # a damaged file is refused, with the reason, when it is segmented
         shape = nib.load(first).shape if is_nifti(first) else read_stored(first)[0].voxels.shape
         return math.prod(shape[:axes])
     return 0
@@ -207,7 +208,8 @@ def _write_probabilities(runs: Sequence[Path], settings: Mapping[str, Any], fold
     own = {"output_dir": folder.as_posix(), "resume": True, "save_probabilities": True, "min_component_ml": {}}
     files = [WORKFLOW, settings_file(runs[0]).as_posix()]
     try:
-        run("inferring", config_file=files, **{**settings, **name_weights(runs), **own})
+        with contextlib.redirect_stdout(io.StringIO()):  # it would name the folder of probabilities
+            run("inferring", config_file=files, **{**settings, **name_weights(runs), **own})
     except SystemExit as ended:  # some cases were refused
         if ended.code != EXIT_SOME_FAILED:
             raise

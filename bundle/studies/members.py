@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.studies.crossval import RECORD
 from scripts.errors import InputError
 from scripts.files import read_mapping
 from scripts.network.ensemble import differing_settings, read_run_settings
 from scripts.network.weights import MODEL, settings_file
 
 FOLD = re.compile(r"fold\d+")  # the folder of a run in that of a cross-validation
-RECORD = "crossval.json"  # of a cross-validation, with the list `folds`
+SELECTION = "selected.yaml"  # in the folder of a selection
 # what configurations must share, so that an average of their probabilities is one of the same regions
 COMMON = ("label_scheme", "labels", "regions", "labels_out", "labels_fill", "decision", "channels", "channel_files")
 
@@ -21,7 +22,8 @@ def find_configurations(sources: Sequence[Path], other: str = "") -> list[list[P
     """The runs of `sources`, those of one configuration together, each once.
 
     Args:
-        sources: folders of runs and of cross-validations, and YAML files with a list `ensemble` of such folders.
+        sources: folders of runs, cross-validations and selections, or the YAML file of a selection, with the list
+            `ensemble` of such folders.
         other: what else a folder could have been, for the message.
 
     Raises:
@@ -69,6 +71,8 @@ def require_one_configuration(sources: Sequence[Path]) -> list[Path]:
 
 def find_runs(source: Path, other: str = "") -> list[Path]:
     """The folders of the runs that `source` names; see `find_configurations`."""
+    if (source / SELECTION).is_file():
+        source = source / SELECTION
     if source.is_file() and source.suffix in (".yaml", ".yml"):
         named = read_mapping(source).get("ensemble")
         if not isinstance(named, list) or not named:

@@ -19,7 +19,12 @@ from tests.made import ROOT
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TRAININGS = ("crossval", "train", "check")
-WORKFLOWS = {**dict.fromkeys(TRAININGS, "training"), "evaluate": "evaluating", "segment": "inferring"}
+WORKFLOWS = {
+    **dict.fromkeys(TRAININGS, "training"),
+    "evaluate": "evaluating",
+    "segment": "inferring",
+    "select": "inferring",
+}
 RUNS = {"training": "train", "evaluating": "evaluate", "inferring": "inference"}
 OVERLAYS = sorted([*(ROOT / "configs" / "tasks").glob("*.yaml"), *(ROOT / "configs" / "recipes").glob("*.yaml")])
 OURS = r"(?:configs|scripts|bundle|docs|tests|\.ci)/[\w./-]*\w"

@@ -13,6 +13,7 @@ from monai.bundle import run
 from bundle.commands.evaluate import evaluate
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
+from scripts.data.datalist import datalist_hash, read_datalist
 from scripts.files import write_json
 from tests.made import at_repository_root
 
@@ -45,8 +46,9 @@ def cross_validate(studies: Studies, name: str, recipes: list[str], **settings) 
         shutil.copytree(scored / "masks", out / "masks", dirs_exist_ok=True)
         tables.append(pd.read_csv(scored / "cases.csv", dtype=str, keep_default_na=False))
     pd.concat(tables).to_csv(out / "cases.csv", index=False)
+    sha256 = datalist_hash(read_datalist(studies.datalist))
     record = {"task": "phantom", "recipes": recipes, "settings": {"overlap": "0.0"}, "folds": [0, 1], **given}
-    write_json(out / "crossval.json", record)
+    write_json(out / "crossval.json", {**record, "sha256": sha256})
     return out
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from monai.bundle import run
 
 from bundle.commands.evaluate import evaluate
 from bundle.commands.export import export
 from bundle.commands.segment import segment
 from bundle.studies import averaging
-from bundle.studies.members import find_configurations
+from bundle.studies.members import find_configurations, name_weights
 from scripts.files import write_text
 from tests.bundle.studies.conftest import Studies
 from tests.made import refused
@@ -36,7 +37,14 @@ def probabilities_of(folder: Path) -> np.ndarray:
 
 
 def segmented(studies: Studies, out: Path, *sources: Path, **settings) -> Path:
-    segment(sources[0], studies.scan, out=out, ensemble=sources[1:], **{**QUICK, **settings})
+    """Masks of the scan, as `segment` makes them, in this process."""
+    configurations = find_configurations(sources)
+    given = {"device": "cpu", "overlap": 0.0, "input": str(studies.scan), **settings}
+    if len(configurations) > 1:
+        averaging.segment_with_several(configurations, given, out, resume=given.pop("resume", False))
+    else:
+        files = ["configs/inference.yaml", str(configurations[0][0] / "settings.yaml")]
+        run("inferring", config_file=files, output_dir=str(out), **given, **name_weights(configurations[0]))
     return out
 
 
@@ -58,8 +66,8 @@ def test_two_identical_members_equal_the_member(studies, name, across, tmp_path)
     one = studies.folder / name / "fold0"
     other = twin(one, tmp_path / "twin", **({"percentiles": [1.0, 99.0]} if across else {}))
     assert len(find_configurations([one, other])) == 1 + across
-    alone = segmented(studies, tmp_path / "alone", one, save_probabilities="True")
-    both = segmented(studies, tmp_path / "both", one, other, save_probabilities="True")
+    alone = segmented(studies, tmp_path / "alone", one, save_probabilities=True)
+    both = segmented(studies, tmp_path / "both", one, other, save_probabilities=True)
     assert 0 < (mask_of(alone) > 0).mean() < 0.9
     assert np.array_equal(mask_of(both), mask_of(alone))
     assert np.array_equal(probabilities_of(both), probabilities_of(alone))
@@ -67,10 +75,8 @@ def test_two_identical_members_equal_the_member(studies, name, across, tmp_path)
 
 def test_folds_of_a_cross_validation_are_averaged_as_logits(studies, tmp_path):
     folds = [studies.folder / "a" / f"fold{k}" for k in (0, 1)]
-    keep = {"save_probabilities": "True", "tta": "True"}
-    each = [
-        np.float64(probabilities_of(segmented(studies, tmp_path / f.name, f, spacing="null", **keep))) for f in folds
-    ]
+    keep = {"save_probabilities": True, "tta": True}
+    each = [np.float64(probabilities_of(segmented(studies, tmp_path / f.name, f, **keep))) for f in folds]
     with np.errstate(divide="ignore"):  # outside the brain
         mean = sum(np.log(p / (1 - p)) for p in each) / 2
     found = probabilities_of(segmented(studies, tmp_path / "cv", studies.folder / "a", **keep))
@@ -80,8 +86,8 @@ def test_folds_of_a_cross_validation_are_averaged_as_logits(studies, tmp_path):
 
 def test_configurations_are_averaged_as_probabilities(studies, tmp_path):
     sources = [studies.folder / name for name in ("a", "b")]
-    each = [probabilities_of(segmented(studies, tmp_path / s.name, s, save_probabilities="True")) for s in sources]
-    both = segmented(studies, tmp_path / "both", *sources, save_probabilities="True", min_component_ml="{}")
+    each = [probabilities_of(segmented(studies, tmp_path / s.name, s, save_probabilities=True)) for s in sources]
+    both = segmented(studies, tmp_path / "both", *sources, save_probabilities=True, min_component_ml={})
     assert np.array_equal(probabilities_of(both), np.mean(each, axis=0, dtype=np.float32))
     assert np.array_equal(mask_of(both) > 0, (np.mean(each, axis=0, dtype=np.float32) > 0.5).any(-1))
     assert not (both / averaging.WORK).exists()
@@ -94,14 +100,19 @@ def test_killed_average_resumes_with_what_is_there(studies, tmp_path, monkeypatc
         patch.setattr(averaging, "average_probabilities", lambda files: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             segmented(studies, tmp_path / "out", *sources)
-    made = (tmp_path / "out" / averaging.WORK / "1").glob("*.nii.gz")
-    before = [file.stat().st_mtime_ns for file in made]
-    segment(sources[0], studies.scan, out=tmp_path / "out", ensemble=sources[1:], resume=True, **QUICK)
-    assert before
-    assert "nothing left to segment" in capsys.readouterr().out
-    assert np.array_equal(mask_of(tmp_path / "out"), whole)
-    segment(sources[0], studies.scan, out=tmp_path / "out", ensemble=sources[1:], resume=True, **QUICK)
+    made = [*(tmp_path / "out" / averaging.WORK).rglob("*.nii.gz")]
+    assert len(made) == 4  # masks and probabilities of each
+    times, read = {file: file.stat().st_mtime_ns for file in made}, averaging.average_probabilities
+
+    def unchanged(files):
+        assert {file: file.stat().st_mtime_ns for file in made} == times
+        return read(files)
+
+    monkeypatch.setattr(averaging, "average_probabilities", unchanged)
+    for _ in range(2):
+        segmented(studies, tmp_path / "out", *sources, resume=True)
     assert "1 of 1 cases are already in" in capsys.readouterr().out
+    assert np.array_equal(mask_of(tmp_path / "out"), whole)
 
 
 def test_full_disk_is_refused_before_anything_is_written(studies, tmp_path, monkeypatch):
@@ -154,7 +165,7 @@ def test_a_selection_names_the_runs(studies, tmp_path):
 def test_missing_fold_of_a_cross_validation_is_refused(studies, tmp_path):
     shutil.copytree(studies.folder / "a", tmp_path / "a", ignore=shutil.ignore_patterns("fold1"))
     assert "a/fold1 has no weights yet" in refused(segmented, studies, tmp_path / "out", tmp_path / "a")
-    assert "is not a run, and not a package" in refused(segmented, studies, tmp_path / "out", tmp_path)
+    assert "is not a run: expected" in refused(segmented, studies, tmp_path / "out", tmp_path)
 
 
 def test_package_of_an_ensemble_has_one_network_of_all_members(studies, tmp_path):
