@@ -28,7 +28,7 @@ class Candidate(NamedTuple):
     dice: pd.Series  # by patient
 
 
-class Cohort(NamedTuple):
+class SharedCohort(NamedTuple):
     """What the cross-validations share: the data list, where its paths start, the fold of each patient."""
 
     datalist: dict[str, Any]
@@ -36,7 +36,7 @@ class Cohort(NamedTuple):
     folds: dict[str, int]
 
 
-def read_cohort(folders: Sequence[Path], dataset_dir: Path | None = None) -> Cohort:
+def read_cohort(folders: Sequence[Path], dataset_dir: Path | None = None) -> SharedCohort:
     """The patients and folds that cross-validations share.
 
     Raises:
@@ -71,7 +71,7 @@ def read_cohort(folders: Sequence[Path], dataset_dir: Path | None = None) -> Coh
         raise InputError(
             f"{first} has {len(folds)} patient in {len({*folds.values()})} fold: expected several of each to select by."
         )
-    return Cohort(content, dataset_dir or Path(record["dataset_dir"]), folds)
+    return SharedCohort(content, dataset_dir or Path(record["dataset_dir"]), folds)
 
 
 def shared_settings(folders: Sequence[Path]) -> dict[str, str]:
@@ -94,7 +94,7 @@ def shared_settings(folders: Sequence[Path]) -> dict[str, str]:
 
 
 def score_candidates(
-    folders: Sequence[Path], cohort: Cohort, out: Path, settings: Mapping[str, Any], pairs: bool = True
+    folders: Sequence[Path], cohort: SharedCohort, out: Path, settings: Mapping[str, Any], pairs: bool = True
 ) -> list[Candidate]:
     """Every cross-validation, and every pair, from the simplest: by number of networks, then size of the weights.
 
@@ -118,7 +118,7 @@ def score_candidates(
     return sorted(made, key=lambda candidate: (candidate.networks, candidate.size))
 
 
-def _score_pair(pair: Sequence[Path], fold: int, cohort: Cohort, out: Path, settings: Mapping[str, Any]) -> Path:
+def _score_pair(pair: Sequence[Path], fold: int, cohort: SharedCohort, out: Path, settings: Mapping[str, Any]) -> Path:
     configurations = find_configurations([folder / f"fold{fold}" for folder in pair])
     entries = lists.select_cases(cohort.datalist, cohort.dataset_dir, "validation", fold)
     refused, left = segment_with_several(configurations, settings, out / "masks", entries, resume=True)
@@ -134,7 +134,7 @@ def _candidate(name: str, folders: tuple[Path, ...], dice: pd.Series) -> Candida
     return Candidate(name, folders, len(runs), sum((run / MODEL).stat().st_size for run in runs), dice)
 
 
-def _read_dice(folders: Sequence[Path], cohort: Cohort) -> pd.Series:
+def _read_dice(folders: Sequence[Path], cohort: SharedCohort) -> pd.Series:
     """Each patient's mean Dice over regions and cases; 0 for a case that failed. Slices count as one volume."""
     tables = [next(file for file in _tables(folder) if file.is_file()) for folder in folders]
     rows = pd.concat([read_cases(file) for file in tables])
