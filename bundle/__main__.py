@@ -28,6 +28,7 @@ COMMANDS = {
     "check": "build every component of a training, without training",
     "train": "train a task, changed by recipes and settings: a run folder with the best weights",
     "crossval": "train every fold, and score each patient by the network that never saw them",
+    "ablate": "train a baseline and its variants, and say what each changes, paired by patient",
     "evaluate": "segment and score the test or validation patients of a run: cases.csv",
     "select": "select the simplest of several cross-validations and their pairs, unless another is really better",
     "segment": "segment new scans with a run or a package: a mask, measures and a page for each",

@@ -2,6 +2,7 @@
 
 import copy
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from scripts.network import precision
 
 
-def count_step_memory(recipe: str | None = None, **settings: Any) -> float:
-    """`count_config_memory` of train.yaml with a recipe, a name of configs/recipes/, and settings."""
+def count_step_memory(files: Sequence[str] = (), **settings: Any) -> float:
+    """`count_config_memory` of train.yaml with further config files, such as recipes, and settings."""
     config = ConfigParser()
-    config.read_config(["configs/train.yaml", *([f"configs/recipes/{recipe}.yaml"] if recipe else [])])
+    config.read_config(["configs/train.yaml", *files])
     config.update(settings)
     return count_config_memory(config)
 

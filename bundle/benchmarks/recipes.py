@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from bundle.benchmarks.memory import count_step_memory
 from bundle.benchmarks.patients import write_datalist, write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing, time_in_turn
+from bundle.benchmarks.variants import build_step
 from scripts.files import read_mapping
-from scripts.network.outputs import read_logits
 
 FOLDER = Path("configs/recipes")
 FILTERS = [8, 16, 32, 64, 80, 80]  # of timed steps: a quarter of the default's
@@ -54,7 +53,11 @@ def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] 
                 continue
             with suppress(Exception):  # of a loss that looks at voxels or cases, which do not exist here
                 rows.append(
-                    Timing(f"{name}: tensors of a step", [count_step_memory(name, **_without_download(own))], "GiB")
+                    Timing(
+                        f"{name}: tensors of a step",
+                        [count_step_memory([str(FOLDER / f"{name}.yaml")], **_without_download(own))],
+                        "GiB",
+                    )
                 )
     return BenchmarkResult(
         "recipes",
@@ -90,25 +93,7 @@ def _count_weights(recipe: str) -> int:
 
 def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any]) -> Callable[[], None]:
     """A step on one patch."""
-    config = ConfigParser()
-    config.read_config(["configs/train.yaml", *([str(FOLDER / f"{recipe}.yaml")] if recipe else [])])
     places = {"datalist": str(folder / f"list{axes}.json"), "dataset_dir": str(folder / f"patients{axes}")}
     own = _without_download(read_mapping(FOLDER / f"{recipe}.yaml")) if recipe else {}
-    config.update({**places, **settings, **own, "patch_size": [PATCH[axes]] * axes, "batch_size": 1, "rank": 0})
-    config.update({"run_dir": str(folder / "run")})
-    config.parse()
-    torch.manual_seed(0)
-    network, optimizer, loss = (config.get_parsed_content(name) for name in ("network", "optimizer", "loss"))
-    infer, prepare = (config.get_parsed_content(f"train#{name}") for name in ("inferer", "trainer#prepare_batch"))
-    batch = next(iter(config.get_parsed_content("train#dataloader")))
-    network.train()
-
-    def step() -> None:
-        image, label = prepare(dict(batch), config.get_parsed_content("device"))
-        output = infer(image, network)
-        assert read_logits(output, axes).shape[2:] == image.shape[2:]
-        loss(output, label).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+    small = {"patch_size": [PATCH[axes]] * axes, "batch_size": 1, "rank": 0, "run_dir": str(folder / "run")}
+    return build_step([str(FOLDER / f"{recipe}.yaml")] if recipe else [], {**places, **settings, **own, **small})[0]

@@ -68,7 +68,7 @@ def measure_training(
     rows += [
         Timing(
             f"peak memory of the tensors of a step, recipe {recipe or 'default'}",
-            [memory.count_step_memory(recipe)],
+            [memory.count_step_memory([f"configs/recipes/{recipe}.yaml"] if recipe else [])],
             "GiB",
         )
         for recipe in RECIPES

@@ -5,7 +5,7 @@ import inspect
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -21,6 +21,7 @@ SUBJECTS = {
     "load": "memory, and time per patch, for cohorts of several sizes",
     "recipes": "weights, time of a step and memory of every recipe, next to the default",
     "slides": "memory of training patches and of inference on slides of several sizes",
+    "variants": "a training step of each variant of a study (--study, --datalist), in turn with the baseline's",
 }
 
 MEASURE = {
@@ -30,12 +31,13 @@ MEASURE = {
     "load": "measure_loading",
     "recipes": "measure_recipes",
     "slides": "measure_slides",
+    "variants": "measure_variants",
 }
 
 
 @check_arguments
 def bench(
-    subject: Optional[Literal["train", "infer", "score", "load", "recipes", "slides"]] = None,
+    subject: Optional[Literal["train", "infer", "score", "load", "recipes", "slides", "variants"]] = None,
     *,
     out: Optional[Path] = None,
     repeats: PositiveInt = 3,
@@ -49,6 +51,9 @@ def bench(
     sizes: CommaList[PositiveInt] = (4096, 16384),
     scale: Annotated[float, Field(gt=0)] = 1.0,
     names: CommaList[str] = (),
+    study: Optional[Path] = None,
+    datalist: Optional[Path] = None,
+    dataset_dir: Optional[Path] = None,
 ) -> Outcome:
     """Measure on this machine, print medians over repeats and their ratios; minutes. Patients are synthetic.
 
@@ -62,7 +67,7 @@ def bench(
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
     Args:
-        subject: train, infer, score, load, recipes or slides; all without it.
+        subject: train, infer, score, load, recipes, slides or variants; without it all but the last.
         out: a JSON file for the numbers; docs/record/performance.md describes them.
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
@@ -74,6 +79,9 @@ def bench(
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
         names: recipes, separated by commas (for recipes); all without it.
+        study: the YAML file of a study (for variants).
+        datalist: the data list that patches are cut from (for variants).
+        dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         sizes: pixels per side, one or several numbers (for slides).
         scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, a side of 64 for load.
     """
@@ -88,7 +96,9 @@ def bench(
     compared = given["device"] == "cpu" and subject in (None, "train", "infer")
     given["nnunet_python"] = peer.python_with_nnunet(nnunet_python) if compared else None
     results = []
-    for name in [subject] if subject else SUBJECTS:
+    if subject == "variants":
+        given |= _variants(study, datalist, dataset_dir)
+    for name in [subject] if subject else [name for name in SUBJECTS if name != "variants"]:
         measure = getattr(importlib.import_module(f"bundle.benchmarks.{name}"), MEASURE[name])
         options = {key: value for key, value in given.items() if key in inspect.signature(measure).parameters}
         results.append(measure(**options))
@@ -96,3 +106,17 @@ def bench(
     if out is not None:
         timing.write_results(out, results, given["device"])
     return Outcome(lambda: to_strict_json([asdict(result) for result in results]))
+
+
+def _variants(study: Path | None, datalist: Path | None, dataset_dir: Path | None) -> dict[str, Any]:
+    """What `measure_variants` takes, from the file of a study."""
+    from bundle.benchmarks.variants import Variant
+    from bundle.commands.workflows import training_files
+    from bundle.studies.ablation import read_study
+
+    if study is None or datalist is None:
+        raise InputError("bench variants needs --study and --datalist.")
+    plan = read_study(study)
+    files = {one.name: training_files(plan.task, one.recipes)[1:] for one in plan.variants}
+    variants = [Variant(one.name, files[one.name], dict(one.settings)) for one in plan.variants]
+    return {"variants": variants, "datalist": datalist, "dataset_dir": dataset_dir or datalist.parent}

@@ -68,7 +68,7 @@ def test_memory_does_not_grow_with_the_size_of_a_slide():
 @pytest.mark.usefixtures("at_root")
 def test_recomputed_blocks_and_smaller_batches_need_less_memory():
     default, halved = (memory.count_step_memory(batch_size=batch, patch_size=[64] * 3) for batch in (2, 1))
-    assert memory.count_step_memory("small_gpu", patch_size=[64] * 3) < halved < default
+    assert memory.count_step_memory(["configs/recipes/small_gpu.yaml"], patch_size=[64] * 3) < halved < default
     activations = memory.count_step_memory() - memory.count_step_memory(batch_size=1)
     assert activations == pytest.approx(8 * (default - halved), rel=0.1)  # of patches twice as large along each axis
 
@@ -76,7 +76,7 @@ def test_recomputed_blocks_and_smaller_batches_need_less_memory():
 @pytest.mark.usefixtures("at_root")
 def test_recipes_fit_the_memory_of_their_cards():
     assert memory.count_step_memory() < 8  # of 9 GiB; CUDA needs about one for itself
-    assert memory.count_step_memory("small_gpu") < 5  # of 6
+    assert memory.count_step_memory(["configs/recipes/small_gpu.yaml"]) < 5  # of 6
 
 
 @pytest.mark.usefixtures("at_root")
