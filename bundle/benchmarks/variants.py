@@ -21,7 +21,7 @@ from scripts.network.shapes import first_line
 CASES = 2  # training cases that patches are cut from
 
 
-class Variant(NamedTuple):
+class TimedVariant(NamedTuple):
     """A way of training: the config files after configs/train.yaml, and settings."""
 
     name: str
@@ -30,7 +30,7 @@ class Variant(NamedTuple):
 
 
 def measure_variants(
-    variants: Sequence[Variant], datalist: Path, dataset_dir: Path, device: str = "cpu", repeats: int = 5
+    variants: Sequence[TimedVariant], datalist: Path, dataset_dir: Path, device: str = "cpu", repeats: int = 5
 ) -> BenchmarkResult:
     """Time copying, augmentation, network, loss and optimiser of one batch, each variant in turn with the first.
 

@@ -110,7 +110,7 @@ def bench(
 
 def _variants(study: Path | None, datalist: Path | None, dataset_dir: Path | None) -> dict[str, Any]:
     """What `measure_variants` takes, from the file of a study."""
-    from bundle.benchmarks.variants import Variant
+    from bundle.benchmarks.variants import TimedVariant
     from bundle.commands.workflows import training_files
     from bundle.studies.ablation import read_study
 
@@ -118,5 +118,5 @@ def _variants(study: Path | None, datalist: Path | None, dataset_dir: Path | Non
         raise InputError("bench variants needs --study and --datalist.")
     plan = read_study(study)
     files = {one.name: training_files(plan.task, one.recipes)[1:] for one in plan.variants}
-    variants = [Variant(one.name, files[one.name], dict(one.settings)) for one in plan.variants]
+    variants = [TimedVariant(one.name, files[one.name], dict(one.settings)) for one in plan.variants]
     return {"variants": variants, "datalist": datalist, "dataset_dir": dataset_dir or datalist.parent}

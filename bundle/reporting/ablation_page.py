@@ -9,14 +9,15 @@ import pandas as pd
 from matplotlib import rc_context
 
 from bundle.analysis.ablation import MEAN
-from bundle.drawing.svg import STYLE, Drawing, Ink, figure_to_svg, new_figure
+from bundle.drawing.axes import cut_name, new_axes
+from bundle.drawing.svg import STYLE, Drawing, Ink, figure_to_svg
 from bundle.reporting.page import load_template
 from bundle.reporting.words import MINUS, format_change, join_words, plural
 from scripts.files import write_text
 from scripts.scoring.tables import write_table
 
 COLOURS = {"better": Ink.ACCENT, "worse": Ink.SECOND, "equal": Ink.TEXT, "undecided": Ink.SOFT}
-ROW, PANEL = 26, 250  # CSS pixels: height of a variant, width of a region
+ROW, LONGEST = 26, 20  # CSS pixels of a variant; letters of its name in a figure
 
 
 def variant_sentence(rows: Sequence[Mapping[str, Any]], difference: float) -> str:
@@ -64,17 +65,19 @@ def write_ablation(
     """
     by_variant = {one["name"]: [row for row in rows if row["variant"] == one["name"]] for one in variants}
     sentences = {name: variant_sentence(own, about["difference"]) for name, own in by_variant.items() if own}
-    regions = list(dict.fromkeys(row["region"] for row in rows))
+    regions = dict.fromkeys(row["region"] for row in rows)
+    by_region = [[row for row in rows if row["region"] == region] for region in regions]
+    ends = [abs(end) for row in rows for end in (row["interval"] or [row["difference"]])]
+    reach = 1.1 * max([*ends, 1.5 * about["difference"]])
     page = out / "ablation.html"
     text = load_template("ablation.html").render(
         title=title,
         variants=variants,
         by_variant=by_variant,
         sentences=sentences,
-        regions=regions,
         about=about,
         ranking=ranking,
-        forest=[draw_forest(rows, regions, about["difference"])] if rows else [],
+        forest=[draw_forest(own, reach, about["difference"]) for own in by_region],
         MEAN=MEAN,
     )
     write_text(page, text)
@@ -83,29 +86,23 @@ def write_ablation(
 
 
 @rc_context(STYLE)
-def draw_forest(rows: Sequence[Mapping[str, Any]], regions: Sequence[str], difference: float) -> Drawing:
-    """The difference of each variant from the baseline with its interval, one panel per region."""
-    names = list(dict.fromkeys(row["variant"] for row in rows))
-    figure = new_figure(PANEL * len(regions) + 90, ROW * len(names) + 84)
-    panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
-    ends = [abs(end) for row in rows for end in (row["interval"] or [row["difference"]])]
-    reach = 1.1 * max([*ends, 1.5 * difference])
-    for axes, region in zip(panels, regions, strict=True):
-        axes.axvspan(-difference, difference, color=Ink.GRID, alpha=0.5, linewidth=0)
-        axes.axvline(0, color=Ink.SOFT, linewidth=0.8)
-        for place, name in enumerate(names):
-            for row in (row for row in rows if row["variant"] == name and row["region"] == region):
-                colour = COLOURS[row["finding"]]
-                axes.plot(row["interval"] or [], [place] * len(row["interval"] or []), color=colour, linewidth=2)
-                axes.plot([row["difference"]], [place], "o", markersize=6, color=colour)
-        axes.set(xlim=(-reach, reach), ylim=(len(names) - 0.5, -0.5))
-        axes.set_title("mean over regions" if region == MEAN else region, fontsize=11, loc="left")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", MINUS))
-        axes.locator_params(axis="x", nbins=5)
-    panels[0].set_yticks(range(len(names)), [name if len(name) < 24 else name[:22] + "…" for name in names])
-    panels[len(panels) // 2].set_xlabel("difference in Dice from the baseline; to the right is better")
-    said = "; ".join(f"{row['variant']} {region_name(row)} {format_change(row['difference'])}" for row in rows)
-    return figure_to_svg(figure, f"Differences in Dice with 95 % intervals; grey: smaller than {difference:g}. {said}.")
+def draw_forest(rows: Sequence[Mapping[str, Any]], reach: float, difference: float) -> Drawing:
+    """The difference of each variant from the baseline in one region, with its interval."""
+    figure, axes = new_axes(ROW * len(rows) + 72)
+    axes.axvspan(-difference, difference, color=Ink.GRID, alpha=0.5, linewidth=0)
+    axes.axvline(0, color=Ink.SOFT, linewidth=0.8)
+    for place, row in enumerate(rows):
+        colour, ends = COLOURS[row["finding"]], [max(-reach, min(reach, end)) for end in row["interval"] or []]
+        axes.plot(ends, [place] * len(ends), color=colour, linewidth=2)
+        axes.plot([row["difference"]], [place], "o", markersize=6, color=colour)
+    axes.set(xlim=(-reach, reach), ylim=(len(rows) - 0.5, -0.5), xlabel="difference in Dice")
+    axes.set_yticks(range(len(rows)), [cut_name(row["variant"], LONGEST) for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", MINUS))
+    axes.locator_params(axis="x", nbins=5)
+    said = "; ".join(f"{row['variant']} {format_change(row['difference'])}" for row in rows)
+    name = region_name(rows[0])
+    return figure_to_svg(figure, f"{name[0].upper()}{name[1:]}: difference in Dice with 95 % intervals. {said}.")
 
 
 def _table(rows: Sequence[Mapping[str, Any]], variants: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

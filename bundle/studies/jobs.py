@@ -56,12 +56,13 @@ class StudyJob:
         write_text(folder / f"{self.name}.rc", f"{code}\n")
 
     def why_failed(self, folder: Path) -> str:
-        """The exit code, and the last lines of the log."""
+        """The exit code, and the sentence of the error or the last lines of the log."""
         log, code = folder / f"{self.name}.log", self.exit_code(folder)
-        said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         words = "was lost" if code is None else f"ended with exit code {code}"
-        last = " ".join(line.strip() for line in said[-LINES:])[-300:]
-        return f"{self.name} {words}" + (f", see {log}: {last}" if last else "")
+        sentence = next((line for line in reversed(lines) if line.startswith("error:")), "")
+        said = sentence.removeprefix("error:") or " ".join(lines[-LINES:])
+        return f"{self.name} {words}" + (f" ({said.strip()[-300:]} See {log})" if lines else "")
 
 
 def read_job(path: Path) -> StudyJob:

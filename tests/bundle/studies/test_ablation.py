@@ -55,7 +55,7 @@ def inside(monkeypatch):
 
 
 @pytest.mark.usefixtures("inside")
-def test_study_compares_variants_and_keeps_a_failed_one_as_a_row(write_study, cohort, tmp_path):
+def test_study_compares_variants_and_keeps_failed_ones(write_study, cohort, tmp_path):
     places = {"datalist": cohort.datalist, "dataset_dir": cohort.dataset_dir, "out": tmp_path / "out"}
     outcome = ablate(write_study(SMALL), **places)
     assert outcome.exit_code == 1
@@ -85,7 +85,7 @@ def test_study_compares_variants_and_keeps_a_failed_one_as_a_row(write_study, co
     assert "holds results of random_patches with another settings" in refused(ablate, changed, **places)
 
 
-def test_dry_run_says_what_is_left_and_how_long_it_takes(write_study, cohort, tmp_path, monkeypatch, capsys):
+def test_dry_run_says_what_is_left_and_how_long(write_study, cohort, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     study = write_study(SMALL + "folds: [0, 2]\n")
     plan = studies.read_study(study)
