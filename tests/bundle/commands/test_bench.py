@@ -165,8 +165,9 @@ def refusal(capsys, *arguments: str) -> str:
 
 
 def test_wrong_input_ends_in_a_sentence(capsys):
-    assert "--subject is 'speed': expected 'train', 'infer', 'score', 'load', 'recipes', 'slides' or 'variants'." in refusal(
-        capsys, "speed"
+    assert (
+        "--subject is 'speed': expected 'train', 'infer', 'score', 'load', 'recipes', 'slides' or 'variants'."
+        in refusal(capsys, "speed")
     )
     assert "--repeats is 'many': expected a whole number" in refusal(capsys, "load", "--repeats", "many")
     assert "--scale is '0': expected more than 0" in refusal(capsys, "load", "--scale", "0")
