@@ -76,7 +76,7 @@ KINDS = {  # of a default: the types that may take its place, and how a message 
     float: ((int, float), "a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)"),
     list: ((list, tuple), 'a list, such as "[96,96,96]"'),
 }
-NOT_IN_MASKS = ("min_component_ml", "weights_files", "device", "preprocessing_device", "window_batch", "bundle_root")
+NOT_IN_MASKS = ("weights_files", "device", "preprocessing_device", "window_batch", "bundle_root")
 REFERENCE = re.compile(r"@(\w+)")
 WHOLE_REFERENCE = re.compile(r"@\w+(?:(?:::|#)\w+)*")
 MODULES = (("monai", "monai"), ("torch", "torch"), ("np", "numpy"), ("numpy", "numpy"))  # that MONAI imports itself
@@ -301,12 +301,16 @@ def section_as_written(name: str, without: Iterable[str] = ()) -> dict[str, Any]
     return found
 
 
-def mask_settings(min_component_ml: Mapping[str, float]) -> dict[str, Any]:
+def mask_settings(
+    min_component_ml: Mapping[str, float], min_component_probability: Mapping[str, float]
+) -> dict[str, Any]:
     """All settings of the running config that decide over a mask, unresolved, without paths and the machine."""
+    minima = {"ml": dict(min_component_ml), "probability": dict(min_component_probability)}
+    own = {f"min_component_{kind}": found for kind, found in minima.items()}
     found = {}
     for section in ("network_def", "preprocessing", "inferer", "postprocessing"):
-        found.update(section_as_written(section, without=NOT_IN_MASKS))
-    return {**found, "min_component_ml": dict(min_component_ml)}
+        found.update(section_as_written(section, without=(*NOT_IN_MASKS, *own)))
+    return {**found, **own}
 
 
 def replaced_sections(shared: str, *names: str) -> dict[str, Any]:

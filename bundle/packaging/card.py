@@ -40,7 +40,12 @@ def render_card(
         evaluated=_evaluated(summary) if summary else "",
         regions=[f"{name} (labels {', '.join(map(str, values))})" for name, values in run.settings["regions"].items()],
         mask=[f"{value} {name}" for value, name in mask.items() if not name.startswith("unused_")],
-        removed=[f"{name} {size:g} {unit}" for name, size in run.settings.get("min_component_ml", {}).items() if size],
+        removed=[f"{name} {size:g} {unit}" for name, size in run.settings.get("min_component_ml", {}).items() if size]
+        + [
+            f"{name} mean probability {p:g}"
+            for name, p in run.settings.get("min_component_probability", {}).items()
+            if p
+        ],
         axes=axes,
         voxels="voxels" if axes == 3 else "pixels",
         folder=folder,

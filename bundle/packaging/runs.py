@@ -14,11 +14,12 @@ from scripts.errors import InputError
 from scripts.files import read_mapping
 from scripts.network.checkpoint_file import read_state
 from scripts.network.ensemble import find_member_weights
-from scripts.network.weights import read_min_component_ml, read_weights, settings_file
+from scripts.network.weights import read_min_component, read_weights, settings_file
 from scripts.scoring.run import merge_roles, rename_former_roles
 from scripts.workflow import refuse_moved_parts
 
 ENSEMBLE = "scripts.network.ensemble.Ensemble"
+KINDS = ("ml", "probability")  # of minima of a component
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,10 @@ def read_ensemble(source: Path, folders: Sequence[Path]) -> Run:
         first,
         folder=source.parent if source.is_file() else source,
         config=wrap(first.config),
-        settings={**wrap(first.settings), "min_component_ml": read_min_component_ml(files)},
+        settings={
+            **wrap(first.settings),
+            **{f"min_component_{kind}": read_min_component(files, kind) for kind in KINDS},
+        },
         environment={**first.environment, **({"patients": roles} if roles else {})},
         sha256=hash_of_files(files),
         effort=_total([member.effort for member in members]),

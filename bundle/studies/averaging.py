@@ -27,7 +27,7 @@ from scripts.files import write_json
 from scripts.inference.mask_records import MaskRecords
 from scripts.inference.mask_saver import MaskSaver
 from scripts.inference.scans import find_input_scans, print_refused_cases, unsegmented_cases
-from scripts.network.weights import MODEL, read_min_component_ml, settings_file
+from scripts.network.weights import MODEL, read_min_component, settings_file
 from scripts.scoring.run import evaluate_run
 
 WORKFLOW = "configs/inference.yaml"
@@ -66,10 +66,11 @@ def segment_with_several(
     each = [parser.get_parsed_content("records") for parser in parsers]
     checkpoints = [file for records in each for file in records.checkpoints]
     first = parsers[0]
-    if "min_component_ml" not in settings:
-        first["min_component_ml"] = read_min_component_ml(checkpoints)
-    sizes = first.get_parsed_content("min_component_ml")
-    made_of = {"configurations": [records.settings for records in each], "min_component_ml": sizes}
+    made_of: dict[str, Any] = {"configurations": [records.settings for records in each]}
+    for kind in ("ml", "probability"):
+        if (name := f"min_component_{kind}") not in settings:
+            first[name] = read_min_component(checkpoints, kind)
+        made_of[name] = first.get_parsed_content(name)
     records = MaskRecords(masks, checkpoints, made_of)
     if entries is None:
         names = ("input", "channels", "channel_files", "dataset_dir")
@@ -206,6 +207,7 @@ def _from_root(image: str | Sequence[str]) -> str | list[str]:
 
 def _write_probabilities(runs: Sequence[Path], settings: Mapping[str, Any], folder: Path) -> None:
     own = {"output_dir": folder.as_posix(), "resume": True, "save_probabilities": True, "min_component_ml": {}}
+    own["min_component_probability"] = {}
     files = [WORKFLOW, settings_file(runs[0]).as_posix()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it would name the folder of probabilities

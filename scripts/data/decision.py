@@ -80,18 +80,11 @@ class RegionDecision:
         self.of_class = self.of_class.to(probabilities.device)  # once: a GPU waits for a copy
         return self.of_class[:, probabilities.argmax(axis)].movedim(0, axis)
 
-    def remove(self, probabilities: torch.Tensor, region: str, where: torch.Tensor) -> None:
-        """Take the voxels `where` [...], bool, out of a region, in place: what is next most probable remains.
-
-        For `classes` every label of the region becomes impossible there, so that a voxel of enhancing tumour may become
-        another label of the tumour core or background, as the network finds more probable.
-        """
-        names = [*self.regions]
-        channels = [names.index(region)]
-        if self.by_class:
-            channels = [place for place, value in enumerate(self.values) if value in self.regions[region]]
-        for channel in channels:
-            probabilities[channel][where] = 0
+    def region_probabilities(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """The probability of each region, [R, ...]: that of its channel, or the sum of its classes."""
+        if not self.by_class:
+            return probabilities
+        return torch.stack([probabilities[own].sum(0) for own in self.of_class])
 
 
 class RegionMasksd(MapTransform):

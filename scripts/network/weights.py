@@ -139,16 +139,17 @@ def complete_replacement(folder: Path, sha256: str) -> None:
             new.replace(folder / MODEL)
 
 
-def read_min_component_ml(paths: Sequence[str | os.PathLike]) -> dict[str, float]:
-    """The component sizes selected by the run of each checkpoint, region to ml, from the settings.yaml in its folder.
+def read_min_component(paths: Sequence[str | os.PathLike], kind: str) -> dict[str, float]:
+    """What a component needs at least, by region, as selected by the run of each checkpoint: `ml` or `probability`.
 
-    Where several runs differ, none, which is printed: a size was selected for the masks of its run alone.
+    It is in the settings.yaml next to each. Where several runs differ, none, which is printed: a size was selected for
+    the masks of its run alone.
     """
-    found = [read_settings(Path(path).parent).get("min_component_ml", {}) for path in paths]
+    found = [read_settings(Path(path).parent).get(f"min_component_{kind}", {}) for path in paths]
     if all(own == found[0] for own in found):
         return found[0]
     if is_first_process():
-        print("note: the runs of the ensemble differ in min_component_ml, so components of any size are kept.")
+        print(f"note: the runs of the ensemble differ in min_component_{kind}, so none is applied.")
     return {}
 
 

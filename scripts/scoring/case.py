@@ -209,7 +209,7 @@ def _is_copy(job: Job) -> bool:
 
 def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float], file: str) -> None:
     masks = np.stack([region_mask(truth, values) for values in job.regions.values()])
-    probability = _read_probability(file, masks.shape)
+    probability = read_probability(file, masks.shape)
     reliability = metrics.reliability_bins(masks, probability, spacing)
     for name, value in metrics.calibration_metrics(masks, probability, spacing, reliability).items():
         scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))
@@ -223,7 +223,7 @@ def _row(job: Job, region: str, metric: str, value: float, unit: str = "", note:
     return [job.case, job.patient, region, metric, float(value), unit, note]
 
 
-def _read_probability(path: str, shape: tuple[int, ...]) -> np.ndarray:
+def read_probability(path: str, shape: tuple[int, ...]) -> np.ndarray:
     """The probabilities [region, H, W, D] in a file [H, W, D, region], or [H, W, D] for a single region."""
     voxels = read_image(path).voxels
     maps = voxels[None] if voxels.shape == shape[1:] and shape[0] == 1 else np.moveaxis(voxels, -1, 0)

@@ -14,7 +14,7 @@ from scripts.scoring.summary import print_score_tables
 
 ROLES = {
     "test": "took no part in training",
-    "validation": "were used to select the checkpoint and the smallest components, so their scores are too high",
+    "validation": "were used to select the checkpoint, so their scores are too high",
     "training": "were used for training, so their scores say nothing about new patients",
 }
 FORMER_ROLES = {"set_aside": "test", "chose": "validation", "taught": "training"}

@@ -8,7 +8,7 @@ from scripts.network.checkpoint_file import save_state
 from scripts.network.ensemble import Ensemble, find_member_weights, load_members
 from scripts.network.precision import prepare_network
 from scripts.network.shapes import count_voxel_bytes, size_divisor
-from scripts.network.weights import read_min_component_ml
+from scripts.network.weights import read_min_component
 from scripts.training.run_folder import RunFolder
 from tests.made import refused
 from tests.made.network import network
@@ -95,7 +95,7 @@ def test_folder_without_a_run_is_refused(runs, tmp_path):
 
 def test_component_sizes_that_members_share_are_used(runs, capsys):
     files = find_member_weights("", ensemble=runs)
-    assert read_min_component_ml(files) == {"WT": 0.1}
+    assert read_min_component(files, "ml") == {"WT": 0.1}
     change(runs[1], "WT: 0.1", "WT: 0.5")
-    assert read_min_component_ml(files) == {}
-    assert "differ in min_component_ml, so components of any size are kept" in capsys.readouterr().out
+    assert read_min_component(files, "ml") == {}
+    assert "differ in min_component_ml, so none is applied" in capsys.readouterr().out
