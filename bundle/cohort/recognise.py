@@ -13,7 +13,7 @@ from bundle.cohort.dataset_json import read_described_layout
 from bundle.cohort.tasks import FolderLayout, Task
 from scripts.data import pictures as pages
 from scripts.data.case_files import Case, CaseFiles, find_cases, image_entry, require_channels
-from scripts.data.images import is_nifti
+from scripts.data.images import is_volume
 from scripts.data.tensor_files import is_tensor_file
 from scripts.errors import InputError
 from scripts.files import walk_files
@@ -122,14 +122,14 @@ def describe_scans(folder: str | os.PathLike) -> str:
     root = Path(folder)
     files = sorted(walk_files(root))
     for kind, belongs in (
-        (".nii or .nii.gz files", is_nifti),
+        (".nii, .nii.gz, .nrrd or .mha files", is_volume),
         ("pictures", pages.is_picture),
         (".pt files", is_tensor_file),
     ):
         if scans := [path for path in files if belongs(path)]:
             names = ", ".join(path.relative_to(root).as_posix() for path in scans[:3])
             return f": it has {len(scans)} {kind}, such as {names}"
-    return ": it has no .nii or .nii.gz file and no picture"
+    return ": it has no .nii, .nii.gz, .nrrd or .mha file and no picture"
 
 
 def _case_of_files(found: CaseFiles, task: Task) -> Case:

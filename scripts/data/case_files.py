@@ -20,11 +20,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scripts.data import nifti, pictures, tensor_files
-from scripts.data.images import ENDINGS
+from scripts.data.images import ENDINGS, is_nifti
 from scripts.errors import InputError
 from scripts.files import walk_files
 
 PLACEHOLDERS = {"{case}": "[^/]+?", "{patient}": "[^/]+?", "{slice}": r"\d+"}
+
+ANY_NIFTI = ".nii*"  # the ending of a pattern, which NRRD and MetaImage files match too
+ANY_VOLUME = r"\.(?:nii\*|nrrd|mha)"
 
 NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters; bytes of a name that are not UTF-8
 
@@ -91,6 +94,7 @@ def pattern_to_regex(pattern: str) -> re.Pattern[str]:
             " of a slice's number."
         )
     regex = re.escape(_lower_ending(pattern))
+    regex = regex.replace(re.escape(ANY_NIFTI), ANY_VOLUME) if pattern.endswith(ANY_NIFTI) else regex
     for name, characters in PLACEHOLDERS.items():
         first, *rest = regex.split(re.escape(name))
         group = name.strip("{}")
@@ -248,8 +252,7 @@ def _two_files(what: str, first: Path, second: Path) -> str:
 
 def name_scan(path: str | os.PathLike) -> str:
     """The name of the case of a file that no pattern matches: the file's name without its ending."""
-    other = pictures.is_picture(path) or tensor_files.is_tensor_file(path)
-    return Path(path).stem if other else nifti.nifti_stem(Path(path))
+    return nifti.nifti_stem(Path(path)) if is_nifti(path) else Path(path).stem
 
 
 def require_text(name: str, file: Path) -> None:

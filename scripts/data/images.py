@@ -1,4 +1,4 @@
-"""NIfTI files, pictures and files of tensors: reading, writing, reorienting and comparing grids.
+"""NIfTI, NRRD and MetaImage files, pictures and files of tensors: reading, writing, reorienting and comparing grids.
 
 All reading goes through `read_image`, `read_stored` or `scripts.data.nifti`, which read a file to its end, so that a
 damaged one is noticed, and have one rule for its header; all writing goes through `write_like`. Voxels are arrays
@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from scripts.data import nifti, pictures, tensor_files
+from scripts.data import itk_files, nifti, pictures, tensor_files
 from scripts.data.nifti import corner_distance, grid_tolerance
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
 NIFTI = nifti.SUFFIXES
-ENDINGS = (*NIFTI, *pictures.PICTURES, tensor_files.SUFFIX)
+ENDINGS = (*NIFTI, *itk_files.SUFFIXES, *pictures.PICTURES, tensor_files.SUFFIX)
 ROUNDING = 1e-3  # a label of 0.99999997 is a 1 that was saved as float; one of 0.5 is from an interpolated mask
 PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])  # the affine of a picture, which runs to the right and down
 
@@ -66,9 +66,9 @@ def read_image(path: str | os.PathLike, key: str = "label") -> GridImage:
     """
     if tensor_files.is_tensor_file(path):
         return _channels_last(*tensor_files.read_tensor(path, key), key)
-    if not is_nifti(path):
+    if not is_volume(path):
         return GridImage(_read_grey(path), None)
-    image = GridImage(*nifti.read_nifti(path))
+    image = GridImage(*read_volume(path))
     while image.voxels.ndim > 2 and image.voxels.shape[-1] == 1:
         image = image._replace(voxels=image.voxels[..., 0])
     return image
@@ -92,6 +92,8 @@ def read_stored(path: str | os.PathLike, key: str = "image") -> tuple[GridImage,
     if pictures.is_picture(file):
         return GridImage(pictures.read_picture(path), None), _sha256(file, file.stat().st_mtime_ns)
     content = nifti.file_content(file)
+    if itk_files.is_itk_file(file):
+        return GridImage(*itk_files.read_itk_file(file)), hashlib.sha256(content).hexdigest()
     if tensor_files.is_tensor_file(file):
         image = _channels_last(*tensor_files.decode_tensor(path, content, key), key)
         return image, hashlib.sha256(content).hexdigest()
@@ -155,6 +157,20 @@ def is_nifti(name: str | os.PathLike) -> bool:
     return Path(name).name.lower().endswith(NIFTI)
 
 
+def is_volume(name: str | os.PathLike) -> bool:
+    """Whether this is the name of a file of a volume: NIfTI, NRRD or MetaImage."""
+    return is_nifti(name) or itk_files.is_itk_file(name)
+
+
+def read_volume(path: str | os.PathLike) -> nifti.NiftiFile:
+    """The voxels, affine and notes of a NIfTI, NRRD or MetaImage file.
+
+    Raises:
+        InputError: see `scripts.data.nifti` and `scripts.data.itk_files`.
+    """
+    return itk_files.read_itk_file(path) if itk_files.is_itk_file(path) else nifti.read_nifti(path)
+
+
 def _channels_last(array: np.ndarray, affine: np.ndarray | None, key: str) -> GridImage:
     """The axes as in a NIfTI file: channels last, and no axis for a single one."""
     if key == "image":
@@ -196,8 +212,8 @@ def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
     Args:
         path: the file to write.
         voxels: [H, W, D, ...] or, for pictures, [x, y].
-        like: the file whose qform, sform, codes, pixdim and units are kept to the bit; a picture has none. In a `.pt`
-            file it is its affine.
+        like: the file whose qform, sform, codes, pixdim and units are kept to the bit; a picture has none. Of a `.pt`,
+            NRRD or MetaImage file it is its affine.
     """
     if pictures.is_picture(path):
         pictures.write_picture(path, voxels)
@@ -210,6 +226,8 @@ def write_like(path: Path, voxels: np.ndarray, like: str | os.PathLike) -> None:
             write_nifti(path, nib.Nifti1Image(voxels, np.eye(4) if affine is None else affine).to_bytes())
     elif pictures.is_picture(like):
         write_nifti(path, nib.Nifti1Image(voxels, np.eye(4)).to_bytes())
+    elif itk_files.is_itk_file(like):
+        write_nifti(path, nib.Nifti1Image(voxels, itk_files.read_itk_file(like).affine).to_bytes())
     else:
         write_nifti(path, nifti.encode_nifti_like(voxels, like))
 

@@ -21,8 +21,8 @@ from PIL import Image
 
 from scripts.data import pictures, tensor_files
 from scripts.data.case_files import channels_of_file, image_of_case
-from scripts.data.images import require_label_map
-from scripts.data.nifti import corner_distance, grid_tolerance, print_notes, read_nifti
+from scripts.data.images import read_volume, require_label_map
+from scripts.data.nifti import corner_distance, grid_tolerance, print_notes
 from scripts.data.scan_checks import check_scan, is_served, refusals_as_responses, result_of_checks
 from scripts.errors import InputError
 
@@ -31,16 +31,16 @@ INTEGER_TYPES = (np.uint8, np.int8, np.int16, np.int32)  # copied to the device 
 
 
 class WholeFileReader(NibabelReader):
-    """MONAI's reader of NIfTI files, for what `scripts.data.nifti` reads: verified to its end, with its affine."""
+    """MONAI's reader of NIfTI files, for what `read_volume` reads: verified to its end, with its affine."""
 
     def read(self, data: str | os.PathLike | Sequence[str | os.PathLike], **_: Any) -> nib.Nifti2Image:
         """The image in one file, under a header that holds the affine alone.
 
         Raises:
-            InputError: see `scripts.data.nifti`.
+            InputError: see `scripts.data.images.read_volume`.
         """
         self.filenames = (name,) = ensure_tuple(data)
-        file = read_nifti(name)
+        file = read_volume(name)
         print_notes(name, file.notes)
         self.notes = file.notes
         return nib.Nifti2Image(file.voxels, file.affine, dtype=file.voxels.dtype)

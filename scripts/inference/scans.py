@@ -17,7 +17,7 @@ from scripts.data.case_files import (
     require_channels,
     require_text,
 )
-from scripts.data.images import is_nifti
+from scripts.data.images import is_volume
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.inference.mask_records import MaskRecords
 from scripts.inference.mask_saver import mask_path, stack_path
@@ -67,7 +67,7 @@ def find_input_scans(
             raise InputError(cases[0]["refused"] if len(cases) == 1 else f"no case is complete; {cases[0]['refused']}")
         return cases
     visible = sorted(path for path in source.iterdir() if not path.name.startswith("."))  # macOS leaves ._X next to X
-    kinds = (is_nifti, pictures.is_picture, tensor_files.is_tensor_file)
+    kinds = (is_volume, pictures.is_picture, tensor_files.is_tensor_file)
     single = next(filter(None, ([path for path in visible if kind(path)] for kind in kinds)), [])
     files: dict[str, Path] = {}
     for path in single:
@@ -78,8 +78,8 @@ def find_input_scans(
     if not files:
         patterns = ", ".join(pattern for several in channel_files.values() for pattern in several)
         raise InputError(
-            f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI, picture or .pt file per"
-            " case."
+            f"input {source} holds no scan: expected files like {patterns}, or one 4D NIfTI, NRRD, picture or .pt"
+            " file per case."
         )
     return [case for path in files.values() for case in _slices_or_scan(path)]
 

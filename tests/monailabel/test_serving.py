@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,7 +40,11 @@ pytestmark = [
     ),
 ]
 MODALITIES = ("t1", "t1ce", "t2", "flair")
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def one_thread() -> dict[str, str]:
+    """The environment, in which the tests trust their own packages, with one thread."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 class Served(NamedTuple):
@@ -80,6 +85,13 @@ class Served(NamedTuple):
             time.sleep(1)
         assert task["status"] == "DONE", "\n".join(task["details"])
 
+    def refuse(self, image: str) -> tuple[int, Any]:
+        """The status and the content of the response to a scan that is refused."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)) as connection:
+            connection.request("POST", f"/infer/{self.name}?image={quote(image)}&output=image")
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
     def _send(self, method: str, path: str, body: bytes | None, kind: str):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)) as connection:
             connection.request(method, path, body, {"Content-Type": kind} if body else {})
@@ -95,7 +107,7 @@ def voxels(path: Path) -> np.ndarray:
 
 def run(*command: Any, cwd: Path = ROOT) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)], cwd=cwd, env=ONE_THREAD, capture_output=True, text=True
+        [sys.executable, "-m", *map(str, command)], cwd=cwd, env=one_thread(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -117,10 +129,10 @@ def served(package, cohort, tmp_path_factory) -> Iterator[Served]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "bundle", "serve", package, "--studies", cohort.dataset_dir, "--show", "FLAIR",
-               "--port", port, "--monailabel", ENVIRONMENT, "--work", folder / "work"]  # fmt: skip
+               "--port", port, "--monailabel", ENVIRONMENT, "--out", folder / "work"]  # fmt: skip
     told = folder / "told.txt"
     with told.open("w") as stream:
-        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=ONE_THREAD, stdout=stream, stderr=stream)
+        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=one_thread(), stdout=stream, stderr=stream)
     while "Ctrl-C ends it" not in told.read_text():
         assert process.poll() is None, told.read_text()
         time.sleep(0.5)
@@ -182,6 +194,39 @@ def test_four_channel_file_among_the_studies_is_segmented(served, four_channels,
     served.ask("PUT", "/datastore/image?image=four", files={"file": four_channels})
     assert np.array_equal(served.infer(tmp_path / "mask.nii.gz", image="four"), voxels(own))
     served.ask("DELETE", "/datastore/image?id=four")
+
+
+@pytest.fixture
+def copied(patient, tmp_path) -> Path:
+    """The folder of a patient, to change."""
+    return Path(shutil.copytree(patient, tmp_path / patient.name))
+
+
+def test_a_refused_scan_gets_422_and_the_sentence(served, patient, copied):
+    shutil.copyfile(copied / f"{patient.name}_t1.nii.gz", copied / f"{patient.name}_t1ce.nii.gz")
+    status, content = served.refuse(str(copied))
+    assert status == 422
+    assert "channel T1c is a copy of channel T1" in content["detail"]
+
+
+def test_a_damaged_scan_gets_422_and_the_sentence(served, patient, copied):
+    scan = copied / f"{patient.name}_t2.nii.gz"
+    scan.write_bytes(scan.read_bytes()[:500])
+    status, content = served.refuse(str(copied))
+    assert status == 422
+    assert "it is truncated" in content["detail"]
+
+
+def test_warnings_come_with_the_mask(served, copied):
+    rng = np.random.default_rng(0)
+    for path in copied.glob("*_[tf]*.nii.gz"):
+        image = nib.load(path)
+        noisy = np.asarray(image.dataobj) * 10 + rng.integers(1, 50, image.shape)
+        nib.save(nib.Nifti1Image(noisy.astype(np.int16), image.affine), path)
+    path = f"/infer/{served.name}?image={quote(str(copied))}&output=json"
+    content = served.ask("POST", path, {"params": json.dumps({"device": "cpu"})})
+    assert "more than the brain" in content["warnings"][0]
+    assert [check["name"] for check in content["checks"] if check["status"] == "note"] == ["skull"]
 
 
 def test_all_patients_are_segmented_at_once(served, own, patient):

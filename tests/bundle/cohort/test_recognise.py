@@ -92,10 +92,10 @@ def test_a_dataset_json_of_something_else_does_not_hide_brats(tmp_path):
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ([], "has no .nii or .nii.gz file"),
+        ([], "has no .nii, .nii.gz, .nrrd or .mha file"),
         (
             ["a/scan.nii.gz", "b/scan.nii.gz"],
-            r"has 2 .nii or .nii.gz files, such as a/scan.nii.gz, b/scan.nii.gz; give",
+            r"has 2 .nii, .nii.gz, .nrrd or .mha files, such as a/scan.nii.gz, b/scan.nii.gz; give",
         ),
         (["imagesTr/a_0000.nii.gz"], "looks like nnU-Net raw but has no dataset.json"),
         (["Task01/dataset.json"], "Task01 has a dataset.json: give that folder"),

@@ -243,7 +243,10 @@ def test_the_files_of_a_task_can_be_replaced_by_patterns(adults, tmp_path):
     ("options", "sentence"),
     [
         ({"channels": "T1c"}, "--channels is 'T1c': expected NAME=VALUE"),
-        ({"channels": "T1c={case}/gd.nii"}, r"no file in .* fits channel T1c .*has 25 .nii or .nii.gz files, such as"),
+        (
+            {"channels": "T1c={case}/gd.nii"},
+            r"no file in .* fits channel T1c .*has 25 .nii, .nii.gz, .nrrd or .mha files, such as",
+        ),
         ({"channels": "T1c=gd.nii"}, "has no {case}"),
         (
             {"channels": "T1c={case}-t1c.nii.gz", "label": "{case}-sgm.nii.gz", "labels": "a=1"},

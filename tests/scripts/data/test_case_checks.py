@@ -78,10 +78,15 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("a.nii", "cannot be read as an image"), ("a.mha", "convert it"), ("b.nii", "cannot be read")],
+    [
+        ("a.nii", "cannot be read as an image"),
+        ("a.mha", "cannot be read as an image"),
+        ("a.mhd", "convert it"),
+        ("b.nii", "cannot be read"),
+    ],
 )
 def test_file_that_is_not_an_image_ends_in_one_sentence(tmp_path, name, sentence):
-    for written in ("a.nii", "a.mha"):
+    for written in ("a.nii", "a.mha", "a.mhd"):
         (tmp_path / written).write_text("patient,age\n" * 100)
     with pytest.raises(InputError, match=sentence):
         read_stored(tmp_path / name)
