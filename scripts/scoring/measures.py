@@ -107,10 +107,16 @@ def measure_lesions_of(
             **_diameters(voxels, own, affine),
             "centre": _rounded(points.mean(axis=0)),
             **_position(points, midline),
-            "brain_surface_mm": None if tree is None else round(float(tree.query(points)[0].min()), 2),
+            "brain_surface_mm": None if tree is None else round(_distance(voxels, own, tree), 2),
         }
         lesions.append(lesion)
     return sorted(lesions, key=lambda lesion: -lesion["volume_ml"])
+
+
+def _distance(lesion: np.ndarray, affine: np.ndarray, tree: cKDTree) -> float:
+    """The smallest distance (mm) from a voxel of a lesion to the points of a tree; that voxel is at its border."""
+    border = lesion & ~ndimage.binary_erosion(lesion)
+    return float(tree.query(nib.affines.apply_affine(affine, np.argwhere(border)))[0].min())
 
 
 def find_midline(brain: np.ndarray, affine: np.ndarray) -> Midline | None:
