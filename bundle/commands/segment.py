@@ -2,23 +2,17 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Column
-from tqdm import tqdm
-
+from bundle.commands.answering import AnswerRequest, answer_scans
 from bundle.commands.arguments import CommaList, Optional, check_arguments
-from bundle.commands.shared import Outcome, ask_user, print_lines, score_table
+from bundle.commands.shared import Outcome, ask_user
 from bundle.commands.workflows import hide_warnings, long_form, parse_settings, require_root, run_files, run_workflow
 from bundle.packaging.package_check import check_trusted_files
-from scripts import stopping
-from scripts.errors import EXIT_SOME_FAILED, InputError
-from scripts.files import make_folder, read_mapping
-from scripts.inference.worker_process import WORKFLOW, WorkerProcess, can_answer, is_package
+from scripts.errors import InputError
+from scripts.files import read_mapping
+from scripts.inference.worker_process import WORKFLOW, can_answer, is_package
 from scripts.network.weights import settings_file
 
 MASKS_ALONE = {
@@ -40,13 +34,16 @@ def segment(
     requeue: bool = False,
     trust: bool = False,
     identify: bool = False,
+    channels: CommaList[str] = (),
+    dicom_seg: bool = False,
     **settings: str,
 ) -> Outcome | None:
     """Segment new scans with a run or a package: OUT/<case>.nii.gz, and an answer in OUT/<case>/.
 
     The answer of a scan is answer.html, a page with verdict, pictures, viewer, measures and checks, and answer.json,
     the same for programs (docs/answer.md). A scan that a check refuses gets no mask; its page says why. Pictures get
-    masks alone. A package is a program: it runs by its own code. Started by torchrun, the processes share the cases.
+    masks alone. Of DICOM (docs/dicom.md) the series of each channel are recognised, with the evidence, and cases are
+    numbered. A package is a program: it runs by its own code. Started by torchrun, the processes share the cases.
 
     Several runs give one mask: the folds of a cross-validation, a selection, or those added by --ensemble. Logits are
     averaged where the runs are of one configuration, else the probabilities of each configuration, without answers.
@@ -61,7 +58,7 @@ def segment(
     Args:
         source: the folder of a run, of a cross-validation, of a selection, or of a package that
             `python -m bundle export` wrote.
-        input: a folder of patients, the folder of one, one file with all channels, or a data list.
+        input: a folder of patients, the folder of one, one file with all channels, a data list, or a folder of DICOM.
         out: the folder to write to.
         ensemble: further runs or cross-validations to average with the first.
         dataset_dir: the folder that a data list's paths start from; by default the one that holds the list.
@@ -69,7 +66,10 @@ def segment(
         requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
         trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
             first use; it is remembered until a file of the package changes.
-        identify: show scans that have more than the brain, whose faces might be recognised, on the pages.
+        identify: show scans that have more than the brain, whose faces might be recognised, on the pages; of DICOM,
+            also write which case is which patient to OUT/identities.csv.
+        channels: of DICOM, the series of a channel where the rules find none or several: "T1c=7,T1=3".
+        dicom_seg: of DICOM, also write each mask as DICOM SEG, which holds the patient's name and ID.
         settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
     """
     from bundle.studies import averaging, members
@@ -95,7 +95,19 @@ def segment(
     chosen = parse_settings(settings)
     if not (kind := _masks_alone(source, configurations)):
         runs = configurations[0] if configurations else []
-        return _answer_scans([source] if package else runs, paths, resume or requeue, requeue, identify, chosen)
+        request = AnswerRequest(
+            sources=[source] if package else runs,
+            input=input,
+            out=out,
+            dataset_dir=dataset_dir,
+            resume=resume or requeue,
+            requeue=requeue,
+            identify=identify,
+            channels=dict(part.partition("=")[::2] for part in channels),
+            dicom_seg=dicom_seg,
+            settings=chosen,
+        )
+        return answer_scans(request)
     print(f"note: {MASKS_ALONE[kind].format(source=source)}", file=sys.stderr)
     switches = {name: True for name, given in {"resume": resume, "requeue": requeue}.items() if given}
     values = {name: path.as_posix() for name, path in paths.items()} | switches | chosen
@@ -125,67 +137,3 @@ def _masks_alone(source: Path, configurations: Sequence[Sequence[Path]]) -> str:
     if of_slides or len(own.get("patch_size", [0, 0, 0])) == 2:
         return "pictures"
     return "" if configurations or can_answer(source) else "former"
-
-
-def _answer_scans(
-    sources: Sequence[Path],
-    paths: Mapping[str, Path],
-    resume: bool,
-    requeue: bool,
-    identify: bool,
-    settings: Mapping[str, Any],
-) -> Outcome:
-    """Segment all scans by one process, and write the answer of each while the next is segmented."""
-    from bundle.packaging.provenance import describe_network
-    from bundle.reporting.answers import AnswerWriter
-
-    stopping.catch_signals(requeue)
-    stopping.set_how_to_continue("continue with --resume")
-    out, network = paths["output_dir"].resolve(), describe_network(sources)
-    writer = AnswerWriter(out, network, identify)
-    make_folder(out)  # before the network is loaded
-    given = {name: paths[name].resolve().as_posix() for name in ("output_dir", "dataset_dir") if name in paths}
-    print(f"loading {network['name']} from {', '.join(map(str, sources))} ...", flush=True)
-    with closing(WorkerProcess(sources, {**given, **settings})) as worker:
-        writer.settings = worker.settings
-        replies = worker.ask({"input": str(paths["input"].resolve()), "resume": resume})
-        answers = [writer.write(reply) for reply in _with_progress(replies)]
-        worker.gather_counts()  # under torchrun a process that ends stops the others
-    refused = [answer for answer in answers if answer["refusal"]]
-    if answers and len(refused) == len(answers):
-        sentence, case = refused[0]["refusal"], refused[0]["case"]
-        many = f"none of the {len(answers)} cases could be segmented; {case}: {sentence}"
-        raise InputError(sentence if len(answers) == 1 else many)
-    _print_answers(answers, out, network)
-    return Outcome(lambda: {"answers": answers}, EXIT_SOME_FAILED if refused else 0)
-
-
-def _with_progress(replies: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The replies for cases, with a progress bar."""
-    numbers = next(replies)
-    if numbers["finished"]:
-        print(f"{numbers['finished']} of {numbers['cases']} cases are segmented already")
-    with tqdm(total=numbers["cases"], desc="segmenting", unit="case", disable=None) as bar:
-        for reply in replies:
-            yield reply
-            bar.update()
-
-
-def _print_answers(answers: list[dict[str, Any]], out: Path, network: Mapping[str, Any]) -> None:
-    console = Console()
-    regions = list(dict.fromkeys(name for answer in answers for name in answer.get("regions", {})))
-    left = [Column("case", overflow="fold"), Column("verdict")]
-    table = score_table("Answers", *left, *(f"{name} ml" for name in regions), "lesions")
-    for answer in answers:
-        volumes = [answer.get("regions", {}).get(name, {}) for name in regions]
-        cells = [f"{own['volume_ml']:.2f}" if own else "" for own in volumes]
-        lesions = "" if answer["refusal"] else str(max((own["lesions"] for own in volumes), default=0))
-        table.add_row(answer["case"], answer["verdict"], *cells, lesions)
-    console.print(table)
-    refused = [f"  {answer['case']}: {answer['refusal']}" for answer in answers if answer["refusal"]]
-    noted = [f"  {answer['case']}: {warning}" for answer in answers for warning in answer["warnings"]]
-    lines = [f"{len(refused)} of {len(answers)} cases could not be segmented:", *refused] if refused else []
-    lines += ["warnings:", *noted] if noted else []
-    for name, terms in network["licences"].items():
-        lines.append(f"terms of the {name}: {terms}")
-    print_lines(console, [*lines, f"answers: {out}/<case>/answer.html, masks: {out}/<case>.nii.gz"])

@@ -69,6 +69,7 @@ def smoke(*, out: Optional[Path] = None, seed: NonNegativeInt = 0) -> None:
     print_score_tables(read_cases(evaluation / "cases.csv"))
     print(f"picture: {picture}")
     print(f"new scan: {', '.join(map(str, sorted(predictions.glob('*.nii.gz'))))}")
+    print(f"its page: {', '.join(map(str, sorted(predictions.glob('*/answer.html'))))}")
     print(f"all of it in {time.monotonic() - began:.0f} s: {folder}")
 
 

@@ -17,7 +17,7 @@ from scripts.files import write_text
 from scripts.scoring.case import region_mask
 from scripts.scoring.measures import turn_to_patient
 
-SHOWN_LESIONS = 12  # rows of the table; answer.json has all
+SHOWN_LESIONS = 5  # rows of the table by region; answer.json has all
 MARGIN = 4  # voxels around the head
 MOST_VOXELS = 16e6  # of a channel in the viewer; a larger one is shown at every second voxel
 
@@ -43,7 +43,7 @@ def write_answer_page(
         a=answer,
         network=answer["network"],
         colours=region_colours([*answer.get("regions", {})]),
-        lesions=answer.get("lesions", [])[:SHOWN_LESIONS],
+        lesions=[lesion for lesion in answer.get("lesions", []) if lesion["number"] <= SHOWN_LESIONS],
         planes=shown.planes() if shown else [],
         diameters=shown.diameters() if shown else [],
         view=shown.data() if shown else None,

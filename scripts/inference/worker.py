@@ -13,6 +13,7 @@ Replies:   {"ready": settings}; for a request {"cases": number, "finished": numb
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def answer_requests(
             send_reply({name: sum(part[name] for part in everywhere) for name in counts})
             continue
         try:
-            cases = own_cases(lambda request=request: request.get("cases") or find(request["input"]))  # type: ignore[misc]
+            cases = own_cases(partial(_find_requested, request, find))
             left = unsegmented_cases(cases, records, bool(request.get("resume")))
         except Exception as error:
             if (sentence := input_error_message(error)) is None:
@@ -77,6 +78,10 @@ def answer_requests(
         counts["cases"] += len(cases)
         counts["refused"] += len(prepared.refused)
         send_reply({"done": len(cases)})
+
+
+def _find_requested(request: Mapping[str, Any], find: Callable[[str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return request["cases"] if "cases" in request else find(request["input"])
 
 
 def read_requests() -> Iterator[dict[str, Any]]:

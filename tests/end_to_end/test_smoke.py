@@ -29,12 +29,13 @@ def test_smoke_trains_scores_and_segments_in_one_command(tmp_path):
     dice = tabulate_regions(read_cases(out / "evaluation" / "cases.csv"))
     assert dice.loc["WT", "n"] == 4
     assert dice.loc["WT", "median"] >= 0.80
-    for step in ("bundle phantom", "bundle prepare", "run training", "run evaluating", "run inferring"):
+    for step in ("bundle phantom", "bundle prepare", "run training", "run evaluating", "bundle segment"):
         assert f"$ python -m {step}" in done.stdout or f"$ python -m monai.bundle {step}" in done.stdout
     picture = out / "predictions.png"
     assert str(picture) in done.stdout
     assert min(Image.open(picture).size) > 300
     assert [path.name for path in (out / "predictions").glob("*.nii.gz")] == ["BraTS2021_00016.nii.gz"]
+    assert (out / "predictions" / "BraTS2021_00016" / "answer.html").is_file()
 
 
 def test_smoke_never_writes_into_a_folder_that_holds_something(tmp_path):

@@ -1,0 +1,1 @@
+"""DICOM studies to volumes, and masks to DICOM SEG."""
