@@ -1,1 +1,1 @@
-"""DICOM studies to volumes, and masks to DICOM SEG."""
+"""DICOM: studies to volumes, masks to DICOM SEG."""
