@@ -1,5 +1,6 @@
 """What each recipe costs: weights, time of a step next to the default's, memory."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,13 +15,14 @@ from bundle.benchmarks.memory import count_step_memory
 from bundle.benchmarks.patients import write_datalist, write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing, time_in_turn
 from bundle.benchmarks.variants import build_step
+from scripts.data.datalist import read_datalist
 from scripts.files import read_mapping
 
 FOLDER = Path("configs/recipes")
 FILTERS = [8, 16, 32, 64, 80, 80]  # of timed steps: a quarter of the default's
 PATCH = {3: 64, 2: 128}  # of timed steps, voxels per side
 CHANGES_MEMORY = {"network_def", "norm_name", "act_name", "dropout", "res_block", "region_loss", "batch_size"}
-CHANGES_MEMORY |= {"recompute", "patch_size"}
+CHANGES_MEMORY |= {"recompute", "patch_size", "network_channels"}
 LENGTHS = ("cpu", "smoke")  # recipes that set only how long to train
 
 
@@ -37,6 +39,7 @@ def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] 
         for axes in PATCH:
             write_patients(Path(folder, f"patients{axes}"), cases=2, size=96, spacing=2.0, dims=axes)
             write_datalist(Path(folder, f"patients{axes}"), Path(folder, f"list{axes}.json"))
+            _write_first_stage(Path(folder), axes)
         for name in tqdm(names or recipe_names(), desc="recipes", leave=False):
             own = read_mapping(FOLDER / f"{name}.yaml")
             axes, filters = len(own.get("patch_size", [0, 0, 0])), own.get("filters")
@@ -82,6 +85,15 @@ def _without_download(own: dict[str, Any]) -> dict[str, Any]:
     return {"encoder_weights": None} if "encoder_weights" in own else {}
 
 
+def _write_first_stage(folder: Path, axes: int) -> None:
+    """The labels of the patients as the masks of a first stage."""
+    for entry in read_datalist(folder / f"list{axes}.json")["training"]:
+        label = folder / f"patients{axes}" / entry["label"]
+        mask = folder / f"first_stage{axes}" / "masks" / f"{entry['case']}{''.join(label.suffixes)}"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(label, mask)
+
+
 def _count_weights(recipe: str) -> int:
     """The weights of a recipe's network, with its own features."""
     config = ConfigParser()
@@ -94,6 +106,8 @@ def _count_weights(recipe: str) -> int:
 def _step(folder: Path, axes: int, recipe: str | None, settings: dict[str, Any]) -> Callable[[], None]:
     """A step on one patch."""
     places = {"datalist": str(folder / f"list{axes}.json"), "dataset_dir": str(folder / f"patients{axes}")}
-    own = _without_download(read_mapping(FOLDER / f"{recipe}.yaml")) if recipe else {}
+    chosen = read_mapping(FOLDER / f"{recipe}.yaml") if recipe else {}
+    own = _without_download(chosen)
+    own |= {"first_stage": str(folder / f"first_stage{axes}")} if "first_stage" in chosen else {}
     small = {"patch_size": [PATCH[axes]] * axes, "batch_size": 1, "rank": 0, "run_dir": str(folder / "run")}
     return build_step([str(FOLDER / f"{recipe}.yaml")] if recipe else [], {**places, **settings, **own, **small})[0]

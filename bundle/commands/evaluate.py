@@ -57,7 +57,8 @@ def evaluate(
         requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/evaluate.yaml, such as --overlap 0.25 or --device cpu.
     """
-    from bundle.studies import averaging, members
+    from bundle.studies import averaging, candidates, cascade, members
+    from scripts.network.ensemble import read_run_settings
 
     require_root()
     configurations = members.find_configurations([run, *ensemble])
@@ -80,6 +81,12 @@ def evaluate(
         "requeue": requeue or None,
     }
     values = {name: value for name, value in given.items() if value is not None} | parse_settings(settings)
+    if stage := cascade.find_first_stage(configurations):
+        hide_warnings()
+        of_first = parse_settings(candidates.shared_settings([stage]))
+        of_first |= {name: values[name] for name in ("device", "preprocessing_device") if name in values}
+        start, own_fold = dataset_dir or datalist.parent, read_run_settings(first).get("fold") if fold is None else fold
+        values |= cascade.segment_unseen(stage, of_first, target, datalist, start, part, own_fold)
     code = 0
     try:
         if len(configurations) > 1:

@@ -72,7 +72,7 @@ def segment(
         dicom_seg: of DICOM, also write each mask as DICOM SEG, which holds the patient's name and ID.
         settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
     """
-    from bundle.studies import averaging, members
+    from bundle.studies import averaging, candidates, cascade, members
     from scripts.inference.scans import exit_if_cases_refused
 
     if input.suffix == ".json" and dataset_dir is None:
@@ -93,6 +93,12 @@ def segment(
     given = {"input": input, "output_dir": out, "dataset_dir": dataset_dir}
     paths = {name: path.resolve() if package else path for name, path in given.items() if path is not None}
     chosen = parse_settings(settings)
+    if first := cascade.find_first_stage(configurations):
+        hide_warnings()
+        of_first = {name: path.as_posix() for name, path in paths.items() if name != "output_dir"}
+        of_first |= parse_settings(candidates.shared_settings([first]))
+        of_first |= {name: chosen[name] for name in ("device", "preprocessing_device") if name in chosen}
+        chosen |= cascade.segment_first_stage(first, of_first, out)
     if not (kind := _masks_alone(source, configurations)):
         runs = configurations[0] if configurations else []
         request = AnswerRequest(

@@ -65,6 +65,11 @@ def write_package(plan: PackagePlan, out: Path, report: Callable[[str], None]) -
             f"{plan.run.folder} was trained with large_images, which has no package: programs that load one give it"
             " whole images; use `segment` with the run."
         )
+    if plan.run.settings.get("first_stage"):
+        raise InputError(
+            f"{plan.run.folder} is the second stage of a cascade, which needs the masks of its first stage: a package"
+            " holds one network; use `segment` with the run, or export the first stage."
+        )
     target = out / f"{plan.name}-{plan.version}"
     zipped = target.with_name(f"{target.name}.zip")
     earlier = _read_earlier(out, plan)

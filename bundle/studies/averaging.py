@@ -27,6 +27,7 @@ from scripts.files import write_json
 from scripts.inference.mask_records import MaskRecords
 from scripts.inference.mask_saver import MaskSaver
 from scripts.inference.scans import find_input_scans, print_refused_cases, unsegmented_cases
+from scripts.network.ensemble import read_run_settings
 from scripts.network.weights import MODEL, read_min_component, settings_file
 from scripts.scoring.run import evaluate_run
 
@@ -61,7 +62,9 @@ def segment_with_several(
         InputError: masks exist and `resume` is off, the disk is too small, or all cases are refused.
     """
     if "RANK" in os.environ:
-        raise InputError("several configurations are averaged by one process: start the command without torchrun.")
+        raise InputError(
+            "several configurations, and stages, are run by one process: start the command without torchrun."
+        )
     parsers = [_read_config(runs, settings) for runs in configurations]
     each = [parser.get_parsed_content("records") for parser in parsers]
     checkpoints = [file for records in each for file in records.checkpoints]
@@ -182,9 +185,15 @@ def _count_voxels(image: str | Sequence[str], axes: int) -> int:
 def _read_config(runs: Sequence[Path], settings: Mapping[str, Any], workflow: str = WORKFLOW) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config([workflow, settings_file(runs[0]).as_posix()])
-    parser.update({**settings, **name_weights(runs)})
+    parser.update({**_own(settings, runs), **name_weights(runs)})
     parser.parse()
     return parser
+
+
+def _own(settings: Mapping[str, Any], runs: Sequence[Path]) -> dict[str, Any]:
+    """The settings without that of a first stage, for a configuration that has none."""
+    masks = "first_stage_masks"
+    return {name: value for name, value in settings.items() if name != masks or masks in read_run_settings(runs[0])}
 
 
 def _write_list(entries: Sequence[Mapping[str, Any]], path: Path, parser: ConfigParser) -> dict[str, str]:
@@ -211,7 +220,7 @@ def _write_probabilities(runs: Sequence[Path], settings: Mapping[str, Any], fold
     files = [WORKFLOW, settings_file(runs[0]).as_posix()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it would name the folder of probabilities
-            run("inferring", config_file=files, **{**settings, **name_weights(runs), **own})
+            run("inferring", config_file=files, **{**_own(settings, runs), **name_weights(runs), **own})
     except SystemExit as ended:  # some cases were refused
         if ended.code != EXIT_SOME_FAILED:
             raise

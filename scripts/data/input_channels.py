@@ -19,6 +19,7 @@ def name_channels(
     coordinates: bool = False,
     context: int = 0,
     axes: int = 3,
+    masks: Mapping[str, int] | None = None,
 ) -> list[str]:
     """The name of each channel that a network gets, in order.
 
@@ -28,6 +29,7 @@ def name_channels(
         coordinates: whether there is one channel per axis with the position in the scan.
         context: factor of the coarse view of the surroundings, which has as many channels as the scan; 0: none.
         axes: of the image.
+        masks: the labels of a first stage, one channel each (`scripts.data.first_stage`); name to value.
 
     Raises:
         InputError: a setting is wrong.
@@ -45,6 +47,7 @@ def name_channels(
         names.append(f"{name} (derived from {entry['of']})")
     if not isinstance(context, int) or context == 1 or context < 0:
         raise InputError(f"context is {context!r}: expected 2 or more, the factor of the field of view, or 0 for none.")
+    names += [f"first stage: {name}" for name, value in (masks or {}).items() if value]
     surroundings = [f"surroundings of {name}" for name in names] if context else []
     return [*names, *([f"position on axis {axis + 1}" for axis in range(axes)] if coordinates else []), *surroundings]
 

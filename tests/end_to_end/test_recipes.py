@@ -24,6 +24,7 @@ from scripts.recipes import read_overrides, refuse_conflicts
 from scripts.workflow import refuse_settings_without_effect
 from tests.conftest import Cohort
 from tests.made import ROOT
+from tests.made.first_stage import write_first_stage
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -67,6 +68,9 @@ def settings_for(recipe: str, cohorts: dict[int, Cohort], folder: Path) -> dict[
     small, filters = ([16] * axes, [4, 8, 8]) if recipe not in NETWORKS else ([32] * axes, [4, 8, 8, 8, 8])
     given = {"datalist": str(cohorts[axes].datalist), "dataset_dir": str(cohorts[axes].dataset_dir)}
     given |= {"encoder_weights": "$None"} if "encoder_weights" in own else {}  # which would be downloaded
+    if "first_stage" in own:
+        masks = cohorts[axes].datalist.with_name("first_stage")
+        given["first_stage"] = str(masks if masks.is_dir() else write_first_stage(masks, *cohorts[axes][::-1]))
     given |= {"batch_size": 1, "steps_per_epoch": 1} if recipe in NETWORKS else {}  # larger ones take longer
     settings = {**TOY, **given, "filters": filters, "run_dir": str(folder)}
     if recipe in NETWORKS and "@filters" not in str(own):  # its network has one size
