@@ -15,7 +15,8 @@ from scripts.errors import InputError
 from scripts.network.outputs import read_logits
 from scripts.network.weights import find_weights, load_weights, read_settings, settings_file
 
-OF_A_RUN = ("checkpoint", "checkpoint_sha256", "min_component_ml", "fold", "about")  # in which members may differ
+# in which members may differ
+OF_A_RUN = ("checkpoint", "checkpoint_sha256", "min_component_ml", "min_component_probability", "fold", "about")
 
 
 class Ensemble(nn.Module):
