@@ -30,7 +30,7 @@ def second(studies: Studies, tmp_path_factory) -> Path:
     return folder
 
 
-def test_evaluation_runs_the_first_stage_on_patients_it_never_saw(second, studies, tmp_path):
+def test_evaluation_runs_the_first_stage_on_unseen_patients(second, studies, tmp_path):
     assert find_first_stage([[second]]) == studies.folder / "a"
     evaluate(second, part="test", out=tmp_path / "test", device="cpu", score_workers="1")
     assert len([*(tmp_path / "test" / MASKS).rglob("*.nii.gz")]) == 1
@@ -38,14 +38,14 @@ def test_evaluation_runs_the_first_stage_on_patients_it_never_saw(second, studie
     assert not (tmp_path / "validation" / MASKS).exists()  # out-of-fold masks, not those of all folds
 
 
-def test_new_scans_are_segmented_by_all_folds_of_the_first_stage(studies, tmp_path):
+def test_new_scans_are_segmented_by_all_first_stage_folds(studies, tmp_path):
     given = {"input": str(studies.scan), "device": "cpu"}
     setting = segment_first_stage(studies.folder / "a", given, tmp_path)
     (folder,) = setting["first_stage_masks"]
     assert [file.name for file in Path(folder).glob("*.nii.gz")] == [f"{studies.scan.name}.nii.gz"]
 
 
-def test_patients_of_the_first_stage_in_another_list_are_refused(second, studies, tmp_path):
+def test_first_stage_patients_in_another_list_are_refused(second, studies, tmp_path):
     content = read_mapping(studies.datalist)
     write_json(tmp_path / "other.json", {**content, "seed": 5})
     options = {"datalist": tmp_path / "other.json", "dataset_dir": studies.dataset_dir, "part": "labelled"}
