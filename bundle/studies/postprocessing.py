@@ -1,6 +1,6 @@
 """Smallest components per region, chosen on the masks of a cross-validation so that no tumour is erased.
 
-    choose_postprocessing(out, content, dataset_dir, labels_out, fill, runs) -> ComponentChoice
+    choose_postprocessing(out, content, dataset_dir, runs) -> ComponentChoice
 
 takes OUT/masks, the masks of patients by networks that never saw them, made without any such rule
 (`--min_component_ml "{}"`), and OUT/masks/probabilities where they were saved. It writes OUT/postprocessing.yaml, which
@@ -19,7 +19,7 @@ import yaml
 from bundle.analysis.statistics import mean_interval
 from bundle.studies.component_trials import MaskFiles, Minima, Scheme, Trial, apply_rules, find_masks, try_rules
 from scripts.files import read_mapping, write_text
-from scripts.network.weights import settings_file
+from scripts.network.weights import read_settings, settings_file
 from scripts.parallel import map_in_processes
 from scripts.scoring.tables import write_table
 from scripts.training.component_thresholds import CANDIDATES_ML, FEWEST_PATIENTS
@@ -40,14 +40,7 @@ class ComponentChoice(NamedTuple):
 
 
 def choose_postprocessing(
-    out: Path,
-    content: Mapping[str, Any],
-    dataset_dir: Path,
-    labels_out: Mapping[str, int],
-    fill: int = 0,
-    runs: Sequence[Path] = (),
-    decision: str = "regions",
-    workers: int | None = None,
+    out: Path, content: Mapping[str, Any], dataset_dir: Path, runs: Sequence[Path], workers: int | None = None
 ) -> ComponentChoice:
     """Choose the smallest component of each region by volume, by mean probability, or both, and write the choice.
 
@@ -60,16 +53,15 @@ def choose_postprocessing(
         out: holds `masks/`; gets the files.
         content: of the data list; cases without a mask and test patients are left out.
         dataset_dir: the folder that its paths start from.
-        labels_out: region to its label in the masks.
-        fill: the label outside all regions.
-        runs: folders of the networks that made the masks.
-        decision: regions or classes, which the saved probabilities are of.
+        runs: folders of the networks that made the masks, which get the rule.
         workers: processes; None: one per core.
 
     Raises:
         InputError: there are no masks, or one is damaged or on another grid than its label.
     """
-    scheme = Scheme(content["regions"], content["labels"], labels_out, fill, content.get("unit", "mm"), decision)
+    own = read_settings(runs[0])
+    painted, fill, decision = own.get("labels_out") or {}, own.get("labels_fill", 0), own.get("decision", "regions")
+    scheme = Scheme(content["regions"], content["labels"], painted, fill, content.get("unit", "mm"), decision)
     files = find_masks(out / "masks", content, dataset_dir)
     patients = len({one.patient for one in files})
     if patients < FEWEST_PATIENTS:

@@ -13,7 +13,7 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])  # 0.008 ml a voxel
 PATIENTS = 10
 REGIONS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
 LABELS = {"NCR": 1, "ED": 2, "ET": 4}
-PAINTED = {"WT": 2, "TC": 1, "ET": 4}
+SETTINGS = "# Settings.\nmin_component_ml: {WT: 0.5}\nlabels_out: {WT: 2, TC: 1, ET: 4}\n"
 TUMOUR = (slice(2, 10),) * 3  # 4.1 ml
 CORE = (slice(3, 8),) * 3  # 1 ml
 SPECK = (slice(17, 19), 17, 17)  # 0.016 ml
@@ -31,7 +31,9 @@ def mask_of(*boxes: tuple[int, tuple]) -> np.ndarray:
 def choose(tmp_path):
     """Chooses from (label, mask, probabilities of the regions or None) of each patient."""
 
-    def choose(*cases, runs=()):
+    def choose(*cases):
+        (tmp_path / "fold0").mkdir(exist_ok=True)
+        (tmp_path / "fold0" / "settings.yaml").write_text(SETTINGS)
         entries = []
         for number, (label, mask, soft) in enumerate(cases):
             name = f"p{number}"
@@ -41,7 +43,7 @@ def choose(tmp_path):
                 save_nifti(tmp_path / "cv" / "masks" / "probabilities" / f"{name}.nii.gz", soft, AFFINE)
             entries.append({"case": name, "patient": name, "image": "x", "label": f"{name}.nii.gz", "fold": 0})
         content = {"training": entries, "regions": REGIONS, "labels": LABELS}
-        return choose_postprocessing(tmp_path / "cv", content, tmp_path / "data", PAINTED, runs=runs, workers=1)
+        return choose_postprocessing(tmp_path / "cv", content, tmp_path / "data", [tmp_path / "fold0"], workers=1)
 
     return choose
 
@@ -70,15 +72,12 @@ def test_rule_overrides_inference_like_settings_of_a_run(choose, tmp_path, read_
 
 
 def test_rule_is_written_into_the_settings_of_the_runs(choose, tmp_path):
-    run = tmp_path / "fold0"
-    run.mkdir()
-    (run / "settings.yaml").write_text("# Settings.\nmin_component_ml: {WT: 0.5}\nchannels: [T1]\n")
-    found = choose(*[DIRTY] * PATIENTS, runs=[run])
-    text = (run / "settings.yaml").read_text()
+    found = choose(*[DIRTY] * PATIENTS)
+    text = (tmp_path / "fold0" / "settings.yaml").read_text()
     assert text.startswith("# Settings.\n")
     assert yaml.safe_load(text) == {
         "min_component_ml": found.min_component_ml,
-        "channels": ["T1"],
+        "labels_out": {"WT": 2, "TC": 1, "ET": 4},
         "min_component_probability": {},
     }
 
@@ -146,7 +145,9 @@ def test_mask_on_another_grid_is_refused(choose, tmp_path):
         {"case": f"p{n}", "patient": f"p{n}", "image": "x", "label": f"p{n}.nii.gz", "fold": 0} for n in range(PATIENTS)
     ]
     content = {"training": entries, "regions": REGIONS, "labels": LABELS}
-    message = refused(choose_postprocessing, tmp_path / "cv", content, tmp_path / "data", PAINTED, workers=1)
+    message = refused(
+        choose_postprocessing, tmp_path / "cv", content, tmp_path / "data", [tmp_path / "fold0"], workers=1
+    )
     assert message.startswith(f"{path} has voxels of 1 x 1 x 1 mm where the label has 2 x 2 x 2 mm")
 
 
