@@ -153,6 +153,10 @@ def _read_config(files: Sequence[str], content: dict[str, Any]) -> ConfigParser:
     if all(name.casefold() == "ct" for name in content["channels"]):
         config.update({"normalize": "hu_window"})  # its background is cut off by value
     config.parse()
+    axes, patch = content.get("dimensions", 3), config.get_parsed_content("patch_size")
+    if len(patch) != axes:  # a task of volumes for slices
+        config.update({"patch_size": [*patch, *patch][:axes]})
+        config.parse()
     return config
 
 

@@ -109,7 +109,8 @@ def decide_sampling(cohort: Cohort, patch: Sequence[int], grid: Grid) -> list[Li
     """
     volumes = {name: [size.volume(name) for size in cohort.sizes if size.components[name]] for name in cohort.regions}
     medians = {name: float(np.median(found)) if found else 0.0 for name, found in volumes.items()}
-    largest, unit = max(medians, key=lambda name: medians[name]), "ml" if cohort.unit == "mm" else "thousand pixels"
+    flat = "thousand mm²" if cohort.unit == "mm" else "thousand pixels"
+    largest, unit = max(medians, key=lambda name: medians[name]), flat if len(patch) < 3 else "ml"
     shown = f"median volume {', '.join(f'{name} {volume:.3g}' for name, volume in medians.items())} {unit}"
     lines = []
     rare = [name for name, volume in medians.items() if 0 < volume <= medians[largest] / 2]

@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from bundle.__main__ import main
+from bundle.commands.phantom import phantom
 from bundle.commands.plan import plan
+from bundle.commands.prepare import prepare
 from bundle.commands.train import train
 from tests.made import refused
 
@@ -25,21 +27,12 @@ def test_training_runs_with_the_plan(options, tmp_path, capsys):
     plan("phantom", **options, hours="1")
     written = yaml.safe_load((tmp_path / "plan.yaml").read_text())
     assert written["max_minutes"] == 60
-    del options["out"], options["workers"]
-    train(
-        "phantom",
-        options_file := options.pop("file", str(tmp_path / "plan.yaml")),
-        **options,
-        out=str(tmp_path / "run"),
-        max_epochs="1",
-        steps_per_epoch="2",
-        device="cpu",
-    )
+    data = {name: options[name] for name in ("datalist", "dataset_dir")}
+    length = {"max_epochs": "1", "steps_per_epoch": "2", "device": "cpu"}
+    train("phantom", options["out"], **data, **length, out=str(tmp_path / "run"))
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert options_file.endswith("plan.yaml")
-    assert {name: config[name] for name in ("patch_size", "kernels", "strides", "rotation", "component_limits")} == {
-        name: written[name] for name in ("patch_size", "kernels", "strides", "rotation", "component_limits")
-    }
+    planned = ("patch_size", "kernels", "strides", "rotation", "component_limits")
+    assert {name: config[name] for name in planned} == {name: written[name] for name in planned}
     assert (tmp_path / "run" / "model.pt").is_file()
 
 
@@ -56,6 +49,16 @@ def test_plan_of_nnunet_and_its_numbers_as_json(options, tmp_path, capsys):
     assert found["configuration"] == "3d_fullres"
     assert found["settings"]["filters"][0] == 32
     assert found["missing"]["3d_lowres"].startswith("a patch covers")
+
+
+def test_slices_are_planned_with_a_task_of_volumes(at_root, tmp_path, capsys):
+    phantom(tmp_path / "slices", cases=4, size=32, spacing=6.0, dims=2)
+    prepare(tmp_path / "slices", out=tmp_path / "list.json", folds=2, picture=False, workers=1)
+    made = tmp_path / "plan.yaml"
+    plan("phantom", datalist=tmp_path / "list.json", dataset_dir=tmp_path / "slices", out=made, workers="1")
+    found = yaml.safe_load(made.read_text())
+    assert len(found["patch_size"]) == 2
+    assert "# 3d_fullres: not here, pictures have two axes" in made.read_text()
 
 
 def test_plan_is_not_overwritten_without_being_asked(options, tmp_path):
