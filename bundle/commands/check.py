@@ -22,11 +22,12 @@ def check(
     """Build every component of a training and pass the shape of a batch through them, without training.
 
     Takes the arguments of `train`. Mistakes in names, settings and recipes end here in a sentence; with a data list its
-    files are checked too.
+    files are checked too. `--overfit True` trains on one batch until its loss falls, and draws it.
 
     Examples:
         python -m bundle check brats --datalist brats.json --dataset_dir /data/BraTS2021
         python -m bundle check brats focal_tversky my_network.yaml --patch_size "[96,96,96]"
+        python -m bundle check brats --datalist brats.json --dataset_dir /data/BraTS2021 --overfit True
 
     Args:
         task: what is segmented: a name from the list below, or a YAML file.

@@ -52,3 +52,19 @@ def test_sigmoid_loss_fits_regions_alone(loss):
     check_decision(loss, "regions", 3, 2)
     with pytest.raises(InputError, match="but the loss is of a sigmoid per region"):
         check_decision(loss, "classes", 3, 2)
+
+
+@pytest.mark.parametrize("loss", [DiceLoss(sigmoid=False), DiceCELoss(sigmoid=False, lambda_ce=0.0)])
+def test_loss_without_its_sigmoid_is_refused(loss):
+    with pytest.raises(InputError, match="it takes logits for probabilities; give it a sigmoid"):
+        check_decision(loss, "regions", 3, 3)
+
+
+def test_window_of_another_size_than_the_patch_is_refused():
+    class Shrinking(torch.nn.Conv3d):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(image)
+            return logits if self.training else logits[..., 1:]
+
+    with pytest.raises(InputError, match=r"a window gives logits of \[2, 3, 16, 16, 15\]"):
+        run_dry_step(Shrinking(4, 3, 1), squared_error, 4, 3, [16, 16, 16], 2)

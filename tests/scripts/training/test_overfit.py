@@ -1,0 +1,51 @@
+"""One batch, repeated, tells a network that learns from one that does not."""
+
+import pytest
+import torch
+from monai.bundle import run
+
+from scripts.errors import InputError
+from scripts.training.losses import RegionDiceCELoss
+from scripts.training.overfit import overfit_batch
+
+
+def one_batch(learning_rate, tmp_path):
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 1, 1)
+    image = torch.randn(1, 1, 8, 8, 8)
+    batch = {"image": image, "label": (image > 0).float()}
+    return overfit_batch(
+        network,
+        RegionDiceCELoss(),
+        lambda image, network: network(image),
+        lambda batch, device: (batch["image"], batch["label"]),
+        batch,
+        torch.optim.AdamW(network.parameters(), learning_rate),
+        "cpu",
+        str(tmp_path / "losses.png"),
+        steps=60,
+    )
+
+
+def test_batch_is_repeated_until_its_loss_falls(tmp_path):
+    values = one_batch(0.5, tmp_path)
+    assert values[-1] <= 0.8 * values[0] < values[-2]
+    assert (tmp_path / "losses.png").stat().st_size > 5000
+
+
+def test_network_that_does_not_learn_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"one batch repeated 60 times has a loss of .*does not learn; check the loss"):
+        one_batch(0.0, tmp_path)
+    assert (tmp_path / "losses.png").is_file()
+
+
+@pytest.mark.usefixtures("at_root")
+def test_check_repeats_a_batch_of_the_training(cohort, tmp_path, capsys):
+    run(
+        "check", config_file=["configs/train.yaml", "configs/tasks/phantom.yaml"], datalist=str(cohort.datalist),
+        dataset_dir=str(cohort.dataset_dir), run_dir=str(tmp_path / "run"), device="cpu", patch_size=[16, 16, 16],
+        filters=[8, 16, 16], learning_rate=0.02, overfit=True,
+    )  # fmt: skip
+    assert "one batch: loss" in capsys.readouterr().out
+    assert (tmp_path / "run_overfit.png").is_file()
+    assert not (tmp_path / "run").exists()
