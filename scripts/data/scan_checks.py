@@ -91,8 +91,8 @@ def list_checks(error: BaseException | None, sentence: str) -> list[ScanCheck]:
 
 
 def list_warnings(checks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The sentences of the checks that did not pass."""
-    return [str(check["sentence"]) for check in checks if check["status"] != OK]
+    """The sentences of the checks that noted a doubt."""
+    return [str(check["sentence"]) for check in checks if check["status"] == NOTE]
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class Answer:
 
     @property
     def warnings(self) -> list[str]:
-        """The sentences of the checks that did not pass."""
+        """The sentences of the checks that noted a doubt."""
         return list_warnings(self.checks)
 
 

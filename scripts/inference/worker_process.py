@@ -42,6 +42,8 @@ class WorkerProcess:
         files = [WORKFLOW] if package else [WORKFLOW, str(settings_file(source))]
         if not package and not Path(files[1]).is_file():
             raise InputError(f"{source} is neither a run nor a package: expected {files[1]} or {source / WORKFLOW}.")
+        if package and not can_answer(source):
+            raise InputError(f"{source} was exported by an earlier version, which gives masks alone: export it again.")
         words = [f"--{name}={value!r}" for name, value in {"config_file": files, **own, **settings}.items()]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -95,6 +96,17 @@ def test_a_scan_gets_mask_measures_and_page(answered):
     assert "terms of the training data: Apache-2.0" in shown
 
 
+def test_the_viewer_of_a_page_starts_in_a_browser(answered, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    page = (answered[0] / "sound" / "answer.html").as_uri()
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    done = subprocess.run([*words, "--virtual-time-budget=8000", page], capture_output=True, text=True, check=False)
+    assert '<p id="viewer-state" role="status" hidden="">' in done.stdout
+    assert re.search(r'<p class="soft" id="place" aria-live="polite">At -?\d', done.stdout)
+
+
 @pytest.mark.parametrize(
     ("case", "sentence"),
     [
@@ -108,7 +120,7 @@ def test_a_refused_scan_has_its_sentence_and_no_mask(answered, case, sentence):
     answer = read_answer(out, case)
     assert answer["verdict"] == "refused"
     assert sentence in answer["refusal"]
-    assert answer["refusal"] in shown
+    assert shown.count(answer["refusal"]) == 1
     assert "Refused: there is no mask." in Page(out / case / "answer.html").text
     assert not (out / f"{case}.nii.gz").exists()
 

@@ -122,7 +122,7 @@ def test_a_study_keeps_its_number_when_others_are_added(answered, package, scans
     assert "case-001,4711-0815,Muster^Erika,20260401" in table.read_text()
 
 
-def test_a_question_is_answered_by_channels(package, images, tmp_path):
+def test_the_user_chooses_one_of_two_candidates(package, images, tmp_path):
     write_study(tmp_path / "in", {name: images[0][name] for name in CHANNELS}, images[1])
     write_series(
         tmp_path / "in",
@@ -133,10 +133,9 @@ def test_a_question_is_answered_by_channels(package, images, tmp_path):
         EchoTime=90,
         RepetitionTime=4000,
     )
-    ended = segment(package, tmp_path / "in", tmp_path / "out")
-    assert ended.code == 2
-    assert "T2 could be series 3 (" in ended.error
-    assert segment(package, tmp_path / "in", tmp_path / "out", "--channels", "T2=3").code == 0
+    ended = segment(package, tmp_path / "in", tmp_path / "out", "--channels", "T2=3")
+    assert ended.code == 0
+    assert "T2 is series 3 (32 slices, chosen by --channels)" in ended.shown
 
 
 @pytest.mark.parametrize(
