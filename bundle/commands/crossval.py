@@ -13,6 +13,7 @@ from bundle.commands.workflows import require_root, training_files
 from bundle.studies import crossval as studies
 from bundle.studies.jobs import refuse_unfinished
 from bundle.studies.local import run_locally, visible_gpus
+from bundle.studies.postprocessing import choose_postprocessing
 from bundle.studies.slurm import run_by_slurm
 from scripts.data.datalist import check_datalist, datalist_hash, read_datalist
 from scripts.errors import InputError
@@ -38,9 +39,10 @@ def crossval(
 ) -> Outcome:
     """Train every fold, and score each patient by the network that was trained without them: one table, one report.
 
-    Trains OUT/fold0 and so on, segments each fold's validation patients, and gathers OUT/masks, OUT/cases.csv and
-    OUT/report.html. The same command continues after any interruption. Each patient has selected the checkpoint of
-    their fold's network, which the report says; held-out test patients take no part.
+    Trains OUT/fold0 and so on, segments each fold's validation patients, gathers OUT/masks, OUT/cases.csv and
+    OUT/report.html, and chooses which small components to drop. The same command continues after any interruption.
+    Each patient has selected the checkpoint of their fold's network, which the report says; held-out test patients
+    take no part.
 
     Examples:
         python -m bundle crossval brats --datalist brats.json --dataset_dir /data/BraTS2021 --out runs/cv
@@ -102,6 +104,9 @@ def crossval(
         run_locally(jobs, folder, parallel, visible_gpus())
     refuse_unfinished(jobs, folder, "folds")
     studies.pool_folds(out, record, content)
+    if not studies.ALL_COMPONENTS.keys() & settings.keys() and (left or not (out / "postprocessing.yaml").is_file()):
+        runs = [out / f"fold{fold}" for fold in record["folds"]]
+        print("components: " + "\n  ".join(choose_postprocessing(out, content, start, runs).notes))
 
     from bundle.analysis.evaluation import read_evaluation
     from bundle.reporting.report_page import write_report

@@ -23,7 +23,8 @@ from scripts.scoring.tables import read_table
 RECORD, JOBS = "crossval.json", "jobs"
 EVALUATED = "validation_cases"  # folder in a fold's run
 ALSO_IN_EVALUATION = ("device", "preprocessing_device", "overlap", "window_size", "window_batch", "tta", "amp")
-ONLY_IN_EVALUATION = ("save_probabilities", "score_workers")
+ONLY_IN_EVALUATION = ("save_probabilities", "score_workers", "min_component_ml", "min_component_probability")
+ALL_COMPONENTS = {"min_component_ml": "{}", "min_component_probability": "{}"}  # kept, until rules are chosen
 
 
 def training_step(
@@ -51,7 +52,7 @@ def fold_jobs(record: Mapping[str, Any], out: Path, processes: int = 1) -> list[
         places = (Path(record["datalist"]), Path(record["dataset_dir"]))
         steps = (
             training_step(record["task"], record["recipes"], settings, *places, run),
-            evaluation_step(run, run / EVALUATED, "validation", settings),
+            evaluation_step(run, run / EVALUATED, "validation", {**ALL_COMPONENTS, **settings}),
         )
         results = (f"{run}/model.pt", f"{run / EVALUATED}/cases.csv")
         jobs.append(StudyJob(f"fold{fold}", steps, results, processes))

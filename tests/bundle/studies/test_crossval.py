@@ -13,7 +13,7 @@ from bundle.studies import crossval as studies
 from scripts.data.datalist import datalist_hash, read_datalist
 from scripts.files import read_mapping, write_json
 from scripts.scoring.cohort import read_cases
-from tests.made import at_repository_root, refused
+from tests.made import ROOT, at_repository_root, refused
 
 SMALL = {"device": "cpu", "patch_size": "[16,16,16]", "filters": "[4,8,8]", "overlap": "0.0"}
 SMALL |= {"max_epochs": "1", "steps_per_epoch": "1"}
@@ -135,6 +135,23 @@ def test_one_site_cannot_be_left_out(sites_list):
     for entry in sites_list["training"]:
         entry["site"] = "A"
     assert "all cases are of the site A" in refused(studies.hold_out_sites, sites_list)
+
+
+def test_command_finds_finished_folds_and_chooses_components(pooled, cohort, monkeypatch, capsys):
+    out, record = pooled
+    monkeypatch.chdir(ROOT)
+    (out / studies.JOBS).mkdir(exist_ok=True)
+    for job in studies.fold_jobs(record, out):
+        job.write(out / studies.JOBS)
+        job.end(out / studies.JOBS, 0)
+    places = {"datalist": cohort.datalist, "dataset_dir": cohort.dataset_dir, "out": out}
+    numbers = crossval("phantom", **places, folds="0,2", **SMALL).numbers()
+    said = capsys.readouterr().out
+    assert "2 folds, 2 finished before" in said
+    assert "2 patients are too few to choose which components to drop" in said
+    assert numbers["cases"] == 2
+    assert read_mapping(out / "fold0" / "settings.yaml")["min_component_ml"] == {}
+    assert (out / "report.html").is_file()
 
 
 def test_masks_are_there_without_a_second_copy(pooled):
