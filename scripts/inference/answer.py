@@ -11,7 +11,7 @@ import numpy as np
 
 from scripts.data.case_checks import background_value, find_brain
 from scripts.data.images import GridImage, read_image
-from scripts.data.scan_checks import list_warnings
+from scripts.data.scan_checks import NOTE, ScanCheck, list_warnings
 from scripts.scoring.case import region_mask
 from scripts.scoring.measures import (
     DEFINITIONS,
@@ -23,6 +23,7 @@ from scripts.scoring.measures import (
 )
 
 ANSWER_VERSION = 1  # raised when a reader of earlier answers would misread one
+NO_SPACING = ScanCheck("spacing", NOTE, "The file gives no voxel size: lengths and volumes assume 1 mm.")
 ANSWERED, WARNED, REFUSED = "answered", "answered with warnings", "refused"
 
 
@@ -38,11 +39,13 @@ def measure_answer(
         checks: what the checks of the scan found (`scripts.data.scan_checks`).
         settings: of the network, with `regions`, `labels` and `labels_out`.
     """
-    assert mask.affine is not None
-    turned = turn_to_patient(mask.voxels, mask.affine)
+    if mask.affine is None:  # of a .pt file
+        checks = [*checks, NO_SPACING._asdict()]
+    affine = np.eye(4) if mask.affine is None else mask.affine
+    turned = turn_to_patient(mask.voxels, affine)
     head, stripped = find_brain(scan, *background_value(scan))
     known = bool(head.any()) and not head.all()
-    brain = turn_to_patient(head, mask.affine) if known else None
+    brain = turn_to_patient(head, affine) if known else None
     midline = find_midline(brain.voxels, brain.affine) if brain else None
     border = find_border_positions(brain.voxels, brain.affine) if brain and stripped else None
     regions: dict[str, Any] = {}
@@ -57,8 +60,8 @@ def measure_answer(
         "grid": {
             "shape": [*mask.voxels.shape],
             "spacing_mm": [*mask.spacing(3)],
-            "orientation": "".join(nib.aff2axcodes(mask.affine)),
-            "affine": mask.affine.tolist(),
+            "orientation": "".join(nib.aff2axcodes(affine)),
+            "affine": affine.tolist(),
         },
         "mask_values": {name: int(value) for name, value in _painted(settings).items()},
         "regions": regions,

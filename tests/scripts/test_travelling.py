@@ -25,6 +25,7 @@ CONSTANT_CALLS |= {
     "BratsRule",
     "Kind",
     "Metric",
+    "ScanCheck",
     "NormalizeIntensity",
     "ScaleIntensity",
     "HistogramNormalize",
