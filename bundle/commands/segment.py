@@ -72,6 +72,7 @@ def segment(
         dicom_seg: of DICOM, also write each mask as DICOM SEG, which holds the patient's name and ID.
         settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
     """
+    from bundle.dicom.cases import is_dicom_input
     from bundle.studies import averaging, candidates, cascade, members
     from scripts.inference.scans import exit_if_cases_refused
 
@@ -93,7 +94,12 @@ def segment(
     given = {"input": input, "output_dir": out, "dataset_dir": dataset_dir}
     paths = {name: path.resolve() if package else path for name, path in given.items() if path is not None}
     chosen = parse_settings(settings)
-    if first := cascade.find_first_stage(configurations):
+    first = cascade.find_first_stage(configurations)
+    if (first or len(configurations) > 1) and is_dicom_input(input):
+        raise InputError(
+            f"{input} holds DICOM, which one configuration without a first stage reads: convert it to NIfTI first."
+        )
+    if first:
         hide_warnings()
         of_first = {name: path.as_posix() for name, path in paths.items() if name != "output_dir"}
         of_first |= parse_settings(candidates.shared_settings([first]))
@@ -123,9 +129,10 @@ def segment(
         return None
     if configurations:
         hide_warnings()
-        refused, cases = averaging.segment_with_several(configurations, values, out, resume=resume or requeue)
+        resume = resume or requeue
+        refused, cases = averaging.segment_with_several(configurations, values, out, resume=resume, stacks=True)
         print("masks:", out)
-        exit_if_cases_refused(refused, cases, resume or requeue)
+        exit_if_cases_refused(refused, cases, resume)
         return None
     print(f"$ cd {source} && {long_form('inferring', [WORKFLOW], values)}", flush=True)
     os.chdir(source)

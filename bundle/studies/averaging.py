@@ -42,6 +42,7 @@ def segment_with_several(
     masks: Path,
     entries: Sequence[Mapping[str, Any]] | None = None,
     resume: bool = False,
+    stacks: bool = False,
 ) -> tuple[dict[str, str], int]:
     """Segment cases by the mean of the probabilities of several configurations, each of which counts the same.
 
@@ -54,6 +55,7 @@ def segment_with_several(
         masks: the folder to write to.
         entries: the cases, with `case` and `image`; None: those of `input`.
         resume: skip the cases whose mask was made of the same files, weights and settings.
+        stacks: combine the masks of all pages of a TIFF into one TIFF.
 
     Returns:
         the refused cases with the reason, and the number of cases that were to be segmented.
@@ -81,8 +83,8 @@ def segment_with_several(
     left = unsegmented_cases(entries, records, resume)
     refused = {entry["case"]: entry["refused"] for entry in left if "refused" in entry}
     sound = [entry for entry in left if "refused" not in entry]
-    outputs = len(first.get_parsed_content("outputs"))
-    require_disk_space(sound, masks, len(configurations) * outputs, len(first.get_parsed_content("patch_size")))
+    outputs, axes = (len(first.get_parsed_content(name)) for name in ("outputs", "patch_size"))
+    require_disk_space(sound, masks, len(configurations) * outputs, axes)
     folders = [masks / WORK / str(number) for number in range(1, len(configurations) + 1)]
     if sound:
         with tempfile.TemporaryDirectory() as temporary:
@@ -91,13 +93,13 @@ def segment_with_several(
                 print(f"configuration {folder.name} of {len(folders)}: {', '.join(map(str, runs))}", flush=True)
                 _write_probabilities(runs, {**settings, **source}, folder)
     labelling, keep = first.get_parsed_content("labelling"), bool(settings.get("save_probabilities"))
-    saver = MaskSaver(masks, stacks=True, records=records, entries=sound)
+    saver = MaskSaver(masks, stacks=stacks, records=records, entries=sound)
     for entry in tqdm(sound, desc="averaging", unit="case", leave=False, disable=not sound):
         files = [folder / "probabilities" / f"{entry['case']}.nii.gz" for folder in folders]
         if not all(file.is_file() for file in files):
             refused[entry["case"]] = "a configuration could not segment it, see above"
             continue
-        mean = average_probabilities(files)
+        mean = average_probabilities(files, axes)
         maps = {"probabilities": np.moveaxis(mean.numpy(), 0, -1).copy(order="F")} if keep else {}
         maps["pred"] = np.moveaxis(labelling({"pred": mean})["pred"].numpy(), 0, -1)
         image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
@@ -144,9 +146,13 @@ def evaluate_with_several(configurations: Sequence[Sequence[Path]], settings: Ma
     evaluate_run(of["data"], *where, checkpoints, workers=of["score_workers"])
 
 
-def average_probabilities(files: Sequence[Path]) -> MetaTensor:
-    """The mean [K, ...], float32, of the probabilities in files [..., K] on one grid, with its affine."""
+def average_probabilities(files: Sequence[Path], axes: int) -> MetaTensor:
+    """The mean [K, ...], float32, of the probabilities in files [..., K] on one grid, with its affine.
+
+    `axes` are those of the scan; a file of a single map need not have the last axis.
+    """
     images = [read_stored(file)[0] for file in files]
+    images = [im._replace(voxels=im.voxels[..., None]) if im.voxels.ndim == axes else im for im in images]
     mean = np.mean([image.voxels for image in images], axis=0, dtype=np.float32)
     affine = images[0].affine
     return MetaTensor(torch.from_numpy(np.moveaxis(mean, -1, 0).copy()), affine=torch.from_numpy(np.asarray(affine)))

@@ -21,7 +21,7 @@ from bundle.studies import averaging
 from bundle.studies.members import find_configurations, name_weights
 from scripts.files import write_text
 from tests.bundle.studies.conftest import Studies
-from tests.made import refused
+from tests.made import refused, save_nifti
 
 pytestmark = pytest.mark.usefixtures("at_root")
 QUICK = {"device": "cpu", "overlap": "0.0"}
@@ -93,20 +93,28 @@ def test_configurations_are_averaged_as_probabilities(studies, tmp_path):
     assert not (both / averaging.WORK).exists()
 
 
+@pytest.mark.parametrize(("shape", "axes"), [((5, 6, 7, 1), 3), ((5, 6, 7, 2), 3), ((5, 6, 1), 2), ((5, 6, 1, 1), 3)])
+def test_probabilities_of_any_number_of_regions_are_averaged(shape, axes, tmp_path):
+    voxels = np.random.default_rng(0).random(shape, dtype=np.float32)
+    files = [save_nifti(tmp_path / f"{k}.nii.gz", voxels / (k + 1), np.diag([1.0, 2, 3, 1])) for k in range(2)]
+    mean = averaging.average_probabilities(files, axes)
+    assert np.allclose(mean.numpy(), np.moveaxis(voxels * 0.75, -1, 0))
+
+
 def test_killed_average_resumes_with_what_is_there(studies, tmp_path, monkeypatch, capsys):
     sources = [studies.folder / name for name in ("a", "b")]
     whole = mask_of(segmented(studies, tmp_path / "whole", *sources))
     with monkeypatch.context() as patch:
-        patch.setattr(averaging, "average_probabilities", lambda files: 1 / 0)
+        patch.setattr(averaging, "average_probabilities", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             segmented(studies, tmp_path / "out", *sources)
     made = [*(tmp_path / "out" / averaging.WORK).rglob("*.nii.gz")]
     assert len(made) == 4  # masks and probabilities of each
     times, read = {file: file.stat().st_mtime_ns for file in made}, averaging.average_probabilities
 
-    def unchanged(files):
+    def unchanged(files, axes):
         assert {file: file.stat().st_mtime_ns for file in made} == times
-        return read(files)
+        return read(files, axes)
 
     monkeypatch.setattr(averaging, "average_probabilities", unchanged)
     for _ in range(2):
