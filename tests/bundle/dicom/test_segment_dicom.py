@@ -75,7 +75,7 @@ def answered(package, scans, tmp_path_factory) -> tuple[Path, Ended]:
     return out, segment(package, scans, out, "--dicom_seg")
 
 
-def test_a_study_gets_a_mask_on_the_grid_of_its_series(answered, images):
+def test_a_study_gets_a_mask_on_its_own_grid(answered, images):
     out, ended = answered
     assert ended.code == 1
     answer, mask = read_answer(out, "case-001"), nib.load(out / "case-001.nii.gz")
