@@ -29,8 +29,9 @@ from scripts.workflow import check_device, default_device
 
 __all__ = ["list_choices", "plan"]
 USUAL_GIB = 8.0  # of a small card, and what nnU-Net plans for
-CASCADE = (
-    "of the cascade: first train --configuration 3d_lowres on all folds, then this with its masks (docs/planning.md)"
+FIRST_STAGE = (
+    "Cascade: first plan --configuration 3d_lowres and cross-validate it: `python -m bundle crossval {task} low.yaml"
+    " --datalist {datalist} --out runs/coarse`; this plan is of the second stage, which sees its masks"
 )
 
 
@@ -79,7 +80,9 @@ def plan(
     Raises:
         InputError: an option, a recipe or the list is wrong, nothing fits the memory, or `out` exists.
     """
-    _check_options(out, overwrite, like, measure)
+    _check_options(out, overwrite, like, measure, configuration)
+    if configuration == "3d_cascade" and "cascade" not in recipes:
+        recipes = (*recipes, "cascade")  # whose masks are input channels
     files = training_files(task, recipes)
     content, root = lists.read_datalist(datalist), dataset_dir or datalist.parent
     if any(is_slide(name) for entry in content["training"] for name in lists.entry_files(entry)):
@@ -96,7 +99,7 @@ def plan(
     check_device(where)
     gib = gpu_gb or (torch.cuda.mem_get_info(where)[1] / 2**30 if where.startswith("cuda") else USUAL_GIB)
 
-    sizes = read_case_sizes(config, content, datalist, root, workers)
+    sizes = read_case_sizes(_read_config(training_files(task, ()), content), content, datalist, root, workers)
     folds = {}
     for fold in sorted({entry["fold"] for entry in content["training"] if "fold" in entry}):
         folds[fold] = len(lists.patients_in_part(content, "validation", fold))
@@ -112,16 +115,24 @@ def plan(
 
     made = make_plan(cohort, configuration, search_of, like, fixed)
     length = decide_length(hours, ask("steps_per_epoch"), made.step)
-    patients = len({size.patient for size in sizes})
-    words = ["python -m bundle train", task, *recipes, out.as_posix(), f"--datalist {datalist}"]
+    patients, low = len({size.patient for size in sizes}), made.configuration in ("3d_lowres", "3d_cascade")
+    words = [
+        f"python -m bundle {'crossval' if low else 'train'}",
+        task,
+        *recipes,
+        out.as_posix(),
+        f"--datalist {datalist}",
+    ]
     words += [f"--dataset_dir {dataset_dir}"] if dataset_dir else []
+    stages = {"3d_lowres": "--out runs/coarse", "3d_cascade": "--first_stage runs/coarse --out runs/fine"}
+    words += [stages[made.configuration]] if made.configuration in stages else []
     about = f"{len(sizes)} scans of {patients} patients, none of them held out for the test"
     head = [
         f"Plan of {made.configuration} for {task} by {datalist.name}: {about}",
         f"Data list: sha256 {lists.datalist_hash(content)}",
         f"Memory: {_memory_in_words(gib, like, made.step, where)}",
         describe_folds(cohort),
-        *([CASCADE] if made.configuration == "3d_cascade" else []),
+        *([FIRST_STAGE.format(task=task, datalist=datalist)] if made.configuration == "3d_cascade" else []),
         f"Train: {' '.join(words)}",
     ]
     write_plan(out, head, made, length)
@@ -137,13 +148,15 @@ def plan(
     )
 
 
-def _check_options(out: Path, overwrite: bool, like: str | None, measure: bool) -> None:
+def _check_options(out: Path, overwrite: bool, like: str | None, measure: bool, configuration: str | None) -> None:
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out is {out}: give the name of a file that ends in .yaml.")
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: give another --out, or --overwrite to replace it.")
     if like and measure:
         raise InputError("--like nnunet counts convolution outputs and measures nothing: leave --measure out.")
+    if measure and configuration == "3d_cascade":
+        raise InputError("steps of a cascade need the masks of its first stage: leave --measure out.")
 
 
 def _read_config(files: Sequence[str], content: dict[str, Any]) -> ConfigParser:

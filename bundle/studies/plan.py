@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bundle.benchmarks.steps import MeasuredStep
 from bundle.studies.decisions import Cohort, Grid, Line, decide_grid, decide_normalization, decide_sampling
 from bundle.studies.nnunet_rules import Configuration, plan_configuration, plan_low_resolution
@@ -83,7 +85,8 @@ def make_plan(
     if low:
         spacing = [float(f"{chosen.spacing[grid.order.index(axis)]:.5g}") for axis in range(len(grid.order))]
         shape = tuple(chosen.shape[grid.order.index(axis)] for axis in range(len(grid.order)))
-        grid = grid._replace(line=Line("spacing", spacing, f"mm; {why_low}"), shape=shape)
+        line = Line("spacing", spacing, f"mm; {why_low}")
+        grid = grid._replace(line=line, spacing=np.array(spacing), shape=shape)
     voxels = float(math.prod(grid.shape) * len(cohort.sizes))
     plan = partial(search.plan, chosen.spacing, chosen.shape, voxels, exact=True)
     if isinstance(search, StepMemory) and search.measure is not None:

@@ -76,8 +76,9 @@ class StepMemory:
                 while batch > least and needed(topology, batch) > room:
                     batch = max(least, batch - max(1, batch // 16))
                 return Configuration(tuple(spacing), tuple(shape), topology, batch, not self.batch and batch == most)
+        plain = [size for _, size in sorted(zip(self.order[-len(shape) :], shape, strict=True))]
         raise InputError(
-            f"no patch of scans of {' x '.join(map(str, shape))} voxels fits {self.gib:g} GiB: give more --gpu_gb, a"
+            f"no patch of scans of {' x '.join(map(str, plain))} voxels fits {self.gib:g} GiB: give more --gpu_gb, a"
             " recipe that needs less, such as small_gpu, or larger scans, if they are of fewer than 16 voxels."
         )
 

@@ -49,6 +49,8 @@ def test_low_resolution_is_planned_where_it_exists():
     assert found["patch_size"] == [128, 128, 128]
     assert not any(plan.exists.values())
     assert found["region_loss::batch"] is False
+    reasons = {line.setting: line.reason for line in plan.lines}
+    assert "of a median scan of 205 x 205 x 193, 245.6 x 245.6 x 320 mm" in reasons["patch_size"]
 
 
 def test_cascade_has_the_grid_of_full_resolution():
