@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bundle.studies.averaging import segment_with_several
-from bundle.studies.crossval import ALSO_IN_EVALUATION, RECORD
+from bundle.studies.crossval import ALL_COMPONENTS, ALSO_IN_EVALUATION, RECORD
 from bundle.studies.members import find_configurations, find_runs
 from scripts.data import datalist as lists
 from scripts.errors import InputError
@@ -77,17 +77,23 @@ def read_cohort(folders: Sequence[Path], dataset_dir: Path | None = None) -> Sha
 def shared_settings(folders: Sequence[Path]) -> dict[str, str]:
     """The settings of inference that the masks of all cross-validations were made with, as text.
 
+    All components are kept where nothing else was asked for, whatever rule was chosen on these masks since.
+
     Raises:
         InputError: two differ.
     """
     texts = {folder: read_mapping(folder / RECORD)["settings"] for folder in folders}
-    own = {folder: {name: text[name] for name in ALSO_IN_EVALUATION if name in text} for folder, text in texts.items()}
+    names = (*ALSO_IN_EVALUATION, *ALL_COMPONENTS)
+    own = {
+        folder: {**ALL_COMPONENTS, **{name: text[name] for name in names if name in text}}
+        for folder, text in texts.items()
+    }
     first = next(iter(own))
     for folder, settings in own.items():
-        names = [name for name in {*own[first], *settings} - {"device"} if own[first].get(name) != settings.get(name)]
-        if names:
+        every = {*own[first], *settings} - {"device"}
+        if different := sorted(name for name in every if own[first].get(name) != settings.get(name)):
             raise InputError(
-                f"{first} and {folder} were segmented with different {', '.join(sorted(names))}, which is not a"
+                f"{first} and {folder} were segmented with different {', '.join(different)}, which is not a"
                 " difference of networks: cross-validate both with the same."
             )
     return own[first]

@@ -11,7 +11,7 @@ import pytest
 
 from bundle.commands.select import select
 from bundle.studies import averaging
-from bundle.studies.candidates import Candidate, read_cohort
+from bundle.studies.candidates import Candidate, read_cohort, shared_settings
 from bundle.studies.members import find_configurations
 from bundle.studies.selection import choose, explain, select_candidate
 from scripts.files import read_mapping, write_json
@@ -89,6 +89,11 @@ def test_selection_of_two_cross_validations_and_their_pair(studies, tmp_path, ca
 
     assert read_mapping(out / "selected.yaml")["ensemble"] == [str(studies.folder / numbers["selection"]["selected"])]
     assert find_configurations([out]) == find_configurations([studies.folder / numbers["selection"]["selected"]])
+
+
+def test_pairs_keep_all_components_as_the_masks_of_folds_do(studies):
+    settings = shared_settings([studies.folder / name for name in ("a", "b")])
+    assert settings == {"overlap": "0.0", "min_component_ml": "{}", "min_component_probability": "{}"}
 
 
 def copy_of(folder: Path, target: Path, **changed) -> Path:
