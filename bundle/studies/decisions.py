@@ -64,7 +64,7 @@ def decide_grid(cohort: Cohort, like: str | None = None) -> Grid:
     order, away = planning_order(target), np.abs(spacings - target)
     farthest = int(away.max(axis=1).argmax())
     own = f"the largest distance to a scan's own is {away.max():.3g} mm ({cohort.sizes[farthest].case})"
-    distance = own if away.max() > 0 else "all have it"
+    distance = own if away.max() > 0 else "all have the same"
     ratios = np.percentile(spacings / np.median(spacings, axis=0), CLIPPED, axis=0)
     if like is None and np.abs(ratios - 1).max() <= ALIKE:
         reason = f"no resampling: 99 % of {count} scans are within {ALIKE:.0%} of the median, {_product(target)} mm"
@@ -125,7 +125,7 @@ def decide_sampling(cohort: Cohort, patch: Sequence[int], grid: Grid) -> list[Li
     lines.append(Line("tumour_share", round(share, 2), f"{reason}; together at least two of three"))
     empty = sum(not any(size.components.values()) for size in cohort.sizes) / len(cohort.sizes)
     if empty > 0.5:
-        reason = f"{empty:.0%} of the cases have no label; drawn equally often, they would teach to predict nothing"
+        reason = f"{empty:.0%} of the cases have no label; drawn equally often, they would give an empty prediction"
         lines.append(Line("labelled_case_share", 0.5, reason))
     smallest = {
         name: min((size.components[name][0] for size in cohort.sizes if size.components[name]), default=0.0)
