@@ -48,13 +48,7 @@ class Midline(NamedTuple):
 
 
 class RightFrontTop(NamedTuple):
-    """A mask with axes that run to the right, front and top of the patient, as far as its voxels allow.
-
-    Attributes:
-        voxels: [H, W, D].
-        affine: 4 x 4, to mm.
-        spacing: mm along each axis.
-    """
+    """Voxels [H, W, D] whose axes run to the right, front and top as far as they can, affine, and spacing in mm."""
 
     voxels: np.ndarray
     affine: np.ndarray
