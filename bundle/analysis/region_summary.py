@@ -10,7 +10,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from bundle.analysis.evaluation import FAILED_VALUES, Evaluation
-from bundle.analysis.statistics import describe_spread, mean_interval, median_interval, quartiles, share_interval
+from bundle.analysis.statistics import (
+    describe_spread,
+    mean_interval,
+    median_interval,
+    quantiles,
+    quartiles,
+    share_interval,
+)
 from scripts.scoring.metrics import METRICS
 
 LOW = (0.5, 0.7)  # Dice below which cases are counted
@@ -66,7 +73,10 @@ def _spread(own: pd.DataFrame, metric: str, unit: str) -> dict[str, Any]:
 
 
 def _agreement(own: pd.DataFrame) -> dict[str, Any] | None:
-    """Mean signed volume error and its 95 % limits of agreement (Bland and Altman, Lancet 327:307, 1986)."""
+    """Mean signed volume error and its 95 % limits of agreement (Bland and Altman, Lancet 327:307, 1986).
+
+    With the median and the middle 90 %, which single cases do not move.
+    """
     error = own["volume_error"].dropna()
     if len(error) < 2:
         return None
@@ -77,6 +87,8 @@ def _agreement(own: pd.DataFrame) -> dict[str, Any] | None:
         "bias": bias,
         "low": bias - reach,
         "high": bias + reach,
+        "median": float(error.median()),
+        "middle": quantiles(error, [0.05, 0.95]),
         "too_small": int((error < 0).sum()),
         "too_large": int((error > 0).sum()),
     }

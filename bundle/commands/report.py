@@ -72,11 +72,16 @@ def report(
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the top of the page: one row per region, failed cases, the comparison, the warnings."""
     console = console or Console()
-    part, lost = summary["part"], len(summary["failed"]) + len(summary["missing"])
+    part, failed, missing = summary["part"], len(summary["failed"]), len(summary["missing"])
+    lost = ", ".join(
+        text for text in (f"{failed} failed" * bool(failed), f"{missing} without a prediction" * bool(missing)) if text
+    )
     title = f"{summary['title']}: {plural(summary['cases'], 'case')} of {plural(summary['patients'], 'patient')}"
-    title += (f", {part}" if part else "") + (f", {lost} failed" if lost else "")
+    title += (f", {part}" if part else "") + (f", {lost}" if lost else "")
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
-    table = score_table(title, Column("region", overflow="fold"), *headings, f"HD95\n{summary['units']['length']}")
+    table = score_table(
+        title, Column("region", overflow="fold"), *headings, f"HD95 {summary['units']['length']}\n(quartiles)"
+    )
     for region, own in summary["regions"].items():
         dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
         table.add_row(
@@ -87,7 +92,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
             format_share(dice["minimum"]),
             str(own[f"dice_below_{LOW[0]}"]),
             str(own["missed"]),
-            format_amount(hd95.get("median")),
+            _distance(hd95),
         )
     console.print(table)
     lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
@@ -116,6 +121,13 @@ def _own_lines(summary: Mapping[str, Any]) -> list[str]:
                 f" {POINTS}"
             )
     return lines
+
+
+def _distance(hd95: Mapping[str, Any]) -> str:
+    """Median and quartiles of a distance; a dash where it was not measured."""
+    if "median" not in hd95:
+        return format_amount(None)
+    return f"{format_amount(hd95['median'])} ({format_amount(hd95['q1'])}-{format_amount(hd95['q3'])})"
 
 
 def _brackets(pair: Sequence[float] | None) -> str:

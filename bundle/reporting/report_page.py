@@ -91,6 +91,7 @@ def _render(
         ),
         spare=evaluation.record.get("files_of_no_case", 0),
         part=sentences.describe_part(summary),
+        meanings_of_regions=sentences.describe_regions(regions),
         findings=sentences.evaluation_findings(summary),
         distributions=[score_figures.draw_score_distributions(evaluation, region) for region in regions],
         by_volume=_without_none(

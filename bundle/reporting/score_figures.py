@@ -59,9 +59,11 @@ def draw_boundary_distances(evaluation: Evaluation, region: str) -> Drawing:
     axes.axhline(ceiling / 1.3, color=Ink.GRID, linewidth=0.8)
     first = own[metrics[0]].dropna().to_numpy()
     median, worst = quantiles(first, [0.5, 1])
-    without = int(np.isinf(first).sum())
-    end = f"{plural(without, 'case')} without a distance because one mask is empty"
-    end = end if without else f"worst {format_amount(worst)} {unit}"
+    infinite = own[np.isinf(own[metrics[0]])]
+    failed = int((infinite["note"] == "failed").sum())
+    counts = {"one mask is empty": len(infinite) - failed, "there is no usable mask": failed}
+    reasons = [f"{plural(count, 'case')} without a distance because {why}" for why, count in counts.items() if count]
+    end = "; ".join(reasons) or f"worst {format_amount(worst)} {unit}"
     words = f"{region}: median {metric_name(metrics[0])} {format_amount(median)} {unit}, {end}."
     return figure_to_svg(figure, words, titles)
 

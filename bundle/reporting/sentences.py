@@ -1,6 +1,6 @@
 """Sentences about an evaluation: warnings, findings and limits."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from bundle.analysis.region_summary import LOW
@@ -17,6 +17,17 @@ PARTS = {
     "validation": "validation: the fold not used for training",
 }
 
+REGIONS = {  # what the usual short names stand for
+    "WT": "whole tumour",
+    "TC": "tumour core",
+    "ET": "enhancing tumour",
+    "NCR": "necrosis",
+    "NETC": "non-enhancing tumour core",
+    "SNFH": "surrounding signal change, oedema included",
+    "ED": "oedema",
+    "RC": "resection cavity",
+    "CC": "cystic component",
+}
 RULES = {  # heading, and the metric that each is for
     "border": ("Boundary", "hd95"),
     "empties": ("Empty masks", "dice"),
@@ -30,6 +41,11 @@ def describe_part(summary: Mapping[str, Any]) -> str:
         return "unknown: there is no evaluation.json"
     kind, _, fold = summary["part"].partition(" ")
     return f"{PARTS.get(kind, kind)} {fold}".strip()
+
+
+def describe_regions(regions: Iterable[str]) -> str:
+    """What the short names of regions stand for; empty if none is known."""
+    return ", ".join(f"{name}: {REGIONS[name]}" for name in regions if name in REGIONS)
 
 
 def metric_meanings(record: Mapping[str, Any], length: str, measured: Collection[str]) -> list[tuple[str, str]]:
