@@ -73,15 +73,12 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     """Print the top of the page: one row per region, failed cases, the comparison, the warnings."""
     console = console or Console()
     part, failed, missing = summary["part"], len(summary["failed"]), len(summary["missing"])
-    lost = ", ".join(
-        text for text in (f"{failed} failed" * bool(failed), f"{missing} without a prediction" * bool(missing)) if text
-    )
+    counts = {"failed": failed, "without a prediction": missing}
+    lost = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     title = f"{summary['title']}: {plural(summary['cases'], 'case')} of {plural(summary['patients'], 'patient')}"
     title += (f", {part}" if part else "") + (f", {lost}" if lost else "")
     headings = ("n", "Dice: mean\n(95 %)", "median\n(quartiles)", "\nmin", f"\n<{LOW[0]}", "\nmissed")
-    table = score_table(
-        title, Column("region", overflow="fold"), *headings, f"HD95 {summary['units']['length']}\n(quartiles)"
-    )
+    table = score_table(title, Column("region", overflow="fold"), *headings, f"HD95\n{summary['units']['length']}")
     for region, own in summary["regions"].items():
         dice, hd95 = own["metrics"]["dice"], own["metrics"].get("hd95", {})
         table.add_row(
@@ -92,12 +89,16 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
             format_share(dice["minimum"]),
             str(own[f"dice_below_{LOW[0]}"]),
             str(own["missed"]),
-            _distance(hd95),
+            format_amount(hd95.get("median")),
         )
     console.print(table)
     lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
     lines += [f"no prediction, counts as Dice 0: {case}" for case in summary["missing"]]
+        spreads = {region: own["metrics"].get("hd95") for region, own in summary["regions"].items()}
+    if quartiles := [f"{region} {_ends(own)}" for region, own in spreads.items() if own]:
+        lines.append(f"HD95, quartiles: {', '.join(quartiles)} {summary['units']['length']}")
     lines += _own_lines(summary)
+
     if against := summary["reference"]:
         lines.append(against_reference(against["differences"]))
     print_lines(console, lines, summary["warnings"])
@@ -123,11 +124,8 @@ def _own_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _distance(hd95: Mapping[str, Any]) -> str:
-    """Median and quartiles of a distance; a dash where it was not measured."""
-    if "median" not in hd95:
-        return format_amount(None)
-    return f"{format_amount(hd95['median'])} ({format_amount(hd95['q1'])}-{format_amount(hd95['q3'])})"
+def _ends(spread: Mapping[str, Any]) -> str:
+    return f"{format_amount(spread['q1'])} to {format_amount(spread['q3'])}"
 
 
 def _brackets(pair: Sequence[float] | None) -> str:
