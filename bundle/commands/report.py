@@ -94,7 +94,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     console.print(table)
     lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
     lines += [f"no prediction, counts as Dice 0: {case}" for case in summary["missing"]]
-        spreads = {region: own["metrics"].get("hd95") for region, own in summary["regions"].items()}
+    spreads = {region: own["metrics"].get("hd95") for region, own in summary["regions"].items()}
     if quartiles := [f"{region} {_ends(own)}" for region, own in spreads.items() if own]:
         lines.append(f"HD95, quartiles: {', '.join(quartiles)} {summary['units']['length']}")
     lines += _own_lines(summary)
