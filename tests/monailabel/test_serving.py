@@ -121,14 +121,13 @@ def segment(package: Path, scan: Path, out: Path, *options: Any) -> Path:
     return mask
 
 
-@pytest.fixture(scope="module")
-def served(package, cohort, tmp_path_factory) -> Iterator[Served]:
-    """`bundle serve` on the cohort, until Ctrl-C."""
-    folder = tmp_path_factory.mktemp("served")
+@contextlib.contextmanager
+def serve(package: Path, studies: Path, folder: Path) -> Iterator[Served]:
+    """`bundle serve`, until Ctrl-C."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "bundle", "serve", package, "--studies", cohort.dataset_dir, "--show", "FLAIR",
+    command = [sys.executable, "-m", "bundle", "serve", package, "--studies", studies, "--show", "FLAIR",
                "--port", port, "--monailabel", ENVIRONMENT, "--out", folder / "work"]  # fmt: skip
     told = folder / "told.txt"
     with told.open("w") as stream:
@@ -137,11 +136,18 @@ def served(package, cohort, tmp_path_factory) -> Iterator[Served]:
         assert process.poll() is None, told.read_text()
         time.sleep(0.5)
     models = folder / "work" / "apps" / "monaibundle" / "model" / package.name / "models"
-    yield Served(port, package.name, package, models, cohort.dataset_dir, process)
+    yield Served(port, package.name, package, models, studies, process)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)), "the server still listens after Ctrl-C"
+
+
+@pytest.fixture(scope="module")
+def served(package, cohort, tmp_path_factory) -> Iterator[Served]:
+    """A server of the cohort."""
+    with serve(package, cohort.dataset_dir, tmp_path_factory.mktemp("served")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +264,17 @@ def test_training_on_a_corrected_label_changes_only_the_next_mask(served, patien
     again = segment(served.package, patient, tmp_path / "tuned", "--checkpoint", served.models / "model.pt")
     assert np.array_equal(mask, voxels(again))
     assert not np.array_equal(mask, voxels(own))
+
+
+def test_network_of_classes_gives_the_packages_own_mask(cohort, tmp_path):
+    small = ["--device", "cpu", "--patch_size", "[16,16,16]", "--filters", "[4,8,8]", "--learning_rate", "0.01"]
+    small += ["--max_epochs", "2", "--steps_per_epoch", "20", "--ema_decay", "0.5", "--out", tmp_path / "run"]
+    places = ["--datalist", cohort.datalist, "--dataset_dir", cohort.dataset_dir]
+    run("bundle", "train", "phantom", "softmax_dice_ce", *places, *small)
+    run("bundle", "export", tmp_path / "run", "--out", tmp_path / "dist")
+    (package,) = (path for path in (tmp_path / "dist").iterdir() if path.is_dir())
+    patient = cohort.dataset_dir / "BraTS2021_00002"
+    own = segment(package, patient, tmp_path / "own")
+    assert len(np.unique(voxels(own))) > 1
+    with serve(package, cohort.dataset_dir, tmp_path) as server:
+        assert np.array_equal(server.infer(tmp_path / "mask.nii.gz", image=patient.name), voxels(own))
