@@ -1,6 +1,5 @@
 """What each variant of a study costs: a training step next to the baseline's in the same run, weights, memory."""
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +13,6 @@ from tqdm import tqdm
 
 from bundle.benchmarks.memory import count_step_memory
 from bundle.benchmarks.timing import BenchmarkResult, Timing, time_in_turn
-from scripts.data.datalist import read_datalist
 from scripts.network.outputs import read_logits
 from scripts.network.shapes import first_line
 
@@ -45,12 +43,11 @@ def measure_variants(
     notes = ["The ratio is the median of the ratios to the baseline's step in the same turn."]
     notes.append("GiB: counted, not measured; in half precision.")
     with tempfile.TemporaryDirectory() as folder:
-        short = _shorten(datalist, Path(folder))
-        places = {"datalist": str(short), "dataset_dir": str(dataset_dir), "run_dir": f"{folder}/run", "rank": 0}
+        places = {"datalist": str(datalist), "dataset_dir": str(dataset_dir), "run_dir": f"{folder}/run", "rank": 0}
         base: Callable[[], None] | None = None
         for variant in tqdm(variants, desc="variants", leave=False):
             try:
-                step, weights = build_step(variant.files, {**variant.settings, **places, "device": device, "fold": 0})
+                step, weights = build_step(variant.files, {**variant.settings, **places, "device": device})
                 step()
             except Exception as error:  # of any part; its training fails too, and the others are measured
                 if base is None:
@@ -69,11 +66,13 @@ def measure_variants(
 
 
 def build_step(files: Sequence[str], settings: dict[str, Any]) -> tuple[Callable[[], None], int]:
-    """A training step on one batch, and the number of weights."""
+    """A training step on one batch of a few cases, and the number of weights."""
     config = ConfigParser()
     config.read_config(["configs/train.yaml", *files])
     config.update(settings)
     config.parse()
+    config["train"]["dataset"]["data"] = config.get_parsed_content("train#dataset#data")[:CASES]
+    config.parse()  # again, with these cases
     torch.manual_seed(0)
     network, optimizer, loss = (config.get_parsed_content(name) for name in ("network", "optimizer", "loss"))
     infer, prepare = (config.get_parsed_content(f"train#{name}") for name in ("inferer", "trainer#prepare_batch"))
@@ -89,13 +88,3 @@ def build_step(files: Sequence[str], settings: dict[str, Any]) -> tuple[Callable
         optimizer.zero_grad(set_to_none=True)
 
     return step, sum(weight.numel() for weight in network.parameters())
-
-
-def _shorten(datalist: Path, folder: Path) -> Path:
-    """The list with a few training cases and one to validate."""
-    content = read_datalist(datalist)
-    chosen = [entry for entry in content["training"] if "fold" in entry][: CASES + 1]
-    training = [{**entry, "fold": 0 if k == 0 else 1} for k, entry in enumerate(chosen)]
-    path = folder / "list.json"
-    path.write_text(json.dumps({**content, "training": training, "testing": []}), encoding="utf-8")
-    return path

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from tests.made import ROOT
-
-
-def slurm(*command: str | Path) -> str:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+from tests.made.slurm import require_slurm, slurm
 
 
 def state(job: str) -> str:
     return slurm("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
 
 
-@pytest.fixture
-def cluster() -> None:
-    """A SLURM that this machine can submit jobs to."""
-    if shutil.which("sbatch") is None:
-        pytest.skip("SLURM is not installed")
-    try:
-        slurm("sinfo", "--noheader")
-    except subprocess.SubprocessError:
-        pytest.skip("no SLURM answers")
-
-
 @pytest.mark.slow(reason="a job starts twice, each with 10 s of imports, and SLURM waits before it starts a job again")
-@pytest.mark.usefixtures("cluster")
 def test_stopped_job_is_requeued_and_finishes_its_training(cohort, tmp_path):
+    require_slurm()
     log, run = tmp_path / "log", tmp_path / "run"
     fast = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "overlap": 0.0, "device": "cpu"}
     (tmp_path / "fast.yaml").write_text(yaml.safe_dump({**fast, "max_epochs": 2, "steps_per_epoch": 100}))

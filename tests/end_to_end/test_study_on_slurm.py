@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -15,24 +13,16 @@ from bundle.studies.jobs import StudyJob
 from bundle.studies.slurm import run_by_slurm
 from scripts.errors import InputError
 from tests.made import ROOT
+from tests.made.slurm import require_slurm, slurm
 
 OPTIONS = "--cpus-per-task=1 --time=10"
-
-
-def slurm(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
 
 
 @pytest.fixture
 def cluster(monkeypatch) -> None:
     """A SLURM that this machine can submit jobs to."""
     monkeypatch.chdir(ROOT)
-    if shutil.which("sbatch") is None:
-        pytest.skip("SLURM is not installed")
-    try:
-        slurm("sinfo", "--noheader")
-    except subprocess.SubprocessError:
-        pytest.skip("no SLURM answers")
+    require_slurm()
 
 
 @pytest.fixture
