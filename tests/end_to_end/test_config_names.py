@@ -19,7 +19,9 @@ PAIRS = [
 
 def test_every_config_is_checked():
     looked_at = {f"configs/{workflow}.yaml" for workflow in WORKFLOWS} | {overlay for _, overlay in PAIRS}
-    assert looked_at == {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml")}
+    studies = {*(ROOT / "configs" / "studies").glob("*.yaml")}  # no configs of MONAI; their own test
+    every = {*(ROOT / "configs").rglob("*.yaml")} - studies
+    assert looked_at == {path.relative_to(ROOT).as_posix() for path in every}
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
