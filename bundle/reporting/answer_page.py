@@ -12,6 +12,7 @@ import numpy as np
 from bundle.drawing.answer_planes import PLANES, ScanPictures, region_colours
 from bundle.drawing.slices import intensity_window
 from bundle.reporting.page import embed_png, load_template
+from bundle.reporting.sentences import describe_regions
 from scripts.data.images import bounding_box
 from scripts.files import write_text
 from scripts.scoring.case import region_mask
@@ -49,6 +50,7 @@ def write_answer_page(
         view=shown.data() if shown else None,
         volumes=shown.volumes() if shown else {},
         drawn=drawn,
+        meanings=describe_regions(answer.get("regions", {})),
     )
     write_text(path, page)
 

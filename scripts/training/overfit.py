@@ -10,9 +10,8 @@ from tqdm import tqdm
 from scripts.errors import InputError
 from scripts.files import atomic_write
 
-LOW = (
-    0.8  # of the loss at the start, at which a batch counts as learned; regions that a patch lacks keep their Dice loss
-)
+LOW = 0.8  # of the first loss, at which a batch counts as learned; regions that a patch lacks keep their loss
+HIGH = 0.95  # of the first loss, above which the network learned nothing in all steps
 STEPS = 200  # at most
 
 
@@ -27,7 +26,7 @@ def overfit_batch(
     picture: str,
     steps: int = STEPS,
 ) -> list[float]:
-    """Train on one batch until its loss has fallen by a fifth, and draw the loss of each step.
+    """Train on one batch until its loss has fallen by a fifth, or for some steps, and draw the loss of each.
 
     Changes the network and the optimiser: for a check alone.
 
@@ -46,7 +45,7 @@ def overfit_batch(
         the loss of each step.
 
     Raises:
-        InputError: the loss has not fallen so far, or is not a number.
+        InputError: the loss has hardly fallen, or is not a number.
     """
     image, label = prepare_batch(batch, device)
     values: list[float] = []
@@ -62,7 +61,7 @@ def overfit_batch(
         value.backward()
         optimizer.step()
     draw_losses(values, Path(picture))
-    if not values[-1] <= LOW * values[0]:
+    if not values[-1] <= HIGH * values[0]:
         raise InputError(
             f"one batch repeated {len(values)} times has a loss of {values[-1]:.3f}, from {values[0]:.3f}"
             f" ({picture}): the network does not learn; check the loss, learning_rate, labels and normalisation."
