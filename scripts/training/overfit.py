@@ -49,6 +49,8 @@ def overfit_batch(
     """
     image, label = prepare_batch(batch, device)
     values: list[float] = []
+    for group in optimizer.param_groups:
+        group["lr"] = group.get("initial_lr", group["lr"])  # the peak rate: a schedule begins far below it
     network.train()
     bar = tqdm(range(steps), desc="one batch", unit="step", leave=False)
     for _ in bar:

@@ -44,7 +44,7 @@ def test_check_repeats_a_batch_of_the_training(cohort, tmp_path, capsys):
     run(
         "check", config_file=["configs/train.yaml", "configs/tasks/phantom.yaml"], datalist=str(cohort.datalist),
         dataset_dir=str(cohort.dataset_dir), run_dir=str(tmp_path / "run"), device="cpu", patch_size=[16, 16, 16],
-        filters=[8, 16, 16], learning_rate=0.02, overfit=True,
+        filters=[4, 8, 8], learning_rate=0.01, overfit=True,
     )  # fmt: skip
     assert "one batch: loss" in capsys.readouterr().out
     assert (tmp_path / "run_overfit.png").is_file()
