@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,8 @@ def is_dicom(path: Path) -> bool:
 
 def require_dicom_readers() -> None:
     """Raise `InputError` where pydicom or highdicom is not installed."""
-    try:
-        import highdicom  # noqa: F401
-        import pydicom  # noqa: F401
-    except ImportError as error:
-        raise InputError(MISSING) from error
+    if not all(find_spec(name) for name in ("pydicom", "highdicom")):
+        raise InputError(MISSING)
 
 
 def read_studies(folder: str | os.PathLike) -> list[DicomStudy]:

@@ -95,14 +95,19 @@ def _choose(files: list[MaskFiles], scheme: Scheme, workers: int | None) -> Comp
     tried = map_in_processes(trials, files, workers, "trying rules", "case")
     rows, chosen = [], {}
     for region in scheme.inner_first():
-        judged = []
+        tested = []
         for minima in candidates:
             found = [one.get((region, minima), Trial({}, 0, [])) for one in tried]
-            judged.append(
-                {"region": region, "min_ml": minima[0], "min_probability": minima[1], **_judge(region, found, files)}
+            tested.append(
+                {
+                    "region": region,
+                    "min_ml": minima[0],
+                    "min_probability": minima[1],
+                    **_assess_rule(region, found, files),
+                }
             )
-        rows += judged
-        if kept := [row for row in judged if not row["reason"]]:
+        rows += tested
+        if kept := [row for row in tested if not row["reason"]]:
             best = min(
                 kept, key=lambda row: (-round(row["dice"], 6), row["dropped"], row["min_ml"], row["min_probability"])
             )
@@ -111,7 +116,7 @@ def _choose(files: list[MaskFiles], scheme: Scheme, workers: int | None) -> Comp
     while len(chosen) > 1:  # an outer rule may undo the gain of an inner one
         together = partial(apply_rules, scheme=scheme, rules=chosen)
         joint = map_in_processes(together, files, workers, "trying them together", "case")
-        reasons = {region: _judge(region, joint, files)["reason"] for region in chosen}
+        reasons = {region: _assess_rule(region, joint, files)["reason"] for region in chosen}
         if not any(reasons.values()):
             break
         outermost = [*chosen][-1]
@@ -134,7 +139,7 @@ def _candidates(soft: bool) -> list[Minima]:
     return [(ml, probability) for ml in CANDIDATES_ML for probability in means if ml or probability]
 
 
-def _judge(region: str, trials: Sequence[Trial], files: Sequence[MaskFiles]) -> dict[str, Any]:
+def _assess_rule(region: str, trials: Sequence[Trial], files: Sequence[MaskFiles]) -> dict[str, Any]:
     """The row of a rule: its gains by patient, and the reason against it, "" if there is none."""
     names = {name for trial in trials for name in trial.gains} | {region}
     patients = [one.patient for one in files]

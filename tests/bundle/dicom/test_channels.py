@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
+import pydicom
 import pytest
 
-pydicom = pytest.importorskip("pydicom", reason="pip install -r requirements-dicom.txt")
-
-from bundle.dicom.channels import choose_channels, describe_choice, recognise_stacks  # noqa: E402
-from bundle.dicom.stacks import SliceStack  # noqa: E402
-from tests.made import refused  # noqa: E402
-from tests.made.dicom import PARAMETERS, PATIENT  # noqa: E402
+from bundle.dicom.channels import choose_channels, describe_choice, recognise_stacks
+from bundle.dicom.stacks import SliceStack
+from tests.made import refused
+from tests.made.dicom import PARAMETERS, PATIENT
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
 

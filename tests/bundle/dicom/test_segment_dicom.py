@@ -11,17 +11,15 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import highdicom
 import nibabel as nib
 import numpy as np
 import pytest
 
-pydicom = pytest.importorskip("pydicom", reason="pip install -r requirements-dicom.txt")
-highdicom = pytest.importorskip("highdicom", reason="pip install -r requirements-dicom.txt")
-
-from bundle.__main__ import main  # noqa: E402
-from tests.bundle.commands.test_segment import read_answer  # noqa: E402
-from tests.made import Page, at_repository_root  # noqa: E402
-from tests.made.dicom import PATIENT, write_series, write_study  # noqa: E402
+from bundle.__main__ import main
+from tests.bundle.commands.test_segment import read_answer
+from tests.made import Page, at_repository_root
+from tests.made.dicom import PATIENT, write_series, write_study
 
 CHANNELS = {"T1": "t1", "T1c": "t1ce", "T2": "t2", "FLAIR": "flair"}
 

@@ -7,20 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import highdicom
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
-pydicom = pytest.importorskip("pydicom", reason="pip install -r requirements-dicom.txt")
-highdicom = pytest.importorskip("highdicom", reason="pip install -r requirements-dicom.txt")
-
-from bundle.dicom.segmentation import choose_code, write_dicom_seg  # noqa: E402
-from bundle.dicom.stacks import read_studies  # noqa: E402
-from bundle.dicom.volumes import read_stack  # noqa: E402
-from scripts.data.images import read_image  # noqa: E402
-from tests.bundle.dicom.test_stacks import AFFINES, VOXELS  # noqa: E402
-from tests.made import refused  # noqa: E402
-from tests.made.dicom import write_series  # noqa: E402
+from bundle.dicom.segmentation import choose_code, write_dicom_seg
+from bundle.dicom.stacks import read_studies
+from bundle.dicom.volumes import read_stack
+from scripts.data.images import read_image
+from tests.bundle.dicom.test_stacks import AFFINES, VOXELS
+from tests.made import refused
+from tests.made.dicom import write_series
 
 LABELS = {"NCR": 1, "ED": 2, "ET": 4}
 NETWORK = {"name": "made", "version": "0.1.0"}

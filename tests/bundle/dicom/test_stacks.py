@@ -2,18 +2,17 @@
 
 import shutil
 
+import highdicom
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
-pydicom = pytest.importorskip("pydicom", reason="pip install -r requirements-dicom.txt")
-highdicom = pytest.importorskip("highdicom", reason="pip install -r requirements-dicom.txt")
-
-from bundle.dicom.stacks import holds_dicom, read_studies, require_even_slices  # noqa: E402
-from bundle.dicom.volumes import read_stack, write_stack  # noqa: E402
-from scripts.data.images import read_image  # noqa: E402
-from tests.made import refused  # noqa: E402
-from tests.made.dicom import write_series  # noqa: E402
+from bundle.dicom.stacks import holds_dicom, read_studies, require_even_slices
+from bundle.dicom.volumes import read_stack, write_stack
+from scripts.data.images import read_image
+from tests.made import refused
+from tests.made.dicom import write_series
 
 VOXELS = np.random.default_rng(0).integers(0, 900, (20, 24, 12)).astype(float)
 ANGLE = np.radians(20)

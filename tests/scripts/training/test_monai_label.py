@@ -39,8 +39,8 @@ def fine_tune(package, monkeypatch):
     """Calls training as MONAI Label 0.8.5 does."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a workflow's begin() replaces it
 
-    def call(taught: list, chose: list, run_id: str = "run") -> Path:
-        handed = {"train#dataset#data": taught, "validate#dataset#data": chose, "train#trainer#max_epochs": 2}
+    def call(training: list, validation: list, run_id: str = "run") -> Path:
+        handed = {"train#dataset#data": training, "validate#dataset#data": validation, "train#trainer#max_epochs": 2}
         small = {"patch_size": [16, 16, 16], "filters": [4, 8, 8], "steps_per_epoch": 2, "overlap": 0.0}
         run(run_id, config_file=FILES, bundle_root=str(package), device="cpu", **handed, **small)
         (folder,) = (path for path in (package / "runs").iterdir() if not path.name.startswith("."))
@@ -49,10 +49,12 @@ def fine_tune(package, monkeypatch):
     return call
 
 
-@pytest.mark.parametrize(("taught", "chose"), [((0, 1), (2,)), ((0,), ())], ids=["three labelled", "one labelled"])
-def test_labelled_cases_are_trained_on_and_new_weights_are_served(cohort, package, fine_tune, taught, chose):
+@pytest.mark.parametrize(
+    ("training", "validation"), [((0, 1), (2,)), ((0,), ())], ids=["three labelled", "one labelled"]
+)
+def test_labelled_cases_are_trained_on_and_new_weights_are_served(cohort, package, fine_tune, training, validation):
     before = (package / "models" / "model.pt").read_bytes()
-    folder = fine_tune(labelled(cohort.dataset_dir, *taught), labelled(cohort.dataset_dir, *chose))
+    folder = fine_tune(labelled(cohort.dataset_dir, *training), labelled(cohort.dataset_dir, *validation))
     assert (package / "models" / "model.pt").read_bytes() == (folder / "model.pt").read_bytes() != before
     assert (package / "models" / monai_label.EXPORTED).read_bytes() == before
 
