@@ -12,6 +12,7 @@ from tqdm import tqdm
 from bundle.analysis import significance
 from bundle.analysis.pairing import DIRECTIONS, Matched
 from bundle.analysis.statistics import LEVEL, quantiles, quartiles
+from bundle.analysis.tail import TailCounts
 
 CHANGED = 5  # patients to name in either direction
 
@@ -23,21 +24,28 @@ def compare_systems(matched: Matched) -> dict[str, Any]:
     """
     scores = matched.tested
     pairs = list(combinations(matched.names, 2))
-    tests = len(pairs) * len(scores)
-    work = [(pair, key) for pair in pairs for key in scores]
+    size = len(scores) + len(matched.tail)  # of a pair
+    tests = len(pairs) * size
+    work = [(pair, key) for pair in pairs for key in (*scores, *matched.tail)]
     bar = tqdm(work, desc="bootstrapping intervals", unit="test", leave=False)
-    rows = [_test(*key, scores[key][list(pair)], matched.units[key[0]], tests) for pair, key in bar]
+    rows = [
+        _test_tail(*key, matched.tail[key], pair, tests)
+        if key in matched.tail
+        else _test(*key, scores[key][list(pair)], matched.units[key[0]], tests)
+        for pair, key in bar
+    ]
     for row, corrected in zip(rows, significance.correct_by_holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = corrected
         row["finding"] = classify_difference(row)
+    by_pair = [rows[k * size : (k + 1) * size] for k in range(len(pairs))]
     return {
         "cases": matched.cases,
         "patients": len(matched.patients),
         "unpaired": matched.unpaired,
         "tests": tests,
         "pairs": [
-            {"first": first, "second": second, "differences": rows[k * len(scores) : (k + 1) * len(scores)]}
-            for k, (first, second) in enumerate(pairs)
+            {"first": first, "second": second, "differences": own[: len(scores)], "tail": own[len(scores) :]}
+            for (first, second), own in zip(pairs, by_pair, strict=True)
         ],
         "ranking": _order(matched) if len(matched.names) > 2 else None,
     }
@@ -106,6 +114,14 @@ def _test(metric: str, region: str, values: pd.DataFrame, unit: str, tests: int)
         "gained": _most(people, gain),
         "lost": _most(people, -gain),
     }
+
+
+def _test_tail(metric: str, region: str, own: TailCounts, pair: tuple[str, str], tests: int) -> dict[str, Any]:
+    """The shares of a patient's cases that are counted: as a score, with the exact sign test in place of Wilcoxon's."""
+    row = _test(metric, region, own.shares[list(pair)], "", tests)
+    first, second = (own.counts[name] for name in pair)
+    counts = {"cases": own.cases, "cases_first": first, "cases_second": second}
+    return {**row, **counts, "p": significance.sign_test(row["better"], row["worse"])}
 
 
 def _most(people: pd.DataFrame, gain: np.ndarray) -> list[dict[str, Any]]:

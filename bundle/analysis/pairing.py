@@ -13,13 +13,14 @@ import pandas as pd
 
 from bundle.analysis.costs import POINTS, Prices, Weights, add_user_scores
 from bundle.analysis.evaluation import FAILED_VALUES, Evaluation, average_by_patient
+from bundle.analysis.tail import TAIL, TailCounts, count_tail
 from scripts.errors import InputError
 from scripts.scoring.case import WHOLE_CASE
 
 COMPARED = ("dice", "hd95", "nsd_2mm")
 OWN = {"weighted_dice": 1, "cost": -1}  # user-defined scores; 1 where higher is better
 # The score of a failed case shows which direction is worse; volumes have none, so they cannot be compared.
-DIRECTIONS = {name: -1 if value > 0 else 1 for name, value in FAILED_VALUES.items()} | OWN
+DIRECTIONS = {name: -1 if value > 0 else 1 for name, value in FAILED_VALUES.items()} | OWN | dict.fromkeys(TAIL, -1)
 AGREE = 1e-6  # relative difference up to which two true volumes are equal
 
 
@@ -30,6 +31,7 @@ class Matched:
     Attributes:
         values: for each metric and region, a table [patient, system] of the patients that have a value in every system.
             Region `all` holds user-defined scores.
+        tail: for each count of the worst cases (`bundle.analysis.tail`) and region, the counts of every system.
         cases: number of cases that all systems have; `patients` are the patients that all have.
         unpaired: for each system, its `cases` that another system lacks, and its `patients` without any common case.
         slices_together: whether volumes were compared, each made of a patient's slices.
@@ -38,6 +40,7 @@ class Matched:
     names: tuple[str, ...]
     evaluations: tuple[Evaluation, ...]
     values: Mapping[tuple[str, str], pd.DataFrame]
+    tail: Mapping[tuple[str, str], TailCounts]
     units: Mapping[str, str]
     cases: int
     patients: tuple[str, ...]
@@ -65,8 +68,8 @@ def match_systems(
 ) -> Matched:
     """Pair two or more systems by patient.
 
-    Compares by default the regions of the systems, which must be the same, and the metrics of `COMPARED` that every
-    system has. Region weights add the weighted Dice, prices per ml add the cost.
+    Compares by default the regions of the systems, which must be the same, the metrics of `COMPARED` that every system
+    has, and the counts of `TAIL`. Region weights add the weighted Dice, prices per ml add the cost.
 
     Raises:
         InputError: one failed in most cases; they were not scored with the same data list, definitions, regions and
@@ -79,7 +82,7 @@ def match_systems(
     regions = _choose_regions(evaluations, regions)
     together = all(evaluation.volumes is not None for evaluation in evaluations)
     levels = [evaluation.volumes if together else evaluation for evaluation in evaluations]
-    metrics = _choose_metrics(levels, metrics)
+    metrics, tail = _choose_metrics(levels, metrics)
     for first, second in combinations(levels, 2):
         _require_same_truth(first, second)
     common = set.intersection(*({*level.scores["case"]} for level in levels))
@@ -108,7 +111,8 @@ def match_systems(
         names=tuple(names),
         evaluations=tuple(evaluations),
         values={key: own for key, own in values.items() if len(own)},
-        units={**levels[0].units, "weighted_dice": "", "cost": POINTS},
+        tail=count_tail(dict(zip(names, chosen, strict=True)), regions, tail),
+        units={**levels[0].units, "weighted_dice": "", "cost": POINTS, **dict.fromkeys(TAIL, "")},
         cases=len(common),
         patients=tuple(sorted(patients)),
         unpaired=unpaired,
@@ -184,12 +188,16 @@ def _choose_regions(evaluations: Sequence[Evaluation], wanted: Sequence[str] | N
     return [region for region in first.regions if wanted is None or region in wanted]
 
 
-def _choose_metrics(levels: Sequence[Evaluation], wanted: Sequence[str] | None) -> list[str]:
+def _choose_metrics(levels: Sequence[Evaluation], wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The metrics to compare, and the counts of the worst cases."""
     known = [name for name in DIRECTIONS if name not in OWN and all(level.has(name) for level in levels)]
     for metric in wanted or ():
-        if metric not in known:
-            raise InputError(f"there is no metric '{metric}' to compare: expected one of {', '.join(known)}.")
-    return list(dict.fromkeys(wanted)) if wanted else [metric for metric in COMPARED if metric in known]
+        if metric not in (*known, *TAIL):
+            raise InputError(f"there is no metric '{metric}' to compare: expected one of {', '.join((*known, *TAIL))}.")
+    if wanted and {*wanted} <= {*TAIL}:
+        raise InputError(f"the metrics {', '.join(wanted)} are counts: name a score as well, such as dice.")
+    chosen = list(dict.fromkeys(wanted)) if wanted else [*(metric for metric in COMPARED if metric in known), *TAIL]
+    return [name for name in chosen if name not in TAIL], [name for name in chosen if name in TAIL]
 
 
 def _require_same_truth(first: Evaluation, second: Evaluation) -> None:

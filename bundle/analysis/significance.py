@@ -87,6 +87,14 @@ def paired_test(differences: Sequence[float]) -> PairedTest:
     )
 
 
+def sign_test(higher: int, lower: int) -> float:
+    """The two-sided p of the exact sign test, of the patients that differ in one direction and the other.
+
+    Where each patient has one case that is counted or not, this is McNemar's exact test.
+    """
+    return float(stats.binomtest(higher, higher + lower).pvalue) if higher + lower else 1.0
+
+
 def detectable_difference(differences: Sequence[float], tests: int = 1) -> float | None:
     """Mean difference that this number of patients, with this spread, shows with a power of 80 %.
 

@@ -99,7 +99,7 @@ def _against(reference: Matched) -> dict[str, Any]:
         **{key: found[key] for key in ("cases", "patients", "tests")},
         "only_here": found["unpaired"]["here"]["cases"],
         "only_in_reference": found["unpaired"]["there"]["cases"],
-        "differences": found["pairs"][0]["differences"],
+        **{key: found["pairs"][0][key] for key in ("differences", "tail")},
     }
 
 

@@ -11,12 +11,16 @@ from rich.text import Text
 from bundle.analysis import evaluation
 from bundle.analysis.costs import parse_prices, parse_weights
 from bundle.analysis.pairing import match_systems
+from bundle.analysis.region_summary import LOW
 from bundle.analysis.strict_json import to_strict_json
+from bundle.analysis.tail import BELOW, MISSED
 from bundle.commands.arguments import CommaList, Optional, check_arguments
 from bundle.commands.shared import Outcome, print_lines, score_table
 from bundle.reporting import verdicts
 from bundle.reporting.words import format_p, join_words, plural, unit_sign
 from scripts.errors import InputError
+
+SHORT = {BELOW: f"Dice <{LOW[-1]}", MISSED: "missed"}  # in the table of the terminal
 
 
 @check_arguments
@@ -46,7 +50,8 @@ def compare(
         out: the folder to write to.
         title: the title of the page.
         regions: those to compare, "WT,ET"; all by default.
-        metrics: those to compare, "dice,hd95"; Dice, HD95 and NSD at 2 mm by default.
+        metrics: those to compare, "dice,hd95"; by default Dice, HD95, NSD at 2 mm, and how many cases are below a Dice
+            of 0.7 (dice_below_0.7) or lack a region (missed).
         weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2", to compare that too.
         cost: what a ml costs that was missed (fn) or added (fp), to compare that too: "fn=2,fp=1" or "ET:fn=5,ET:fp=1".
     """
@@ -98,7 +103,8 @@ def print_comparison(comparison: Mapping[str, Any], console: Console | None = No
 
 
 def _table(pair: Mapping[str, Any], patients: int, failed: Mapping[str, int]) -> Table:
-    title = f"{pair['second']} against {pair['first']}: {plural(patients, 'patient')}, medians"
+    shown = "medians and cases" if pair["tail"] else "medians"
+    title = f"{pair['second']} against {pair['first']}: {plural(patients, 'patient')}, {shown}"
     lost = [f"{plural(failed[n], 'failed case')} of {n}" for n in (pair["first"], pair["second"]) if failed[n]]
     table = score_table(f"{title}; {' and '.join(lost)} counted as Dice 0" if lost else title)
     table.add_column("score", no_wrap=True, vertical="bottom")
@@ -112,6 +118,16 @@ def _table(pair: Mapping[str, Any], patients: int, failed: Mapping[str, int]) ->
             verdicts.format_value(row["median_first"], row),
             verdicts.format_value(row["median_second"], row),
             verdicts.format_effect(row, unit=False).replace("median ", "median\n"),
+            f"{row['better']}/{row['equal']}/{row['worse']}",
+            format_p(row["p_holm"]),
+        )
+    table.add_section()
+    for row in pair["tail"]:
+        table.add_row(
+            Text(f"{row['region']} {SHORT[row['metric']]}"),
+            f"{row['cases_first']}/{row['cases']}",
+            f"{row['cases_second']}/{row['cases']}",
+            verdicts.format_effect(row),
             f"{row['better']}/{row['equal']}/{row['worse']}",
             format_p(row["p_holm"]),
         )

@@ -100,7 +100,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     lines += _own_lines(summary)
 
     if against := summary["reference"]:
-        lines.append(against_reference(against["differences"]))
+        lines.append(against_reference([*against["differences"], *against["tail"]]))
     print_lines(console, lines, summary["warnings"])
 
 

@@ -50,7 +50,8 @@ def _describe(matched: Matched, title: str | None, weights: Weights, prices: Pri
         for system, own in zip(matched.names, matched.evaluations, strict=True)
     ]
     for pair in found["pairs"]:
-        pair["verdict"] = verdicts.comparison_verdict(pair["first"], pair["second"], pair["differences"])
+        tested = [*pair["differences"], *pair["tail"]]
+        pair["verdict"] = verdicts.comparison_verdict(pair["first"], pair["second"], tested)
         pair["power"] = verdicts.describe_power(pair["differences"], found["tests"])
     if found["ranking"]:
         found["ranking"]["verdict"] = verdicts.describe_ranking(found["ranking"])

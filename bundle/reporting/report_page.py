@@ -121,7 +121,7 @@ def _render(
             score_figures.draw_reliability(region, curve) for region, curve in (summary["reliability"] or {}).items()
         ],
         against=draw_dice_pairs(reference, "there", "here") if reference else [],
-        verdict=verdicts.reference_verdict(rows) if rows else "",
+        verdict=verdicts.reference_verdict([*rows, *summary["reference"]["tail"]]) if rows else "",
         power=verdicts.describe_power(rows, summary["reference"]["tests"]) if rows else "",
         worst=examples[:worst],
         typical=examples[worst:],

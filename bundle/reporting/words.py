@@ -36,6 +36,8 @@ NAMES = {  # of metrics, for readers
     "brier": "Brier score",
     "weighted_dice": "Weighted Dice",
     "cost": "Cost",
+    "dice_below_0.7": "cases below Dice 0.7",
+    "missed": "missed cases",
 }
 MINUS = "\u2212"
 SIGNS = {"cm2": "cm²", "pixel": "pixels"}
