@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scripts.files import atomic_write
 
+STORED = {".pt", ".ts", ".pt2", ".safetensors"}  # weights, which hardly become smaller
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the time of packing is not stored
 
 
@@ -19,7 +20,8 @@ def zip_folder(folder: Path, path: Path, top: str | None = None) -> None:
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in list_files(folder):
             entry = zipfile.ZipInfo(f"{top or folder.name}/{file.relative_to(folder).as_posix()}", BEGINNING)
-            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            entry.compress_type = zipfile.ZIP_STORED if file.suffix in STORED else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
             archive.writestr(entry, file.read_bytes())
 
 
