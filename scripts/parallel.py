@@ -2,16 +2,16 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import active_children, get_context
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from scripts import distributed
 from scripts.errors import InputError
+from scripts.progress import progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,11 +41,8 @@ def map_in_processes(
         raise InputError(f"workers is {workers}: give a whole number of processes, 1 or more.")
     workers = min(workers or max(1, available_cores() // distributed.local_world_size()), len(items))
 
-    def shown(work: Iterable) -> tqdm:
-        return tqdm(
-            work, desc=desc, unit=unit, total=len(items), disable=not items or not distributed.is_first_process()
-        )
-
+    show = bool(items) and distributed.is_first_process()
+    shown = partial(progress_bar, show=show, leave=True, desc=desc, unit=unit, total=len(items))
     if workers <= 1:
         return [call(item) for item in shown(items)]
     context = get_context(distributed.worker_start_method())

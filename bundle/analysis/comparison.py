@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from tqdm import tqdm
 
 from bundle.analysis import significance
 from bundle.analysis.pairing import DIRECTIONS, Matched
 from bundle.analysis.statistics import LEVEL, quantiles, quartiles
 from bundle.analysis.tail import TailCounts
+from scripts.progress import progress_bar
 
 CHANGED = 5  # patients to name in either direction
 
@@ -27,7 +27,7 @@ def compare_systems(matched: Matched) -> dict[str, Any]:
     size = len(scores) + len(matched.tail)  # of a pair
     tests = len(pairs) * size
     work = [(pair, key) for pair in pairs for key in (*scores, *matched.tail)]
-    bar = tqdm(work, desc="bootstrapping intervals", unit="test", leave=False)
+    bar = progress_bar(work, desc="bootstrapping intervals", unit="test")
     rows = [
         _test_tail(*key, matched.tail[key], pair, tests)
         if key in matched.tail

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from bundle.analysis.evaluation import FAILED_VALUES, Evaluation
 from bundle.analysis.statistics import (
@@ -18,6 +17,7 @@ from bundle.analysis.statistics import (
     quartiles,
     share_interval,
 )
+from scripts.progress import progress_bar
 from scripts.scoring.metrics import METRICS
 
 LOW = (0.5, 0.7)  # Dice below which cases are counted
@@ -26,7 +26,7 @@ LESION_BINS = (0, 0.1, 1, 10, math.inf)  # ml, or thousands of pixels; powers of
 
 def summarise_regions(evaluation: Evaluation) -> dict[str, Any]:
     """The numbers of each region, by its name, as the `regions` of summary.json."""
-    bar = tqdm(evaluation.regions, desc="bootstrapping intervals", unit="region", leave=False)
+    bar = progress_bar(evaluation.regions, desc="bootstrapping intervals", unit="region")
     return {region: _region(evaluation, region) for region in bar}
 
 

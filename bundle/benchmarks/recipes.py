@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from monai.bundle import ConfigParser
-from tqdm import tqdm
 
 from bundle.benchmarks.memory import count_step_memory
 from bundle.benchmarks.patients import write_datalist, write_patients
@@ -17,6 +16,7 @@ from bundle.benchmarks.timing import BenchmarkResult, Timing, time_in_turn
 from bundle.benchmarks.variants import build_step
 from scripts.data.datalist import read_datalist
 from scripts.files import read_mapping
+from scripts.progress import progress_bar
 
 FOLDER = Path("configs/recipes")
 FILTERS = [8, 16, 32, 64, 80, 80]  # of timed steps: a quarter of the default's
@@ -40,7 +40,7 @@ def measure_recipes(device: str = "cpu", repeats: int = 3, names: Sequence[str] 
             write_patients(Path(folder, f"patients{axes}"), cases=2, size=96, spacing=2.0, dims=axes)
             write_datalist(Path(folder, f"patients{axes}"), Path(folder, f"list{axes}.json"))
             _write_first_stage(Path(folder), axes)
-        for name in tqdm(names or recipe_names(), desc="recipes", leave=False):
+        for name in progress_bar(names or recipe_names(), desc="recipes"):
             own = read_mapping(FOLDER / f"{name}.yaml")
             axes, filters = len(own.get("patch_size", [0, 0, 0])), own.get("filters")
             settings = {"device": device, "filters": [n // 4 for n in filters] if filters else FILTERS}

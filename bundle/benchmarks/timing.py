@@ -11,9 +11,9 @@ from typing import Any
 
 import monai
 import torch
-from tqdm import tqdm
 
 from scripts.files import write_json
+from scripts.progress import progress_bar
 from scripts.workflow import check_device, default_device
 
 
@@ -66,7 +66,7 @@ def time_call(call: Callable[[], Any], device: str = "cpu") -> float:
 def time_in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
     """Seconds of each call, `repeats` times, interleaved so that other load slows all of them."""
     found: dict[str, list[float]] = {name: [] for name in calls}
-    for name in tqdm([*calls] * repeats, desc="measuring", leave=False):
+    for name in progress_bar([*calls] * repeats, desc="measuring"):
         found[name].append(time_call(calls[name], device))
     return found
 

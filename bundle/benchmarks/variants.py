@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from tqdm import tqdm
 
 from bundle.benchmarks.memory import count_step_memory
 from bundle.benchmarks.timing import BenchmarkResult, Timing, time_in_turn
 from scripts.network.outputs import read_logits
 from scripts.network.shapes import first_line
+from scripts.progress import progress_bar
 
 CASES = 2  # training cases that patches are cut from
 
@@ -45,7 +45,7 @@ def measure_variants(
     with tempfile.TemporaryDirectory() as folder:
         places = {"datalist": str(datalist), "dataset_dir": str(dataset_dir), "run_dir": f"{folder}/run", "rank": 0}
         base: Callable[[], None] | None = None
-        for variant in tqdm(variants, desc="variants", leave=False):
+        for variant in progress_bar(variants, desc="variants"):
             try:
                 step, weights = build_step(variant.files, {**variant.settings, **places, "device": device})
                 step()

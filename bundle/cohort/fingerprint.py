@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Compose, CropForegroundd, Spacingd
-from tqdm import tqdm
 
 from scripts.data.artefact_removal import CorrectBiasFieldd, SmoothKeepingEdgesd
 from scripts.data.intensity_statistics import compute_statistics, sample_cases, sample_voxels
 from scripts.data.normalization import Normalized
+from scripts.progress import progress_bar
 
 PERCENTILES = (1, 25, 50, 75, 99)
 VOXELS = 50_000  # of a case, for percentiles and histograms
@@ -141,7 +141,7 @@ def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: 
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         work = pool.map(read, entries)
-        return list(tqdm(work, total=len(entries), desc="reading the cohort", unit="case", leave=False))
+        return list(progress_bar(work, total=len(entries), desc="reading the cohort", unit="case"))
 
 
 def steps_as_stored(before: Compose) -> Compose:
@@ -175,7 +175,7 @@ def read_normalized_cases(
         for count in range(len(removals) + 1)
     }
     examples = []
-    for entry in tqdm(entries, desc="normalising", unit="case", leave=False):
+    for entry in progress_bar(entries, desc="normalising", unit="case"):
         loaded = {name: stage(dict(entry)) for name, stage in stages.items()}
         images = {name: one["image"] for name, one in loaded.items()}
         examples.append(normalize_case(entry["case"], images, loaded[None]["label"], choices, statistics, fill, limits))

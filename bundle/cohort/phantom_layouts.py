@@ -10,11 +10,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
 from bundle.cohort.phantom_anatomy import CHANNELS, ED, ET, KINDS, NCR, make_patient
 from scripts.errors import InputError
 from scripts.files import atomic_write, write_json
+from scripts.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def write_phantoms(
     try:
         temporary.mkdir(parents=True)
         names = []
-        for number, (patient, visit) in enumerate(tqdm(plan, desc="phantoms", unit="case", leave=False)):
+        for number, (patient, visit) in enumerate(progress_bar(plan, desc="phantoms", unit="case")):
             rng = np.random.default_rng([seed, patient])
             images, label = make_patient(rng, size, spacing, dims, KINDS[patient % len(KINDS)], visit)
             names.append(kept.case.format(patient=patient, visit=visit, number=patient + 1))

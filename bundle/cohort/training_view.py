@@ -7,11 +7,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 from monai.data.utils import list_data_collate
-from tqdm import tqdm
 
 from bundle.cohort.fingerprint import Choice
 from bundle.cohort.tasks import TASKS, choose_task, known_tasks
 from scripts.errors import InputError
+from scripts.progress import progress_bar
 
 TRAIN = "configs/train.yaml"
 
@@ -60,7 +60,7 @@ def cut_training_patches(
     augment = config.get_parsed_content("train#trainer#prepare_batch")
     dataset.cases.prepare()
     patches, drawn = [], itertools.islice(_endless(config), count)
-    for index in tqdm(drawn, total=count, desc="cutting", unit="patch", leave=False):
+    for index in progress_bar(drawn, total=count, desc="cutting", unit="patch"):
         image, label = augment(list_data_collate([cut := dataset[index]]), "cpu")
         patches.append({"case": cut["case"], "image": image[0].numpy(), "label": label[0].numpy()})
     return patches

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Column
-from tqdm import tqdm
 
 from bundle.commands.shared import Outcome, print_lines, score_table
 from bundle.dicom.cases import AnsweredStudy, answer_studies, is_dicom_input, name_studies, write_identities
@@ -20,6 +19,7 @@ from scripts.data.images import read_image
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.files import make_folder
 from scripts.inference.worker_process import WorkerProcess
+from scripts.progress import progress_bar
 
 DICOM_SEG = "mask.seg.dcm"
 
@@ -96,7 +96,7 @@ def _answer_files(replies: Iterator[dict[str, Any]]) -> Iterator[AnsweredStudy]:
 
 
 def _with_bar(replies: Iterator[AnsweredStudy], total: int) -> Iterator[AnsweredStudy]:
-    with tqdm(total=total, desc="segmenting", unit="case", disable=None) as bar:
+    with progress_bar(total=total, desc="segmenting", unit="case", leave=True) as bar:
         for reply in replies:
             yield reply
             bar.update()

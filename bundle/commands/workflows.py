@@ -142,9 +142,11 @@ def run_workflow(run_id: str, files: Sequence[str], settings: Mapping[str, Any])
 
 
 def hide_warnings() -> None:
-    """Hide MONAI's warnings of our own configs: that they are trusted, and that they lie in two folders."""
+    """Hide what MONAI says of our own configs: that they are trusted, that they lie in two folders, the settings."""
     warnings.filterwarnings("ignore", message="parsing config_file")
     logging.getLogger("monai.bundle.workflows").addFilter(lambda record: "Not all config files" not in record.msg)
+    for name in ("scripts", "workflows"):  # the long form of the command has the settings already
+        logging.getLogger(f"monai.bundle.{name}").setLevel(logging.WARNING)
 
 
 def read_run_config(run: Path) -> dict[str, Any]:

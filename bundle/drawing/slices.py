@@ -22,12 +22,12 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image as Picture
-from tqdm import tqdm
 
 from bundle.drawing.axes import outline_mask
 from scripts.data.images import bounding_box, voxel_size
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.progress import progress_bar
 
 OKABE_ITO = ("#56B4E9", "#009E73", "#D55E00", "#F0E442", "#CC79A7", "#E69F00", "#0072B2")
 MOST_CASES = 24  # on one sheet, at most
@@ -92,7 +92,7 @@ def draw_contact_sheet(
         of = of or len(cases)
         cases = evenly_spaced(cases)
     views = []
-    for case in tqdm(islice(cases, MOST_CASES), desc="drawing", unit="case", leave=False):
+    for case in progress_bar(islice(cases, MOST_CASES), desc="drawing", unit="case"):
         amount = "no label" if case.get("label") is None else _amount(case, "label")
         views.append(_View(case, f"{_wrap(case['case'])}\n{amount}", "label"))
     heading = f"{title}{': ' if title else ''}{len(views)} of {of or len(views)} cases"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from tqdm import tqdm
 
 from bundle.analysis.evaluation import Evaluation
 from bundle.drawing.planes import PLANES, WorstError
@@ -20,6 +19,7 @@ from scripts.data import datalist as lists
 from scripts.data.case_checks import background_value
 from scripts.data.images import grid_difference, ras_spacing, read_labels, read_stored, resample_labels, to_ras
 from scripts.errors import InputError
+from scripts.progress import progress_bar
 from scripts.scoring.prediction_files import find_predictions, images_in
 
 RING = 4  # voxels around a region, with which its brightness is compared
@@ -105,7 +105,7 @@ def illustrate_patients(
         raise InputError(f"{scans.predictions} has no prediction of case {gone[0]}: score again.")
     return [
         _illustrated(evaluation, example, entries[example.case], found[example.case], scans.datalist)
-        for example in tqdm(examples, desc="drawing patients", unit="case", leave=False)
+        for example in progress_bar(examples, desc="drawing patients", unit="case")
     ]
 
 

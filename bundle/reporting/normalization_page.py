@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-from tqdm import tqdm
 
 from bundle.cohort.fingerprint import Choice, NormalizedCase
 from bundle.drawing.page_parts import CELL, DARK, draw_heading, turn_slice
 from bundle.drawing.slices import intensity_window, save_figure
+from scripts.progress import progress_bar
 
 SCOPES = {"volume": "per image", "slice": "per slice", "dataset": "by statistics of the training cases"}
 NAMES = 1.6  # inches left of the rows, for the cases' names
@@ -39,7 +39,7 @@ def write_normalization_pages(
         for number, channel in enumerate(channels)
         for scope in scopes
     }
-    for path, (number, scope) in tqdm(plan.items(), desc="drawing", unit="page", leave=False):
+    for path, (number, scope) in progress_bar(plan.items(), desc="drawing", unit="page"):
         _write_page(path, channels[number], number, examples, scope, upright)
     return list(plan)
 

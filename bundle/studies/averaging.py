@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser, run
 from monai.data import MetaTensor
-from tqdm import tqdm
 
 from bundle.studies.members import name_weights
 from scripts.data import datalist as lists
@@ -29,6 +28,7 @@ from scripts.inference.mask_saver import MaskSaver
 from scripts.inference.scans import find_input_scans, print_refused_cases, unsegmented_cases
 from scripts.network.ensemble import read_run_settings
 from scripts.network.weights import MODEL, read_min_component, settings_file
+from scripts.progress import progress_bar
 from scripts.scoring.run import evaluate_run
 
 WORKFLOW = "configs/inference.yaml"
@@ -94,7 +94,7 @@ def segment_with_several(
                 _write_probabilities(runs, {**settings, **source}, folder)
     labelling, keep = first.get_parsed_content("labelling"), bool(settings.get("save_probabilities"))
     saver = MaskSaver(masks, stacks=stacks, records=records, entries=sound)
-    for entry in tqdm(sound, desc="averaging", unit="case", leave=False, disable=not sound):
+    for entry in progress_bar(sound, desc="averaging", unit="case", show=bool(sound)):
         files = [folder / "probabilities" / f"{entry['case']}.nii.gz" for folder in folders]
         if not all(file.is_file() for file in files):
             refused[entry["case"]] = "a configuration could not segment it, see above"

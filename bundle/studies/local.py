@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bundle.studies.jobs import StudyJob
 from scripts.errors import EXIT_REQUEUE, InputError
 from scripts.parallel import available_cores
+from scripts.progress import progress_bar
 
 
 def run_locally(jobs: Sequence[StudyJob], folder: Path, parallel: int | None = None, gpus: Sequence[str] = ()) -> None:
@@ -59,7 +58,7 @@ def run_locally(jobs: Sequence[StudyJob], folder: Path, parallel: int | None = N
     with ThreadPoolExecutor(count) as pool:
         calls = [pool.submit(run, job) for job in waiting]
         try:
-            for call in tqdm(calls, desc="jobs", unit="job", disable=count == 1):
+            for call in progress_bar(calls, desc="jobs", unit="job", show=count > 1, leave=True):
                 call.result()
         except BaseException:
             stopped.append(True)

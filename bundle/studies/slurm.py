@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bundle.studies.jobs import StudyJob
 from scripts.errors import InputError
 from scripts.files import read_mapping, write_json, write_text
+from scripts.progress import progress_bar
 
 ATTEMPTS = 3  # submissions of a job that is lost each time
 POLL = 10.0  # s
@@ -55,7 +54,7 @@ def run_by_slurm(jobs: Sequence[StudyJob], folder: Path, options: str = "", poll
     states = _states(tasks.values())
     to_submit = [job for job in waiting.values() if tasks.get(job.name) not in states]
     submissions: Counter[str] = Counter()
-    with tqdm(total=len(waiting), desc="jobs", unit="job") as bar:
+    with progress_bar(total=len(waiting), desc="jobs", unit="job", leave=True) as bar:
         while waiting:
             if to_submit:
                 tasks |= _submit(to_submit, folder, options)

@@ -19,11 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from tqdm import tqdm
-
 from scripts.data import pictures
 from scripts.data.case_files import NOT_TEXT, name_scan
 from scripts.errors import InputError
+from scripts.progress import progress_bar
 
 HEADER = ("channels", "label_scheme", "labels", "regions", "hashes", "training")
 
@@ -256,7 +255,7 @@ def check_files(
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda name: file_hash(root / name), files)
         for name, value in zip(
-            files, tqdm(found, total=len(files), desc="checking files", unit="file", leave=False), strict=True
+            files, progress_bar(found, total=len(files), desc="checking files", unit="file"), strict=True
         ):
             if datalist["hashes"].get(name) != value:
                 raise InputError(

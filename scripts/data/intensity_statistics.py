@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.transforms import Compose, NormalizeIntensityd
-from tqdm import tqdm
 
 from scripts.data.normalization import NONZERO_METHODS, PERCENTILES, Normalized
 from scripts.errors import InputError
+from scripts.progress import progress_bar
 
 LEVELS = 65  # quantiles that describe the histogram of a data set
 MAX_VOXELS = 4_000_000  # per channel, of all cases together, for computing statistics: 16 MB
@@ -83,8 +83,7 @@ def sample_cases(
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         work = pool.map(one, range(len(cases)))
-        bar = {"total": len(cases), "desc": "measuring intensities", "unit": "case", "leave": False}
-        yield from tqdm(work, disable=not show, **bar)
+        yield from progress_bar(work, show, total=len(cases), desc="measuring intensities", unit="case")
 
 
 def sample_voxels(image: torch.Tensor, most: int, seed: int) -> SampledVoxels:

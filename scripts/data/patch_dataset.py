@@ -32,6 +32,7 @@ from scripts.data.input_channels import WindowChannels
 from scripts.distributed import is_first_process
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix
+from scripts.progress import progress_bar
 
 CACHES = ("memory", "disk", "none")
 STORED_TYPES = "half precision, 32-bit indices; affines by scripts.data.nifti"  # part of a cached case's hash
@@ -89,9 +90,7 @@ class PreparedCases(Dataset):
             remove_leftovers(self.cache_dir / CACHE_VERSION)
         with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
             work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
-            shown = tqdm(
-                work, total=len(self.data), desc=self.title, unit="case", leave=False, disable=not is_first_process()
-            )
+            shown = progress_bar(work, total=len(self.data), desc=self.title, unit="case", show=is_first_process())
             self.held = list(shown)
 
     def __len__(self) -> int:

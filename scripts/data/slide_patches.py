@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from scripts.data.datalist import name_entry
 from scripts.data.slides import Slide, refuse_settings, walk_blocks
 from scripts.distributed import is_first_process
 from scripts.errors import InputError
+from scripts.progress import progress_bar
 
 
 class LabelledSlide(NamedTuple):
@@ -79,7 +79,7 @@ class SlidePatches(Dataset):
         if len(self.patch_size) != 2:
             raise InputError(f"patch_size is {self.patch_size}: slides have two axes; give two numbers.")
         if not self.held:
-            shown = tqdm(self.data, desc=self.title, unit="slide", leave=False, disable=not is_first_process())
+            shown = progress_bar(self.data, desc=self.title, unit="slide", show=is_first_process())
             self.held = [self._open(entry) for entry in shown]
 
     def labelled(self) -> list[int]:

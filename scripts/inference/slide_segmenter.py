@@ -14,7 +14,6 @@ import numpy as np
 import tifffile
 import torch
 from monai.inferers import PatchInferer, Splitter, ZarrAvgMerger
-from tqdm import tqdm
 
 from scripts import stopping
 from scripts.data.decision import ClassesToLabelsd, RegionDecision
@@ -27,6 +26,7 @@ from scripts.inference.mask_saver import mask_path
 from scripts.inference.prefetch import PrefetchedDataset
 from scripts.network.outputs import read_output
 from scripts.network.precision import PrecisionInferer
+from scripts.progress import progress_bar
 
 TILE = 256  # pixels: side of the tiles of a mask, and of the chunks of probabilities
 
@@ -157,7 +157,7 @@ class SlideSegmenter:
         """Write the masks and their records."""
         self.network.eval()
         stopping.defer_sigterm(True)
-        for entry in tqdm(self.dataset.dataset.data, desc="segmenting", unit="slide", leave=False):
+        for entry in progress_bar(self.dataset.dataset.data, desc="segmenting", unit="slide"):
             try:
                 if "refused" in entry:
                     raise InputError(entry["refused"])

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.progress import progress_bar
 
 LOW = 0.8  # of the first loss, at which a batch counts as learned; regions that a patch lacks keep their loss
 HIGH = 0.95  # of the first loss, above which the network learned nothing in all steps
@@ -52,7 +52,7 @@ def overfit_batch(
     for group in optimizer.param_groups:
         group["lr"] = group.get("initial_lr", group["lr"])  # the peak rate: a schedule begins far below it
     network.train()
-    bar = tqdm(range(steps), desc="one batch", unit="step", leave=False)
+    bar = progress_bar(range(steps), desc="one batch", unit="step")
     for _ in bar:
         value = loss(inferer(image, network), label)
         values.append(float(value.detach()))
