@@ -17,6 +17,7 @@ def publish(
     out: Optional[Path] = None,
     url: Optional[str] = None,
     repo: Optional[str] = None,
+    private: bool = True,
     dry_run: bool = False,
     trust: bool = False,
 ) -> Outcome:
@@ -36,6 +37,7 @@ def publish(
         out: a folder, such as a clone of the Model Zoo.
         url: where the large files can be fetched, without their names.
         repo: OWNER/NAME on the hub; needs huggingface_hub, and a token in the environment variable HF_TOKEN.
+        private: a repository that is created can be seen by its owner alone; --private False shows it to all.
         dry_run: show what would be written or sent, and do nothing.
         trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
             first use; it is remembered until a file of the package changes.
@@ -77,10 +79,11 @@ def publish(
     if repo is not None:
         hub.require_repository_name(repo)
         if dry_run:
-            print(f"nothing was sent; {repo} would get these files, tagged {version}.")
+            print(f"nothing was sent; {repo} would get these files and README.md, tagged {version}.")
             return numbers
-        hub.upload_package(package, repo, version)
-        print(f"sent: {repo}, tagged {version}")
+        hub.upload_package(package, repo, version, private)
+        kind = "private" if private else "public"
+        print(f"sent: {repo}, tagged {version} and {hub.LATEST}; a repository that is created is {kind}")
         return numbers
     entry = zoo.plan_entry(out, name, version)
     if dry_run:

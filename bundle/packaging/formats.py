@@ -8,11 +8,12 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from scripts.errors import InputError
@@ -23,12 +24,19 @@ OPSET = 20
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
+def write_safetensors(package: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write models/model.safetensors, the weights of model.pt in a format that holds no code."""
+    plain = {name: weight.detach().contiguous().clone() for name, weight in weights.items()}
+    save_file(plain, package / "models" / "model.safetensors", metadata={"format": "pt"})
+
+
 def require_formats(formats: Sequence[str]) -> None:
     """Refuse formats that are unknown, or that need packages that are not installed."""
     for name in formats:
         if name not in FORMATS:
             raise InputError(
-                f"there is no format '{name}': choose from {', '.join(FORMATS)}; model.pt is always written."
+                f"there is no format '{name}': choose from {', '.join(FORMATS)}; model.pt and model.safetensors are"
+                " always written."
             )
         for package in NEEDED.get(name, ()):
             if find_spec(package) is None:
@@ -72,6 +80,7 @@ def write_formats(
 # DynUNet stores a random number in place of its coarse heads
 TORCHSCRIPT = """
 import torch
+from safetensors.torch import save_file
 from monai.bundle import ckpt_export
 torch.manual_seed(0)
 ckpt_export("network_def", filepath="models/model.ts", ckpt_file="models/model.pt",

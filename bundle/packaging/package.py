@@ -23,6 +23,12 @@ from scripts.network.checkpoint_file import save_state
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
 TAKEN = ("detection", "deepedit")  # MONAI Label selects the type of a model by these words in its name
+DATA_TERMS = """The weights were trained on: {data}
+
+Terms of use of these data: {terms}
+
+The package contains no data. The terms may bind the weights as well, whatever the licence of the code.
+"""
 COPIED = ("LICENSE", "configs/multi_gpu_train.yaml", "configs/logging.conf")
 
 
@@ -158,7 +164,10 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     )
     for file, text in configs.make_self_contained(ROOT / "configs", settings, run.config, head).items():
         write_text(package / "configs" / file, text)
-    save_state(package / "models" / "model.pt", run.read_weights())
+    save_state(package / "models" / "model.pt", weights := run.read_weights())
+    formats.write_safetensors(package, weights)
+    if terms := run.about.get("terms"):
+        write_text(package / "docs" / "data_license.txt", DATA_TERMS.format(data=run.about.get("data"), terms=terms))
     network = networks.load_inference_network(package)
     divisor = shapes.size_divisor(network, len(metadata.name_network_channels(settings)), settings["patch_size"])
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))

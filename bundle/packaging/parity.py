@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from safetensors.torch import load_file
 
 from scripts.errors import InputError, install_excepthook
 from scripts.workflow import refuse_unresolved_names
@@ -116,6 +117,8 @@ def _load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         network = torch.jit.load(str(path), map_location="cpu").eval()
     else:
         network = read_config(path.parents[1] / "configs" / "inference.yaml").get_parsed_content("network").eval()
+        if path.suffix == ".safetensors":
+            network.load_state_dict(load_file(path))
     return lambda patch: network(torch.from_numpy(patch)).numpy()
 
 

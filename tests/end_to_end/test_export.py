@@ -197,7 +197,7 @@ def test_the_metadata_take_their_numbers_from_the_evaluation(released):
 
 def test_every_format_gives_the_output_of_the_trained_network(released):
     compared = json.loads((released.package / "configs" / "metadata.json").read_text())["compared"]
-    assert set(compared["formats"]) == {"model.pt", "model.ts", "model.pt2", "model.onnx"}
+    assert set(compared["formats"]) == {"model.pt", "model.safetensors", "model.ts", "model.pt2", "model.onnx"}
     assert all(far["largest_logit_difference"] < 1e-3 for far in compared["formats"].values())
     assert compared["patches"] == 2
     assert compared["cases"] == 1
