@@ -109,9 +109,12 @@ def crossval(
         print("components: " + "\n  ".join(choose_postprocessing(out, content, start, runs).notes))
 
     from bundle.analysis.evaluation import read_evaluation
+    from bundle.analysis.scored_scans import open_scans
     from bundle.reporting.report_page import write_report
 
-    written = write_report(read_evaluation(out), out.resolve().name)
+    evaluation = read_evaluation(out)
+    scans = open_scans(evaluation, record["datalist"], record["dataset_dir"])
+    written = write_report(evaluation, out.resolve().name, scans=scans)
     print_summary(written.summary)
     print(f"written: {written.page}; masks: {out / 'masks'}")
     return Outcome(lambda: written.summary, int(bool(written.summary["failed"] or written.summary["missing"])))

@@ -11,6 +11,7 @@ from rich.text import Text
 from bundle.analysis import evaluation as evaluations
 from bundle.analysis.costs import POINTS, parse_prices, parse_weights
 from bundle.analysis.region_summary import LOW
+from bundle.analysis.scored_scans import open_scans
 from bundle.analysis.strict_json import to_strict_json
 from bundle.analysis.summary import match_reference
 from bundle.commands.arguments import Optional, check_arguments
@@ -59,7 +60,6 @@ def report(
     chosen = None if weights is None else parse_weights(weights, evaluation.regions)
     prices = None if cost is None else parse_prices(cost, evaluation.regions)
     earlier = match_reference(evaluation, evaluations.read_evaluation(reference)) if reference else None
-    from bundle.reporting.examples import open_scans
     from bundle.reporting.report_page import write_report
 
     scans = open_scans(evaluation, datalist, dataset_dir, predictions) if datalist else None

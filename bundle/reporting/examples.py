@@ -3,24 +3,27 @@
 Planes are shown as radiologists see them (the patient's right on the left) where the file has an orientation.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from bundle.analysis.evaluation import Evaluation
+from bundle.analysis.scored_scans import (
+    Scans,
+    ScoredFiles,
+    find_case_files,
+    read_case_channels,
+    read_case_masks,
+    region_masks,
+)
 from bundle.drawing.planes import PLANES, WorstError
 from bundle.reporting.page import embed_png
 from bundle.reporting.words import format_amount, format_share, unit_sign
-from scripts.data import datalist as lists
 from scripts.data.case_checks import background_value
-from scripts.data.images import grid_difference, ras_spacing, read_labels, read_stored, resample_labels, to_ras
-from scripts.errors import InputError
 from scripts.progress import progress_bar
-from scripts.scoring.prediction_files import find_predictions, images_in
 
 RING = 4  # voxels around a region, with which its brightness is compared
 
@@ -47,40 +50,6 @@ class PatientExample:
     tiles: tuple[Tile, ...] = ()
 
 
-@dataclass(frozen=True)
-class Scans:
-    """Where the images are: the data list that the evaluation was made with, and the folder of predictions."""
-
-    datalist: Mapping[str, Any]
-    dataset_dir: Path
-    predictions: Path
-
-
-def open_scans(
-    evaluation: Evaluation, datalist: str, dataset_dir: str | None = None, predictions: str | None = None
-) -> Scans:
-    """Find the images behind an evaluation.
-
-    Raises:
-        InputError: the data list is not the one that was scored, or the predictions do not exist.
-    """
-    content = lists.read_datalist(datalist)
-    scored = evaluation.record.get("datalist")
-    if scored and scored != lists.datalist_hash(content):
-        raise InputError(
-            f"{datalist} is not the data list that {evaluation.folder} was scored with: give that one, or score again."
-        )
-    if unknown := [region for region in evaluation.regions if region not in content["regions"]]:
-        raise InputError(f"{datalist} has no region {unknown[0]}: give the data list that was scored.")
-    folder = predictions or evaluation.record.get("predictions")
-    if not folder or not Path(folder).is_dir():
-        raise InputError(
-            f"the predictions {folder or ''} do not exist: give their folder with --predictions, or leave out"
-            " --datalist to report without pictures."
-        )
-    return Scans(content, Path(dataset_dir or Path(datalist).parent), Path(folder))
-
-
 def describe_patient(evaluation: Evaluation, case: str) -> PatientExample:
     """Describe a patient by its scores alone."""
     own = evaluation.scores[evaluation.scores["case"] == case]
@@ -97,15 +66,13 @@ def illustrate_patients(
     Raises:
         InputError: a case is not in the data list, or a file cannot be read.
     """
-    entries = {entry["case"]: entry for entry in lists.select_cases(scans.datalist, scans.dataset_dir, "labelled")}
-    if unknown := [example.case for example in examples if example.case not in entries]:
-        raise InputError(f"case {unknown[0]} is not in the data list: give the one that was scored.")
-    found = find_predictions(images_in(scans.predictions), [entries[example.case] for example in examples])
-    if gone := [example.case for example in examples if example.case not in found]:
-        raise InputError(f"{scans.predictions} has no prediction of case {gone[0]}: score again.")
     return [
-        _illustrated(evaluation, example, entries[example.case], found[example.case], scans.datalist)
-        for example in progress_bar(examples, desc="drawing patients", unit="case")
+        _illustrated(evaluation, example, files, scans.datalist["channels"])
+        for example, files in zip(
+            progress_bar(examples, desc="drawing patients", unit="case"),
+            find_case_files(evaluation, scans, [example.case for example in examples]),
+            strict=True,
+        )
     ]
 
 
@@ -123,29 +90,19 @@ def _sentence(row: Any, unit: str) -> str:
 
 
 def _illustrated(
-    evaluation: Evaluation, example: PatientExample, entry: Mapping[str, Any], path: str, datalist: Mapping[str, Any]
+    evaluation: Evaluation, example: PatientExample, files: ScoredFiles, names: Sequence[str]
 ) -> PatientExample:
     region = _region_to_show(evaluation, example.case)
-    values = datalist["regions"][region]
-    known = {*datalist["labels"].values(), *(value for some in datalist["regions"].values() for value in some)}
-    rename = {int(old): int(new) for old, new in evaluation.record.get("label_map", {}).items()}
-    label, prediction = read_labels(entry["label"], known), read_labels(path, known, rename)
-    if grid_difference(label, prediction):
-        prediction = resample_labels(prediction, label)
-
-    def turn(array: np.ndarray) -> np.ndarray:
-        """On the label's grid to RAS, with a third axis of length one where there are two."""
-        return to_ras(array if array.ndim == 3 else array[..., None], label.affine)
-
-    truth, predicted = (turn(np.isin(image.voxels, values)) for image in (label, prediction))
-    channels = zip(_channels(entry["image"], label.voxels.ndim), datalist["channels"], strict=True)
-    scan, channel = _clearest(channels, turn, truth if truth.any() else predicted)
-    view = WorstError(scan, truth, predicted, ras_spacing(label, 3))
+    masks = read_case_masks(files)
+    truth, predicted = region_masks(files, masks, region)
+    channels = zip(read_case_channels(files, len(masks.shape)), names, strict=True)
+    scan, channel = _clearest(channels, masks.turn, truth if truth.any() else predicted)
+    view = WorstError(scan, truth, predicted, masks.spacing)
     tiles = []
     for plane, axis in PLANES.items():
         if view.flat(axis):
             continue
-        where = f"{plane} " if label.affine is not None else ""
+        where = f"{plane} " if masks.affine is not None else ""
         said = f"{example.case}, {where}plane of {channel} through the worst error of {region}"
         whole, part = (embed_png(view.draw(axis, detail)) for detail in (False, True))
         tiles.append(Tile(whole, f"{said}: truth and prediction outlined.", where.strip()))
@@ -158,13 +115,6 @@ def _region_to_show(evaluation: Evaluation, case: str) -> str:
     own = evaluation.scores[evaluation.scores["case"] == case]
     wrong = -(own["volume_fp"].fillna(0) + own["volume_fn"].fillna(0))
     return own.assign(wrong=wrong).sort_values(["dice", "wrong"], kind="stable")["region"].iloc[0]
-
-
-def _channels(files: str | Sequence[str], axes: int) -> list[np.ndarray]:
-    """The channels of a case in the file's axis order; pictures as [column, row] or [column, row, colour]."""
-    several = not isinstance(files, str)
-    found = [read_stored(file)[0].voxels.astype(np.float32) for file in (files if several else [files])]
-    return found if several or found[0].ndim <= axes else list(np.moveaxis(found[0], -1, 0))
 
 
 def _clearest(

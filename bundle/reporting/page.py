@@ -5,9 +5,11 @@ from inspect import getmembers, isfunction
 
 import jinja2
 
-from bundle.reporting import verdicts, words
+from bundle.reporting import places, verdicts, words
 
-FUNCTIONS = {name: function for module in (words, verdicts) for name, function in getmembers(module, isfunction)}
+FUNCTIONS = {
+    name: function for module in (words, verdicts, places) for name, function in getmembers(module, isfunction)
+}
 
 
 def load_template(file: str) -> jinja2.Template:

@@ -9,12 +9,15 @@ from bundle.analysis.costs import Prices, Weights
 from bundle.analysis.evaluation import Evaluation
 from bundle.analysis.pairing import Matched
 from bundle.analysis.region_summary import LOW
+from bundle.analysis.scored_scans import Scans
+from bundle.analysis.strict_json import to_strict_json
 from bundle.analysis.summary import summarise_evaluation
 from bundle.drawing.planes import PLANES, PREDICTION, TRUTH
 from bundle.drawing.svg import Drawing
 from bundle.reporting import score_figures, sentences, verdicts, volume_figures, words
+from bundle.reporting.atlas import NO_FRAME, Atlas, make_atlas
 from bundle.reporting.comparison_figures import draw_dice_pairs
-from bundle.reporting.examples import PatientExample, Scans, describe_patient, illustrate_patients
+from bundle.reporting.examples import PatientExample, describe_patient, illustrate_patients
 from bundle.reporting.page import load_template
 from scripts.files import write_json, write_text
 from scripts.scoring.metrics import METRICS
@@ -53,7 +56,7 @@ def write_report(
     """Write report.html and summary.json into the folder of an evaluation.
 
     The reference (`bundle.analysis.summary.match_reference`) adds a comparison, region weights a weighted Dice, prices
-    per ml a cost, and scans the pictures of the worst and the most typical patients.
+    per ml a cost, and scans the atlas of errors and the pictures of the worst and the most typical patients.
 
     Raises:
         InputError: cases.csv lacks a metric that is needed, an image cannot be read, or a file cannot be written.
@@ -63,17 +66,24 @@ def write_report(
         "warnings": sentences.role_warnings(summary["roles"], summary["patients"]),
         "limits": list(sentences.evaluation_limits(summary)),
     }
+    atlas = make_atlas(evaluation, scans) if scans else None
+    summary["atlas"] = atlas and to_strict_json(atlas.about)
     examples = [describe_patient(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
     if scans:
         examples = illustrate_patients(evaluation, examples, scans)
     report = Report(summary, evaluation.folder / "report.html", evaluation.folder / "summary.json")
-    write_text(report.page, _render(summary, evaluation, reference, examples))
+    write_text(report.page, _render(summary, evaluation, reference, examples, atlas, scans))
     write_json(report.numbers, summary)
     return report
 
 
 def _render(
-    summary: Mapping[str, Any], evaluation: Evaluation, reference: Matched | None, examples: Sequence[PatientExample]
+    summary: Mapping[str, Any],
+    evaluation: Evaluation,
+    reference: Matched | None,
+    examples: Sequence[PatientExample],
+    atlas: Atlas | None,
+    scans: Scans | None,
 ) -> str:
     """The page as text; `examples` are the worst patients and then the typical ones, with or without pictures."""
     regions, by_region = evaluation.regions, summary["regions"]
@@ -130,6 +140,8 @@ def _render(
         groups=[(heading.format(size=size, unit=unit), span) for heading, span in groups.items()],
         rows=list(_case_rows(evaluation, columns)),
         size=size,
+        atlas=atlas,
+        no_atlas=NO_FRAME if scans and not atlas else "",
         oriented=any(tile.caption in PLANES for example in examples for tile in example.tiles),
         several=summary["cases"] > summary["patients"],
         folder=str(evaluation.folder),

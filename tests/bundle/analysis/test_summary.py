@@ -133,7 +133,7 @@ def test_failed_case_is_the_costliest_and_leaves_no_mean(tmp_path):
     }
     assert summary["weighted_dice"]["worst"][0] == {"patient": "lost", "value": 0}
     assert summary["weighted_dice"]["spread"]["cases"] == 11
-    jsonschema.validate(json.loads(json.dumps(summary | {"warnings": [], "limits": []})), SCHEMA)
+    jsonschema.validate(json.loads(json.dumps(summary | {"warnings": [], "limits": [], "atlas": None})), SCHEMA)
 
 
 def test_nothing_is_weighted_without_weights_or_costs(tmp_path):
@@ -159,5 +159,5 @@ def test_the_summary_is_strict_json_of_the_documented_form(tmp_path, kind):
         "dice alone": [row for row in cohort(TEN) if row[3] == "dice"],
     }[kind]
     summary = summary_of(tmp_path, rows, cohort(TEN) if kind == "many" else None, part="test")
-    text = json.dumps(summary | {"warnings": [], "limits": []}, allow_nan=False)
+    text = json.dumps(summary | {"warnings": [], "limits": [], "atlas": None}, allow_nan=False)
     jsonschema.validate(json.loads(text), SCHEMA)

@@ -57,7 +57,7 @@ def real_story(tmp_path_factory, cohort):
 def test_a_folder_of_masks_becomes_a_page_with_pictures(real_story):
     folder, _, entries = real_story
     page = Page(folder / "report.html")
-    assert len(page.all("img")) == 2 * 6  # two evaluated patients
+    assert len(page.all("img")) == 2 * 6 + 3  # two evaluated patients, and maps of three regions
     assert all(image["alt"] and image["src"].startswith("data:image/png") for image in page.all("img"))
     assert f"No file is named after case {entries[2]['case']}".lower() in page.text.lower()
     assert "has an affine that differs from the label's by up to 20 mm" in page.text
@@ -103,7 +103,7 @@ def test_every_link_has_a_target(tmp_path):
     assert {anchor["href"][1:] for anchor in page.all("a")} <= set(ids)
     assert sections == [
         *("what", "regions", "distributions", "size", "lesions", "volumes", "boundaries"),
-        *("calibration", "comparison", "patients", "cases", "limits"),
+        *("calibration", "comparison", "patients", "atlas", "cases", "limits"),
     ]
 
 
@@ -363,6 +363,6 @@ def test_real_scans_are_shown(shared_data, tmp_path):
     score(str(tmp_path / "masks"), out=str(tmp_path / "scored"), workers=1, **where)
     report(str(tmp_path / "scored"), **where)
     page = Page(tmp_path / "scored" / "report.html")
-    assert len(page.all("img")) == 12
-    assert len({image["src"] for image in page.all("img")}) == 12
+    assert len(page.all("img")) == 12 + 3
+    assert len({image["src"] for image in page.all("img")}) == 12 + 3
     assert max(len(image["src"]) for image in page.all("img")) < 100_000

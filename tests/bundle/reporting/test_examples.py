@@ -11,8 +11,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from bundle.analysis import evaluation
+from bundle.analysis.scored_scans import open_scans
 from bundle.drawing.planes import PREDICTION, TRUTH
-from bundle.reporting.examples import describe_patient, illustrate_patients, open_scans
+from bundle.reporting.examples import describe_patient, illustrate_patients
 from scripts.data import datalist as lists
 from scripts.errors import InputError
 from tests.made import rows_of, write
