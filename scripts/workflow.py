@@ -143,9 +143,9 @@ def _running_call() -> dict[str, Any]:
 
 
 def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a setting whose value is not of the kind of its default: a number, a list, true or false, or text.
+    """Refuse a setting whose value is not of the kind of its default: a number, a list, true or false, text, a part.
 
-    Not checked: expressions, references, sections, and settings that are null by default, unless they are paths.
+    Not checked: expressions, references, and settings that are null by default, unless they are paths.
 
     Args:
         config: the whole config as it runs.
@@ -162,6 +162,9 @@ def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         value = config.get(name)
         if isinstance(value, str) and value.startswith(("$", "@", "%")):
             continue
+        if isinstance(default, Mapping) and "_target_" in default:
+            _refuse_other_part(name, value, default)
+            continue
         is_path = name in PATHS or (name == "resume" and default is None)
         kind = PATH if is_path else KINDS.get(type(default))
         if kind is None or (is_path and value is None):
@@ -170,6 +173,21 @@ def refuse_other_kinds(config: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         fits = isinstance(value, types) and isinstance(value, bool) == (bool in types)
         if not fits or (isinstance(value, int | float) and not value >= 0):
             raise InputError(f"{name} is {value!r}: expected {expected}.")
+
+
+def _refuse_other_part(name: str, value: Any, default: Mapping[str, Any]) -> None:
+    """Refuse a section that names no part, and a `loss` that does not wrap the loss of one head."""
+    target = value.get("_target_") if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping) and target is None:
+        raise InputError(
+            f"section {name} has no _target_: a file replaces a section whole; name the part, or write +{name}: to"
+            " change some of its values."
+        )
+    if name == "loss" and target is not None and target != default["_target_"]:
+        raise InputError(
+            f"loss is {target}: `loss` applies the loss of one head to all heads of the network; write"
+            " `region_loss:` in place of `loss:`."
+        )
 
 
 def refuse_unused_settings(config: Mapping[str, Any], own: Iterable[str] = ()) -> None:

@@ -15,6 +15,20 @@ WORKFLOWS = ("train", "evaluate", "inference")
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize(
+    ("name", "section", "expected"),
+    [
+        ("optimizer", {"lr": 0.1}, r"section optimizer has no _target_.* or write \+optimizer: to change"),
+        ("loss", {"_target_": "DiceLoss"}, "loss is DiceLoss: .* write `region_loss:` in place of `loss:`"),
+    ],
+)
+def test_section_that_replaces_a_part_names_the_right_one(name, section, expected):
+    own = {"optimizer": {"_target_": "Adam"}, "loss": {"_target_": "scripts.training.losses.DeepSupervisionLoss"}}
+    workflow.refuse_other_kinds(own, own)
+    with pytest.raises(InputError, match=expected):
+        workflow.refuse_other_kinds({**own, name: section}, own)
+
+
 def test_no_setting_of_a_workflow_is_unused_with_any_task(read_config, at_root, name):
     tasks = sorted(path.name for path in (at_root / "configs" / "tasks").glob("*.yaml"))
     assert len(tasks) >= 8
