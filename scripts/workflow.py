@@ -51,6 +51,7 @@ EXTRA_KEYS = (
     "empty_labels",
     "boundaries",
     "centre_regions",
+    "added_metrics",
     "class_weights",
     "about",
     "fold",

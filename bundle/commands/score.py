@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.arguments import CommaList, Optional, check_arguments
 from bundle.commands.shared import Outcome, read_numbers
 from scripts import distributed, stopping
 from scripts.data import datalist as lists
@@ -31,6 +31,7 @@ def score(
     resample: bool = False,
     dilations: NonNegativeInt = BRATS_2023.dilations,
     smallest: Annotated[float, Field(ge=0)] = BRATS_2023.smallest,
+    metrics: CommaList[str] = (),
     workers: Optional[PositiveInt] = None,
 ) -> Outcome:
     """Score the label maps of any system against a data list: cases.csv, one row per case, region and metric.
@@ -61,6 +62,7 @@ def score(
         resample: take predictions on another grid than the label's, by nearest neighbour, and note it.
         dilations: steps of the BraTS 2023 lesion-wise rule; 1 for meningioma and metastases.
         smallest: mm^3 up to which that rule leaves a true lesion out; 2 for metastases.
+        metrics: metrics of your own, by name, such as my_metrics.volumetric_similarity (CONTRIBUTING.md).
         workers: processes; by default as many as there are cores, shared among those of torchrun.
     """
     if "RANK" in os.environ:
@@ -86,6 +88,7 @@ def score(
         resample=resample,
         brats=BRATS_2023._replace(dilations=dilations, smallest=smallest),
         workers=workers,
+        added=metrics,
         about={"command": "score"},
     )
     if distributed.is_first_process():

@@ -160,6 +160,7 @@ def pool_folds(out: Path, record: Mapping[str, Any], datalist: Mapping[str, Any]
         part=f"validation: {len(folders)} folds, each patient by the network that was trained without them",
         predictions=str(out / "masks"),
         datalist=record["sha256"],
+        definitions=next(iter(records.values()))["definitions"],
         groups={"fold": fold_of, **({"site": sites} if sites else {})},
         about={
             "checkpoint": ", ".join(str(out / f"fold{fold}" / "model.pt") for fold in folders),

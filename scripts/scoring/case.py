@@ -23,6 +23,7 @@ from scripts.data.images import (
 from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.scoring import cell_boundaries, lesions, metrics
+from scripts.scoring.added_metrics import find_metrics, hash_metrics
 from scripts.scoring.lesions import BRATS_2023, FOUND_IOU, BratsRule
 from scripts.scoring.summary import COPY
 
@@ -46,6 +47,7 @@ class Job(NamedTuple):
     brats: BratsRule
     kept: str  # the file that caches the rows until all cases are done
     boundaries: tuple[str, ...] = ()  # the regions that are outlines of cells
+    added: tuple[str, ...] = ()  # metrics of the user's own
 
 
 class Scores(NamedTuple):
@@ -56,9 +58,10 @@ class Scores(NamedTuple):
     reliability: list[list]
 
 
-def metric_definitions(brats: BratsRule = BRATS_2023) -> dict[str, Any]:
+def metric_definitions(brats: BratsRule = BRATS_2023, added: Sequence[str] = ()) -> dict[str, Any]:
     """The meaning of each metric, and the rules that metrics share."""
-    every = {**metrics.METRICS, **metrics.BOUNDARY_METRICS, **metrics.CASE_METRICS}
+    own = {metric.name: metric.definition for metric in find_metrics(added)}
+    every = {**metrics.METRICS, **metrics.BOUNDARY_METRICS, **metrics.CASE_METRICS, **own}
     return {
         "metrics": {name: metric.meaning for name, metric in every.items()},
         "border": "voxels of the mask with background, or the end of the image, across a face",
@@ -109,7 +112,8 @@ def job_key(job: Job) -> str:
     """A hash of the files of a case and of the rules for scoring it."""
     files = [_hash_of_any(pictures.file_of_page(file)) for file in (job.label, job.prediction, job.probability) if file]
     rules = job._replace(hint="", kept="", brats=BRATS_2023)._asdict()
-    return hashlib.sha256(json.dumps([files, rules, metric_definitions(job.brats)]).encode()).hexdigest()
+    everything = [files, rules, metric_definitions(job.brats), hash_metrics(job.added)]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
 def _hash_of_any(file: Path) -> str:
@@ -160,6 +164,7 @@ def measure_regions(
     if not job.boundaries and not any(0 in values for values in job.regions.values()):
         here = bounding_box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
         truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # C order is faster
+    added = find_metrics(job.added)
     for region, values in job.regions.items():
         true, predicted = (region_mask(voxels, values) for voxels in (truth, prediction))
         note, wanted = metrics.empty_note(true, predicted), metrics.METRICS.keys() - set(leave_out)
@@ -168,6 +173,9 @@ def measure_regions(
         for name, value in metrics.measure_region(true, predicted, spacing, job.brats, wanted).items():
             unit = metrics.METRICS[name].unit
             scores.rows.append(_row(job, region, name, value / scale.get(unit, 1), units[unit], note))
+        for metric in added:
+            value = metric.measure(true, predicted, spacing)
+            scores.rows.append(_row(job, region, metric.name, value, metric.definition.unit, note))
         if region in job.boundaries:
             for name, value in compare_boundaries(true, predicted).items():
                 scores.rows.append(_row(job, region, name, value, note=note))

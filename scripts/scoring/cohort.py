@@ -73,6 +73,7 @@ def score_predictions(
     resample: bool = False,
     brats: BratsRule = BRATS_2023,
     workers: int | None = None,
+    added: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
 ) -> ScoreTables:
     """Score a folder of label maps: writes the tables and `evaluation.json` to `output_dir` and returns the rows.
@@ -92,6 +93,7 @@ def score_predictions(
         resample: resample predictions on another grid, by nearest neighbour, and note it.
         brats: the parameters of the BraTS 2023 lesion-wise scores.
         workers: number of processes; by default one per core, divided among the processes of torchrun.
+        added: metrics of the user's own, `module.function` (`scripts.scoring.added_metrics`).
         about: further facts about the predictions for evaluation.json (checkpoint, command ...).
 
     Raises:
@@ -116,7 +118,13 @@ def score_predictions(
     output_dir = Path(output_dir)
     kept = output_dir / ".scoring"
     label_map = {int(a): int(b) for a, b in (label_map or {}).items()}
-    rules = {**_scheme(datalist), "rename": label_map, "resample": bool(resample), "brats": brats}
+    rules = {
+        **_scheme(datalist),
+        "rename": label_map,
+        "resample": bool(resample),
+        "brats": brats,
+        "added": tuple(added),
+    }
     jobs = [
         Job(
             case=entry["case"],
@@ -147,6 +155,7 @@ def score_predictions(
             evaluation,
             output_dir,
             brats,
+            added,
             part=part if fold is None else f"{part} (fold {fold})",
             predictions=str(Path(predictions).resolve()),
             files_of_no_case=len(spare),
@@ -181,7 +190,11 @@ def _refuse_common_failure(cases: pd.DataFrame, jobs: Sequence[Job]) -> None:
 
 
 def write_tables(
-    evaluation: ScoreTables, folder: str | os.PathLike, brats: BratsRule = BRATS_2023, **metadata: Any
+    evaluation: ScoreTables,
+    folder: str | os.PathLike,
+    brats: BratsRule = BRATS_2023,
+    added: Sequence[str] = (),
+    **metadata: Any,
 ) -> None:
     """Write the tables of an evaluation, and evaluation.json with its inputs and definitions.
 
@@ -189,6 +202,7 @@ def write_tables(
         evaluation: the tables; those of an earlier evaluation that this one lacks are removed.
         folder: gets them.
         brats: the parameters of the BraTS 2023 lesion-wise scores.
+        added: metrics of the user's own.
         metadata: further keys of evaluation.json: `part`, `predictions`, `datalist` (its hash), `label_map`, `about`,
             and `groups`: by kind (fold, site), case to group.
     """
@@ -205,7 +219,7 @@ def write_tables(
         "failed": dict(zip(failed["case"], failed["note"], strict=True)),
         "resampled": list(cases.loc[cases["metric"] == "resampled", "case"]),
         "copies_of_labels": list(cases.loc[cases["metric"] == COPY, "case"]),
-        "definitions": metric_definitions(brats),
+        "definitions": metric_definitions(brats, added),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
     }

@@ -29,6 +29,7 @@ def evaluate_run(
     fold: int,
     checkpoints: Sequence[str | os.PathLike],
     workers: int | None = None,
+    added: Sequence[str] = (),
 ) -> None:
     """Score a run's masks: write the tables and evaluation.json, print the summary and the patients' roles in training.
 
@@ -45,6 +46,7 @@ def evaluate_run(
         checkpoints: that produced the masks, several for an ensemble; environment.json in the folder of each lists the
             patients used in training.
         workers: processes that score; None: one per core, divided among the processes of torchrun.
+        added: metrics of the user's own (`scripts.scoring.added_metrics`).
     """
     patients = sorted({entry["patient"] for entry in datalist.select_cases(data, dataset_dir, part, fold)})
     roles = patient_roles(checkpoints, patients)
@@ -63,6 +65,7 @@ def evaluate_run(
         fold=fold if part == "validation" else None,
         probabilities=probabilities if probabilities.is_dir() else None,
         workers=workers,
+        added=added,
         about=about,
     )
     if distributed.is_first_process():

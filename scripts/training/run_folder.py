@@ -172,6 +172,7 @@ class RunFolder:
         write_tables(
             ScoreTables(cases),
             self.path / name,
+            added=self.settings.get("added_metrics", ()),
             part=f"validation (fold {self.about.get('fold')}; on the prepared grid, not the original label files)",
             datalist=self.about.get("datalist", {}).get("sha256"),
             about={

@@ -1,13 +1,47 @@
-"""Schedules that set more than a learning rate along the run's progress: the momentum, or a reduction by the score."""
+"""Schedules other than one curve of the rate along the run: torch's, the momentum, or a reduction by the score."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.nn import Parameter
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from scripts.errors import InputError
+
+
+def scheduler_share(
+    progress: Callable[[], float], scheduler: Callable[[Optimizer], LRScheduler], steps: int = 1000
+) -> Callable[[int], float]:
+    """The share of the peak rate by any scheduler of torch, stretched over the run, for `LambdaLR`.
+
+    The scheduler is run once over `steps` steps, without a network; a training of minutes then follows the curve.
+
+    Args:
+        progress: returns the completed share of the run, 0 to 1 (`Budget.progress`).
+        scheduler: makes the scheduler of an optimiser; it counts to `steps`.
+        steps: points of the curve.
+
+    Raises:
+        InputError: the scheduler needs a score in each step, or gives a rate that is not a number.
+    """
+    optimizer = SGD([Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        made, curve = scheduler(optimizer), []
+        for _ in range(steps):
+            curve.append(float(optimizer.param_groups[0]["lr"]))
+            optimizer.step()
+            made.step()
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the scheduler cannot be run over {steps} steps ({error}): one that follows a score is the recipe plateau."
+        ) from error
+    if not all(0 <= rate < float("inf") for rate in curve):
+        lowest, highest = min(curve), max(curve)
+        raise InputError(f"the scheduler gives rates from {lowest} to {highest} of the peak: expected 0 or more.")
+    return lambda _: curve[min(steps - 1, int(progress() * steps))]
 
 
 class MomentumSchedule(LambdaLR):

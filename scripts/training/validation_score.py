@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 from scripts.distributed import gather_items
 from scripts.errors import InputError
 from scripts.scoring import metrics
+from scripts.scoring.added_metrics import find_metrics
 from scripts.scoring.cohort import COLUMNS
 from scripts.scoring.summary import LOW_DICE, tabulate_regions
 
@@ -29,6 +30,8 @@ class RegionScore:
         weights: region name to weight; None: equal weights.
         floor: the smallest mean Dice that any region may have.
         unit: mm, or pixel if its size is unknown.
+        added: metrics of the user's own (`scripts.scoring.added_metrics`), whose means are
+            logged as `<metric>_<region>`; voxels of the training grid count as cubes.
 
     Attributes:
         cases: the rows of the last pass (`scripts.scoring.cohort.COLUMNS`), of all processes, sorted by case.
@@ -43,7 +46,9 @@ class RegionScore:
         weights: Mapping[str, float] | None = None,
         floor: float = 0.0,
         unit: str = "mm",
+        added: Sequence[str] = (),
     ) -> None:
+        self.added = find_metrics(added)
         self.regions, self.patients, self.floor, self.unit = list(regions), dict(patients), floor, unit
         if weights is not None and list(weights) != self.regions:  # in order, since the loss takes them by channel
             raise InputError(
@@ -64,7 +69,16 @@ class RegionScore:
         """Mean, median and number of low cases of each region, for a line of the log."""
         table = tabulate_regions(self.cases)
         numbers = [f"{name} {row['mean']:.3f} {row['median']:.3f} {row['low']:.0f}" for name, row in table.iterrows()]
-        return f"Dice (mean, median, under {LOW_DICE} of {table['n'].iloc[0]})  {'  '.join(numbers)}"
+        own = [
+            f"  {metric.name} (mean)  " + "  ".join(f"{region} {mean:.3f}" for region, mean in self._means(metric.name))
+            for metric in self.added
+        ]
+        return f"Dice (mean, median, under {LOW_DICE} of {table['n'].iloc[0]})  {'  '.join(numbers)}{''.join(own)}"
+
+    def _means(self, metric: str) -> list[tuple[str, float]]:
+        """The mean over cases of each region."""
+        means = self.cases[self.cases["metric"] == metric].groupby("region")["value"].mean()
+        return [(region, float(means[region])) for region in self.regions]
 
     def _measure(self, engine: Engine) -> None:
         for item, source in zip(engine.state.output, engine.state.batch, strict=True):
@@ -78,10 +92,17 @@ class RegionScore:
                     unit = units[metrics.METRICS[name].unit]
                     self.rows.append([case, self.patients[case], region, name, value, unit, note])
 
+                side = 1.0 if pixels else (voxel * 1000) ** (1 / truth.ndim)
+                for metric in self.added:
+                    value, unit = metric.measure(truth, prediction, [side] * truth.ndim), metric.definition.unit
+                    self.rows.append([case, self.patients[case], region, metric.name, value, unit, note])
+
     def _score(self, engine: Engine, name: str) -> None:
         self.cases = pd.DataFrame(sorted(gather_items(self.rows), key=lambda row: row[0]), columns=COLUMNS)
         table = tabulate_regions(self.cases).loc[self.regions]
         for prefix, column in (("dice", "mean"), ("dice_median", "median"), (f"dice_under_{LOW_DICE}", "low")):
             engine.state.metrics |= {f"{prefix}_{region}": float(table[column][region]) for region in self.regions}
+        for metric in self.added:
+            engine.state.metrics |= {f"{metric.name}_{region}": mean for region, mean in self._means(metric.name)}
         mean = float(np.average(table["mean"], weights=self.weights))
         engine.state.metrics[name] = mean if table["mean"].min() >= self.floor else mean - 1.0

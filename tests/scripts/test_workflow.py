@@ -14,7 +14,6 @@ from scripts.errors import InputError, input_error_message, report_and_exit
 WORKFLOWS = ("train", "evaluate", "inference")
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
 @pytest.mark.parametrize(
     ("name", "section", "expected"),
     [
@@ -29,6 +28,7 @@ def test_section_that_replaces_a_part_names_the_right_one(name, section, expecte
         workflow.refuse_other_kinds({**own, name: section}, own)
 
 
+@pytest.mark.parametrize("name", WORKFLOWS)
 def test_no_setting_of_a_workflow_is_unused_with_any_task(read_config, at_root, name):
     tasks = sorted(path.name for path in (at_root / "configs" / "tasks").glob("*.yaml"))
     assert len(tasks) >= 8

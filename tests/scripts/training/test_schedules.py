@@ -3,15 +3,36 @@
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from scripts.errors import InputError
-from scripts.training.schedules import MomentumSchedule, PlateauSchedule
+from scripts.training.schedules import MomentumSchedule, PlateauSchedule, scheduler_share
 
 
 def optimizer(kind: type = torch.optim.SGD, **settings) -> torch.optim.Optimizer:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (1.0, 0.1)]
     return kind(groups, **settings)
+
+
+def test_any_scheduler_of_torch_is_stretched_over_the_run():
+    where = [0.0]
+    share = scheduler_share(lambda: where[0], lambda one: StepLR(one, step_size=50, gamma=0.1), steps=100)
+    found = []
+    for where[0] in (0.0, 0.49, 0.51, 1.0):
+        found.append(share(0))
+    assert found == pytest.approx([1.0, 1.0, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        (ReduceLROnPlateau, "one that follows a score is the recipe plateau"),
+        (lambda one: LambdaLR(one, lambda step: 1 - step), "the scheduler gives rates from -8.* expected 0 or more"),
+    ],
+)
+def test_scheduler_without_a_curve_is_refused(scheduler, expected):
+    with pytest.raises(InputError, match=expected):
+        scheduler_share(lambda: 0.0, scheduler, steps=10)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
