@@ -90,6 +90,11 @@ class Evaluation:
         """The unit of volumes: ml, cm2 or pixel."""
         return self.units.get("volume_truth", "ml")
 
+    @property
+    def scored_cases(self) -> list[str]:
+        """The cases that did not fail."""
+        return list(self.scores.loc[self.scores["note"] != "failed", "case"].unique())
+
     def has(self, metric: str) -> bool:
         """Whether this metric was measured in any case."""
         return metric in self.units

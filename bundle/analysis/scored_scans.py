@@ -1,5 +1,6 @@
 """The files behind an evaluation: the label, the mask and the images of a case, turned to RAS."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from bundle.analysis.evaluation import Evaluation
+from bundle.analysis.evaluation import Evaluation, read_evaluation
 from scripts.data import datalist as lists
 from scripts.data.images import (
     PICTURE_AFFINE,
@@ -28,11 +29,15 @@ KEPT = "probabilities"  # the folder of probabilities next to the masks of a run
 
 @dataclass(frozen=True)
 class Scans:
-    """Where the images are: the data list that the evaluation was made with, and the folder of predictions."""
+    """Where the images are: the data list that the evaluation was made with, and the folder of predictions.
+
+    `repetitions` are evaluations of the same cases by networks that were trained again, with their own scans.
+    """
 
     datalist: Mapping[str, Any]
     dataset_dir: Path
     predictions: Path
+    repetitions: tuple[tuple[Evaluation, "Scans"], ...] = ()
 
 
 class ScoredFiles(NamedTuple):
@@ -77,12 +82,17 @@ class CaseMasks(NamedTuple):
 
 
 def open_scans(
-    evaluation: Evaluation, datalist: str, dataset_dir: str | None = None, predictions: str | None = None
+    evaluation: Evaluation,
+    datalist: str | os.PathLike,
+    dataset_dir: str | os.PathLike | None = None,
+    predictions: str | os.PathLike | None = None,
+    repetitions: Sequence[str | os.PathLike] = (),
 ) -> Scans:
-    """Find the images behind an evaluation.
+    """Find the images behind an evaluation, and those of repetitions of it (folders of evaluations).
 
     Raises:
-        InputError: the data list is not the one that was scored, or the predictions do not exist.
+        InputError: the data list is not the one that was scored, the predictions do not exist, or a repetition is the
+            evaluation itself.
     """
     content = lists.read_datalist(datalist)
     scored = evaluation.record.get("datalist")
@@ -98,7 +108,15 @@ def open_scans(
             f"the predictions {folder or ''} do not exist: give their folder with --predictions, or leave out"
             " --datalist to report without pictures."
         )
-    return Scans(content, Path(dataset_dir or Path(datalist).parent), Path(folder))
+    others = []
+    for other in map(read_evaluation, repetitions):
+        if other.folder.resolve() == evaluation.folder.resolve():
+            raise InputError(f"{other.folder} is the evaluation itself: give others, of networks trained again.")
+        masks = other.record.get("predictions")
+        if not masks or not Path(masks).is_dir():
+            raise InputError(f"the masks of {other.folder}, {masks}, do not exist: score them again, or leave it out.")
+        others.append((other, open_scans(other, datalist, dataset_dir)))
+    return Scans(content, Path(dataset_dir or Path(datalist).parent), Path(folder), tuple(others))
 
 
 def find_case_files(evaluation: Evaluation, scans: Scans, cases: Sequence[str]) -> list[ScoredFiles]:

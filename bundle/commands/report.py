@@ -14,7 +14,7 @@ from bundle.analysis.region_summary import LOW
 from bundle.analysis.scored_scans import open_scans
 from bundle.analysis.strict_json import to_strict_json
 from bundle.analysis.summary import match_reference
-from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.arguments import CommaList, Optional, check_arguments
 from bundle.commands.shared import Outcome, print_lines, score_table
 from bundle.reporting.verdicts import reference_verdict as against_reference
 from bundle.reporting.words import format_amount, format_range, format_share, plural
@@ -30,6 +30,7 @@ def report(
     datalist: Optional[Path] = None,
     dataset_dir: Optional[Path] = None,
     predictions: Optional[Path] = None,
+    repetitions: CommaList[Path] = (),
     weights: Optional[str] = None,
     cost: Optional[str] = None,
 ) -> Outcome:
@@ -48,21 +49,26 @@ def report(
         folder: the folder with cases.csv, from `python -m bundle evaluate` or `score`.
         title: the title of the page; the name of the folder by default.
         reference: the folder of an earlier evaluation of the same cases, to compare with, patient by patient.
-        datalist: the data list that was scored; adds pictures of the worst and the most typical patients.
+        datalist: the data list that was scored; adds pictures of the worst and the most typical patients, where in the
+            brain the errors are, and suspected label errors.
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         predictions: the folder of the scored label maps, if it has moved since.
+        repetitions: evaluations of the same cases by networks that were trained again (other seeds), with commas
+            between: suspected label errors say in how many of them.
         weights: how much each region counts in a weighted mean Dice, "WT=1,ET=2"; other regions have weight 0.
         cost: cost per ml of false negatives (fn) and positives (fp): "fn=2,fp=1", or "ET:fn=5,ET:fp=1" for one region.
     """
-    if (dataset_dir or predictions) and not datalist:
-        raise InputError("--dataset_dir and --predictions are for the pictures of patients: give --datalist as well.")
+    if (dataset_dir or predictions or repetitions) and not datalist:
+        raise InputError(
+            "--dataset_dir, --predictions and --repetitions are for the pictures of patients: give --datalist as well."
+        )
     evaluation = evaluations.read_evaluation(folder)
     chosen = None if weights is None else parse_weights(weights, evaluation.regions)
     prices = None if cost is None else parse_prices(cost, evaluation.regions)
     earlier = match_reference(evaluation, evaluations.read_evaluation(reference)) if reference else None
     from bundle.reporting.report_page import write_report
 
-    scans = open_scans(evaluation, datalist, dataset_dir, predictions) if datalist else None
+    scans = open_scans(evaluation, datalist, dataset_dir, predictions, repetitions) if datalist else None
     written = write_report(evaluation, title or folder.resolve().name, earlier, chosen, prices, scans)
     print_summary(written.summary)
     print(f"written: {written.page} ({written.page.stat().st_size / 1e6:.1f} MB) and {written.numbers}")

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bundle.drawing.svg import Ink, new_figure
@@ -75,6 +76,18 @@ def outline_mask(
     limits = {"xlim": cell.get_xlim(), "ylim": cell.get_ylim()}
     cell.contour(x, y, np.pad(mask, around), levels=[level], colors=[colour], linewidths=width, linestyles=[style])
     cell.set(**limits)
+
+
+def write_on(cell: Axes, x: float, y: float, text: str, **place: Any) -> None:
+    """Write white text with a dark rim on a picture, at a share of its width and height."""
+    rim = [withStroke(linewidth=2, foreground="black")]
+    cell.text(x, y, text, color="white", fontsize=9, path_effects=rim, transform=cell.transAxes, **place)
+
+
+def mark_sides(cell: Axes, left: str, right: str) -> None:
+    """Write a letter into the upper corners of a picture: R and L, or A and P."""
+    write_on(cell, 0.02, 0.97, left, ha="left", va="top")
+    write_on(cell, 0.98, 0.97, right, ha="right", va="top")
 
 
 def show_0_to_1(*several: Axis) -> None:

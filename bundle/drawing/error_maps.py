@@ -8,15 +8,13 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bundle.drawing.axes import outline_mask
-from bundle.drawing.planes import COLOURS, PLANES
+from bundle.drawing.axes import mark_sides, outline_mask
+from bundle.drawing.planes import COLOURS, PLANES, SIDES
 from bundle.drawing.slices import figure_to_palette, to_radiological
 
 CELL = 2.2  # inches per side of a projection
-LETTERS = {"sagittal": ("A", "P"), "coronal": ("R", "L"), "axial": ("R", "L")}  # at the left and the right
 
 
 def draw_error_maps(shares: Mapping[str, np.ndarray], brain: np.ndarray, size: Sequence[float]) -> bytes:
@@ -40,7 +38,7 @@ def draw_error_maps(shares: Mapping[str, np.ndarray], brain: np.ndarray, size: S
             outline_mask(cell, to_radiological(brain.max(axis)) > 0.5, "#bbbbbb", 1.0, extent=extent)
             cell.set(xticks=[], yticks=[], title=f"{kind}, {plane}" if cell is cells[0] else plane)
             cell.title.set(color="white", fontsize=9)
-            mark_sides(cell, *LETTERS[plane])
+            mark_sides(cell, *SIDES[plane])
             for spine in cell.spines.values():
                 spine.set_visible(False)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02)
@@ -49,9 +47,3 @@ def draw_error_maps(shares: Mapping[str, np.ndarray], brain: np.ndarray, size: S
     stream = io.BytesIO()
     figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
     return stream.getvalue()
-
-
-def mark_sides(cell: Axes, left: str, right: str) -> None:
-    """Write a letter at the left and the right side of a picture: R and L, or A and P."""
-    for x, letter, side in ((0.02, left, "left"), (0.98, right, "right")):
-        cell.text(x, 0.97, letter, color="white", fontsize=9, ha=side, va="top", transform=cell.transAxes)

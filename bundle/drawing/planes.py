@@ -11,14 +11,14 @@ from itertools import product
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import ndimage
 
 from bundle.drawing.axes import outline_mask
 from bundle.drawing.slices import ROOM, figure_to_palette, fill_labels, intensity_window, to_radiological
-from scripts.data.images import bounding_box, connected_components
+from scripts.data.images import bounding_box, connected_components, deepest_voxel
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito, safe for colour blindness
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis perpendicular to each, in RAS
+SIDES = {"sagittal": "AP", "coronal": "RL", "axial": "RL"}  # letters at the left and the right of a picture
 PIXELS = 360  # per side of a tile
 DETAIL = 0.45  # side of the detail relative to the overview
 COLOURS = 96  # of a tile's palette: grey steps and two colours
@@ -82,11 +82,7 @@ def _worst(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) 
     mask = mask if mask.any() else truth
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
-    thick = [axis for axis, size in enumerate(mask.shape) if size > 1]  # in a single slice, depth is 2D
-    padded = np.pad(mask.squeeze(), 1)
-    depth = ndimage.distance_transform_edt(padded, sampling=[spacing[axis] for axis in thick])
-    depth = depth[(slice(1, -1),) * depth.ndim].reshape(mask.shape)
-    return tuple(int(i) for i in np.unravel_index(depth.argmax(), depth.shape))
+    return deepest_voxel(mask, spacing)
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:

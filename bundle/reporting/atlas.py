@@ -31,8 +31,7 @@ def make_atlas(evaluation: Evaluation, scans: Scans) -> Atlas | None:
     Raises:
         InputError: a file is missing or cannot be read.
     """
-    scored = evaluation.scores[evaluation.scores["note"] != "failed"]
-    files = find_case_files(evaluation, scans, list(scored["case"].unique()))
+    files = find_case_files(evaluation, scans, evaluation.scored_cases)
     workers = 1 if len(files) < FEW else None
     measured = map_in_processes(measure_case_errors, files, workers, desc="locating errors", unit="case")
     found = [case for case in measured if case is not None]

@@ -96,7 +96,7 @@ def _illustrated(
     masks = read_case_masks(files)
     truth, predicted = region_masks(files, masks, region)
     channels = zip(read_case_channels(files, len(masks.shape)), names, strict=True)
-    scan, channel = _clearest(channels, masks.turn, truth if truth.any() else predicted)
+    scan, channel = find_clearest_channel(channels, masks.turn, truth if truth.any() else predicted)
     view = WorstError(scan, truth, predicted, masks.spacing)
     tiles = []
     for plane, axis in PLANES.items():
@@ -117,7 +117,7 @@ def _region_to_show(evaluation: Evaluation, case: str) -> str:
     return own.assign(wrong=wrong).sort_values(["dice", "wrong"], kind="stable")["region"].iloc[0]
 
 
-def _clearest(
+def find_clearest_channel(
     channels: Iterable[tuple[np.ndarray, str]], turn: Callable[[np.ndarray], np.ndarray], region: np.ndarray
 ) -> tuple[np.ndarray, str]:
     """The channel with the highest contrast of the region to its surroundings, background at 0, and its name."""

@@ -19,6 +19,7 @@ from bundle.reporting.atlas import NO_FRAME, Atlas, make_atlas
 from bundle.reporting.comparison_figures import draw_dice_pairs
 from bundle.reporting.examples import PatientExample, describe_patient, illustrate_patients
 from bundle.reporting.page import load_template
+from bundle.reporting.suspects import Suspects, list_suspects
 from scripts.files import write_json, write_text
 from scripts.scoring.metrics import METRICS
 
@@ -56,7 +57,7 @@ def write_report(
     """Write report.html and summary.json into the folder of an evaluation.
 
     The reference (`bundle.analysis.summary.match_reference`) adds a comparison, region weights a weighted Dice, prices
-    per ml a cost, and scans the atlas of errors and the pictures of the worst and the most typical patients.
+    per ml a cost, and scans the atlas of errors, suspected label errors, and the pictures of patients.
 
     Raises:
         InputError: cases.csv lacks a metric that is needed, an image cannot be read, or a file cannot be written.
@@ -67,12 +68,14 @@ def write_report(
         "limits": list(sentences.evaluation_limits(summary)),
     }
     atlas = make_atlas(evaluation, scans) if scans else None
+    suspects = list_suspects(evaluation, scans) if scans else None
     summary["atlas"] = atlas and to_strict_json(atlas.about)
+    summary["label_errors"] = suspects and suspects.about
     examples = [describe_patient(evaluation, case) for case in (*summary["worst"], *summary["typical"])]
     if scans:
         examples = illustrate_patients(evaluation, examples, scans)
     report = Report(summary, evaluation.folder / "report.html", evaluation.folder / "summary.json")
-    write_text(report.page, _render(summary, evaluation, reference, examples, atlas, scans))
+    write_text(report.page, _render(summary, evaluation, reference, examples, atlas, suspects, scans))
     write_json(report.numbers, summary)
     return report
 
@@ -83,6 +86,7 @@ def _render(
     reference: Matched | None,
     examples: Sequence[PatientExample],
     atlas: Atlas | None,
+    suspects: Suspects | None,
     scans: Scans | None,
 ) -> str:
     """The page as text; `examples` are the worst patients and then the typical ones, with or without pictures."""
@@ -141,6 +145,7 @@ def _render(
         rows=list(_case_rows(evaluation, columns)),
         size=size,
         atlas=atlas,
+        suspects=suspects,
         no_atlas=NO_FRAME if scans and not atlas else "",
         oriented=any(tile.caption in PLANES for example in examples for tile in example.tiles),
         several=summary["cases"] > summary["patients"],

@@ -314,6 +314,20 @@ def connected_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return numbered, np.bincount(numbered.ravel(), minlength=count + 1)[1:]
 
 
+def deepest_voxel(mask: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
+    """The voxel furthest inside a mask that is not empty; `spacing` along each axis. In a single slice, depth is 2D."""
+    thick = [axis for axis, size in enumerate(mask.shape) if size > 1]
+    here = bounding_box(mask, [0] * mask.ndim)
+    padded = np.pad(mask[here], [(1, 1) if axis in thick else (0, 0) for axis in range(mask.ndim)])
+    flat = padded.reshape([padded.shape[axis] for axis in thick])
+    depth = ndimage.distance_transform_edt(flat, sampling=[spacing[axis] for axis in thick]).reshape(padded.shape)
+    found = np.unravel_index(int(depth.argmax()), depth.shape)
+    return tuple(
+        int(place) - (axis in thick) + (part.start or 0)
+        for axis, (place, part) in enumerate(zip(found, here, strict=True))
+    )
+
+
 def voxel_size(spacing: Sequence[float]) -> float:
     """The volume (mm³) or area (mm²) of a voxel, whose axes are at right angles, as every reader makes sure."""
     return float(np.prod(spacing))

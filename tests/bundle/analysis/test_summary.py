@@ -15,6 +15,7 @@ from tests.made import ROOT, cohort, failed, rows_of, write
 
 SCHEMA = json.loads((ROOT / "bundle/reporting/summary.schema.json").read_text())
 TEN = [0.1, 0.45, 0.55, 0.62, 0.69, 0.75, 0.8, 0.85, 0.9, 0.95]
+OF_THE_PAGE = {"warnings": [], "limits": [], "atlas": None, "label_errors": None}
 
 
 def own_summary(folder: Path, rows: list, weights: dict | None = None, prices: dict | None = None) -> dict:
@@ -133,7 +134,7 @@ def test_failed_case_is_the_costliest_and_leaves_no_mean(tmp_path):
     }
     assert summary["weighted_dice"]["worst"][0] == {"patient": "lost", "value": 0}
     assert summary["weighted_dice"]["spread"]["cases"] == 11
-    jsonschema.validate(json.loads(json.dumps(summary | {"warnings": [], "limits": [], "atlas": None})), SCHEMA)
+    jsonschema.validate(json.loads(json.dumps(summary | OF_THE_PAGE)), SCHEMA)
 
 
 def test_nothing_is_weighted_without_weights_or_costs(tmp_path):
@@ -159,5 +160,5 @@ def test_the_summary_is_strict_json_of_the_documented_form(tmp_path, kind):
         "dice alone": [row for row in cohort(TEN) if row[3] == "dice"],
     }[kind]
     summary = summary_of(tmp_path, rows, cohort(TEN) if kind == "many" else None, part="test")
-    text = json.dumps(summary | {"warnings": [], "limits": [], "atlas": None}, allow_nan=False)
+    text = json.dumps(summary | OF_THE_PAGE, allow_nan=False)
     jsonschema.validate(json.loads(text), SCHEMA)

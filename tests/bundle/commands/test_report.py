@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -68,6 +69,43 @@ def test_a_folder_of_masks_becomes_a_page_with_pictures(real_story):
     assert list(summary["failed"]) == [entries[3]["case"]]
 
 
+def test_repetitions_name_suspected_label_errors(real_story, tmp_path):
+    folder, where, entries = real_story
+    label = nib.load(Path(where["dataset_dir"]) / entries[1]["label"])  # of the patient whose mask is empty
+    empty = nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine)
+    (tmp_path / "again").mkdir()
+    nib.save(empty, tmp_path / "again" / f"{entries[1]['case']}.nii.gz")
+    folder = shutil.copytree(folder, tmp_path / "first")
+    score(str(tmp_path / "again"), out=str(tmp_path / "rescored"), workers=1, **where)
+    summary = report(str(folder), title="Phantoms", repetitions=str(tmp_path / "rescored"), **where).numbers()
+    jsonschema.validate(summary, json.loads(SCHEMA.read_text()))
+    found = summary["label_errors"]
+    assert (found["repetitions"], found["cases"]) == (2, 2)
+    table = pd.read_csv(folder / "label_errors.csv")
+    assert {*table["case"]} == {entries[1]["case"]}
+    assert {*table["agree"]} == {2} == {row["agree"] for row in found["found"]}
+    page = Page(folder / "report.html")
+    assert "most of 2 repetitions agree" in page.text
+    assert "Which of these patients a network was trained on is unknown" in page.text
+
+
+def test_patients_used_for_training_are_not_searched(real_story, tmp_path):
+    folder, where, entries = real_story
+    record = json.loads((folder / "evaluation.json").read_text())
+    record["about"] = {"patients": {"training": [entry["patient"] for entry in entries]}}
+    shutil.copytree(folder, tmp_path / "trained")
+    (tmp_path / "trained" / "evaluation.json").write_text(json.dumps(record))
+    summary = report(str(tmp_path / "trained"), **where).numbers()
+    assert summary["label_errors"] is None
+    assert "All of these patients were used for training" in Page(tmp_path / "trained" / "report.html").text
+
+
+def test_the_evaluation_itself_is_no_repetition(real_story):
+    folder, where, _ = real_story
+    with pytest.raises(InputError, match="is the evaluation itself"):
+        report(str(folder), repetitions=str(folder), **where)
+
+
 def test_the_same_evaluation_gives_the_same_bytes(real_story):
     folder, where, _ = real_story
     before = [(folder / name).read_bytes() for name in ("report.html", "summary.json")]
@@ -103,7 +141,7 @@ def test_every_link_has_a_target(tmp_path):
     assert {anchor["href"][1:] for anchor in page.all("a")} <= set(ids)
     assert sections == [
         *("what", "regions", "distributions", "size", "lesions", "volumes", "boundaries"),
-        *("calibration", "comparison", "patients", "atlas", "cases", "limits"),
+        *("calibration", "comparison", "patients", "atlas", "labels", "cases", "limits"),
     ]
 
 
