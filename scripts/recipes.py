@@ -8,6 +8,8 @@ from typing import Any
 from scripts.errors import InputError
 from scripts.files import read_mapping
 
+NOTHING = "$None"  # how an override sets null: MONAI's `run` ignores one that is None
+
 
 def read_overrides(path: str | os.PathLike) -> dict[str, Any]:
     """The settings of a task or recipe by their place in the workflow (`train::crop`, `+loss`).

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from scripts.errors import InputError, install_excepthook
 from scripts.files import read_mapping
-from scripts.recipes import read_overrides, refuse_conflicts
+from scripts.recipes import NOTHING, read_overrides, refuse_conflicts
 from scripts.stopping import catch_signals
 
 RUN_IDS = (
@@ -104,6 +104,9 @@ def begin_workflow(workflow: str, requeue: bool = False) -> None:
             name for name in ("run", "training", "evaluating", "inferring", "answering", "check") if name in config
         ]
         raise InputError(f"there is no run id '{run_id}' in this workflow: expected {', '.join(known)}.")
+    for name, value in (call.get("override") or {}).items():
+        if value is None and config.get(name) is not None:
+            raise InputError(f"--{name} None has no effect in MONAI's command line: write --{name} '{NOTHING}'.")
     files = call.get("config_file") or ()
     refuse_conflicts(file for file in ensure_tuple(files) if Path(str(file)).parent.name == "recipes")
     if requeue and str(config.get("run_dir")).startswith("$") and config.get("resume") is None:
@@ -126,7 +129,7 @@ def running_config() -> dict[str, Any]:
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, ConfigParser):
-            return {key: value for key, value in caller.get().items() if key != "_meta_"}
+            return {key: None if value == NOTHING else value for key, value in caller.get().items() if key != "_meta_"}
         frame = frame.f_back
     raise RuntimeError("running_config() was called outside a config")
 

@@ -15,7 +15,7 @@ from bundle.commands.arguments import CONSTANTS, nearest
 from scripts import distributed
 from scripts.errors import InputError
 from scripts.files import read_mapping
-from scripts.recipes import read_overrides, refuse_conflicts
+from scripts.recipes import NOTHING, read_overrides, refuse_conflicts
 
 FOLDERS = {"task": Path("configs/tasks"), "recipe": Path("configs/recipes")}
 SETTINGS = ("settings.yaml", "knobs.yaml")  # of a run; the second is the former name
@@ -93,7 +93,8 @@ def list_configs() -> str:
 def parse_settings(settings: Mapping[str, str]) -> dict[str, Any]:
     """Values of settings from their text: numbers, lists and dictionaries as MONAI's command line reads them.
 
-    `null`, `true` and `false` are what they are in YAML, and 2024_01_15 is a name rather than a number.
+    `null`, `true` and `false` are what they are in YAML, and 2024_01_15 is a name rather than a number. null becomes
+    the expression "$None": an override that is None would leave the value of a task or recipe as it is.
     """
     return {name: parse_value(text) for name, text in settings.items()}
 
@@ -101,7 +102,7 @@ def parse_settings(settings: Mapping[str, str]) -> dict[str, Any]:
 def parse_value(text: str) -> Any:
     """One value; see `parse_settings`."""
     if text in CONSTANTS:
-        return CONSTANTS[text]
+        return NOTHING if CONSTANTS[text] is None else CONSTANTS[text]
     value = DefaultParseValue(text)
     return text if isinstance(value, int | float) and "_" in text else value
 
