@@ -21,6 +21,7 @@ from scripts.progress import progress_bar
 from scripts.scoring.metrics import METRICS
 
 LOW = (0.5, 0.7)  # Dice below which cases are counted
+SPECK = 0.1  # ml: smaller regions and errors are no reason to show a patient first
 LESION_BINS = (0, 0.1, 1, 10, math.inf)  # ml, or thousands of pixels; powers of ten, so that they suit any tumour
 
 
@@ -28,6 +29,17 @@ def summarise_regions(evaluation: Evaluation) -> dict[str, Any]:
     """The numbers of each region, by its name, as the `regions` of summary.json."""
     bar = progress_bar(evaluation.regions, desc="bootstrapping intervals", unit="region")
     return {region: _region(evaluation, region) for region in bar}
+
+
+def leave_out_specks(scores: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """The rows of `Evaluation.scores` without those of a low Dice that less than `SPECK` in error explains, by case.
+
+    A case of which nothing would be left keeps its rows; volumes in other units than ml do too.
+    """
+    if unit != "ml":
+        return scores
+    speck = (scores["dice"] < LOW[0]) & (scores["volume_fn"] + scores["volume_fp"] <= SPECK)
+    return scores[~speck | speck.groupby(scores["case"]).transform("all")]
 
 
 def spread_over_patients(
@@ -50,9 +62,11 @@ def _region(evaluation: Evaluation, region: str) -> dict[str, Any]:
     own = evaluation.rows_of(region)
     dice = own["dice"]
     present = own[own["note"] != "absent"]
+    in_ml = evaluation.volume_unit == "ml"
     return {
         "cases": len(own),
         **{note: int((own["note"] == note).sum()) for note in ("failed", "absent", "missed", "hallucinated")},
+        "missed_specks": int(((own["note"] == "missed") & (own["volume_truth"] <= SPECK) & in_ml).sum()),
         **{f"dice_below_{limit}": int((dice < limit).sum()) for limit in LOW},
         "dice_zero": int((dice == 0).sum()),
         "dice_without_absent": _spread(present, "dice", "") if len(present) else None,

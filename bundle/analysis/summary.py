@@ -13,7 +13,7 @@ from bundle.analysis.costs import POINTS, Price, Prices, Weights, add_user_score
 from bundle.analysis.evaluation import Evaluation, average_by_patient
 from bundle.analysis.group_summary import summarise_groups
 from bundle.analysis.pairing import Matched, match_systems
-from bundle.analysis.region_summary import spread_over_patients, summarise_regions
+from bundle.analysis.region_summary import leave_out_specks, spread_over_patients, summarise_regions
 from bundle.analysis.statistics import describe_intervals, describe_spread, mean_interval
 from bundle.analysis.strict_json import to_strict_json
 from scripts.scoring.case import WHOLE_CASE
@@ -69,8 +69,12 @@ def summarise_evaluation(
 
 
 def rank_cases(evaluation: Evaluation) -> pd.DataFrame:
-    """One scored case per patient (the worst), worst first: case, patient and the mean Dice over the regions."""
+    """One scored case per patient (the worst), worst first: case, patient and the mean Dice over the regions.
+
+    Errors of specks of the label (`leave_out_specks`) do not count: they would lead the list.
+    """
     scored = evaluation.scores[evaluation.scores["note"] != "failed"]
+    scored = leave_out_specks(scored, evaluation.volume_unit)
     means = scored.groupby(["case", "patient"], as_index=False)["dice"].mean().sort_values(["dice", "case"])
     return means.drop_duplicates("patient").reset_index(drop=True)
 

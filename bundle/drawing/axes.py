@@ -78,16 +78,16 @@ def outline_mask(
     cell.set(**limits)
 
 
-def write_on(cell: Axes, x: float, y: float, text: str, **place: Any) -> None:
+def write_on(cell: Axes, x: float, y: float, text: str, size: float = SMALL, **place: Any) -> None:
     """Write white text with a dark rim on a picture, at a share of its width and height."""
     rim = [withStroke(linewidth=2, foreground="black")]
-    cell.text(x, y, text, color="white", fontsize=9, path_effects=rim, transform=cell.transAxes, **place)
+    cell.text(x, y, text, color="white", fontsize=size, path_effects=rim, transform=cell.transAxes, **place)
 
 
-def mark_sides(cell: Axes, left: str, right: str) -> None:
+def mark_sides(cell: Axes, left: str, right: str, size: float = SMALL) -> None:
     """Write a letter into the upper corners of a picture: R and L, or A and P."""
-    write_on(cell, 0.02, 0.97, left, ha="left", va="top")
-    write_on(cell, 0.98, 0.97, right, ha="right", va="top")
+    write_on(cell, 0.02, 0.97, left, size, ha="left", va="top")
+    write_on(cell, 0.98, 0.97, right, size, ha="right", va="top")
 
 
 def show_0_to_1(*several: Axis) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bundle.drawing.axes import outline_mask
+from bundle.drawing.axes import mark_sides, outline_mask, write_on
 from bundle.drawing.slices import ROOM, figure_to_palette, fill_labels, intensity_window, to_radiological
 from scripts.data.images import bounding_box, connected_components, deepest_voxel
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito, safe for colour blindness
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis perpendicular to each, in RAS
 SIDES = {"sagittal": "AP", "coronal": "RL", "axial": "RL"}  # letters at the left and the right of a picture
+LETTERS = 17  # their size, on tiles that a page shows at less than half their size
 PIXELS = 360  # per side of a tile
 DETAIL = 0.45  # side of the detail relative to the overview
 COLOURS = 96  # of a tile's palette: grey steps and two colours
@@ -38,14 +39,18 @@ class WorstError:
         self.spacing = spacing
         self.grey = intensity_window(scan)
         self.centre = _worst(self.truth, self.prediction, spacing)
+        self.place = tuple(at + (part.start or 0) for at, part in zip(self.centre, head, strict=True))  # in the scan
         self.side = max(size * step for size, step in zip(self.scan.shape, spacing, strict=True))
 
     def flat(self, axis: int) -> bool:
         """Whether the planes along this axis are single lines, since another axis has one slice."""
         return min(size for a, size in enumerate(self.scan.shape) if a != axis) == 1
 
-    def draw(self, axis: int, detail: bool) -> bytes:
-        """A square PNG; `detail` enlarges a part, with the errors filled."""
+    def draw(self, axis: int, detail: bool, slice_name: str = "") -> bytes:
+        """A square PNG; `detail` enlarges a part, with the errors filled.
+
+        With a name of its slice it has that, and letters at the sides: R and L, or A and P.
+        """
         across, up = (a for a in range(3) if a != axis)
         scan, truth, prediction = (
             to_radiological(array.take(self.centre[axis], axis=axis))
@@ -70,6 +75,9 @@ class WorstError:
         cell.set_axis_off()
         if not detail:
             _corners(cell, x, y, self.side * DETAIL / 2)
+        if slice_name:
+            mark_sides(cell, *SIDES[list(PLANES)[axis]], LETTERS)
+            write_on(cell, 0.5, 0.02, slice_name, LETTERS, ha="center", va="bottom")
         stream = io.BytesIO()
         figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
         return stream.getvalue()

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from bundle.analysis.evaluation import Evaluation
+from bundle.analysis.region_summary import leave_out_specks
 from bundle.analysis.scored_scans import (
     Scans,
     ScoredFiles,
@@ -102,9 +103,12 @@ def _illustrated(
     for plane, axis in PLANES.items():
         if view.flat(axis):
             continue
-        where = f"{plane} " if masks.affine is not None else ""
+        where, number = "", ""
+        if masks.affine is not None:
+            _, place, length = masks.file_axis(axis, view.place[axis])
+            where, number = f"{plane} ", f"slice {place}/{length}"
         said = f"{example.case}, {where}plane of {channel} through the worst error of {region}"
-        whole, part = (embed_png(view.draw(axis, detail)) for detail in (False, True))
+        whole, part = (embed_png(view.draw(axis, detail, number)) for detail in (False, True))
         tiles.append(Tile(whole, f"{said}: truth and prediction outlined.", where.strip()))
         tiles.append(Tile(part, f"{said}, enlarged: missed and added parts filled.", "enlarged"))
     return replace(example, region=region, channel=channel, tiles=tuple(tiles))
@@ -112,7 +116,7 @@ def _illustrated(
 
 def _region_to_show(evaluation: Evaluation, case: str) -> str:
     """The region with the lowest Dice; of equal ones that with the largest error."""
-    own = evaluation.scores[evaluation.scores["case"] == case]
+    own = leave_out_specks(evaluation.scores[evaluation.scores["case"] == case], evaluation.volume_unit)
     wrong = -(own["volume_fp"].fillna(0) + own["volume_fn"].fillna(0))
     return own.assign(wrong=wrong).sort_values(["dice", "wrong"], kind="stable")["region"].iloc[0]
 

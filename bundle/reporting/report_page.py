@@ -19,6 +19,7 @@ from bundle.reporting.atlas import NO_FRAME, Atlas, make_atlas
 from bundle.reporting.comparison_figures import draw_dice_pairs
 from bundle.reporting.examples import PatientExample, describe_patient, illustrate_patients
 from bundle.reporting.page import load_template
+from bundle.reporting.size_sentences import describe_size_effect
 from bundle.reporting.suspects import Suspects, list_suspects
 from scripts.files import write_json, write_text
 from scripts.scoring.metrics import METRICS
@@ -106,6 +107,7 @@ def _render(
         spare=evaluation.record.get("files_of_no_case", 0),
         part=sentences.describe_part(summary),
         meanings_of_regions=sentences.describe_regions(regions),
+        by_size=describe_size_effect(summary),
         findings=sentences.evaluation_findings(summary),
         distributions=[score_figures.draw_score_distributions(evaluation, region) for region in regions],
         by_volume=_without_none(

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from bundle.analysis.region_summary import LOW
+from bundle.analysis.region_summary import LOW, SPECK
 from bundle.analysis.statistics import ENOUGH
+from bundle.reporting.size_sentences import describe_lesions_found
 from bundle.reporting.words import explain_nsd, format_share, join_words, metric_name, plural
 
 ROLE_WARNINGS = {
@@ -88,9 +89,13 @@ def evaluation_findings(summary: Mapping[str, Any]) -> list[str]:
         f"The median Dice is {join_words(medians, most=None)}{without}.",
         f"Cases with a Dice below {LOW[0]}: {join_words(low, most=None) if any(below) else 'none'}.",
     ]
-    for note, text in (("missed", "Missed completely"), ("hallucinated", "False positive (region absent)")):
-        if numbers := _by_region(summary, note):
-            said.append(f"{text}: {numbers}.")
+    said += describe_lesions_found(summary)
+    if numbers := _by_region(summary, "missed", "missed_specks"):
+        said.append(f"Missed completely: {numbers}.")
+    if numbers := _by_region(summary, "hallucinated"):
+        said.append(f"False positive (region absent): {numbers}.")
+    if numbers := _by_region(summary, "missed_specks"):
+        said.append(f"Specks of the label of at most {SPECK} ml were missed: {numbers}.")
     if lost := _lost(summary):
         said.append(f"{plural(lost, 'case')} could not be scored and {'counts' if lost == 1 else 'count'} as Dice 0.")
     return said
@@ -176,9 +181,10 @@ def evaluation_limits(summary: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _by_region(summary: Mapping[str, Any], note: str) -> str:
-    found = [f"{region} in {plural(own[note], 'case')}" for region, own in summary["regions"].items() if own[note]]
-    return join_words(found, most=None)
+def _by_region(summary: Mapping[str, Any], note: str, but: str = "") -> str:
+    """The number of cases of each region with a note, less those with another one."""
+    counts = {region: own[note] - (own[but] if but else 0) for region, own in summary["regions"].items()}
+    return join_words([f"{region} in {plural(count, 'case')}" for region, count in counts.items() if count], most=None)
 
 
 def _lost(summary: Mapping[str, Any]) -> int:
