@@ -83,12 +83,12 @@ def answer_studies(
                 found = choose_channels(study.stacks, channels, chosen)
                 files = _write_channels(found, Path(folder), case)
             except InputError as error:
-                checks = [check._asdict() for check in list_checks(error, str(error))]
+                checks = [check.as_mapping() for check in list_checks(error, str(error))]
                 yield AnsweredStudy({"case": case, "refused": str(error), "checks": checks}, None)
                 continue
             _, reply = worker.ask({"cases": [{"case": case, "image": files}], "resume": resume})
             about = ScanCheck("series", OK, f"{describe_choices(found)}.")
-            reply = {**reply, "checks": [about._asdict(), *reply["checks"]]}
+            reply = {**reply, "checks": [about.as_mapping(), *reply["checks"]]}
             yield AnsweredStudy(reply, None if "refused" in reply else found[channels[0]].stack)
 
 

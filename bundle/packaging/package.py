@@ -14,6 +14,7 @@ import torch
 from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
+from scripts.data.profile import PROFILE, find_profile
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix, write_json, write_text
 from scripts.inference import package_manifest as manifest
@@ -168,6 +169,8 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     formats.write_safetensors(package, weights)
     if terms := run.about.get("terms"):
         write_text(package / "docs" / "data_license.txt", DATA_TERMS.format(data=run.about.get("data"), terms=terms))
+    if profile := find_profile([member.weights for member in run.members or (run,)]):
+        shutil.copyfile(profile, package / "models" / PROFILE)
     network = networks.load_inference_network(package)
     divisor = shapes.size_divisor(network, len(metadata.name_network_channels(settings)), settings["patch_size"])
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))

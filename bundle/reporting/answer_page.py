@@ -10,15 +10,18 @@ import nibabel as nib
 import numpy as np
 
 from bundle.drawing.answer_planes import PLANES, ScanPictures, region_colours
+from bundle.drawing.doubtful_slices import draw_doubtful_slice
 from bundle.drawing.slices import intensity_window
 from bundle.reporting.page import embed_png, load_template
 from bundle.reporting.sentences import describe_regions
+from scripts.data.check_results import NOTE, REFUSE
 from scripts.data.images import bounding_box
 from scripts.files import write_text
 from scripts.scoring.case import region_mask
 from scripts.scoring.measures import turn_to_patient
 
 SHOWN_LESIONS = 5  # rows of the table by region; answer.json has all
+MOST_DOUBTS = 4  # pictures of what checks objected to
 MARGIN = 4  # voxels around the head
 MOST_VOXELS = 16e6  # of a channel in the viewer; a larger one is shown at every second voxel
 
@@ -29,15 +32,17 @@ def write_answer_page(
     channels: Mapping[str, np.ndarray],
     mask: np.ndarray | None,
     drawn: bool = True,
+    affine: np.ndarray | None = None,
 ) -> None:
     """Write the page of an answer, whole or not at all; it needs no other file and no network.
 
     Args:
         path: the file.
         answer: as in answer.json.
-        channels: name to voxels [H, W, D] in the file's own orientation; empty for a scan that was refused.
-        mask: the label map, on the same grid.
+        channels: name to voxels [H, W, D] in the file's own orientation; empty where they cannot be shown.
+        mask: the label map, on the same grid; None for a scan that was refused.
         drawn: whether the scan may be shown; a head with its face is not, unless the user asks for it.
+        affine: 4 x 4, to mm, for pictures of what checks objected to; None: without them.
     """
     shown = _View(answer, channels, mask) if drawn and mask is not None else None
     page = load_template("answer.html").render(
@@ -50,9 +55,29 @@ def write_answer_page(
         view=shown.data() if shown else None,
         volumes=shown.volumes() if shown else {},
         drawn=drawn,
+        doubts=_draw_doubts(answer, channels, affine) if drawn and affine is not None else [],
         meanings=describe_regions(answer.get("regions", {})),
     )
     write_text(path, page)
+
+
+def _draw_doubts(
+    answer: Mapping[str, Any], channels: Mapping[str, np.ndarray], affine: np.ndarray
+) -> list[dict[str, str]]:
+    """A picture of each place that a check objected to."""
+    found: dict[str, Any] = {}  # by place, so that each is drawn once
+    for check in answer["checks"]:
+        if check["status"] in (NOTE, REFUSE) and check.get("place") and check["place"]["channel"] in channels:
+            found.setdefault(str(check["place"]), check)
+    shown = [*found.values()][:MOST_DOUBTS]
+    words = "{}: {} next to another channel, whose brain is outlined on both"
+    return [
+        {
+            "source": embed_png(draw_doubtful_slice(channels, affine, check["place"])),
+            "words": words.format(check["name"].capitalize(), check["place"]["channel"]),
+        }
+        for check in shown
+    ]
 
 
 class _View:

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bundle.reporting.answer_page import write_answer_page
+from scripts.data.check_results import OK
 from scripts.data.images import read_image
-from scripts.data.scan_checks import OK
+from scripts.errors import InputError
 from scripts.files import remove_leftovers, write_json
 from scripts.inference.answer import ANSWER_VERSION, measure_answer, read_channels_of, refuse_answer
 
@@ -38,9 +41,12 @@ class AnswerWriter:
         if reply.get("kept") and (known := self._read_finished(folder / "answer.json", reply)):
             return known
         remove_leftovers(folder)
+        stripped = any(check["name"] == "skull" and check["status"] == OK for check in reply["checks"])
+        drawn = stripped or self.identify
         if "refused" in reply:
             answer = {**refuse_answer(reply["case"], reply["refused"], reply["checks"]), "network": dict(self.network)}
-            write_answer_page(folder / "answer.html", answer, {}, None)
+            channels, affine = self._read_refused(reply) if drawn else ({}, None)
+            write_answer_page(folder / "answer.html", answer, channels, None, drawn, affine)
             write_json(folder / "answer.json", answer)
             return answer
         name, sha256 = next(iter(reply["masks"].items()))
@@ -48,11 +54,21 @@ class AnswerWriter:
         scans = read_channels_of(reply["image"], self.settings)
         answer = measure_answer(reply["case"], mask, scans[0], reply["checks"], self.settings)
         answer |= {"mask": f"../{name}", "mask_sha256": sha256, "network": dict(self.network)}
-        stripped = any(check["name"] == "skull" and check["status"] == OK for check in reply["checks"])
         channels = dict(zip(self.settings["channels"], scans, strict=True))
-        write_answer_page(folder / "answer.html", answer, channels, mask.voxels, stripped or self.identify)
+        write_answer_page(folder / "answer.html", answer, channels, mask.voxels, drawn, mask.affine)
         write_json(folder / "answer.json", answer)  # last: a page without it is made again
         return answer
+
+    def _read_refused(self, reply: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """The channels and the affine of a refused scan; nothing where its files cannot be read or do not fit."""
+        try:
+            image = reply.get("image") or []
+            affine = read_image(image if isinstance(image, str) else image[0], "image").affine
+            channels = dict(zip(self.settings["channels"], read_channels_of(image, self.settings), strict=True))
+        except (InputError, IndexError, ValueError):
+            return {}, None
+        one_grid = len({voxels.shape for voxels in channels.values()}) == 1
+        return (channels, affine) if one_grid else ({}, None)
 
     def _read_finished(self, path: Path, reply: Mapping[str, Any]) -> dict[str, Any] | None:
         """The answer in a file, if it is of this version, this network and these masks."""

@@ -23,6 +23,7 @@ from scripts.data import pictures, tensor_files
 from scripts.data.case_files import channels_of_file, image_of_case
 from scripts.data.images import read_volume, require_label_map
 from scripts.data.nifti import corner_distance, grid_tolerance, print_notes
+from scripts.data.profile import read_profile
 from scripts.data.scan_checks import check_scan, is_served, refusals_as_responses, result_of_checks
 from scripts.errors import InputError
 
@@ -79,6 +80,7 @@ class LoadImageChannelsd(MapTransform):
         device: of the tensors.
         refuse_constant: refuse a volume with a channel of one value.
         check_scans: check each volume (`scripts.data.scan_checks`); the results are under `checks`, as JSON.
+        profile: the file of the profile of the training cases, which checked scans are compared with; None: none.
 
     Raises:
         InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
@@ -96,8 +98,10 @@ class LoadImageChannelsd(MapTransform):
         device: str | torch.device = "cpu",
         refuse_constant: bool = False,
         check_scans: bool = False,
+        profile: str | os.PathLike | None = None,
     ) -> None:
         super().__init__(keys)
+        self.profile = read_profile(profile) if profile is not None and check_scans else None
         self.axes, self.refuse_constant, self.check_scans = axes, refuse_constant, check_scans
         self.channels = list(channels)
         self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
@@ -113,7 +117,7 @@ class LoadImageChannelsd(MapTransform):
         loaded = dict(data)
         for key in self.key_iterator(loaded):
             if key == self.image_key:
-                loaded[key], files = self._load_image(data[key])
+                loaded[key], files = self.load_image(data[key])
                 if self.check_scans and loaded[key].dim() == 4:
                     loaded |= self._check(loaded[key], files)
                 if isinstance(data[key], list | tuple) or Path(data[key]).is_dir():
@@ -131,11 +135,14 @@ class LoadImageChannelsd(MapTransform):
     def _check(self, image: MetaTensor, files: Sequence[Path]) -> dict[Hashable, Any]:
         """The entries that hold what the checks of an image found."""
         notes = image.meta[HEADER_NOTES].splitlines()
-        checks = check_scan(image.numpy(force=True), np.asarray(image.affine), self.channels, files, notes)
-        found: dict[Hashable, Any] = {"checks": json.dumps([check._asdict() for check in checks])}
+        voxels, affine = image.numpy(force=True), np.asarray(image.affine)
+        scan_checks = check_scan(voxels, affine, self.channels, files, notes, self.profile)
+        checks = [check.as_mapping() for check in scan_checks]
+        found: dict[Hashable, Any] = {"checks": json.dumps(checks)}
         return {**found, "result": result_of_checks(checks)} if is_served() else found
 
-    def _load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> tuple[MetaTensor, Sequence[Path]]:
+    def load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> tuple[MetaTensor, Sequence[Path]]:
+        """The image of a case, unchecked, and its files."""
         if not isinstance(named, list | tuple):
             named = self._find(Path(named))
         files = [Path(file) for file in ensure_tuple(named)]

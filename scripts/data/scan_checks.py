@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,29 +21,16 @@ from scripts.data.case_checks import (
     check_copies,
     summarise_channel,
 )
+from scripts.data.check_results import NOTE, OK, REFUSE, ScanCheck, list_warnings
 from scripts.data.images import GridImage
+from scripts.data.physical_checks import check_physics
+from scripts.data.profile import Profile
+from scripts.data.profile_checks import check_against_profile
+from scripts.data.scan_numbers import measure_scan
 from scripts.errors import InputError
 
-OK, NOTE, REFUSE = "ok", "note", "refuse"
+NO_PROFILE = "there is no profile next to the weights, as of runs before profiles existed"
 UNPROCESSABLE = 422  # the HTTP status of a refusal
-
-
-class ScanCheck(NamedTuple):
-    """The result of one check.
-
-    Attributes:
-        name: of the check.
-        status: `ok`, `note` or `refuse`.
-        sentence: what was found, in words.
-        number: what was measured; None where the check is not of a number.
-        limit: beyond which the number is noted or refused.
-    """
-
-    name: str
-    status: str
-    sentence: str
-    number: float | None = None
-    limit: float | None = None
 
 
 class ScanRefused(InputError):
@@ -55,7 +42,12 @@ class ScanRefused(InputError):
 
 
 def check_scan(
-    image: np.ndarray, affine: np.ndarray, names: Sequence[str], files: Sequence[Path], notes: Sequence[str] = ()
+    image: np.ndarray,
+    affine: np.ndarray,
+    names: Sequence[str],
+    files: Sequence[Path],
+    notes: Sequence[str] = (),
+    profile: Profile | None = None,
 ) -> list[ScanCheck]:
     """The checks of one scan, in the order in which they are shown.
 
@@ -65,20 +57,31 @@ def check_scan(
         names: of the channels.
         files: one per channel, or one of all, for messages.
         notes: on the files' headers, in sentences without the files' names.
+        profile: of the training cases, which the scan is compared with.
 
     Raises:
         ScanRefused: a check refuses the scan.
     """
-    paths = files if len(files) == len(names) else [files[0]] * len(names)
     record = CaseRecord("")
-    grids = (GridImage(voxels, affine) for voxels in image)
-    found = [summarise_channel(name, path, grid, record) for name, path, grid in zip(names, paths, grids, strict=True)]
-    channels = [channel for channel in found if channel is not None]
+    channels = summarise_channels(image, affine, names, files, record)
     checks = [_check_header(notes), _from_record("content", "every channel shows a scan", None, None, record)]
     checks += [_check_copies(channels), _check_alignment(channels), _check_skull(channels)]
+    if len(channels) == len(names):
+        scan = measure_scan(image, channels)
+        checks += [*check_physics(scan, channels), *check_against_profile(scan, profile, NO_PROFILE)]
     if refusal := next((check for check in checks if check.status == REFUSE), None):
         raise ScanRefused(refusal.sentence, checks)
     return checks
+
+
+def summarise_channels(
+    image: np.ndarray, affine: np.ndarray, names: Sequence[str], files: Sequence[Path], record: CaseRecord
+) -> list[CheckedChannel]:
+    """The usable channels of a scan [C, H, W, D]; each other one adds a problem to the record."""
+    paths = files if len(files) == len(names) else [files[0]] * len(names)
+    grids = (GridImage(voxels, affine) for voxels in image)
+    found = [summarise_channel(name, path, grid, record) for name, path, grid in zip(names, paths, grids, strict=True)]
+    return [channel for channel in found if channel is not None]
 
 
 def list_checks(error: BaseException | None, sentence: str) -> list[ScanCheck]:
@@ -88,11 +91,6 @@ def list_checks(error: BaseException | None, sentence: str) -> list[ScanCheck]:
             return error.checks
         error = error.__cause__ or error.__context__
     return [ScanCheck("files", REFUSE, sentence)]
-
-
-def list_warnings(checks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The sentences of the checks that noted a doubt."""
-    return [str(check["sentence"]) for check in checks if check["status"] == NOTE]
 
 
 @contextmanager
@@ -107,10 +105,9 @@ def refusals_as_responses() -> Iterator[None]:
         raise fastapi.HTTPException(status_code=UNPROCESSABLE, detail=str(error)) from error
 
 
-def result_of_checks(checks: Sequence[ScanCheck]) -> dict[str, Any]:
+def result_of_checks(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What MONAI Label returns next to the mask: warnings, and all checks."""
-    listed = [check._asdict() for check in checks]
-    return {"warnings": list_warnings(listed), "checks": listed}
+    return {"warnings": list_warnings(checks), "checks": [*checks]}
 
 
 def is_served() -> bool:

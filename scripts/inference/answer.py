@@ -40,7 +40,7 @@ def measure_answer(
         settings: of the network, with `regions`, `labels` and `labels_out`.
     """
     if mask.affine is None:  # of a .pt file
-        checks = [*checks, NO_SPACING._asdict()]
+        checks = [*checks, NO_SPACING.as_mapping()]
     affine = np.eye(4) if mask.affine is None else mask.affine
     turned = turn_to_patient(mask.voxels, affine)
     head, stripped = find_brain(scan, *background_value(scan))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from monai.utils import convert_to_tensor
 
 from scripts import stopping
 from scripts.data import pictures, tensor_files
+from scripts.data.check_results import list_warnings
 from scripts.data.images import write_like
 from scripts.inference.mask_records import MaskRecords
 
@@ -132,6 +134,9 @@ class MaskSaver:
             written = self.records.write(case, image, [mask, soft] if soft.is_file() else [mask], checks)
             if self.on_saved is not None:
                 self.on_saved({**written, "image": image})
+            else:
+                for warning in list_warnings(checks):
+                    print(f"note: {case}: {warning}", file=sys.stderr)
 
     def finish(self) -> None:
         """Wait for the last case, and combine the masks of pages."""

@@ -1,7 +1,7 @@
 """Preparation of the next case in a thread while the network processes the current one, and refused cases."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -31,7 +31,7 @@ class PrefetchedDataset(torch.utils.data.Dataset):
         self.thread = ThreadPoolExecutor(max_workers=1)
         self.waiting: dict[int, Future] = {}
         self.refused: dict[str, str] = {}  # case to reason
-        self.on_refused: Callable[[dict[str, Any]], None] | None = None  # gets case, reason and checks
+        self.on_refused: Callable[[dict[str, Any]], None] | None = None  # gets case, image, reason and checks
 
     def replace_cases(self, cases: list[dict[str, Any]]) -> None:
         """Take these cases in place of the former ones."""
@@ -59,13 +59,13 @@ class PrefetchedDataset(torch.utils.data.Dataset):
             torch.cuda.set_device(gpu)
         entry = self.dataset.data[index]
         if "refused" in entry:
-            return _refusal(entry["case"], entry["refused"])
+            return _refusal(entry, entry["refused"])
         try:
             case = self.dataset[index]
         except Exception as error:
             if (reason := input_error_message(error)) is None:
                 raise
-            return _refusal(entry["case"], reason, error)
+            return _refusal(entry, reason, error)
         for value in case.values():
             for operation in getattr(value, "applied_operations", ()):
                 self._restore_ids(operation)
@@ -80,9 +80,9 @@ class PrefetchedDataset(torch.utils.data.Dataset):
                 self._restore_ids(value)
 
 
-def _refusal(case: str, reason: str, error: BaseException | None = None) -> dict[str, Any]:
-    checks = [check._asdict() for check in list_checks(error, reason)]
-    return {"case": case, "refused": reason, "checks": checks}
+def _refusal(entry: Mapping[str, Any], reason: str, error: BaseException | None = None) -> dict[str, Any]:
+    checks = [check.as_mapping() for check in list_checks(error, reason)]
+    return {"case": entry["case"], "image": entry.get("image"), "refused": reason, "checks": checks}
 
 
 class CaseEvaluator(SupervisedEvaluator):

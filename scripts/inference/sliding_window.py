@@ -39,6 +39,8 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         window_channels: further channels of a window from its place in the scan; None: none.
         tta: average the logits over all combinations of mirrored axes: 8 in three dimensions, 4 in two.
         half: `bfloat16` or `float16`; None: single precision. Logits are assembled in the scan's type.
+        observer: is called with the logits, the inputs and the network after each scan, such as
+            `scripts.inference.feature_profile.FeatureObserver`.
         others: arguments of MONAI's `SlidingWindowInferer`.
     """
 
@@ -52,8 +54,10 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         window_channels: WindowChannels | None = None,
         tta: bool = False,
         half: str | None = None,
+        observer: Callable[[torch.Tensor, torch.Tensor, Callable], None] | None = None,
         **kwargs: Any,
     ) -> None:
+        self.observer = observer
         self.auto, self.auto_batch, self.patch_size = roi_size == "auto", sw_batch_size == "auto", patch_size
         super().__init__(
             1 if roi_size == "auto" else roi_size,
@@ -84,6 +88,8 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         logits = super().__call__(inputs, partial(self._skip_empty, network, empty, inputs), *args, **kwargs)
         assert torch.is_tensor(logits)
         _require_finite_logits(logits, inputs)
+        if self.observer is not None:
+            self.observer(logits, inputs, network)
         return logits
 
     def ask_network(self, network: Callable, channels: int) -> tuple[list[int] | None, float]:

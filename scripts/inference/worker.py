@@ -6,8 +6,9 @@ a text of JSON, so that what else is printed is not taken for one. `scripts.infe
 Requests:  {"input": a folder, file or data list} or {"cases": [{"case": name, "image": file or files}]}, with "resume";
            {"finish": true}, for the numbers of all processes of torchrun.
 Replies:   {"ready": settings}; for a request {"cases": number, "finished": number}, then for each case either
-           {"case", "image", "masks": files, "checks", "kept"} or {"case", "refused": sentence, "checks"}, at the end
-           {"done": number}; {"error": sentence} for a request that cannot be answered; {"cases", "refused"}, numbers.
+           {"case", "image", "masks": files, "checks", "kept"} or {"case", "image", "refused": sentence, "checks"}, at
+           the end {"done": number}; {"error": sentence} for a request that cannot be answered; {"cases", "refused"},
+           numbers.
 """
 
 import json

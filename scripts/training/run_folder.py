@@ -5,6 +5,7 @@ environment.json   versions, device, seed, git revision, the data list's hash, t
 datalist.json      a copy of the data list
 settings.yaml      settings of the weights, to be added to evaluate.yaml or inference.yaml
 model.pt           the averaged weights of the best epoch; checkpoint.pt the state of the last one
+profile.json       numbers of the training cases, which inference compares scans with (`scripts.data.profile`)
 validation/        cases.csv and evaluation.json of the last validation; validation_best/ of the epoch of model.pt
 history.csv        one row per epoch, drawn in history.png (`scripts.training.history`)
 log.txt            the lines of the log; log/ TensorBoard
