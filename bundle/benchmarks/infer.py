@@ -18,6 +18,8 @@ from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.patients import write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_call, time_in_turn
 from scripts.data.images import write_like
+from scripts.data.scan_checks import check_scan
+from scripts.inference.feature_profile import compute_features, cut_middle, name_coarsest_layer
 from scripts.network import precision
 
 SHAPE = (240, 240, 155)  # voxels of 1 mm
@@ -42,7 +44,7 @@ def measure_inference(
         network = config.get_parsed_content("network").eval()
         window, inferer = config["patch_size"], config.get_parsed_content("inferer")
         whole = torch.from_numpy(case)[None].to(device)
-        stages, image = _stages(config, folder)
+        stages, image = _stages(config, folder, network)
         prepared = image.as_tensor()[None].to(device)
         watch = Stopwatch(network, device)
         passes: list[float] = []
@@ -145,7 +147,9 @@ class Stopwatch:
         return total
 
 
-def _stages(config: ConfigParser, folder: Path) -> tuple[dict[str, Callable[[], Any]], MetaTensor]:
+def _stages(
+    config: ConfigParser, folder: Path, network: torch.nn.Module
+) -> tuple[dict[str, Callable[[], Any]], MetaTensor]:
     """The stages of a case other than the network, each on the output of the one before, and the prepared image."""
     read, *others = config.get_parsed_content("preprocessing").transforms
     prepare, finish = Compose(others), config.get_parsed_content("postprocessing")
@@ -153,9 +157,16 @@ def _stages(config: ConfigParser, folder: Path) -> tuple[dict[str, Callable[[], 
     loaded = read(dict(entry))
     image = prepare(dict(loaded))["image"]
     logits = MetaTensor(image.as_tensor()[:3] - 9)
+    channels, files = config["channels"], [Path(name) for name in entry["image"]]
+    voxels, affine = loaded["image"].numpy(force=True), np.asarray(loaded["image"].affine)
+    window = cut_middle(image, config["patch_size"]).to(config["device"])
+    layer = name_coarsest_layer(network, window)
+    assert layer is not None
     mask = np.asfortranarray(finish({"image": image, "pred": logits.clone()})["pred"][0].cpu().numpy())
     stages = {
-        "reading": lambda: read(dict(entry)),
+        "reading, and checks": lambda: read(dict(entry)),
+        "checks of the scan alone": lambda: check_scan(voxels, affine, channels, files),
+        "deep features for the checks": lambda: compute_features(network, layer, window),
         "preprocessing": lambda: prepare(dict(loaded)),
         "postprocessing": lambda: finish({"image": image, "pred": logits.clone()}),
         "writing": lambda: write_like(folder / "mask.nii.gz", mask, entry["image"][0]),

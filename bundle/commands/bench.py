@@ -21,6 +21,7 @@ SUBJECTS = {
     "load": "memory, and time per patch, for cohorts of several sizes",
     "recipes": "weights, time of a step and memory of every recipe, next to the default",
     "slides": "memory of training patches and of inference on slides of several sizes",
+    "checks": "faults that the checks of a scan find, and sound scans that they note, of phantoms or of --datalist",
     "variants": "a training step of each variant of a study (--study, --datalist), in turn with the baseline's",
 }
 
@@ -31,13 +32,14 @@ MEASURE = {
     "load": "measure_loading",
     "recipes": "measure_recipes",
     "slides": "measure_slides",
+    "checks": "measure_checks",
     "variants": "measure_variants",
 }
 
 
 @check_arguments
 def bench(
-    subject: Optional[Literal["train", "infer", "score", "load", "recipes", "slides", "variants"]] = None,
+    subject: Optional[Literal["train", "infer", "score", "load", "recipes", "slides", "checks", "variants"]] = None,
     *,
     out: Optional[Path] = None,
     repeats: PositiveInt = 3,
@@ -51,6 +53,7 @@ def bench(
     sizes: CommaList[PositiveInt] = (4096, 16384),
     scale: Annotated[float, Field(gt=0)] = 1.0,
     names: CommaList[str] = (),
+    phantoms: PositiveInt = 60,
     study: Optional[Path] = None,
     datalist: Optional[Path] = None,
     dataset_dir: Optional[Path] = None,
@@ -64,10 +67,11 @@ def bench(
         OMP_NUM_THREADS=1 python -m bundle bench train --out train.json
         OMP_NUM_THREADS=1 python -m bundle bench train --nnunet_python nnunet/bin/python
         OMP_NUM_THREADS=1 python -m bundle bench infer
+        python -m bundle bench checks --datalist datalist.json --dataset_dir /data/BraTS2021
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
     Args:
-        subject: train, infer, score, load, recipes, slides or variants; without it all but the last.
+        subject: train, infer, score, load, recipes, slides, checks or variants; without it all but the last two.
         out: a JSON file for the numbers; docs/record/performance.md describes them.
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
@@ -79,8 +83,9 @@ def bench(
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
         names: recipes, separated by commas (for recipes); all without it.
+        phantoms: how many are checked (for checks); a hundred others make their profile.
         study: the YAML file of a study (for variants).
-        datalist: the data list that patches are cut from (for variants).
+        datalist: the data list that patches are cut from (for variants), or whose scans are checked (for checks).
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
         sizes: pixels per side, one or several numbers (for slides).
         scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, a side of 64 for load.
@@ -98,7 +103,7 @@ def bench(
     results = []
     if subject == "variants":
         given |= _variants(study, datalist, dataset_dir)
-    for name in [subject] if subject else [name for name in SUBJECTS if name != "variants"]:
+    for name in [subject] if subject else [name for name in SUBJECTS if name not in ("checks", "variants")]:
         measure = getattr(importlib.import_module(f"bundle.benchmarks.{name}"), MEASURE[name])
         options = {key: value for key, value in given.items() if key in inspect.signature(measure).parameters}
         results.append(measure(**options))

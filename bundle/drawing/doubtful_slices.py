@@ -23,10 +23,10 @@ def draw_doubtful_slice(channels: Mapping[str, np.ndarray], affine: np.ndarray, 
     Args:
         channels: name to voxels [H, W, D], without a skull.
         affine: 4 x 4, to mm.
-        place: `channel`, `axis` and `slice`, as `scripts.data.check_results.ScanPlace` has them.
+        place: `channel`, `axis`, `slice` and `other`, as `scripts.data.check_results.ScanPlace` has them.
     """
     name = place["channel"]
-    other = next((one for one in channels if one != name), name)
+    other = place.get("other") or next((one for one in channels if one != name), name)
     turn = nib.io_orientation(affine)
     spacing = nib.affines.voxel_sizes(affine)[np.argsort(turn[:, 0])]
     axis, number = 2, channels[name].shape[int(np.argmax(turn[:, 0] == 2))] // 2
@@ -46,7 +46,7 @@ def draw_doubtful_slice(channels: Mapping[str, np.ndarray], affine: np.ndarray, 
         outline_mask(cell, brain, OUTLINE, 1.2)
         cell.set_title(one, color="white", fontsize=11)
         cell.set_axis_off()
-    figure.tight_layout(pad=0.4)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.9, wspace=0.03)
     stream = io.BytesIO()
     figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
     return stream.getvalue()

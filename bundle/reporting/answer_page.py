@@ -70,7 +70,7 @@ def _draw_doubts(
         if check["status"] in (NOTE, REFUSE) and check.get("place") and check["place"]["channel"] in channels:
             found.setdefault(str(check["place"]), check)
     shown = [*found.values()][:MOST_DOUBTS]
-    words = "{}: {} next to another channel, whose brain is outlined on both"
+    words = "{}: {}, next to a channel whose brain is outlined on both"
     return [
         {
             "source": embed_png(draw_doubtful_slice(channels, affine, check["place"])),

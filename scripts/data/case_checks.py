@@ -15,6 +15,15 @@ from skimage.filters import threshold_otsu
 
 from scripts.data import pictures
 from scripts.data.case_files import Case
+from scripts.data.channel_pairs import (
+    DISPLACED_MM,
+    EdgeMap,
+    OddChannel,
+    compare_pairs,
+    find_displaced,
+    find_edges,
+    find_mirrored,
+)
 from scripts.data.images import ROUNDING, GridImage, read_stored, require_label_map, voxel_size
 from scripts.data.nifti import corner_distance, grid_tolerance
 from scripts.errors import InputError
@@ -122,6 +131,8 @@ def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     sound = [channel for channel in channels if frame and channel.shape == frame.shape]
     check_copies(sound, record, case.slice)
     check_alignment(sound, record)
+    if not record.problems:
+        check_edges(sound, record)
     record.channels = {channel.name: channel.digest for channel in channels if channel.mask.any()}
     record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
     if channels and not record.channels:
@@ -381,6 +392,43 @@ def check_alignment(channels: Sequence[CheckedChannel], record: CaseRecord) -> f
         if odd:
             break
     return smallest
+
+
+def check_edges(channels: Sequence[CheckedChannel], record: CaseRecord) -> None:
+    """Find the channel of a volume whose edges fit the others' only when it is displaced or mirrored."""
+    maps = find_edge_maps([channel for channel in channels if _is_volume(channel)])
+    pairs = compare_pairs(maps)
+    if (odd := find_displaced(pairs)) is not None and odd.number >= DISPLACED_MM:
+        record.problems.append(describe_displaced(odd, channels))
+    elif (odd := find_mirrored(pairs)) is not None:
+        record.problems.append(describe_mirrored(odd, channels))
+
+
+def find_edge_maps(channels: Sequence[CheckedChannel]) -> dict[str, EdgeMap]:
+    """The edges of each channel that has enough of them; the channels have affines."""
+    maps = {}
+    for channel in (one for one in channels if one.affine is not None and not one.mask.all()):
+        assert channel.affine is not None
+        steps = [-(-full // small) for full, small in zip(channel.shape, channel.mask.shape, strict=True)]
+        mirror_axis = int(np.argmin(nib.io_orientation(channel.affine)[:, 0]))
+        sizes = nib.affines.voxel_sizes(channel.affine) * steps
+        if (edges := find_edges(channel.coarse, channel.mask, sizes, mirror_axis)) is not None:
+            maps[channel.name] = edges
+    return maps
+
+
+def describe_displaced(odd: OddChannel, channels: Sequence[CheckedChannel]) -> str:
+    """A displaced channel, in a sentence with its file."""
+    path = next(channel.path for channel in channels if channel.name == odd.name)
+    where = f"fits on channel {odd.other} {odd.number:.0f} mm away from where it lies"
+    return f"{path}: channel {odd.name} {where}; register it, or find the right file."
+
+
+def describe_mirrored(odd: OddChannel, channels: Sequence[CheckedChannel]) -> str:
+    """A mirrored channel, in a sentence with its file."""
+    path = next(channel.path for channel in channels if channel.name == odd.name)
+    what = f"fits on channel {odd.other} with left and right exchanged, so that one of them is mirrored"
+    return f"{path}: channel {odd.name} {what}; export it again."
 
 
 def _is_volume(channel: CheckedChannel) -> bool:

@@ -6,6 +6,7 @@ magnitudes shows displaced, mirrored and foreign channels (as in registration by
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,17 @@ from scipy import fft, ndimage
 RIM_MM = 6.0  # of the brain's border, whose edge is the same for any two brains
 SURE_GAIN = 0.1  # of a displaced fit over that where the channels lie, at least
 LEAST_VOXELS = 1000  # of a brain without its rim, for its edges to be compared
+DISPLACED_MM = 6.0  # two voxels of the coarse grid; less is noted
+MIRRORED = 0.05  # by how much a mirrored channel must fit better; sound pairs are 0.09 or more below 0
 EDGE_VOXELS = 20  # that one edge takes: the larger the brain in voxels, the less does chance correlate
+
+
+class OddChannel(NamedTuple):
+    """A channel that does not fit on another one, and by how much."""
+
+    name: str
+    other: str
+    number: float
 
 
 class EdgeMap(NamedTuple):
@@ -101,3 +112,23 @@ def _correlate_intensities(one: EdgeMap, other: EdgeMap) -> float:
     both = one.brain & other.brain
     here, there = one.values[both], other.values[both]
     return float(np.corrcoef(here, there)[0, 1]) if here.size > 2 and here.std() > 0 and there.std() > 0 else 0.0
+
+
+def find_displaced(pairs: Mapping[tuple[str, str], PairComparison]) -> OddChannel | None:
+    """The channel whose edges fit best elsewhere, and how far away in mm; None if all fit where they lie."""
+    moved = {pair: compared.displacement_mm for pair, compared in pairs.items() if compared.displacement_mm}
+    return _name_odd(moved) if moved else None
+
+
+def find_mirrored(pairs: Mapping[tuple[str, str], PairComparison]) -> OddChannel | None:
+    """The channel whose edges fit better with left and right exchanged, and by what correlation; None if none does."""
+    gains = {pair: own.mirrored for pair, own in pairs.items() if own.mirrored > max(MIRRORED, own.chance)}
+    return _name_odd(gains) if gains else None
+
+
+def _name_odd(pairs: Mapping[tuple[str, str], float]) -> OddChannel:
+    """The channel that most of these pairs share, the other channel of its worst pair, and that pair's number."""
+    counts = Counter(name for pair in pairs for name in pair)
+    odd = max(counts, key=lambda name: (counts[name], max(value for pair, value in pairs.items() if name in pair)))
+    worst = max((pair for pair in pairs if odd in pair), key=lambda pair: pairs[pair])
+    return OddChannel(odd, next(name for name in worst if name != odd), round(pairs[worst], 4))

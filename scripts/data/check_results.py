@@ -13,11 +13,13 @@ class ScanPlace(NamedTuple):
         channel: its name.
         axis: of the voxels, which the slice is perpendicular to; None: any.
         slice: its number along this axis, in the file's own order.
+        other: the channel that it was compared with; None: none.
     """
 
     channel: str
     axis: int | None = None
     slice: int | None = None
+    other: str | None = None
 
 
 class ScanCheck(NamedTuple):

@@ -1,16 +1,15 @@
 """Checks of a scan for physical faults, which need no training cases: a channel displaced, mirrored, or no scan."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from scripts.data.case_checks import CheckedChannel
+from scripts.data.case_checks import CheckedChannel, describe_displaced, describe_mirrored
+from scripts.data.channel_pairs import DISPLACED_MM, MIRRORED, find_displaced, find_mirrored
 from scripts.data.check_results import NOTE, OK, REFUSE, ScanCheck, ScanPlace
 from scripts.data.scan_numbers import ScanNumbers
 
-DISPLACED_MM = 6.0  # two voxels of the coarse grid; less is noted
-MIRRORED = 0.05  # by how much a mirrored channel must fit better; sound pairs are 0.09 or more below 0
+NO_PAIRS = "There are no two channels whose edges can be compared."
 BRIGHT = 0.999  # share of the brain that a background cannot exceed; what was centred before has half
 LABEL_VALUES = 10  # a channel of so few values is a label map
 
@@ -21,7 +20,7 @@ def check_physics(scan: ScanNumbers, channels: Sequence[CheckedChannel]) -> list
         _check_values(channels),
         _check_displacement(scan, channels),
         _check_mirror(scan, channels),
-        _check_sections(scan),
+        _check_sections(scan, channels),
         _check_background(channels),
     ]
 
@@ -37,49 +36,31 @@ def _check_values(channels: Sequence[CheckedChannel]) -> ScanCheck:
 
 
 def _check_displacement(scan: ScanNumbers, channels: Sequence[CheckedChannel]) -> ScanCheck:
-    if not scan.pairs:
-        return ScanCheck("displacement", OK, "There are no two channels to compare.")
-    moved = {pair: compared.displacement_mm for pair, compared in scan.pairs.items()}
-    number = round(max(moved.values()), 2)
-    if not number:
-        return ScanCheck("displacement", OK, "The edges of all channels fit best where they are.", number, DISPLACED_MM)
-    name, other = _odd_channel({pair: mm for pair, mm in moved.items() if mm})
-    path = next(channel.path for channel in channels if channel.name == name)
-    sentence = f"{path}: channel {name} fits on channel {other} {number:.0f} mm away from where it lies"
-    if number < DISPLACED_MM:
-        return ScanCheck("displacement", NOTE, f"{sentence}.", number, DISPLACED_MM, ScanPlace(name))
-    return ScanCheck(
-        "displacement",
-        REFUSE,
-        f"{sentence}; register it, or find the right file.",
-        number,
-        DISPLACED_MM,
-        ScanPlace(name),
-    )
+    odd = find_displaced(scan.pairs)
+    if odd is None:
+        sound = "The edges of all channels fit best where they are." if scan.pairs else NO_PAIRS
+        return ScanCheck("displacement", OK, sound, 0.0 if scan.pairs else None, DISPLACED_MM)
+    status = REFUSE if odd.number >= DISPLACED_MM else NOTE
+    sentence = describe_displaced(odd, channels)
+    return ScanCheck("displacement", status, sentence, odd.number, DISPLACED_MM, ScanPlace(odd.name, other=odd.other))
 
 
 def _check_mirror(scan: ScanNumbers, channels: Sequence[CheckedChannel]) -> ScanCheck:
-    if not scan.pairs:
-        return ScanCheck("mirrored channel", OK, "There are no two channels to compare.")
-    gains = {pair: compared.mirrored for pair, compared in scan.pairs.items()}
-    number, limit = max(gains.values()), max(MIRRORED, *(compared.chance for compared in scan.pairs.values()), 0.0)
-    number, limit = round(number, 4), round(limit, 4)
-    if number <= limit:
-        return ScanCheck("mirrored channel", OK, "No channel fits better with left and right exchanged.", number, limit)
-    name, other = _odd_channel({pair: gain for pair, gain in gains.items() if gain > limit})
-    path = next(channel.path for channel in channels if channel.name == name)
-    sentence = (
-        f"{path}: channel {name} fits on {other} with left and right exchanged: one is mirrored; export it again."
-    )
-    return ScanCheck("mirrored channel", REFUSE, sentence, number, limit, ScanPlace(name))
+    odd = find_mirrored(scan.pairs)
+    if odd is None:
+        sound = "No channel fits better with left and right exchanged." if scan.pairs else NO_PAIRS
+        number = round(max(own.mirrored for own in scan.pairs.values()), 4) if scan.pairs else None
+        return ScanCheck("mirrored channel", OK, sound, number, MIRRORED)
+    place = ScanPlace(odd.name, other=odd.other)
+    return ScanCheck("mirrored channel", REFUSE, describe_mirrored(odd, channels), odd.number, MIRRORED, place)
 
 
-def _check_sections(scan: ScanNumbers) -> ScanCheck:
+def _check_sections(scan: ScanNumbers, channels: Sequence[CheckedChannel]) -> ScanCheck:
     if scan.constant:
         place, count = scan.constant[0], len(scan.constant)
-        sentence = (
-            f"{place.channel} has {count} section{'s' * (count > 1)} of one value inside the brain; export it again."
-        )
+        path = next(channel.path for channel in channels if channel.name == place.channel)
+        sections = f"{count} section{'s' * (count > 1)} of one value inside the brain, such as number {place.slice}"
+        sentence = f"{path}: channel {place.channel} has {sections}; export it again."
         return ScanCheck("constant sections", REFUSE, sentence, count, 0, place)
     return ScanCheck("constant sections", OK, "No section inside the brain has one value alone.", 0, 0)
 
@@ -99,11 +80,3 @@ def _check_background(channels: Sequence[CheckedChannel]) -> ScanCheck:
     path = next(channel.path for channel in channels if channel.name == name)
     sentence = f"{path}: the background of {name} is brighter than {number:.0%} of the brain: its contrast is inverted."
     return ScanCheck("background", REFUSE, sentence, number, limit, ScanPlace(name))
-
-
-def _odd_channel(pairs: dict[tuple[str, str], float]) -> tuple[str, str]:
-    """The channel that most of these pairs share, and the other channel of its worst pair."""
-    counts = Counter(name for pair in pairs for name in pair)
-    odd = max(counts, key=lambda name: (counts[name], max(value for pair, value in pairs.items() if name in pair)))
-    worst = max((pair for pair in pairs if odd in pair), key=lambda pair: pairs[pair])
-    return odd, next(name for name in worst if name != odd)

@@ -121,8 +121,9 @@ def compare_kind(
     words = _as_sentence(rule.words.format(number=worst.number, of=of))
     if profile and kind != "order":
         all_of = "all" if worst.status == REFUSE else "99 of 100"
-        words = f"{words[:-1]}; {all_of} {source} have {'at most' if worst.sign > 0 else 'at least'} {worst.usual:.3g}."
-    place = places.get(worst.name) or (ScanPlace(of.split(" and ")[0]) if of else None)
+        words = f"{words[:-1]}; {all_of} {source} have {'at most' if worst.sign > 0 else 'at least'} {worst.usual:.4g}."
+    one, _, other = of.partition(" and ")
+    place = places.get(worst.name) or (ScanPlace(one, other=other or None) if one else None)
     return ScanCheck(rule.check, worst.status, words, worst.number, worst.limit, place)
 
 

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from scripts.data.case_checks import CheckedChannel, mask_overlap
-from scripts.data.channel_pairs import PairComparison, compare_pairs, find_edges
+from scripts.data.case_checks import CheckedChannel, find_edge_maps, mask_overlap
+from scripts.data.channel_pairs import PairComparison, compare_pairs
 from scripts.data.check_results import ScanPlace
 
 LEVELS = (1, 5, 10, 25, 50, 75, 90, 95, 99)  # percentiles that describe the intensities of a channel
@@ -86,10 +86,7 @@ def measure_scan(image: np.ndarray, channels: Sequence[CheckedChannel]) -> ScanN
         constant += [ScanPlace(channel.name, a, k) for a, own in enumerate(sections) for k in own.constant]
         numbers[f"extremes {channel.name}"], places[f"extremes {channel.name}"] = _find_extremes(voxels, channel)
         intensities[channel.name] = describe_intensities(channel)
-    mirror_axis = int(np.argmin(nib.io_orientation(affine)[:, 0]))
-    whole = [channel for channel in channels if not channel.mask.all()]
-    edges = {one.name: find_edges(one.coarse, one.mask, coarse, mirror_axis) for one in whole}
-    pairs = compare_pairs({name: own for name, own in edges.items() if own is not None})
+    pairs = compare_pairs(find_edge_maps(channels))
     by_name = {channel.name: channel for channel in channels}
     for (one, other), compared in pairs.items():
         numbers[f"similarity {one}/{other}"] = compared.similarity

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Compose
-from tqdm import tqdm
 
 from scripts.data.case_checks import CaseRecord
 from scripts.data.datalist import file_hash
@@ -25,6 +24,7 @@ from scripts.errors import InputError
 from scripts.files import write_text
 from scripts.inference.feature_profile import compute_features, cut_middle, describe_features, name_coarsest_layer
 from scripts.network.weights import MODEL, read_weights
+from scripts.progress import progress_bar
 
 MOST_CASES = 120  # evenly from the list: more change the limits little
 WORKERS = 2  # threads that read
@@ -56,8 +56,8 @@ def write_profile(
     chosen = np.unique(np.linspace(0, len(cases) - 1, min(MOST_CASES, len(cases))).astype(int)).tolist()
     with ThreadPoolExecutor(WORKERS) as pool:
         work = pool.map(lambda place: _measure_case(cases.data[place], loader), chosen)
-        bar = {"total": len(chosen), "desc": "profile of the training cases", "unit": "case", "leave": False}
-        measured = {place: scan for place, scan in zip(chosen, tqdm(work, **bar), strict=True) if scan is not None}
+        shown = progress_bar(work, total=len(chosen), desc="profile of the training cases", unit="case")
+        measured = {place: scan for place, scan in zip(chosen, shown, strict=True) if scan is not None}
     if not measured:
         return
     profile = make_profile(loader.channels, [*measured.values()])
