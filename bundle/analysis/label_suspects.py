@@ -120,7 +120,6 @@ def _describe(
     against: np.ndarray | None,
     votes: tuple[int, int],
 ) -> Suspect:
-    _, number, length = masks.file_axis(AXIAL, centre[AXIAL])
     return Suspect(
         files.case,
         files.patient,
@@ -131,7 +130,7 @@ def _describe(
         *votes,
         tuple((axis.start, axis.stop) for axis in bounding_box(part, [0, 0, 0])),
         centre,
-        (number, length),
+        masks.place_in_file(AXIAL, centre[AXIAL]),
     )
 
 

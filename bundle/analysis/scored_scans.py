@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from bundle.analysis.evaluation import Evaluation, read_evaluation
 from scripts.data import datalist as lists
 from scripts.data.images import (
-    PICTURE_AFFINE,
     grid_difference,
+    place_in_file,
     ras_spacing,
     read_labels,
     read_stored,
@@ -73,12 +72,9 @@ class CaseMasks(NamedTuple):
         """An array on the label's grid in RAS, with a third axis of length one where there are two."""
         return to_ras(array if array.ndim == 3 else array[..., None], self.affine)
 
-    def file_axis(self, axis: int, index: int) -> tuple[int, int, int]:
-        """The file's axis along an axis of RAS, the place of an index on it, and its length; all counted from 1."""
-        turns = nib.io_orientation(PICTURE_AFFINE if self.affine is None else self.affine)
-        own = int(np.flatnonzero(turns[:, 0] == axis)[0])
-        length = self.shape[own] if own < len(self.shape) else 1
-        return own + 1, (index + 1 if turns[own, 1] > 0 else length - index), length
+    def place_in_file(self, axis: int, index: int) -> tuple[int, int]:
+        """`scripts.data.images.place_in_file` of the label's file."""
+        return place_in_file(self.affine, self.shape, axis, index)
 
 
 def open_scans(

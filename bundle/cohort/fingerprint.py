@@ -65,6 +65,7 @@ class NormalizedCase:
     pictures: dict[Choice | None, list[list[np.ndarray]]]  # the slices to show: axial, and coronal in 3D
     background: list[list[np.ndarray]]  # where these slices are 0 as stored
     voxels: dict[Choice | None, list[np.ndarray]]  # [N], of those that are not 0 as stored
+    slices: list[tuple[int, int]]  # the number of each slice from below or behind, from 1, and of how many; none in 2D
 
 
 def make_fingerprint(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> CaseFingerprint:
@@ -125,7 +126,9 @@ def normalize_case(
             done = normalized({"image": last.as_tensor().clone()})["image"]
         pictures[choice] = [_slices(channel, places) for channel in done]
         voxels[choice] = [channel[index].numpy() for channel, index in zip(done.flatten(1), chosen, strict=True)]
-    return NormalizedCase(case, _spacing(last), pictures, [_slices(channel == 0, places) for channel in stored], voxels)
+    background = [_slices(channel == 0, places) for channel in stored]
+    slices = [(place + 1, marked.shape[axis]) for place, axis in zip(places, (2, 1), strict=False)]
+    return NormalizedCase(case, _spacing(last), pictures, background, voxels, slices)
 
 
 def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[CaseFingerprint]:

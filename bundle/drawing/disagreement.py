@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image as Picture
 
-from bundle.drawing.axes import cut_name, outline_mask
+from bundle.drawing.axes import cut_name, mark_sides, outline_mask, write_on
 from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
-from scripts.data.images import GridImage, bounding_box, ras_spacing, to_ras
+from scripts.data.images import GridImage, bounding_box, place_in_file, ras_spacing, to_ras
 from scripts.files import atomic_write
 
 SIDE = 4.2  # inches of a panel's longer side
@@ -38,7 +38,8 @@ def draw_disagreement(
     scan: np.ndarray | None = None,
     model: str = "model",
 ) -> None:
-    """Write the picture of an image as PNG; of a volume, the axial slice with the most disputed voxels.
+    """Write the picture of an image as PNG; of a volume, the axial slice with the most disputed voxels,
+    with its number in the file, counted from 1.
 
     Masks are boolean [H, W, D] or [H, W], that of `model` dashed and without a vote; `affine` is None for pictures.
     The outline of the majority is drawn on the right, and the outlines over the scan, which is on the same grid, grey
@@ -79,6 +80,9 @@ def draw_disagreement(
     figure.legend(handles=keys, bbox_to_anchor=(0.75, bottom), ncols=KEYS, **legend)
     for cell in (left, right):
         cell.set(xticks=[], yticks=[])
+        if flat.number:
+            mark_sides(cell, "R", "L")
+            write_on(cell, 0.5, 0.02, flat.number, ha="center", va="bottom")
     with atomic_write(path) as temporary:
         figure_to_palette(figure, PALETTE, Picture.Quantize.FASTOCTREE).save(temporary, format="png", optimize=True)
 
@@ -91,6 +95,9 @@ class _Slice:
         votes = np.sum([self._turn(masks[who]) for who in raters], axis=0)
         disputed = ((votes > 0) & (votes < len(raters))).sum((0, 1))
         self.k = int(np.argmax(disputed if disputed.any() else (votes > 0).sum((0, 1))))
+        shape = masks[raters[0]].shape
+        volume = affine is not None and len(shape) == 3
+        self.number = "axial {}/{}".format(*place_in_file(affine, shape, 2, self.k)) if volume else ""
         seen = np.any([self._turn(mask) for mask in masks.values()], axis=0)[..., self.k]
         around = [int(AROUND * (part.stop - part.start)) + 4 for part in bounding_box(seen, (0, 0)) if part.stop] or [
             0,

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image as Picture
 
-from bundle.drawing.axes import outline_mask
+from bundle.drawing.axes import mark_sides, outline_mask
 from scripts.data.images import bounding_box, voxel_size
 from scripts.errors import InputError
 from scripts.files import atomic_write
@@ -83,7 +83,8 @@ def draw_contact_sheet(
 ) -> None:
     """Write a PNG with one row per case and one column per channel, which shows swapped channels or labels.
 
-    Each row is the slice with most tumour, the labels outlined, with the name of the case and the size of its label.
+    Each row is the slice with most tumour, the labels outlined, with the name of the case, the size of its label and
+    the number of the slice; R and L are the patient's sides.
     Of a sequence at most 24 cases spread evenly are drawn; of a generator the first 24, one in memory at a time:
     `contact_sheet(map(load, evenly_spaced(entries)), ..., of=len(entries))`. The title ends in "24 of 1251 cases", of
     which the second number is `of`. Raises InputError where the file cannot be written.
@@ -147,7 +148,9 @@ class _View:
         k = tumour_slice(mask, image[0].shape[-1], case.get("background", 0))
         seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
         cut = (*bounding_box(seen, (ROOM, ROOM)), k)
-        self.title = title
+        depth = image[0].shape[-1]
+        self.volume = depth > 1 and case["spacing"] is not None
+        self.title = f"{title}\nslice {k + 1}/{depth} from below" if self.volume else title
         self.image = [to_radiological(channel[cut]) for channel in image]
         self.windows = [intensity_window(channel) for channel in image]
         self.masks = {name: None if mask is None else to_radiological(mask[cut]) for name, mask in found.items()}
@@ -189,6 +192,8 @@ def _grid(
     for cell, name in zip(axes[0], columns, strict=True):
         cell.set_title(name, fontsize=12, pad=4)
     for cells, view in zip(axes, views, strict=True):
+        if view.volume:
+            mark_sides(cells[0], "R", "L")
         cells[0].set_ylabel(view.title, rotation=0, ha="right", va="center", fontsize=10, labelpad=6)
         for cell, k in zip(cells, [*range(len(view.image)), *[-1] * len(masks)], strict=True):
             channel, (low, high) = view.image[k], view.windows[k]

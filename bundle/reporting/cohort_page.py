@@ -13,6 +13,9 @@ from bundle.cohort.fingerprint import CaseFingerprint, ClassFrequency
 from bundle.drawing.page_parts import DARK, draw_heading, title_axes
 from bundle.drawing.slices import OKABE_ITO, save_figure
 
+DECADES = 100  # fold from the darkest to the brightest percentile, over which intensities have a logarithmic axis
+SPACINGS = 6  # to name, at most
+
 
 def write_cohort_page(
     path: str | os.PathLike,
@@ -51,10 +54,11 @@ def write_cohort_page(
     shapes = np.array([record.shape for record in records], dtype=float)
     spacings = np.array([record.spacing for record in records])
     panels = GridSpecFromSubplotSpec(1, 3, grid[lines], wspace=0.3)
-    spreads = [("spacing in mm", spacings, ()), ("size in voxels", shapes, ())]
-    spreads.append(("field of view in mm", shapes * spacings, patch))
+    spreads = [("size in voxels", shapes, ()), ("field of view in mm", shapes * spacings, patch)]
+    if unit == "mm":
+        _count_spacings(figure.add_subplot(panels[0]), spacings)
     for panel, spread in enumerate(spreads if unit == "mm" else [(f"size in {unit}s", shapes, patch)]):
-        _spread_by_axis(figure.add_subplot(panels[panel]), *spread)
+        _spread_by_axis(figure.add_subplot(panels[panel + (unit == "mm")]), *spread)
 
     panels = GridSpecFromSubplotSpec(1, 4, grid[lines + 1], width_ratios=[1, 0.3, 1, 0.3], wspace=0.25)
     for place, kind, several in zip((0, 2), ("label", "region"), frequencies, strict=True):
@@ -72,6 +76,8 @@ def _intensities(cell: Axes, channel: str, percentiles: np.ndarray) -> None:
     cell.vlines(places, known[:, 1], known[:, 3], color=OKABE_ITO[0], lw=thick)
     cell.plot(places, known[:, 2], ".", color="black", ms=min(5.0, thick))
     cell.set(xticks=[], xlim=(-0.8, len(known) - 0.2))
+    if len(known) and known.min() > 0 and known.max() > DECADES * known.min():
+        cell.set_yscale("log")
     cell.set_xlabel(f"{len(known)} cases by median", fontsize=8)
     title_axes(cell, f"{channel}: {_apart(known)}")
 
@@ -85,6 +91,23 @@ def _apart(percentiles: np.ndarray) -> str:
         return f"medians differ {greatest / least:.3g}-fold"
     width = np.median(percentiles[:, 3] - percentiles[:, 1])
     return f"medians {(greatest - least) / max(width, 1e-9):.1f} interquartile ranges apart"
+
+
+def _count_spacings(cell: Axes, spacings: np.ndarray) -> None:
+    """One bar per spacing, the most frequent first: how many cases have it; the rest together."""
+    found, counts = np.unique(spacings.round(2), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    names = [" x ".join(f"{step:g}" for step in found[k]) for k in order[:SPACINGS]]
+    heights = [int(counts[k]) for k in order[:SPACINGS]]
+    if len(order) > SPACINGS:
+        names.append(f"{len(order) - SPACINGS} others")
+        heights.append(int(counts[order[SPACINGS:]].sum()))
+    cell.barh(range(len(names)), heights, color=OKABE_ITO[0], height=0.6)
+    cell.set(yticks=range(len(names)), yticklabels=names, xticks=[], xlim=(0, 1.2 * max(heights)))
+    cell.set_ylim(max(len(names), 4) - 0.5, -0.6)  # the first on top
+    for row, count in enumerate(heights):
+        cell.text(count, row, f" {count}", va="center", fontsize=8)
+    title_axes(cell, "spacing in mm: number of cases")
 
 
 def _spread_by_axis(cell: Axes, title: str, values: np.ndarray, patch: Sequence[float]) -> None:

@@ -105,7 +105,7 @@ def _illustrated(
             continue
         where, number = "", ""
         if masks.affine is not None:
-            _, place, length = masks.file_axis(axis, view.place[axis])
+            place, length = masks.place_in_file(axis, view.place[axis])
             where, number = f"{plane} ", f"slice {place}/{length}"
         said = f"{example.case}, {where}plane of {channel} through the worst error of {region}"
         whole, part = (embed_png(view.draw(axis, detail, number)) for detail in (False, True))

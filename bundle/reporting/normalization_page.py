@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from bundle.cohort.fingerprint import Choice, NormalizedCase
+from bundle.drawing.axes import mark_sides
 from bundle.drawing.page_parts import CELL, DARK, draw_heading, turn_slice
 from bundle.drawing.slices import intensity_window, save_figure
 from scripts.progress import progress_bar
@@ -59,8 +60,9 @@ def _write_page(
     draw_heading(
         figure,
         f"{channel} by {scope}: {SCOPES[scope]}",
-        "One grey scale per column. Below: histograms of the voxels that are not 0 as stored, one line per case, and"
-        " the mean overlap of two lines.",
+        "One grey scale per column. Slices are counted from below and from behind, in the image as cropped; R is the"
+        " patient's right. At the bottom: histograms of the voxels that are not 0 as stored, one line per case, and the"
+        " mean overlap of two lines.",
     )
     place = {"left": NAMES / wide, "right": 1 - 0.1 / wide, "top": 1 - 1.15 / high, "bottom": 0.3 / high}
     grid = GridSpec(len(rows) + 1, len(columns), figure, height_ratios=[*rows, 1.1], wspace=0.04, hspace=0.04, **place)
@@ -71,11 +73,15 @@ def _write_page(
             cell = figure.add_subplot(grid[row, column])
             stored = zip(example.pictures[choice][number], example.background[number], strict=True)
             _stack(cell, [np.where(zero, grey[0], slice_) for slice_, zero in stored], example.spacing, grey, upright)
+            if column == 0 and example.slices and not upright:
+                mark_sides(cell, "R", "L")
             if row == 0:
                 cell.set_title(choice[0] if choice else "as stored", fontsize=11, pad=4)
             if column == 0:
                 look = {"ha": "right", "va": "center", "fontsize": 8, "weight": "bold", "color": DARK[row % len(DARK)]}
-                cell.set_ylabel("\n".join(wrap(example.case, 22)), rotation=0, labelpad=6, **look)
+                numbers = zip(("axial", "coronal"), example.slices, strict=False)
+                lines = [*wrap(example.case, 22), *(f"{plane} {k}/{length}" for plane, (k, length) in numbers)]
+                cell.set_ylabel("\n".join(lines), rotation=0, labelpad=6, **look)
         _histograms(figure.add_subplot(grid[-1, column]), voxels)
     save_figure(figure, path)
 

@@ -12,8 +12,11 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
 from bundle.cohort.fingerprint import Choice
+from bundle.drawing.axes import cut_name
 from bundle.drawing.page_parts import CELL, draw_heading, turn_slice
 from bundle.drawing.slices import OKABE_ITO, intensity_window, outline_labels, save_figure, tumour_slice
+
+ACROSS = 16  # letters of a line left of a patch, the widest of which fit
 
 
 def write_patch_page(
@@ -41,7 +44,8 @@ def write_patch_page(
     draw_heading(
         figure,
         f"patches as the network sees them: {' by '.join(choice)}, cut and augmented",
-        "One grey scale per channel. Of 3D patches, the slice with most of the label.",
+        "One grey scale per channel. Of 3D patches, the slice with most of the label. Sides are not marked, since"
+        " augmentation may mirror a patch.",
     )
     palette = dict(zip(range(len(regions)), itertools.cycle(OKABE_ITO)))
     handles = [
@@ -60,7 +64,8 @@ def write_patch_page(
         row, first = count % rows, count // rows * (len(channels) + 1)
         names = figure.add_subplot(grid[row, first])
         names.axis("off")
-        text = "\n".join([*wrap(patch["case"], 19), *wrap(" ".join(np.array(regions)[inside[count]]), 16)])
+        held_here = " ".join(np.array(regions)[inside[count]])
+        text = "\n".join([*wrap(cut_name(patch["case"], 3 * ACROSS), ACROSS), *wrap(held_here, ACROSS)])
         names.text(0.96, 0.5, text, ha="right", va="center", fontsize=7.5)
         image, label = (array if array.ndim == 4 else array[..., None] for array in (patch["image"], patch["label"]))
         k = tumour_slice(label.any(0), image.shape[-1])

@@ -284,6 +284,21 @@ def to_ras(voxels: np.ndarray, affine: np.ndarray | None) -> np.ndarray:
     return nib.apply_orientation(voxels, turn[: voxels.ndim])
 
 
+def place_in_file(affine: np.ndarray | None, shape: Sequence[int], axis: int, index: int) -> tuple[int, int]:
+    """The number of a slice of `to_ras` in its file, counted from 1, and the number of slices.
+
+    Args:
+        affine: of the file; None for a picture.
+        shape: of the file.
+        axis: of RAS that the slice is perpendicular to.
+        index: of the slice along it, from 0.
+    """
+    turns = nib.io_orientation(PICTURE_AFFINE if affine is None else affine)
+    own = int(np.flatnonzero(turns[:, 0] == axis)[0])
+    length = shape[own] if own < len(shape) else 1
+    return (index + 1 if turns[own, 1] > 0 else length - index), length
+
+
 def ras_spacing(image: GridImage, axes: int) -> tuple[float, ...]:
     """The size of a voxel along each axis of `to_ras`, in mm; 1 if the format has none."""
     turn = nib.io_orientation(PICTURE_AFFINE if image.affine is None else image.affine)[:axes]
