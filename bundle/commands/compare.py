@@ -107,9 +107,9 @@ def _table(pair: Mapping[str, Any], patients: int, failed: Mapping[str, int]) ->
     title = f"{pair['second']} against {pair['first']}: {plural(patients, 'patient')}, {shown}"
     lost = [f"{plural(failed[n], 'failed case')} of {n}" for n in (pair["first"], pair["second"]) if failed[n]]
     table = score_table(f"{title}; {' and '.join(lost)} counted as Dice 0" if lost else title)
-    table.add_column("score", no_wrap=True, vertical="bottom")
+    table.add_column("score", overflow="fold", min_width=12, max_width=19, vertical="bottom")
     for heading in (pair["first"], pair["second"]):
-        table.add_column(Text(heading), justify="right", overflow="fold", min_width=6, vertical="bottom")
+        table.add_column(Text(heading), justify="right", overflow="fold", min_width=6, max_width=8, vertical="bottom")
     for heading in ("difference (95 %)", "better/\nequal/worse", "p, Holm"):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for row in pair["differences"]:

@@ -194,3 +194,17 @@ def test_a_wrong_call_ends_in_one_sentence_and_writes_nothing(tmp_path, capsys):
         assert len(error) == 1, name
         assert said in error[0], name
     assert not (tmp_path / "out").exists()
+
+
+def test_long_names_fit_eighty_columns_and_hide_no_number(tmp_path):
+    rows = [cohort((DICES + shift).tolist(), "non-enhancing_tumour_core") for shift in (0, 0.05)]
+    names = ("a_system_with_a_long_name", "another_system_of_long_name")
+    folders = [str(write(tmp_path / name, own, **SCORED)) for name, own in zip(names, rows, strict=True)]
+    compare(*folders, out=str(tmp_path / "out"))
+    console = Console(width=80)
+    with console.capture() as captured:
+        print_comparison(json.loads((tmp_path / "out/compare.json").read_text()), console)
+    table = captured.get().split("another_system_of_long_name is")[0]
+    assert "…" not in table
+    assert "p, Holm" in table
+    assert re.search(r"\d/16 +\d/16 ", table)
