@@ -204,6 +204,7 @@ def _header(
     root: Path, layout: FolderLayout, records: Sequence[CaseRecord], how: SplitOptions, notes: Sequence[str]
 ) -> dict[str, Any]:
     task = layout.task
+    stripped = {record.stripped for record in records}
     hashes = {_relative(path, root): value for record in records for path, value in record.hashes.items()}
     return {
         "name": root.name,
@@ -215,6 +216,7 @@ def _header(
         **{key: getattr(task, key) for key in ("labels_out", "boundaries") if getattr(task, key)},
         "dimensions": len(records[0].shape),
         "unit": "mm" if records[0].spacing else "pixel",
+        **({"skull_stripped": stripped.pop()} if stripped in ({True}, {False}) else {}),
         "seed": how.seed,
         "folds": how.folds,
         "notes": list(notes),

@@ -1,18 +1,21 @@
 """Answers for all scans of an input, as `segment` gives them: one process, a progress bar, a closing table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Column
+from tqdm import tqdm
 
+from bundle.commands.raw_scans import answer_raw_scans, find_raw_scans, list_licences, preparation
 from bundle.commands.shared import Outcome, print_lines, score_table
 from bundle.dicom.cases import AnsweredStudy, answer_studies, is_dicom_input, name_studies, write_identities
 from bundle.dicom.segmentation import write_dicom_seg
 from bundle.dicom.stacks import SliceStack, read_studies
 from bundle.packaging.provenance import describe_network
+from bundle.raw.options import RawOptions
 from bundle.reporting.answers import AnswerWriter
 from scripts import stopping
 from scripts.data.images import read_image
@@ -22,12 +25,14 @@ from scripts.inference.worker_process import WorkerProcess
 from scripts.progress import progress_bar
 
 DICOM_SEG = "mask.seg.dcm"
+PRINTED = ("series", "preparation", "co-registration", "brain mask")  # checks whose sentences the terminal shows
 
 
 class AnswerRequest(NamedTuple):
     """What `segment` was asked for; see its arguments.
 
-    `sources` are a package or runs of one configuration; `channels` has the series of a channel by its name.
+    `sources` are a package or runs of one configuration; `channels` has the series of a channel by its name; `raw` says
+    how raw scans are prepared.
     """
 
     sources: Sequence[Path]
@@ -40,6 +45,7 @@ class AnswerRequest(NamedTuple):
     channels: Mapping[str, str]
     dicom_seg: bool
     settings: Mapping[str, Any]
+    raw: RawOptions | None = None
 
 
 def answer_scans(request: AnswerRequest) -> Outcome:
@@ -64,42 +70,48 @@ def answer_scans(request: AnswerRequest) -> Outcome:
     given |= {"dataset_dir": str(request.dataset_dir.resolve())} if request.dataset_dir else {}
     print(f"loading {network['name']} from {', '.join(map(str, request.sources))} ...", flush=True)
     answers = []
-    with closing(WorkerProcess(request.sources, {**given, **request.settings})) as worker:
+    with ExitStack() as closer:
+        worker = closer.enter_context(closing(WorkerProcess(request.sources, {**given, **request.settings})))
         writer.settings = worker.settings
+        bar = closer.enter_context(progress_bar(desc="segmenting", unit="case", leave=True))
         if dicom:
-            replies = _with_bar(answer_studies(worker, cases, request.channels, request.resume), len(cases))
+            bar.total = len(cases)
+            prepare = preparation(request.raw, worker, out, bar.set_postfix_str, len(cases)) if request.raw else None
+            replies = answer_studies(worker, cases, request.channels, request.resume, prepare)
+        elif request.raw:
+            found = find_raw_scans(worker, request.input.resolve(), request.dataset_dir, out, request.resume)
+            bar.total = len(found)
+            prepare = preparation(request.raw, worker, out, bar.set_postfix_str, len(found))
+            replies = answer_raw_scans(worker, found, prepare, request.resume)
         else:
-            replies = _answer_files(worker.ask({"input": str(request.input.resolve()), "resume": request.resume}))
+            numbers, replies = _answer_files(worker, request)
+            bar.total = numbers["cases"]
         for reply, source in replies:
             answers.append(answer := writer.write(reply))
             written = reply.get("kept") and (out / reply["case"] / DICOM_SEG).is_file()
             if request.dicom_seg and source is not None and not written:
                 _write_seg(out, answer, source, worker.settings, network)
+            bar.update()
+        bar.close()
         worker.gather_counts()  # under torchrun a process that ends stops the others
     refused = [answer for answer in answers if answer["refusal"]]
     if answers and len(refused) == len(answers):
         sentence, case = refused[0]["refusal"], refused[0]["case"]
         many = f"none of the {len(answers)} cases could be segmented; {case}: {sentence}"
         raise InputError(sentence if len(answers) == 1 else many)
-    _print_answers(answers, out, network, with_series=dicom)
+    _print_answers(answers, out, network)
     if request.dicom_seg:
         print(f"DICOM SEG: {out}/<case>/{DICOM_SEG}, which holds the name, ID and dates of the patient")
     return Outcome(lambda: {"answers": answers}, EXIT_SOME_FAILED if refused else 0)
 
 
-def _answer_files(replies: Iterator[dict[str, Any]]) -> Iterator[AnsweredStudy]:
-    """The replies for the cases of an input of files."""
+def _answer_files(worker: WorkerProcess, request: AnswerRequest) -> tuple[dict[str, int], Iterator[AnsweredStudy]]:
+    """The numbers of cases of an input of files, and the replies for them."""
+    replies = worker.ask({"input": str(request.input.resolve()), "resume": request.resume})
     numbers = next(replies)
     if numbers["finished"]:
-        print(f"{numbers['finished']} of {numbers['cases']} cases are segmented already")
-    return _with_bar((AnsweredStudy(reply, None) for reply in replies), numbers["cases"])
-
-
-def _with_bar(replies: Iterator[AnsweredStudy], total: int) -> Iterator[AnsweredStudy]:
-    with progress_bar(total=total, desc="segmenting", unit="case", leave=True) as bar:
-        for reply in replies:
-            yield reply
-            bar.update()
+        tqdm.write(f"{numbers['finished']} of {numbers['cases']} cases are segmented already")
+    return numbers, (AnsweredStudy(reply, None) for reply in replies)
 
 
 def _write_seg(
@@ -114,9 +126,7 @@ def _write_seg(
         write_dicom_seg(out / answer["case"] / DICOM_SEG, mask.voxels, mask.affine, labels, source, network)
 
 
-def _print_answers(
-    answers: Sequence[Mapping[str, Any]], out: Path, network: Mapping[str, Any], with_series: bool
-) -> None:
+def _print_answers(answers: list[Mapping[str, Any]], out: Path, network: Mapping[str, Any]) -> None:
     console = Console()
     regions = list(dict.fromkeys(name for answer in answers for name in answer.get("regions", {})))
     left = [Column("case", overflow="fold"), Column("verdict")]
@@ -127,13 +137,13 @@ def _print_answers(
         lesions = "" if answer["refusal"] else str(max((own["lesions"] for own in volumes), default=0))
         table.add_row(answer["case"], answer["verdict"], *cells, lesions)
     console.print(table)
-    for answer in answers if with_series else ():
-        series = [check["sentence"] for check in answer["checks"] if check["name"] == "series"]
-        print_lines(console, [f"{answer['case']}: {sentence}" for sentence in series])
+    for answer in answers:
+        shown = [check["sentence"] for check in answer["checks"] if check["name"] in PRINTED]
+        print_lines(console, [f"{answer['case']}: {sentence}" for sentence in shown])
     refused = [f"  {answer['case']}: {answer['refusal']}" for answer in answers if answer["refusal"]]
     noted = [f"  {answer['case']}: {warning}" for answer in answers for warning in answer["warnings"]]
     lines = [f"{len(refused)} of {len(answers)} cases could not be segmented:", *refused] if refused else []
     lines += ["warnings:", *noted] if noted else []
-    for name, terms in network["licences"].items():
+    for name, terms in {**network["licences"], **list_licences(answers)}.items():
         lines.append(f"terms of the {name}: {terms}")
     print_lines(console, [*lines, f"answers: {out}/<case>/answer.html, masks: {out}/<case>.nii.gz"])

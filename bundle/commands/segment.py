@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bundle.commands.answering import AnswerRequest, answer_scans
 from bundle.commands.arguments import CommaList, Optional, check_arguments
+from bundle.commands.raw_scans import read_raw_options
 from bundle.commands.shared import Outcome, ask_user
 from bundle.commands.workflows import hide_warnings, long_form, parse_settings, require_root, run_files, run_workflow
 from bundle.packaging.package_check import check_trusted_files
@@ -36,6 +37,9 @@ def segment(
     identify: bool = False,
     channels: CommaList[str] = (),
     dicom_seg: bool = False,
+    raw: bool = False,
+    brain: Optional[str] = None,
+    brain_mask: Optional[str] = None,
     **settings: str,
 ) -> Outcome | None:
     """Segment new scans with a run or a package: OUT/<case>.nii.gz, and an answer in OUT/<case>/.
@@ -52,6 +56,7 @@ def segment(
         python -m bundle segment runs/first /data/new_patients --out answers
         python -m bundle segment dist/brats2021_segmentation-0.1.0 /data/new_patients --out answers --tta True
         python -m bundle segment runs/first /data/new_patients --out answers --resume
+        python -m bundle segment runs/first /data/from_the_scanner --out answers --raw
         python -m bundle segment runs/cv /data/new_patients --out answers
         python -m bundle segment runs/first /data/new_patients --ensemble runs/second,runs/cv --out answers
 
@@ -70,12 +75,17 @@ def segment(
             also write which case is which patient to OUT/identities.csv.
         channels: of DICOM, the series of a channel where the rules find none or several: "T1c=7,T1=3".
         dicom_seg: of DICOM, also write each mask as DICOM SEG, which holds the patient's name and ID.
+        raw: the scans are as the scanner made them: remove the bias field, register the channels to each other, and
+            keep the brain alone, with a picture of each step on the page (docs/raw.md).
+        brain: of raw scans, what makes the brain mask: template (the default), hd-bet or deepbet.
+        brain_mask: of raw scans, the file of the brain mask; of several, with {case} for the name of the case.
         settings: any setting of configs/inference.yaml, such as --overlap 0.25 or --device cpu.
     """
     from bundle.dicom.cases import is_dicom_input
     from bundle.studies import averaging, candidates, cascade, members
     from scripts.inference.scans import exit_if_cases_refused
 
+    raw_options = read_raw_options(raw, brain, brain_mask, identify)
     if input.suffix == ".json" and dataset_dir is None:
         dataset_dir = input.parent
     package = source.suffix == ".zip" or is_package(source)
@@ -99,6 +109,10 @@ def segment(
         raise InputError(
             f"{input} holds DICOM, which one configuration without a first stage reads: convert it to NIfTI first."
         )
+    if raw and (first or _masks_alone(source, configurations)):
+        raise InputError(
+            "--raw is for one configuration of 3D scans without a first stage: use one, or leave --raw out."
+        )
     if first:
         hide_warnings()
         of_first = {name: path.as_posix() for name, path in paths.items() if name != "output_dir"}
@@ -118,6 +132,7 @@ def segment(
             channels=dict(part.partition("=")[::2] for part in channels),
             dicom_seg=dicom_seg,
             settings=chosen,
+            raw=raw_options,
         )
         return answer_scans(request)
     print(f"note: {MASKS_ALONE[kind].format(source=source)}", file=sys.stderr)

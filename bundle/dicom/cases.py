@@ -4,7 +4,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ import pandas as pd
 from bundle.dicom.channels import Recognised, choose_channels, describe_choice
 from bundle.dicom.stacks import DicomStudy, SliceStack, holds_dicom
 from bundle.dicom.volumes import write_stack
+from scripts.data.check_results import OK, ScanCheck
 from scripts.data.images import is_volume
-from scripts.data.scan_checks import OK, ScanCheck, list_checks
+from scripts.data.scan_checks import list_checks
 from scripts.errors import InputError
 from scripts.files import read_mapping, walk_files, write_json
 from scripts.inference.mask_records import RECORDS
@@ -71,9 +72,21 @@ def write_identities(cases: Mapping[str, DicomStudy], out: Path) -> Path:
 
 
 def answer_studies(
-    worker: WorkerProcess, cases: Mapping[str, DicomStudy], chosen: Mapping[str, str], resume: bool
+    worker: WorkerProcess,
+    cases: Mapping[str, DicomStudy],
+    chosen: Mapping[str, str],
+    resume: bool,
+    prepare: Callable[[str, list[str]], Any] | None = None,
 ) -> Iterator[AnsweredStudy]:
-    """Segment studies one after the other; the files that a reply names exist until the next one is asked for."""
+    """Segment studies one after the other; the files that a reply names exist until the next one is asked for.
+
+    Args:
+        worker: the process that segments.
+        cases: studies by name.
+        chosen: channel to the name of a series, by the user.
+        resume: skip those that are segmented already.
+        prepare: of raw scans: from a case and its files to `bundle.raw.patient.PreparedPatient`.
+    """
     channels = worker.settings["channels"]
     if unknown := sorted({*chosen} - {*channels}):
         raise InputError(f"--channels names {unknown[0]}: the network has {', '.join(channels)}.")
@@ -82,14 +95,24 @@ def answer_studies(
             try:
                 found = choose_channels(study.stacks, channels, chosen)
                 files = _write_channels(found, Path(folder), case)
+                about = [ScanCheck("series", OK, f"{describe_choices(found)}.").as_mapping()]
+                made = prepare(case, files) if prepare else None
             except InputError as error:
-                checks = [check.as_mapping() for check in list_checks(error, str(error))]
-                yield AnsweredStudy({"case": case, "refused": str(error), "checks": checks}, None)
+                yield AnsweredStudy(refuse_case(case, error), None)
                 continue
-            _, reply = worker.ask({"cases": [{"case": case, "image": files}], "resume": resume})
-            about = ScanCheck("series", OK, f"{describe_choices(found)}.")
-            reply = {**reply, "checks": [about.as_mapping(), *reply["checks"]]}
-            yield AnsweredStudy(reply, None if "refused" in reply else found[channels[0]].stack)
+            _, reply = worker.ask({"cases": [{"case": case, "image": made.image if made else files}], "resume": resume})
+            if made:
+                about += made.checks
+                reply = {**reply, "preparation": made.record}
+            reply = {**reply, "checks": [*about, *reply["checks"]]}
+            stack = found[channels[made.reference if made else 0]].stack
+            yield AnsweredStudy(reply, None if "refused" in reply else stack)
+
+
+def refuse_case(case: str, error: InputError) -> dict[str, Any]:
+    """The reply for a case that is refused before it reaches the network."""
+    checks = [check.as_mapping() for check in list_checks(error, str(error))]
+    return {"case": case, "refused": str(error), "checks": checks}
 
 
 def describe_choices(found: Mapping[str, Recognised]) -> str:

@@ -67,7 +67,7 @@ def choose_channels(
                 raise InputError(f"--channels gives {channel} series {chosen[channel]}: the study has {names}.")
             by_channel[channel] = Recognised(own[0].stack, [channel], ["chosen by --channels"])
             continue
-        kind = next((kind for kind, names in KINDS.items() if re.sub(r"\W|_", "", channel.lower()) in names), None)
+        kind = channel_kind(channel)
         taken = {chosen[other] for other in channels if other in chosen}
         own = [one for one in found if kind in one.kinds and one.stack.name not in taken]
         if len(own) != 1:
@@ -78,6 +78,11 @@ def choose_channels(
         both = " and ".join(channel for channel, one in by_channel.items() if one.stack.name == twice)
         raise InputError(f"series {twice} would be {both}: say which series is which by --channels.")
     return by_channel
+
+
+def channel_kind(channel: str) -> str | None:
+    """Which of `KINDS` a channel is, by its name."""
+    return next((kind for kind, names in KINDS.items() if re.sub(r"\W|_", "", channel.lower()) in names), None)
 
 
 def recognise_stacks(stacks: Sequence[SliceStack]) -> list[Recognised]:

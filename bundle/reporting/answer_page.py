@@ -56,6 +56,10 @@ def write_answer_page(
         volumes=shown.volumes() if shown else {},
         drawn=drawn,
         doubts=_draw_doubts(answer, channels, affine) if drawn and affine is not None else [],
+        steps=[
+            {"source": embed_png((path.parent / picture["file"]).read_bytes()), "words": picture["words"]}
+            for picture in answer.get("preparation", {}).get("pictures", [])
+        ],
         meanings=describe_regions(answer.get("regions", {})),
     )
     write_text(path, page)

@@ -10,6 +10,7 @@ import numpy as np
 from bundle.reporting.answer_page import write_answer_page
 from scripts.data.check_results import OK
 from scripts.data.images import read_image
+from scripts.data.scan_checks import SKULL
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, write_json
 from scripts.inference.answer import ANSWER_VERSION, measure_answer, read_channels_of, refuse_answer
@@ -41,10 +42,11 @@ class AnswerWriter:
         if reply.get("kept") and (known := self._read_finished(folder / "answer.json", reply)):
             return known
         remove_leftovers(folder)
-        stripped = any(check["name"] == "skull" and check["status"] == OK for check in reply["checks"])
+        stripped = any(check["name"] == SKULL and check["status"] == OK for check in reply["checks"])
         drawn = stripped or self.identify
         if "refused" in reply:
             answer = {**refuse_answer(reply["case"], reply["refused"], reply["checks"]), "network": dict(self.network)}
+            answer |= _preparation(reply)
             channels, affine = self._read_refused(reply) if drawn else ({}, None)
             write_answer_page(folder / "answer.html", answer, channels, None, drawn, affine)
             write_json(folder / "answer.json", answer)
@@ -54,6 +56,7 @@ class AnswerWriter:
         scans = read_channels_of(reply["image"], self.settings)
         answer = measure_answer(reply["case"], mask, scans[0], reply["checks"], self.settings)
         answer |= {"mask": f"../{name}", "mask_sha256": sha256, "network": dict(self.network)}
+        answer |= _preparation(reply)
         channels = dict(zip(self.settings["channels"], scans, strict=True))
         write_answer_page(folder / "answer.html", answer, channels, mask.voxels, drawn, mask.affine)
         write_json(folder / "answer.json", answer)  # last: a page without it is made again
@@ -78,3 +81,8 @@ class AnswerWriter:
             return answer if same and answer["mask_sha256"] in reply["masks"].values() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _preparation(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """How raw scans were prepared, where they were."""
+    return {"preparation": reply["preparation"]} if "preparation" in reply else {}

@@ -16,6 +16,23 @@ LEVELS = [50, 50]  # iterations by level; a third one (a quarter of the brain) r
 ITERATIONS, CONDUCTANCE = 5, 1.0  # of the diffusion: few steps, and edges of an average contrast stay
 
 
+def estimate_gain(voxels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The smooth gain of the coil at each voxel, whose geometric mean in the mask is 1, by N4 (Tustison et al. 2010).
+
+    Args:
+        voxels: [H, W, D] or [H, W], of which those in the mask are positive.
+        mask: where the gain is fitted.
+    """
+    image, inside = (sitk.GetImageFromArray(array) for array in (voxels, mask.astype(np.uint8)))
+    shrink = [-(-size // COARSE) for size in image.GetSize()]
+    fit = sitk.N4BiasFieldCorrectionImageFilter()
+    fit.SetNumberOfThreads(1)  # or the sums, and with them the result, would depend on the machine
+    fit.SetMaximumNumberOfIterations(LEVELS)
+    fit.Execute(sitk.Shrink(image, shrink), sitk.Shrink(inside, shrink))
+    log_field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image))
+    return np.exp(log_field - log_field[mask].mean())
+
+
 class _OnBrain(MapTransform):
     """Change each channel of an image [C, ...] where it is not 0; background stays 0."""
 
@@ -37,7 +54,7 @@ class _OnBrain(MapTransform):
 
 
 class CorrectBiasFieldd(_OnBrain):
-    """N4: divide by the smooth gain of the coil (Tustison et al. 2010), whose geometric mean in the brain becomes 1.
+    """N4: divide by the smooth gain of the coil (`estimate_gain`).
 
     Raises:
         InputError: an image has negative voxels: N4 takes logarithms, and a gain needs intensities as scanned.
@@ -49,14 +66,7 @@ class CorrectBiasFieldd(_OnBrain):
                 f"{file} has negative voxels, {voxels.min():g}: n4 needs the intensities of an MRI as scanned; use"
                 " scans that were not normalised, or n4: false."
             )
-        image, mask = (sitk.GetImageFromArray(array) for array in (voxels, brain.astype(np.uint8)))
-        shrink = [-(-size // COARSE) for size in image.GetSize()]
-        fit = sitk.N4BiasFieldCorrectionImageFilter()
-        fit.SetNumberOfThreads(1)  # or the sums, and with them the result, would depend on the machine
-        fit.SetMaximumNumberOfIterations(LEVELS)
-        fit.Execute(sitk.Shrink(image, shrink), sitk.Shrink(mask, shrink))
-        log_field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image))
-        return voxels / np.exp(log_field - log_field[brain].mean())
+        return voxels / estimate_gain(voxels, brain)
 
 
 class SmoothKeepingEdgesd(_OnBrain):

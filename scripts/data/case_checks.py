@@ -37,6 +37,7 @@ CUT_SHARE = 0.25  # a brain whose last section is at least this share of its lar
 LOST_SHARE = 0.02  # of a brain: if more lies outside the field of view of another channel, the user should know
 # Above these shares of dark faces, and below this brightness of dark to bright, an image has background
 BACKGROUND_FACES, BACKGROUND_RATIO = 0.5, 0.2
+HEAD_ML = 2200.0  # ml; a scan that shows more shows the head: brains have up to 2000 ml, heads 2700 ml or more
 COPY_CORRELATION = 0.99999  # correlation of two channels above which one is a rescaled copy of the other
 
 
@@ -82,6 +83,7 @@ class CaseRecord:
         bright: each channel's log of the 99th percentile in the brain.
         counts: voxels per label value, background excluded.
         volume: of the tumour, all labels together, in ml; in cm² for two axes; in pixels without a spacing.
+        stripped: whether its channels show the brain alone; False if one certainly shows the head; None: unknown.
     """
 
     case: str
@@ -96,6 +98,7 @@ class CaseRecord:
     bright: dict[str, float] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)
     volume: float = 0.0
+    stripped: bool | None = None
 
     @property
     def voxels(self) -> str:
@@ -117,6 +120,14 @@ class CheckedChannel:
     stripped: bool
     bright: float
 
+    @property
+    def shows_head(self) -> bool:
+        """Whether it certainly shows more than a brain, by the volume of its mask."""
+        if self.affine is None or self.mask.all() or not _is_volume(self):
+            return False
+        whole = np.prod(self.shape) * voxel_size(nib.affines.voxel_sizes(self.affine)) / 1000
+        return float(self.mask.mean() * whole) > HEAD_ML
+
 
 def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     """Read the files of one case, each once, and report problems.
@@ -133,6 +144,9 @@ def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     check_alignment(sound, record)
     if not record.problems:
         check_edges(sound, record)
+    if sound and all(_is_volume(channel) for channel in sound):
+        heads = any(channel.shows_head for channel in sound)
+        record.stripped = False if heads else all(channel.stripped for channel in sound) or None
     record.channels = {channel.name: channel.digest for channel in channels if channel.mask.any()}
     record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
     if channels and not record.channels:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 OK, NOTE, REFUSE, SKIPPED = "ok", "note", "refuse", "not checked"
+TO_PREPARE = "`python -m bundle segment PACKAGE INPUT --out OUT --raw` does that"  # what a user of any program can do
 
 
 class ScanPlace(NamedTuple):

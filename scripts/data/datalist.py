@@ -7,7 +7,7 @@ The data list is the Decathlon JSON: `training` and `testing` hold one entry per
 with paths below `dataset_dir`, relative to it, and `"split": "test"` instead of the fold for held-out test patients. A
 case that is a slice also has its `volume` and its number there, `slice`; a case may have a `site`. The header has
 the keys channels, label_scheme, labels, regions, boundaries (regions that are outlines of cells), dimensions, unit,
-seed, hashes (file to sha256) and voxels (case to the sha256 of its voxels).
+skull_stripped, seed, hashes (file to sha256) and voxels (case to the sha256 of its voxels).
 """
 
 import hashlib

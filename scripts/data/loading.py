@@ -21,6 +21,7 @@ from PIL import Image
 
 from scripts.data import pictures, tensor_files
 from scripts.data.case_files import channels_of_file, image_of_case
+from scripts.data.check_results import TO_PREPARE
 from scripts.data.images import read_volume, require_label_map
 from scripts.data.nifti import corner_distance, grid_tolerance, print_notes
 from scripts.data.profile import read_profile
@@ -81,6 +82,7 @@ class LoadImageChannelsd(MapTransform):
         refuse_constant: refuse a volume with a channel of one value.
         check_scans: check each volume (`scripts.data.scan_checks`); the results are under `checks`, as JSON.
         profile: the file of the profile of the training cases, which checked scans are compared with; None: none.
+        skull_stripped: whether the scans were that the network was trained on; None: unknown.
 
     Raises:
         InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
@@ -99,10 +101,12 @@ class LoadImageChannelsd(MapTransform):
         refuse_constant: bool = False,
         check_scans: bool = False,
         profile: str | os.PathLike | None = None,
+        skull_stripped: bool | None = None,
     ) -> None:
         super().__init__(keys)
         self.profile = read_profile(profile) if profile is not None and check_scans else None
         self.axes, self.refuse_constant, self.check_scans = axes, refuse_constant, check_scans
+        self.skull_stripped = skull_stripped
         self.channels = list(channels)
         self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
         self.image_key = image_key
@@ -136,7 +140,7 @@ class LoadImageChannelsd(MapTransform):
         """The entries that hold what the checks of an image found."""
         notes = image.meta[HEADER_NOTES].splitlines()
         voxels, affine = image.numpy(force=True), np.asarray(image.affine)
-        scan_checks = check_scan(voxels, affine, self.channels, files, notes, self.profile)
+        scan_checks = check_scan(voxels, affine, self.channels, files, notes, self.profile, self.skull_stripped)
         checks = [check.as_mapping() for check in scan_checks]
         found: dict[Hashable, Any] = {"checks": json.dumps(checks)}
         return {**found, "result": result_of_checks(checks)} if is_served() else found
@@ -170,7 +174,8 @@ class LoadImageChannelsd(MapTransform):
             maps, *shape = tensors[0].shape
             require_label_map([*shape, maps] if maps > 1 else shape, files[0])
         for file, tensor in zip(files[1:], tensors[1:], strict=True):
-            _require_same_grid(tensors[0], tensor, str(files[0]), str(file))
+            hint = f" ({TO_PREPARE})" if self.check_scans and names == self.channels else ""
+            _require_same_grid(tensors[0], tensor, str(files[0]), str(file), hint)
         parts = [tensor.as_tensor() for tensor in tensors]
         stacked = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], device=self.device)
         for place, part in zip(stacked.split([*map(len, parts)]), parts, strict=True):
@@ -234,15 +239,15 @@ def _read(file: Path, key: str) -> MetaTensor:
     return MetaTensor(voxels, meta={**switch_endianness(meta, "<"), "filename_or_obj": str(file), HEADER_NOTES: notes})
 
 
-def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_name: str) -> None:
+def _require_same_grid(first: MetaTensor, other: MetaTensor, name: str, other_name: str, hint: str = "") -> None:
     if first.shape[1:] != other.shape[1:]:
         raise InputError(
             f"{other_name} has shape {tuple(other.shape[1:])} but {name} has {tuple(first.shape[1:])}: all files of"
-            " a case must be on one grid; register and resample them first."
+            f" a case must be on one grid; register and resample them first{hint}."
         )
     affine, other_affine = (np.asarray(tensor.affine) for tensor in (first, other))
     if corner_distance(first.shape[1:], affine, other_affine) > grid_tolerance(affine, other_affine):
         raise InputError(
             f"{other_name} has another affine than {name}: all files of a case must be on one grid; register and"
-            " resample them first."
+            f" resample them first{hint}."
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from scripts.data.case_checks import CheckedChannel, describe_displaced, describe_mirrored
 from scripts.data.channel_pairs import DISPLACED_MM, MIRRORED, find_displaced, find_mirrored
-from scripts.data.check_results import NOTE, OK, REFUSE, ScanCheck, ScanPlace
+from scripts.data.check_results import NOTE, OK, REFUSE, TO_PREPARE, ScanCheck, ScanPlace
 from scripts.data.scan_numbers import ScanNumbers
 
 NO_PAIRS = "There are no two channels whose edges can be compared."
@@ -42,6 +42,8 @@ def _check_displacement(scan: ScanNumbers, channels: Sequence[CheckedChannel]) -
         return ScanCheck("displacement", OK, sound, 0.0 if scan.pairs else None, DISPLACED_MM)
     status = REFUSE if odd.number >= DISPLACED_MM else NOTE
     sentence = describe_displaced(odd, channels)
+    if status == REFUSE:
+        sentence = f"{sentence.rstrip('.')} ({TO_PREPARE})."
     return ScanCheck("displacement", status, sentence, odd.number, DISPLACED_MM, ScanPlace(odd.name, other=odd.other))
 
 

@@ -21,7 +21,7 @@ from scripts.data.case_checks import (
     check_copies,
     summarise_channel,
 )
-from scripts.data.check_results import NOTE, OK, REFUSE, ScanCheck, list_warnings
+from scripts.data.check_results import NOTE, OK, REFUSE, TO_PREPARE, ScanCheck, list_warnings
 from scripts.data.images import GridImage
 from scripts.data.physical_checks import check_physics
 from scripts.data.profile import Profile
@@ -30,6 +30,7 @@ from scripts.data.scan_numbers import measure_scan
 from scripts.errors import InputError
 
 NO_PROFILE = "there is no profile next to the weights, as of runs before profiles existed"
+SKULL = "skull"  # the check that is ok where a scan shows the brain alone
 UNPROCESSABLE = 422  # the HTTP status of a refusal
 
 
@@ -48,6 +49,7 @@ def check_scan(
     files: Sequence[Path],
     notes: Sequence[str] = (),
     profile: Profile | None = None,
+    skull_stripped: bool | None = None,
 ) -> list[ScanCheck]:
     """The checks of one scan, in the order in which they are shown.
 
@@ -58,6 +60,7 @@ def check_scan(
         files: one per channel, or one of all, for messages.
         notes: on the files' headers, in sentences without the files' names.
         profile: of the training cases, which the scan is compared with.
+        skull_stripped: whether the scans were that the network was trained on; None: unknown.
 
     Raises:
         ScanRefused: a check refuses the scan.
@@ -65,7 +68,7 @@ def check_scan(
     record = CaseRecord("")
     channels = summarise_channels(image, affine, names, files, record)
     checks = [_check_header(notes), _from_record("content", "every channel shows a scan", None, None, record)]
-    checks += [_check_copies(channels), _check_alignment(channels), _check_skull(channels)]
+    checks += [_check_copies(channels), _check_alignment(channels), _check_skull(channels, skull_stripped)]
     if len(channels) == len(names):
         scan = measure_scan(image, channels)
         checks += [*check_physics(scan, channels), *check_against_profile(scan, profile, NO_PROFILE)]
@@ -130,20 +133,27 @@ def _check_copies(channels: Sequence[CheckedChannel]) -> ScanCheck:
 def _check_alignment(channels: Sequence[CheckedChannel]) -> ScanCheck:
     record = CaseRecord("")
     number = check_alignment(channels, record)
+    record.problems = [f"{problem.rstrip('.')} ({TO_PREPARE})." for problem in record.problems]
     kind = "stripped" if all(channel.stripped for channel in channels) else "head"
     sound = "the channels lie on one another" if number is not None else "there are no two channels to compare"
     return _from_record("alignment", sound, number, ALIGNMENT_LIMITS[kind][0], record)
 
 
-def _check_skull(channels: Sequence[CheckedChannel]) -> ScanCheck:
-    whole = [channel.name for channel in channels if not channel.stripped]
+def _check_skull(channels: Sequence[CheckedChannel], trained_without: bool | None) -> ScanCheck:
+    """Refused where a scan certainly shows the head, and the network was certainly trained on brains."""
+    whole = [channel.name for channel in channels if channel.shows_head or not channel.stripped]
     if not whole:
-        return ScanCheck("skull", OK, "The skull is removed: all around the brain has one value.")
-    sentence = (
-        f"{', '.join(whole)} {'shows' if len(whole) == 1 else 'show'} more than the brain: a network that was trained"
-        " on scans without the skull gives wrong masks."
-    )
-    return ScanCheck("skull", NOTE, sentence)
+        if trained_without is False:
+            text = "The skull is removed, and the network was trained on heads: its masks may be wrong."
+            return ScanCheck(SKULL, NOTE, text)
+        return ScanCheck(SKULL, OK, "The skull is removed: all around the brain has one value.")
+    if trained_without is False:
+        return ScanCheck("head", OK, "The scan shows the head, as those that the network was trained on.")
+    sure = trained_without is True and any(channel.shows_head for channel in channels)
+    trained = "a network that was trained" if trained_without is None else "the network was trained"
+    sentence = f"{', '.join(whole)} {'shows' if len(whole) == 1 else 'show'} more than the brain: {trained} on scans"
+    sentence += " without the skull gives wrong masks" if trained_without is None else " without the skull"
+    return ScanCheck(SKULL, REFUSE if sure else NOTE, f"{sentence}; remove it ({TO_PREPARE}).")
 
 
 def _from_record(name: str, sound: str, number: float | None, limit: float | None, record: CaseRecord) -> ScanCheck:

@@ -1,0 +1,1 @@
+"""Raw scans: bias field, co-registration of the channels, brain mask."""
