@@ -104,7 +104,12 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     if quartiles := [f"{region} {_ends(own)}" for region, own in spreads.items() if own]:
         lines.append(f"HD95, quartiles: {', '.join(quartiles)} {summary['units']['length']}")
     lines += _own_lines(summary)
-
+    if searched := summary.get("label_errors"):
+        cases = len({row["case"] for row in searched["found"]})
+        lines.append(
+            f"suspected label errors: {plural(len(searched['found']), 'part')} in {cases} of"
+            f" {plural(searched['cases'], 'case')} (label_errors.csv)"
+        )
     if against := summary["reference"]:
         lines.append(against_reference([*against["differences"], *against["tail"]]))
     print_lines(console, lines, summary["warnings"])

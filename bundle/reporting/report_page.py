@@ -20,9 +20,10 @@ from bundle.reporting.comparison_figures import draw_dice_pairs
 from bundle.reporting.examples import PatientExample, describe_patient, illustrate_patients
 from bundle.reporting.page import load_template
 from bundle.reporting.size_sentences import describe_size_effect
-from bundle.reporting.suspects import Suspects, list_suspects
+from bundle.reporting.suspects import TABLE, Suspects, list_suspects
 from scripts.files import write_json, write_text
 from scripts.scoring.metrics import METRICS
+from scripts.scoring.tables import write_table
 
 OVERLAP, SIZE, LESIONS = "overlap and boundary", "{size}, {unit}", "lesions"
 CASE_COLUMNS = (  # metric, heading, format, and heading of the group
@@ -55,7 +56,7 @@ def write_report(
     prices: Prices = None,
     scans: Scans | None = None,
 ) -> Report:
-    """Write report.html and summary.json into the folder of an evaluation.
+    """Write report.html, summary.json and, where labels were searched, label_errors.csv into an evaluation's folder.
 
     The reference (`bundle.analysis.summary.match_reference`) adds a comparison, region weights a weighted Dice, prices
     per ml a cost, and scans the atlas of errors, suspected label errors, and the pictures of patients.
@@ -78,6 +79,8 @@ def write_report(
     report = Report(summary, evaluation.folder / "report.html", evaluation.folder / "summary.json")
     write_text(report.page, _render(summary, evaluation, reference, examples, atlas, suspects, scans))
     write_json(report.numbers, summary)
+    if suspects and suspects.table is not None:
+        write_table(suspects.table, evaluation.folder / TABLE)
     return report
 
 

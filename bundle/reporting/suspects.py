@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from bundle.analysis.evaluation import Evaluation
 from bundle.analysis.label_suspects import (
     CONFIDENT,
@@ -27,7 +29,6 @@ from bundle.reporting.examples import find_clearest_channel
 from bundle.reporting.page import embed_png
 from bundle.reporting.words import format_amount, format_share, plural
 from scripts.parallel import map_in_processes
-from scripts.scoring.tables import write_table
 
 TABLE = "label_errors.csv"
 SHOWN = 10
@@ -51,18 +52,19 @@ class Picture(NamedTuple):
 
 
 class Suspects(NamedTuple):
-    """The section of a page; `about` is None where nothing could be searched, and `setting` says why."""
+    """The section of a page, and the table of all; `about` is None where nothing could be searched, `setting` says why."""
 
     about: dict[str, Any] | None
     setting: str
     pictures: tuple[Picture, ...] = ()
+    table: pd.DataFrame | None = None
 
 
 def list_suspects(evaluation: Evaluation, scans: Scans) -> Suspects:
-    """Search all cases that no network was trained on, and write `TABLE` into the folder of the evaluation.
+    """Search all cases that no network was trained on.
 
     Raises:
-        InputError: a file is missing or cannot be read, or the table cannot be written.
+        InputError: a file is missing or cannot be read.
     """
     roles = evaluation.roles
     trained = {*(roles or {}).get("training", ())}
@@ -82,7 +84,6 @@ def list_suspects(evaluation: Evaluation, scans: Scans) -> Suspects:
     jobs = list(by_case.values())
     found = rank_suspects(map_in_processes(find_case_suspects, jobs, workers, "searching labels", "case"))
     table = tabulate_suspects(found)
-    write_table(table, evaluation.folder / TABLE)
     about = {
         "confident": CONFIDENT,
         "smallest_ml": SMALLEST,
@@ -92,7 +93,7 @@ def list_suspects(evaluation: Evaluation, scans: Scans) -> Suspects:
         "found": to_strict_json(table.to_dict("records")),
     }
     pictures = tuple(_picture(one, by_case[one.case][0], scans.datalist["channels"]) for one in found[:SHOWN])
-    return Suspects(about, _setting(evaluation), pictures)
+    return Suspects(about, _setting(evaluation), pictures, table)
 
 
 def describe_suspect(one: Suspect) -> str:
@@ -112,11 +113,12 @@ def _setting(evaluation: Evaluation) -> str:
         return UNKNOWN
     said = []
     if "folds" in str(evaluation.record.get("part")):
-        said.append("Each patient was segmented by a network that never saw them.")
-    elif roles["test"]:
-        said.append(f"{plural(len(roles['test']), 'patient')} took no part in training.")
-    if roles["validation"]:
-        said.append(f"{plural(len(roles['validation']), 'patient')} only selected the checkpoint.")
+        said.append("Each patient was segmented by a network that was trained without them.")
+    else:
+        if roles["test"]:
+            said.append(f"{plural(len(roles['test']), 'patient')} took no part in training.")
+        if roles["validation"]:
+            said.append(f"{plural(len(roles['validation']), 'patient')} only selected the checkpoint.")
     if trained := roles["training"]:
         said.append(f"{plural(len(trained), 'patient')} used for training are left out: {TRAINED}")
     return " ".join(said)
