@@ -52,7 +52,7 @@ class Picture(NamedTuple):
 
 
 class Suspects(NamedTuple):
-    """The section of a page, and the table of all; `about` is None where nothing could be searched, `setting` says why."""
+    """The section of a page and the table of all; where nothing could be searched `setting` says why."""
 
     about: dict[str, Any] | None
     setting: str
