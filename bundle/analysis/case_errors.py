@@ -53,7 +53,7 @@ def measure_case_errors(files: ScoredFiles) -> CaseErrors | None:
     masks = read_case_masks(files)
     if masks.affine is None or 1 in masks.truth.shape:
         return None
-    scan = masks.turn(read_case_channels(files, 3, most=1)[0])
+    scan = masks.turn(read_case_channels(files, masks.shape, most=1)[0])
     brain, _ = find_brain(scan, *background_value(scan))
     box = bounding_box(brain, [0, 0, 0])
     maps, places, parts, ml = {}, {}, {}, voxel_size(masks.spacing) / 1000

@@ -175,12 +175,24 @@ def read_case_probability(files: ScoredFiles, masks: CaseMasks) -> dict[str, np.
     return {region: masks.turn(own) for region, own in zip(files.regions, maps, strict=True)}
 
 
-def read_case_channels(files: ScoredFiles, axes: int, most: int | None = None) -> list[np.ndarray]:
-    """The channels of a case, at most so many, in the file's axis order, of as many axes as the label has.
+def read_case_channels(files: ScoredFiles, shape: Sequence[int], most: int | None = None) -> list[np.ndarray]:
+    """The channels of a case, at most so many, in the file's axis order, on the grid of a label of this shape.
 
     A picture is [column, row], or [column, row, colour].
+
+    Raises:
+        InputError: a file cannot be read, or has another shape than the label.
     """
-    several = not isinstance(files.image, str)
+    axes, several = len(shape), not isinstance(files.image, str)
     named = files.image[:most] if several else [files.image]
     found = [read_stored(file)[0].voxels.astype(np.float32) for file in named]
-    return found if several or found[0].ndim <= axes else list(np.moveaxis(found[0], -1, 0))[:most]
+    if not several and found[0].ndim > axes:
+        found = list(np.moveaxis(found[0], -1, 0))[:most]
+    for channel in found:
+        if channel.shape[:axes] != tuple(shape):
+            sizes = (" x ".join(map(str, own)) for own in (channel.shape[:axes], shape))
+            raise InputError(
+                f"the image of case {files.case} has {next(sizes)} voxels and its label {next(sizes)}: expected one"
+                " grid; check the case with `python -m bundle prepare`."
+            )
+    return found

@@ -96,7 +96,7 @@ def _illustrated(
     region = _region_to_show(evaluation, example.case)
     masks = read_case_masks(files)
     truth, predicted = region_masks(files, masks, region)
-    channels = zip(read_case_channels(files, len(masks.shape)), names, strict=True)
+    channels = zip(read_case_channels(files, masks.shape), names, strict=True)
     scan, channel = find_clearest_channel(channels, masks.turn, truth if truth.any() else predicted)
     view = WorstError(scan, truth, predicted, masks.spacing)
     tiles = []

@@ -127,7 +127,7 @@ def _setting(evaluation: Evaluation) -> str:
 def _picture(one: Suspect, files: ScoredFiles, names: Sequence[str]) -> Picture:
     masks = read_case_masks(files)
     truth, prediction = region_masks(files, masks, one.region)
-    channels = zip(read_case_channels(files, len(masks.shape)), names, strict=True)
+    channels = zip(read_case_channels(files, masks.shape), names, strict=True)
     wrong = prediction & ~truth if one.kind == "added" else truth & ~prediction
     scan, channel = find_clearest_channel(channels, masks.turn, wrong)
     view = PartView(scan, truth, prediction, one.box, one.centre[2], masks.spacing)

@@ -239,3 +239,9 @@ def test_a_damaged_scan_is_named(missed):
     (missed.folder / "FLAIR.nii").write_bytes(b"half")
     with pytest.raises(InputError, match=r"FLAIR\.nii cannot be read"):
         missed.example()
+
+
+def test_an_image_of_another_shape_is_named(missed):
+    nib.save(nib.Nifti1Image(np.zeros((9, 40, 40), np.float32), LPS), missed.folder / "FLAIR.nii")
+    with pytest.raises(InputError, match="image of case one has 9 x 40 x 40 voxels and its label 40 x 40 x 40"):
+        missed.example()
