@@ -117,18 +117,28 @@ def _correlate_intensities(one: EdgeMap, other: EdgeMap) -> float:
 def find_displaced(pairs: Mapping[tuple[str, str], PairComparison]) -> OddChannel | None:
     """The channel whose edges fit best elsewhere, and how far away in mm; None if all fit where they lie."""
     moved = {pair: compared.displacement_mm for pair, compared in pairs.items() if compared.displacement_mm}
-    return _name_odd(moved) if moved else None
+    return _name_odd(moved, pairs)
 
 
 def find_mirrored(pairs: Mapping[tuple[str, str], PairComparison]) -> OddChannel | None:
     """The channel whose edges fit better with left and right exchanged, and by what correlation; None if none does."""
     gains = {pair: own.mirrored for pair, own in pairs.items() if own.mirrored > max(MIRRORED, own.chance)}
-    return _name_odd(gains) if gains else None
+    return _name_odd(gains, pairs)
 
 
-def _name_odd(pairs: Mapping[tuple[str, str], float]) -> OddChannel:
-    """The channel that most of these pairs share, the other channel of its worst pair, and that pair's number."""
+def _name_odd(
+    pairs: Mapping[tuple[str, str], float], compared: Mapping[tuple[str, str], PairComparison]
+) -> OddChannel | None:
+    """The channel that most of these pairs share, the other channel of its worst pair, and that pair's number.
+
+    None if it fits on most of the channels that it was compared with: one that shows a part of the brain alone may fit
+    one of the others elsewhere by chance.
+    """
+    if not pairs:
+        return None
     counts = Counter(name for pair in pairs for name in pair)
     odd = max(counts, key=lambda name: (counts[name], max(value for pair, value in pairs.items() if name in pair)))
+    if 2 * counts[odd] < sum(odd in pair for pair in compared):
+        return None
     worst = max((pair for pair in pairs if odd in pair), key=lambda pair: pairs[pair])
     return OddChannel(odd, next(name for name in worst if name != odd), round(pairs[worst], 4))

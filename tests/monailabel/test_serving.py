@@ -232,7 +232,7 @@ def test_warnings_come_with_the_mask(served, copied):
     path = f"/infer/{served.name}?image={quote(str(copied))}&output=json"
     content = served.ask("POST", path, {"params": json.dumps({"device": "cpu"})})
     assert "more than the brain" in content["warnings"][0]
-    assert [check["name"] for check in content["checks"] if check["status"] == "note"] == ["skull"]
+    assert "skull" in [check["name"] for check in content["checks"] if check["status"] == "note"]
 
 
 def test_all_patients_are_segmented_at_once(served, own, patient):
