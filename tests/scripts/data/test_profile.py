@@ -62,7 +62,7 @@ def test_a_sound_scan_is_not_refused(scans, profile, number):
     ("fault", "check", "status"),
     [
         ("FLAIR displaced by 10 mm sideways", "alignment", "refuse"),
-        ("FLAIR displaced by 25 mm upwards", "displacement", "refuse"),
+        ("FLAIR displaced by 25 mm upwards", "alignment", "refuse"),
         ("FLAIR displaced by 48 mm forwards", "displacement", "refuse"),
         ("T2 and FLAIR exchanged", "channel order", "note"),
         ("one file as all channels", "copied channels", "refuse"),
