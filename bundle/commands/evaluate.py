@@ -13,7 +13,9 @@ from bundle.commands.workflows import (
     run_files,
     run_workflow,
 )
+from scripts import distributed
 from scripts.errors import InputError
+from scripts.files import read_mapping
 
 
 @check_arguments
@@ -26,6 +28,7 @@ def evaluate(
     part: Optional[Literal["test", "validation", "labelled"]] = None,
     fold: Optional[int] = None,
     out: Optional[Path] = None,
+    without: CommaList[str] = (),
     resume: bool = False,
     requeue: bool = False,
     **settings: str,
@@ -41,6 +44,7 @@ def evaluate(
         python -m bundle evaluate runs/first --part validation --fold 0 --out runs/first/validated
         python -m bundle evaluate runs/first --datalist brats.json --dataset_dir /data/BraTS2021 --tta True
         python -m bundle evaluate runs/cv --part test
+        python -m bundle evaluate runs/dropout --without T2
         python -m bundle evaluate runs/first --ensemble runs/second --out runs/both
 
     Args:
@@ -53,10 +57,13 @@ def evaluate(
             validated on.
         fold: the fold that `--part validation` means; by default the run's own.
         out: the folder to write to; by default RUN/evaluation.
+        without: channels to leave out of all cases, such as T2, of a network that was trained with the recipe
+            channel_dropout; by default to RUN/evaluation_without_T2. What that costs in Dice is printed.
         resume: skip cases that are segmented already.
         requeue: after SIGTERM, exit with code 75 in place of 143, which asks a scheduler to start the job again.
         settings: any setting of configs/evaluate.yaml, such as --overlap 0.25 or --device cpu.
     """
+    from bundle.analysis.channel_costs import WHOLE, WITHOUT, describe_channel_costs, measure_channel_costs
     from bundle.studies import averaging, candidates, cascade, members
     from scripts.network.ensemble import read_run_settings
 
@@ -70,7 +77,8 @@ def evaluate(
         datalist, dataset_dir = Path(trained["datalist"]), dataset_dir or Path(trained["dataset_dir"])
     if ensemble and out is None:
         raise InputError(f"evaluate needs --out with --ensemble: {run / 'evaluation'} is of {run} alone.")
-    target = out or (run.parent if run.is_file() else run) / "evaluation"
+    home = run.parent if run.is_file() else run
+    target = out or home / (f"{WITHOUT}{'_'.join(without)}" if without else WHOLE)
     given = {
         "datalist": datalist.as_posix(),
         "dataset_dir": (dataset_dir or datalist.parent).as_posix(),
@@ -79,6 +87,7 @@ def evaluate(
         "output_dir": target.as_posix(),
         "resume": resume or None,
         "requeue": requeue or None,
+        "without": list(without) or None,
     }
     values = {name: value for name, value in given.items() if value is not None} | parse_settings(settings)
     if stage := cascade.find_first_stage(configurations):
@@ -96,4 +105,9 @@ def evaluate(
             run_workflow("evaluating", files, values | members.name_weights(configurations[0]))
     except SystemExit as ended:  # some cases failed; their rows are there
         code = int(ended.code or 0)
+    if without and len(configurations) == 1 and target.parent == home and distributed.is_first_process():
+        about = read_mapping(target / "evaluation.json")["about"]
+        costs = measure_channel_costs(home, about["sha256"])
+        missing = f"what that costs: after python -m bundle evaluate {home}, the same command with --resume"
+        print(*(describe_channel_costs(costs) or [missing]), sep="\n")
     return Outcome(lambda: read_numbers(target), code)

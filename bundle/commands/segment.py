@@ -73,7 +73,8 @@ def segment(
             first use; it is remembered until a file of the package changes.
         identify: show scans that have more than the brain, whose faces might be recognised, on the pages; of DICOM,
             also write which case is which patient to OUT/identities.csv.
-        channels: of DICOM, the series of a channel where the rules find none or several: "T1c=7,T1=3".
+        channels: of DICOM, the series of a channel where the rules find none or several: "T1c=7,T1=3"; of any input,
+            "T2=none" where the scans lack a channel, if the network was trained for that (recipe channel_dropout).
         dicom_seg: of DICOM, also write each mask as DICOM SEG, which holds the patient's name and ID.
         raw: the scans are as the scanner made them: remove the bias field, register the channels to each other, and
             keep the brain alone, with a picture of each step on the page (docs/raw.md).
@@ -104,6 +105,10 @@ def segment(
     given = {"input": input, "output_dir": out, "dataset_dir": dataset_dir}
     paths = {name: path.resolve() if package else path for name, path in given.items() if path is not None}
     chosen = parse_settings(settings)
+    series = dict(part.partition("=")[::2] for part in channels)
+    if without := [name for name, value in series.items() if value.lower() == "none"]:
+        chosen["without"] = without
+    series = {name: value for name, value in series.items() if name not in without}
     first = cascade.find_first_stage(configurations)
     if (first or len(configurations) > 1) and is_dicom_input(input):
         raise InputError(
@@ -129,7 +134,7 @@ def segment(
             resume=resume or requeue,
             requeue=requeue,
             identify=identify,
-            channels=dict(part.partition("=")[::2] for part in channels),
+            channels=series,
             dicom_seg=dicom_seg,
             settings=chosen,
             raw=raw_options,

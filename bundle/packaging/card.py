@@ -11,11 +11,17 @@ UNKNOWN = "unknown"
 
 
 def render_card(
-    run: Run, metadata: Mapping[str, Any], summary: Mapping[str, Any] | None, parameters: int, folder: str
+    run: Run,
+    metadata: Mapping[str, Any],
+    summary: Mapping[str, Any] | None,
+    parameters: int,
+    folder: str,
+    costs: Sequence[str] = (),
 ) -> str:
     """The model card of a package called `folder`, with the number of `parameters` of its network.
 
-    The card agrees with the package's metadata; `summary` is that of the evaluation, if there is one.
+    The card agrees with the package's metadata; `summary` is that of the evaluation, if there is one, and `costs` are
+    sentences on what the lack of channels costs.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.packaging", "."),
@@ -49,6 +55,7 @@ def render_card(
         axes=axes,
         voxels="voxels" if axes == 3 else "pixels",
         folder=folder,
+        costs=costs,
     )
 
 

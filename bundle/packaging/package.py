@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bundle.analysis.channel_costs import describe_channel_costs, measure_channel_costs
 from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
@@ -154,7 +155,9 @@ def list_scripts() -> list[str]:
 
 def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report: Callable[[str], None]) -> None:
     """Write the package's files, and compare its network with the run's."""
-    run, settings = plan.run, plan.run.settings
+    run = plan.run
+    costs = measure_channel_costs(run.folder, run.sha256)
+    settings = {**run.settings, **({"channel_costs": costs} if costs else {})}
     for file in (*COPIED, *list_scripts()):
         (package / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, package / file)
@@ -188,7 +191,10 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     content["compared"] = {"cases": cases, "patches": len(patches), "formats": compared}
     write_text(package / "configs" / "metadata.json", json.dumps(content, indent=4, ensure_ascii=False) + "\n")
     parameters = sum(p.numel() for p in network.parameters())
-    write_text(package / "docs" / "README.md", card.render_card(run, content, plan.summary, parameters, plan.name))
+    write_text(
+        package / "docs" / "README.md",
+        card.render_card(run, content, plan.summary, parameters, plan.name, describe_channel_costs(costs)),
+    )
     for leftover in package.rglob("__pycache__"):
         shutil.rmtree(leftover)
     manifest.write_manifest(package)

@@ -23,9 +23,10 @@ from scripts.data import pictures, tensor_files
 from scripts.data.case_files import channels_of_file, image_of_case
 from scripts.data.check_results import TO_PREPARE
 from scripts.data.images import read_volume, require_label_map
+from scripts.data.missing_channels import describe_costs, fill_channels
 from scripts.data.nifti import corner_distance, grid_tolerance, print_notes
 from scripts.data.profile import read_profile
-from scripts.data.scan_checks import check_scan, is_served, refusals_as_responses, result_of_checks
+from scripts.data.scan_checks import NOTE, ScanCheck, check_scan, is_served, refusals_as_responses, result_of_checks
 from scripts.errors import InputError
 
 HEADER_NOTES = "header_notes"  # the key of a tensor's metadata with the notes on its files' headers, one per line
@@ -83,6 +84,8 @@ class LoadImageChannelsd(MapTransform):
         check_scans: check each volume (`scripts.data.scan_checks`); the results are under `checks`, as JSON.
         profile: the file of the profile of the training cases, which checked scans are compared with; None: none.
         skull_stripped: whether the scans were that the network was trained on; None: unknown.
+        without: names of channels that the scan lacks, or that are left out of it; they are 0 everywhere.
+        channel_costs: what the lack of channels costs in Dice, for the note on it (`describe_costs`).
 
     Raises:
         InputError: a file is missing, damaged, not finite, a volume of one value, has other axes, is not on the grid
@@ -102,12 +105,17 @@ class LoadImageChannelsd(MapTransform):
         check_scans: bool = False,
         profile: str | os.PathLike | None = None,
         skull_stripped: bool | None = None,
+        without: Sequence[str] = (),
+        channel_costs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys)
         self.profile = read_profile(profile) if profile is not None and check_scans else None
+        self.without = [name for name in channels if name in ensure_tuple(without)]
+        self.channel_costs = channel_costs or {}
         self.axes, self.refuse_constant, self.check_scans = axes, refuse_constant, check_scans
         self.skull_stripped = skull_stripped
         self.channels = list(channels)
+        self.given = [name for name in self.channels if name not in self.without]
         self.channel_files = {name: (channel_files or {}).get(name, []) for name in self.channels}
         self.image_key = image_key
         self.device = device
@@ -121,13 +129,14 @@ class LoadImageChannelsd(MapTransform):
         loaded = dict(data)
         for key in self.key_iterator(loaded):
             if key == self.image_key:
-                loaded[key], files = self.load_image(data[key])
-                if self.check_scans and loaded[key].dim() == 4:
-                    loaded |= self._check(loaded[key], files)
+                given, files = self.load_image(data[key])
+                if self.check_scans and given.dim() == 4:
+                    loaded |= self._check(given, files)
+                loaded[key] = fill_channels(given, self.channels, self.without)
                 if isinstance(data[key], list | tuple) or Path(data[key]).is_dir():
                     loaded.setdefault("result_extension", ".nii.gz")  # MONAI Label takes it from a file's name
             else:
-                loaded[key] = self._stack([Path(file) for file in ensure_tuple(data[key])], [str(key)])
+                loaded[key] = self._stack([Path(file) for file in ensure_tuple(data[key])], [str(key)], "label")
         image = loaded.get(self.image_key)
         for key in self.key_iterator(loaded):
             if image is not None:
@@ -140,7 +149,9 @@ class LoadImageChannelsd(MapTransform):
         """The entries that hold what the checks of an image found."""
         notes = image.meta[HEADER_NOTES].splitlines()
         voxels, affine = image.numpy(force=True), np.asarray(image.affine)
-        scan_checks = check_scan(voxels, affine, self.channels, files, notes, self.profile, self.skull_stripped)
+        scan_checks = check_scan(voxels, affine, self.given, files, notes, self.profile, self.skull_stripped)
+        if self.without:
+            scan_checks.append(ScanCheck("missing channels", NOTE, describe_costs(self.without, self.channel_costs)))
         checks = [check.as_mapping() for check in scan_checks]
         found: dict[Hashable, Any] = {"checks": json.dumps(checks)}
         return {**found, "result": result_of_checks(checks)} if is_served() else found
@@ -157,20 +168,21 @@ class LoadImageChannelsd(MapTransform):
                         f"{file} is in the place of channel {channel}, but is named like {' or '.join(known)}: the"
                         f" order is {', '.join(self.channels)}; change the list, or the patterns in channel_files."
                     )
-        return self._stack(files, self.channels), files
+            files = [file for file, name in zip(files, self.channels, strict=True) if name in self.given]
+        return self._stack(files, self.given, "image"), files
 
     def _find(self, path: Path) -> str | list[str] | Path:
         """The file itself, or the files of all channels for a folder or for the file of one of several channels."""
         several = len(self.channels) > 1 and path.is_file() and not pictures.is_picture(path)
         if path.is_dir() or (several and channels_of_file(path, self.channel_files)):
-            return image_of_case(path, self.channels, self.channel_files) or path
+            return image_of_case(path, self.given, self.channel_files) or path
         return path
 
-    def _stack(self, files: Sequence[Path], names: Sequence[str]) -> MetaTensor:
+    def _stack(self, files: Sequence[Path], names: Sequence[str], key: str) -> MetaTensor:
+        """The channels of these names, of `image` or `label`, from a file each or from one file of all channels."""
         with ThreadPoolExecutor(len(files)) as pool:  # decompression and checksums release Python's lock
-            key = "image" if names == self.channels else "label"
             tensors = list(pool.map(lambda file: _read(file, key), files))
-        if names != self.channels:
+        if key == "label":
             maps, *shape = tensors[0].shape
             require_label_map([*shape, maps] if maps > 1 else shape, files[0])
         for file, tensor in zip(files[1:], tensors[1:], strict=True):
@@ -180,8 +192,10 @@ class LoadImageChannelsd(MapTransform):
         stacked = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], device=self.device)
         for place, part in zip(stacked.split([*map(len, parts)]), parts, strict=True):
             place.copy_(part.to(self.device))  # in the file's memory order and type, which change on the device
-        if names == self.channels and len(names) == 1 and pictures.is_picture(files[0]):
+        if key == "image" and len(self.channels) == 1 and pictures.is_picture(files[0]):
             stacked = stacked[:1] if bool((stacked == stacked[:1]).all()) else stacked  # not for a label
+        if key == "image" and self.without and len(stacked) == len(self.channels):  # one file of all channels
+            stacked = stacked[[self.channels.index(name) for name in names]]
         if len(stacked) != len(names):
             raise InputError(
                 f"{files[0]} and its siblings hold {len(stacked)} channels: expected {len(names)} ({', '.join(names)});"
@@ -192,7 +206,7 @@ class LoadImageChannelsd(MapTransform):
                 f"{files[0]} has {stacked.dim() - 1} axes, the network expects {self.axes}: give patch_size and"
                 " window_size one number per axis of the images, or use other images."
             )
-        if self.refuse_constant and names == self.channels and stacked.dim() == 4:
+        if self.refuse_constant and key == "image" and stacked.dim() == 4:
             _require_content(stacked, files, names)
         notes = dict.fromkeys(line for tensor in tensors for line in tensor.meta[HEADER_NOTES].splitlines())
         return MetaTensor(stacked, meta={**tensors[0].meta, HEADER_NOTES: "\n".join(notes)})

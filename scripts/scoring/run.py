@@ -30,6 +30,7 @@ def evaluate_run(
     checkpoints: Sequence[str | os.PathLike],
     workers: int | None = None,
     added: Sequence[str] = (),
+    without: Sequence[str] = (),
 ) -> None:
     """Score a run's masks: write the tables and evaluation.json, print the summary and the patients' roles in training.
 
@@ -47,6 +48,7 @@ def evaluate_run(
             patients used in training.
         workers: processes that score; None: one per core, divided among the processes of torchrun.
         added: metrics of the user's own (`scripts.scoring.added_metrics`).
+        without: the channels that were left out, for evaluation.json.
     """
     patients = sorted({entry["patient"] for entry in datalist.select_cases(data, dataset_dir, part, fold)})
     roles = patient_roles(checkpoints, patients)
@@ -54,6 +56,7 @@ def evaluate_run(
         "checkpoint": ", ".join(map(str, checkpoints)),
         "sha256": datalist.hash_of_files(checkpoints),
         "patients": roles,
+        **({"without": list(without)} if without else {}),
     }
     probabilities = Path(masks) / "probabilities"
     evaluation = cohort.score_predictions(
