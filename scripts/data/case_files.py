@@ -136,8 +136,12 @@ def group_files(
     return sorted(single, key=lambda c: (c.patient or c.volume or c.case, c.slice or 0, c.case))
 
 
-def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]) -> list[str]:
+def require_channels(
+    case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> list[str]:
     """The case's image files in the order of `channels`, or the one file that holds them all.
+
+    `optional` are channels that a network may do without, if it is told so.
 
     Raises:
         InputError: a channel has no file; names it, its pattern and the files found.
@@ -148,10 +152,10 @@ def require_channels(case: CaseFiles, channels: Sequence[str], channel_files: Ma
             wanted = " or ".join(channel_files.get(channel, ["(no pattern)"]))
             for name, text in case.placeholders.items():
                 wanted = wanted.replace(f"{{{name}}}", text)
-            raise InputError(
-                f"case {case.case} lacks channel {channel}: expected {wanted}, found {there}; add the file, or leave"
-                " the case out."
-            )
+            ways = "add the file, or leave the case out"
+            if channel in optional:
+                ways = f'add the file, or segment without it: --channels "{channel}=none"'
+            raise InputError(f"case {case.case} lacks channel {channel}: expected {wanted}, found {there}; {ways}.")
     return [str(case.images[channel]) for channel in channels]
 
 

@@ -28,6 +28,7 @@ def find_input_scans(
     channels: Sequence[str],
     channel_files: Mapping[str, Sequence[str]],
     dataset_dir: str | os.PathLike = ".",
+    optional: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The cases of a data list, a folder of cases, the folder of one case, a folder of single files, or one file.
 
@@ -40,6 +41,7 @@ def find_input_scans(
         channel_files: the file name patterns of each channel (`scripts.data.case_files`).
         dataset_dir: the folder that a data list's paths start from. Of a list, the unlabelled cases are segmented, or
             all if every case has a label.
+        optional: channels that the network may do without, for the refusal of a case that lacks one.
 
     Returns:
         An entry with `image` and `case` per case; one that lacks a channel has the reason under `refused`.
@@ -57,12 +59,12 @@ def find_input_scans(
     if source.is_file():
         file = source.absolute()
         whole = [case for case in group_files([file], file.parent, channel_files) if len(case.images) == len(channels)]
-        return [_case_or_refusal(case, channels, channel_files) for case in whole] or _slices_or_scan(source)
+        return [_case_or_refusal(case, channels, channel_files, optional) for case in whole] or _slices_or_scan(source)
     if not source.exists():
         raise InputError(f"input {source} does not exist: give a folder of patients, one scan, or a data list.")
     found = [case for case in find_cases(source, channel_files) if case.images]
     if found:
-        cases = [_case_or_refusal(case, channels, channel_files) for case in found]
+        cases = [_case_or_refusal(case, channels, channel_files, optional) for case in found]
         if all("refused" in case for case in cases):
             raise InputError(cases[0]["refused"] if len(cases) == 1 else f"no case is complete; {cases[0]['refused']}")
         return cases
@@ -85,10 +87,10 @@ def find_input_scans(
 
 
 def _case_or_refusal(
-    case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]]
+    case: CaseFiles, channels: Sequence[str], channel_files: Mapping[str, Sequence[str]], optional: Sequence[str]
 ) -> dict[str, Any]:
     try:
-        return {"image": image_entry(require_channels(case, channels, channel_files)), "case": case.case}
+        return {"image": image_entry(require_channels(case, channels, channel_files, optional)), "case": case.case}
     except InputError as error:
         return {"image": [str(path) for path in case.images.values()], "case": case.case, "refused": str(error)}
 

@@ -49,7 +49,7 @@ def test_channel_that_another_one_shows_is_refused(derived, context, expected):
         missing_channels.refuse_dependent_channels(CHANNELS, ["T2"], derived, context)
 
 
-def test_each_channel_is_left_out_as_often_as_asked_and_never_all():
+def test_channels_are_left_out_as_often_as_asked_never_all():
     drop = RandDropChannelsd("image", CHANNELS, CHANNELS, prob=0.6)
     drop.set_random_state(0)
     image = torch.ones(4, 2, 2)  # the fourth is not of a file
