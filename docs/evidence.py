@@ -1,4 +1,4 @@
-"""Tables of what recipes cost and bring, from raw results in docs/record/.
+"""Tables of what recipes cost and bring, and of what checks of scans find, from raw results in docs/record/.
 
     python -m docs.evidence VARIANT RUN [RUN ...]
 
@@ -20,6 +20,7 @@ from scripts.scoring.tables import read_table
 
 RECORD = Path(__file__).parent / "record"
 COSTS, DICE = RECORD / "recipe_costs.json", RECORD / "recipe_dice.csv"
+CHECKED = RECORD / "checks.json"  # of `bench checks`
 COLUMNS = ["variant", "seed", "fold", "steps", "patient", "region", "dice"]
 BASELINE = "default"
 
@@ -52,6 +53,14 @@ def recipe_costs() -> dict[str, tuple[str, str, str]]:
             f"{memory['median']:.1f}" if memory else "",
         )
     return found
+
+
+def fault_rows() -> Iterator[list[str]]:
+    """One row per fault of scans: how many of them the checks refuse, note and miss."""
+    content = json.loads(CHECKED.read_text(encoding="utf-8"))
+    for row in content["subjects"][0]["settings"]["faults"]:
+        missed = row["n"] - row["refused"] - row["noted"]
+        yield [row["fault"], *(str(number) for number in (row["refused"], row["noted"], missed))]
 
 
 def dice_rows() -> Iterator[list[str]]:

@@ -16,7 +16,7 @@ from ruamel.yaml.comments import CommentedBase, CommentedMap
 from ruamel.yaml.tokens import CommentToken
 
 from bundle.__main__ import COMMANDS
-from docs.evidence import dice_rows, recipe_costs
+from docs.evidence import dice_rows, fault_rows, recipe_costs
 from docs.house import draw_house
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,6 +162,11 @@ def overlays(folder: str) -> Iterator[list[str]]:
         yield [f"[`{path.stem}`](../configs/{folder}/{path.name})", in_cell(purpose), ", ".join(keys)]
 
 
+def check_table() -> Iterator[str]:
+    """What the checks of a scan find of each fault."""
+    yield table("Fault", "Refused", "Noted", "Missed", rows=[*fault_rows()])
+
+
 def command_table() -> Iterator[str]:
     """Each command of `python -m bundle` with its purpose."""
     yield table("Command", "What it does", rows=[[f"`{name}`", purpose] for name, purpose in COMMANDS.items()])
@@ -180,6 +185,7 @@ BLOCKS = {
     "recipe_costs": recipe_cost_table,
     "recipe_dice": recipe_dice_table,
     "commands": command_table,
+    "checks": check_table,
 }
 
 

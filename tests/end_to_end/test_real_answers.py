@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.data.case_files import find_cases
 from scripts.data.images import read_image
+from scripts.data.loading import LoadImageChannelsd
 from scripts.data.scan_checks import ScanRefused, check_scan
+from scripts.files import read_mapping
 from scripts.inference.answer import measure_answer
 from scripts.inference.answer import read_channels_of as read_channels
+from tests.made import ROOT
 
 SETTINGS = {"channels": ["FLAIR", "T1c"], "regions": {"WT": [1, 2, 3, 4], "ET": [4]}, "decision": "regions"}
 SETTINGS |= {"labels_out": {"WT": 2, "ET": 4}}
@@ -34,6 +38,18 @@ def test_real_scans_pass_and_shifted_ones_are_refused(files):
     assert {check.status for check in checks} == {"ok", "not checked"}
     with pytest.raises(ScanRefused, match="does not lie on"):
         check_scan(np.stack([np.roll(flair, 25, 2), t1c]), images[0].affine, SETTINGS["channels"], paths)
+
+
+@pytest.mark.parametrize("name", ["brats2015", "open_ms"])
+def test_sound_real_scans_are_neither_noted_nor_refused(name, shared_data):
+    task = read_mapping(ROOT / "configs" / "tasks" / f"{name}.yaml")
+    cases = find_cases(shared_data(name.replace("_", "-")), task["channel_files"])
+    loader = LoadImageChannelsd("image", task["channels"])
+    assert len(cases) >= 2
+    for case in cases:
+        image, paths = loader.load_image([str(case.images[channel]) for channel in task["channels"]])
+        checks = check_scan(image.numpy(), np.asarray(image.affine), task["channels"], paths)
+        assert {check.status for check in checks} == {"ok", "not checked"}
 
 
 def test_lesions_of_a_real_reference_lie_in_the_brain(patient, files):
