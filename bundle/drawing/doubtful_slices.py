@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bundle.drawing.axes import outline_mask
+from bundle.drawing.axes import mark_sides, outline_mask
 from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
 from scripts.data.case_checks import background_value
 from scripts.data.images import to_ras
@@ -44,6 +44,7 @@ def draw_doubtful_slice(channels: Mapping[str, np.ndarray], affine: np.ndarray, 
             to_radiological(turned[one].take(number, axis)), cmap="gray", vmin=low, vmax=high, aspect=up / across
         )
         outline_mask(cell, brain, OUTLINE, 1.2)
+        mark_sides(cell, *("AP" if axis == 0 else "RL"))
         cell.set_title(one, color="white", fontsize=11)
         cell.set_axis_off()
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.9, wspace=0.03)

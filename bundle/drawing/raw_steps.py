@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from skimage.feature import canny
 
 from bundle.drawing.answer_planes import PLANES
-from bundle.drawing.axes import outline_mask
+from bundle.drawing.axes import mark_sides, outline_mask
 from bundle.drawing.slices import OKABE_ITO, figure_to_palette, fill_labels, intensity_window, to_radiological
 from scripts.data.images import bounding_box
 
@@ -62,11 +62,12 @@ def draw_panel_rows(
     for cells, row in zip(axes, rows, strict=True):
         cells[0].set_ylabel(row.title, fontsize=10)
         for cell, panel in zip(cells, row.panels, strict=True):
-            axis = PLANES[panel.plane][0]
+            axis, letters = PLANES[panel.plane]
             across, up = (spacing[other] for other in range(3) if other != axis)
             cell.set(xticks=[], yticks=[], facecolor="black")
             parts = [None if part is None else _cut(part[here], axis, centre[axis]) for part in panel[1:]]
             _draw(cell, parts, _cut(seen, axis, centre[axis]), (across, up))
+            mark_sides(cell, letters[0], letters[1])
     for cell, name in zip(axes[0], columns, strict=True):
         cell.set_title(name, fontsize=11, pad=4)
     stream = io.BytesIO()
