@@ -9,7 +9,7 @@ from tests.made import ROOT
 NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
 
 
-@pytest.mark.slow  # a minute and a half: each of its twelve steps is a command of its own
+@pytest.mark.slow(reason="a minute and a half: each of the twelve steps is a command of its own")
 def test_the_notebook_runs_and_makes_what_it_shows(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("OUT", str(tmp_path / "tutorial"))
