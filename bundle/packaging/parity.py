@@ -82,7 +82,7 @@ def _main(package: str, data: str) -> None:
     decision = read_config(Path(package, "configs", "inference.yaml")).get_parsed_content("region_decision")
     decision.threshold, found = 0.0, {}  # of logits
     regions = decision.masks(torch.from_numpy(logits), axis=1)
-    for path in sorted(Path(package, "models").iterdir()):
+    for path in sorted(path for path in Path(package, "models").iterdir() if path.suffix != ".json"):
         run = _load(path)
         with torch.no_grad():
             own = np.concatenate([run(patch[None]) for patch in patches])

@@ -8,7 +8,7 @@ from scripts.data.check_results import NOTE, OK, REFUSE, SKIPPED, ScanCheck, Sca
 from scripts.data.profile import NOTED_FROM, Profile, compare_with_usual, limit_number
 from scripts.data.scan_numbers import ScanNumbers
 
-TWICE, NEVER = math.log(2), math.inf
+TWICE, NEVER = 0.6931, math.inf  # the log of 2
 ROUNDING = 0.05  # of sizes and ratios: 5 % more than usual is not doubtful
 UPSIDE_DOWN = 0.5  # log of a ratio of distances: contrast is inverted if the scan then fits 1.6 times better
 

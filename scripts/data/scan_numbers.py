@@ -153,7 +153,9 @@ def _compare_sections(voxels: np.ndarray, brain: np.ndarray, steps: Sequence[int
     counts = np.maximum(seen.sum(1), 1)
     means = (values * seen).sum(1) / counts
     deviations = np.sqrt((((values - means[:, None]) ** 2) * seen).sum(1) / counts)
-    constant = [first + int(k) for k in np.flatnonzero(deviations < FLAT * spread)]
+    edge = steps[axis] - 1  # the brain is known by voxels of the coarse grid, of which the outer ones reach beyond it
+    flat = first + np.flatnonzero(deviations < FLAT * spread)
+    constant = [int(k) for k in flat if first + edge <= k <= last - edge]
     apart = (values[1:-1] - (values[:-2] + values[2:]) / 2) * seen[1:-1]
     changes = np.sqrt((apart**2).sum(1) / counts[1:-1]) / spread
     typical, most = float(np.median(changes)), int(changes.argmax())

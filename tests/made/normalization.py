@@ -28,7 +28,7 @@ def started(config):
 def seen_in_training_and_inference(training, read_config) -> list[torch.Tensor]:
     """A training case as a started training sees it, and as inference does with the run's settings."""
     case = training.get_parsed_content("train#dataset").data[0]
-    inferring = read_config("configs/inference.yaml", **settings_of(training))
+    inferring = read_config("configs/inference.yaml", profile=None, **settings_of(training))
     return [
         config.get_parsed_content("preprocessing")({key: case[key] for key in keys})["image"]
         for config, keys in ((training, ("image", "label")), (inferring, ("image",)))

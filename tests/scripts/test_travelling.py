@@ -23,6 +23,7 @@ CONSTANT_CALLS = {"arange", "compile", "diag", "field", "frozenset", "getLogger"
 CONSTANT_CALLS |= {
     "TypeVar",
     "BratsRule",
+    "Compared",
     "Kind",
     "Metric",
     "ScanCheck",

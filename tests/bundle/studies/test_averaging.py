@@ -183,7 +183,7 @@ def test_package_of_an_ensemble_has_one_network_of_all_members(studies, tmp_path
     assert {name.split(".")[1] for name in names} == {"0", "1"}
     metadata = json.loads((package / "configs" / "metadata.json").read_text())
     assert metadata["description"].startswith("A mean of 2 networks, each a plain U-Net")
-    assert {*metadata["compared"]["formats"]} == {"model.pt", "model.ts"}
+    assert {*metadata["compared"]["formats"]} == {"model.pt", "model.safetensors", "model.ts"}
     card = (package / "docs" / "README.md").read_text()
     assert "The mean of the logits of 2 networks, trained one by one; each is a `DynUNet`" in card
     assert "Trained on 6 patients, validated on 0 other patients" in card
