@@ -1,41 +1,16 @@
-"""Tables of what recipes cost and bring, and of what checks of scans find, from raw results in docs/record/.
+"""Tables of what recipes cost and bring, and of what checks of scans find, from raw results in docs/record/."""
 
-    python -m docs.evidence VARIANT RUN [RUN ...]
-
-adds the Dice of the last validation of some runs, one row per patient and region, to docs/record/recipe_dice.csv.
-"""
-
-import csv
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
-from bundle.analysis.statistics import mean_interval
-from scripts.files import read_mapping
-from scripts.network.checkpoint_file import read_state
-from scripts.scoring.tables import read_table
+from bundle.analysis.ablation import MEAN, compare_variants
+from bundle.studies.ablation import BASELINE, read_results
 
 RECORD = Path(__file__).parent / "record"
-COSTS, DICE = RECORD / "recipe_costs.json", RECORD / "recipe_dice.csv"
+COSTS, STUDY = RECORD / "recipe_costs.json", RECORD / "gliomas"
 CHECKED = RECORD / "checks.json"  # of `bench checks`
-COLUMNS = ["variant", "seed", "fold", "steps", "patient", "region", "dice"]
-BASELINE = "default"
-
-
-def add_runs(variant: str, runs: list[Path]) -> None:
-    """Append the scores of runs to the table."""
-    with DICE.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for run in runs:
-            about = read_mapping(run / "environment.json")
-            steps = read_state(run / "checkpoint.pt")["budget"]["step"]
-            scores = read_table(run / "validation" / "cases.csv").query("metric == 'dice'")
-            for _, row in scores.iterrows():
-                value = f"{row['value']:.4f}"
-                writer.writerow([variant, about["seed"], about["fold"], steps, row["patient"], row["region"], value])
+DIFFERENCE = 0.01  # in Dice, the smallest that matters
 
 
 def recipe_costs() -> dict[str, tuple[str, str, str]]:
@@ -64,27 +39,18 @@ def fault_rows() -> Iterator[list[str]]:
 
 
 def dice_rows() -> Iterator[list[str]]:
-    """One row per variant: steps, mean Dice, and its difference to the default by patient, with an interval."""
-    frame = pd.read_csv(DICE)
-    by_patient = frame.groupby(["variant", "patient"])["dice"].mean().unstack("patient")
-    for variant in frame["variant"].unique():
-        own = frame[frame["variant"] == variant]
-        regions = own.groupby("region", sort=False)["dice"].mean()
-        change = by_patient.loc[variant] - by_patient.loc[BASELINE]
-        interval = mean_interval(change.tolist(), change.index.tolist())
-        shown = "" if variant == BASELINE else f"{change.mean():+.3f}"
-        if interval and shown:
-            shown += (
-                f" ({interval[0]:+.3f} to {interval[1]:+.3f}); better in {int((change > 0).sum())} of {len(change)}"
-            )
-        yield [
-            variant,
-            f"{own['steps'].min()} to {own['steps'].max()}",
-            f"{own['dice'].mean():.3f}",
-            ", ".join(f"{name} {value:.3f}" for name, value in regions.items()),
-            shown,
-        ]
-
-
-if __name__ == "__main__":
-    add_runs(sys.argv[1], [Path(run) for run in sys.argv[2:]])
+    """One row per variant of the study: mean Dice, by region, the difference to the baseline by patient, finding."""
+    results, runs = read_results(STUDY)
+    rows = compare_variants(results, BASELINE, DIFFERENCE)
+    means = results.groupby(["variant", "region"], sort=False)["dice"].mean()
+    for variant in runs["variant"].drop_duplicates():
+        own = next((row for row in rows if row["variant"] == variant and row["region"] == MEAN), None)
+        shown, finding = "", ""
+        if own is not None:
+            shown = f"{own['difference']:+.3f}"
+            shown += f" ({own['interval'][0]:+.3f} to {own['interval'][1]:+.3f})" if own["interval"] else ""
+            finding = own["finding"]
+        regions = means[variant]
+        count = len(runs[runs["variant"] == variant])
+        by_region = ", ".join(f"{name} {value:.3f}" for name, value in regions.items())
+        yield [variant, str(count), f"{regions.mean():.3f}", by_region, shown, finding]

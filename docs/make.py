@@ -149,9 +149,8 @@ def recipe_cost_table() -> Iterator[str]:
 
 def recipe_dice_table() -> Iterator[str]:
     """What variants bring, next to the default."""
-    yield table(
-        "Variant", "Steps", "Mean Dice", "By region", "Difference to the default by patient", rows=[*dice_rows()]
-    )
+    headings = ("Variant", "Runs", "Mean Dice", "By region", "Difference to the baseline by patient", "Finding")
+    yield table(*headings, rows=[*dice_rows()])
 
 
 def overlays(folder: str) -> Iterator[list[str]]:
