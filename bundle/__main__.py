@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "segment and score the test or validation patients of a run: cases.csv",
     "select": "select the simplest of several cross-validations and their pairs, unless another is really better",
     "segment": "segment new scans with a run or a package: a mask, measures and a page for each",
+    "follow": "compare the time points of one patient: lesions, volumes and diameters over time, on one page",
     "score": "score the masks of any system against a data list: cases.csv",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
     "compare": "test whether one system is better than another, paired by patient: compare.html, compare.json",

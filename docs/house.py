@@ -33,11 +33,12 @@ class Room(NamedTuple):
 
 ROOMS = (
     Room("bundle/commands", 0, 12, 0),
-    Room("bundle/studies", 0, 12, 1),
-    Room("bundle/reporting", 0, 4, 2),
-    Room("bundle/packaging", 4, 3, 2),
-    Room("bundle/benchmarks", 7, 3, 2),
-    Room("bundle/raw", 10, 2, 2),
+    Room("bundle/studies", 0, 7, 1),
+    Room("bundle/followup", 7, 5, 1),
+    Room("bundle/reporting", 0, 3, 2),
+    Room("bundle/packaging", 3, 3, 2),
+    Room("bundle/benchmarks", 6, 3, 2),
+    Room("bundle/raw", 9, 3, 2),
     Room("bundle/cohort", 0, 4, 3),
     Room("bundle/dicom", 4, 3, 3),
     Room("bundle/analysis", 7, 3, 3),
@@ -62,7 +63,7 @@ WORKFLOWS = {
     "recipes/": "how it is trained",
 }
 HOUSE_TOP = 156  # pixels
-FLOORS = (60, 60, 78, 96, 60, 60, 78, 60, 60)  # pixels, the height of each floor from above, gap included
+FLOORS = (60, 78, 96, 96, 60, 60, 78, 60, 60)  # pixels, the height of each floor from above, gap included
 
 
 def draw_house(root: Path) -> str:

@@ -105,16 +105,14 @@ def segment(
     given = {"input": input, "output_dir": out, "dataset_dir": dataset_dir}
     paths = {name: path.resolve() if package else path for name, path in given.items() if path is not None}
     chosen = parse_settings(settings)
-    series = dict(part.partition("=")[::2] for part in channels)
-    if without := [name for name, value in series.items() if value.lower() == "none"]:
-        chosen["without"] = without
-    series = {name: value for name, value in series.items() if name not in without}
+    series, without = split_channels(channels)
+    chosen |= without
     first = cascade.find_first_stage(configurations)
     if (first or len(configurations) > 1) and is_dicom_input(input):
         raise InputError(
             f"{input} holds DICOM, which one configuration without a first stage reads: convert it to NIfTI first."
         )
-    if raw and (first or _masks_alone(source, configurations)):
+    if raw and (first or why_masks_alone(source, configurations)):
         raise InputError(
             "--raw is for one configuration of 3D scans without a first stage: use one, or leave --raw out."
         )
@@ -124,7 +122,7 @@ def segment(
         of_first |= parse_settings(candidates.shared_settings([first]))
         of_first |= {name: chosen[name] for name in ("device", "preprocessing_device") if name in chosen}
         chosen |= cascade.segment_first_stage(first, of_first, out)
-    if not (kind := _masks_alone(source, configurations)):
+    if not (kind := why_masks_alone(source, configurations)):
         runs = configurations[0] if configurations else []
         request = AnswerRequest(
             sources=[source] if package else runs,
@@ -161,7 +159,15 @@ def segment(
     os.execve(sys.executable, command, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})  # leaves the package as it is
 
 
-def _masks_alone(source: Path, configurations: Sequence[Sequence[Path]]) -> str:
+def split_channels(channels: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The series of each channel, and the setting `without` where a channel is lacking, from "T1c=7" and "T2=none"."""
+    series = dict(part.partition("=")[::2] for part in channels)
+    without = [name for name, value in series.items() if value.lower() == "none"]
+    series = {name: value for name, value in series.items() if name not in without}
+    return series, {"without": without} if without else {}
+
+
+def why_masks_alone(source: Path, configurations: Sequence[Sequence[Path]]) -> str:
     """Why there are masks and no answers, a key of `MASKS_ALONE`; "" if there are answers."""
     if len(configurations) > 1:
         return "several"

@@ -1,4 +1,4 @@
-"""Rigid registration of a channel to another one of the same patient, checked afterwards."""
+"""Rigid registration of a scan to another one of the same patient, checked afterwards."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -17,6 +17,7 @@ REACH_MM = 60.0  # from the centre of the head, where displacements are measured
 PROBES = (5.0, 2.0)  # mm and degrees around the result, where mutual information must be lower
 GAIN = 1.005  # by which it must be higher to count
 TRIES = 4  # from the best position around a result that is no optimum
+RAW_ADVICE = "check that both are of one patient and visit, or register them by another program and leave out --raw"
 STARTS_DEGREES = (-15.0, 0.0, 15.0)  # about each axis, where the header's position is not the best start
 
 
@@ -41,7 +42,11 @@ class Registration(NamedTuple):
 
 
 def register_rigid(
-    fixed: sitk.Image, moving: sitk.Image, heads: tuple[sitk.Image, sitk.Image], names: tuple[str, str]
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    heads: tuple[sitk.Image, sitk.Image],
+    names: tuple[str, str],
+    advice: str = RAW_ADVICE,
 ) -> Registration:
     """Move a channel onto another one of the same patient: three shifts, three rotations.
 
@@ -49,7 +54,8 @@ def register_rigid(
         fixed: the channel that stays.
         moving: the one that is moved.
         heads: the mask of the head in each.
-        names: of the two channels, for messages.
+        names: of the two, for messages.
+        advice: what the user can do, for messages.
 
     Raises:
         InputError: mutual information did not grow, is not at an optimum, or the heads do not overlap afterwards.
@@ -64,16 +70,16 @@ def register_rigid(
     best = max(starts if before == 0 else starts[:2], key=information.measure)
     found = _climb(information, best)
     if found is None:
-        raise InputError(_refusal(names, "it stopped where a move by 2 to 5 mm or degrees still gains"))
+        raise InputError(_refusal(names, advice, "it stopped where a move by 2 to 5 mm or degrees still gains"))
     after = information.measure(found)
     if after <= before:  # the headers were right already, which is an optimum too, or the climb went astray
         if not _is_optimum(information, rest):
-            raise InputError(_refusal(names, f"mutual information did not grow ({before:.3f} to {after:.3f})"))
+            raise InputError(_refusal(names, advice, f"mutual information did not grow ({before:.3f} to {after:.3f})"))
         found, after = rest, before
     overlap = _overlap(heads, found)
     if overlap < ALIGNMENT_LIMITS["head"][0]:
         limit = ALIGNMENT_LIMITS["head"][0]
-        raise InputError(_refusal(names, f"the heads overlap with Dice {overlap:.2f}, less than {limit:.2f}"))
+        raise InputError(_refusal(names, advice, f"the heads overlap with Dice {overlap:.2f}, less than {limit:.2f}"))
     turned = float(np.degrees(np.arccos(np.clip((np.trace(_matrix(found)) - 1) / 2, -1, 1))))
     return Registration(found, displacement(found, centre), turned, before, after, overlap)
 
@@ -137,9 +143,6 @@ def _overlap(heads: tuple[sitk.Image, sitk.Image], transform: sitk.Transform) ->
     return float(2 * np.count_nonzero(one & other) / max(1, np.count_nonzero(one) + np.count_nonzero(other)))
 
 
-def _refusal(names: tuple[str, str], why: str) -> str:
+def _refusal(names: tuple[str, str], advice: str, why: str) -> str:
     fixed, moving = names
-    return (
-        f"channel {moving} could not be registered to channel {fixed}: {why}; check that both are of one patient and"
-        " visit, or register them by another program and leave out --raw."
-    )
+    return f"{moving} could not be registered to {fixed}: {why}; {advice}."

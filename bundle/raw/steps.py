@@ -68,7 +68,12 @@ def prepare_channels(
     images = {name: to_itk(image) for name, (image, _) in made.items()}
     with _step("co-registration", checks, seconds, show):
         places = {
-            name: register_rigid(images[reference], images[name], (heads[reference], heads[name]), (reference, name))
+            name: register_rigid(
+                images[reference],
+                images[name],
+                (heads[reference], heads[name]),
+                (f"channel {reference}", f"channel {name}"),
+            )
             for name in names
             if name != reference
         }

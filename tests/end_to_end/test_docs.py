@@ -23,6 +23,7 @@ WORKFLOWS = {
     **dict.fromkeys(TRAININGS, "training"),
     "evaluate": "evaluating",
     "segment": "inferring",
+    "follow": "inferring",
     "select": "inferring",
 }
 RUNS = {"training": "train", "evaluating": "evaluate", "inferring": "inference"}

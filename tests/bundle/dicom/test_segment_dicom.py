@@ -30,15 +30,20 @@ class Ended(NamedTuple):
     error: str
 
 
-def segment(package: Path, scans: Path, out: Path, *options: str) -> Ended:
+def run_main(*words: str) -> Ended:
+    """A command in this process: its exit code, and what it printed."""
     shown, error = io.StringIO(), io.StringIO()
     with at_repository_root(), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(error):
         try:
-            main(["segment", str(package), str(scans), "--out", str(out), "--device", "cpu", *options])
+            main([*words])
             code = 0
         except SystemExit as ended:
             code = int(ended.code)
     return Ended(code, " ".join(shown.getvalue().split()), error.getvalue())
+
+
+def segment(package: Path, scans: Path, out: Path, *options: str) -> Ended:
+    return run_main("segment", str(package), str(scans), "--out", str(out), "--device", "cpu", *options)
 
 
 @pytest.fixture(scope="module")

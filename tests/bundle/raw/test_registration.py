@@ -18,7 +18,7 @@ LIMIT_MM = 1.0  # worst error 60 mm from the centre of the head, a fifth of a vo
 
 def register(fixed: GridImage, moving: GridImage):
     images = [to_itk(image._replace(voxels=image.voxels.astype(np.float32))) for image in (fixed, moving)]
-    return register_rigid(*images, (find_head(fixed), find_head(moving)), ("T1c", "moving"))
+    return register_rigid(*images, (find_head(fixed), find_head(moving)), ("channel T1c", "channel moving"))
 
 
 def worst_error(found, true: np.ndarray) -> float:

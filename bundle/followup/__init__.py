@@ -1,0 +1,1 @@
+"""One patient over time: registration, lesions, changes."""
