@@ -46,6 +46,8 @@ EXTRA_KEYS = (
     "labels",
     "channel_files",
     "label_files",
+    "rater_files",
+    "ignore",
     "case_names",
     "patient_names",
     "empty_labels",

@@ -11,6 +11,7 @@ import numpy as np
 from bundle.analysis.evaluation import Evaluation, read_evaluation
 from scripts.data import datalist as lists
 from scripts.data.images import (
+    clear_ignored,
     grid_difference,
     place_in_file,
     ras_spacing,
@@ -42,7 +43,8 @@ class Scans:
 class ScoredFiles(NamedTuple):
     """The files of one case and how to read them, small enough to send to a process.
 
-    `probability` is None where none was kept; `rename` maps values of the prediction to those of the scheme.
+    `probability` is None where none was kept; `rename` maps values of the prediction to those of the scheme; `ignore`
+    is the label's value of voxels that do not count. Of several raters `label` is the first one's.
     """
 
     case: str
@@ -54,6 +56,7 @@ class ScoredFiles(NamedTuple):
     regions: dict[str, list[int]]
     known: list[int]
     rename: dict[int, int]
+    ignore: int | None = None
 
 
 class CaseMasks(NamedTuple):
@@ -131,7 +134,7 @@ def find_case_files(evaluation: Evaluation, scans: Scans, cases: Sequence[str]) 
     folder = scans.predictions / KEPT
     soft = match_predictions(images_in(folder), cases, PROBABILITY_SUFFIXES) if folder.is_dir() else {}
     regions = {name: [int(value) for value in values] for name, values in content["regions"].items()}
-    known = sorted({*content["labels"].values(), *(value for values in regions.values() for value in values)})
+    known = lists.known_labels(content)
     rename = {int(old): int(new) for old, new in evaluation.record.get("label_map", {}).items()}
     return [
         ScoredFiles(
@@ -144,6 +147,7 @@ def find_case_files(evaluation: Evaluation, scans: Scans, cases: Sequence[str]) 
             regions,
             known,
             rename,
+            content.get("ignore"),
         )
         for case in cases
     ]
@@ -158,6 +162,7 @@ def read_case_masks(files: ScoredFiles) -> CaseMasks:
     label, prediction = read_labels(files.label, files.known), read_labels(files.prediction, files.known, files.rename)
     if grid_difference(label, prediction):
         prediction = resample_labels(prediction, label)
+    label, prediction = clear_ignored(label, prediction, files.ignore)
     masks = CaseMasks(label.voxels, prediction.voxels, ras_spacing(label, 3), label.affine, label.voxels.shape)
     return masks._replace(truth=masks.turn(masks.truth), prediction=masks.turn(masks.prediction))
 

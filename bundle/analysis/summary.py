@@ -13,6 +13,7 @@ from bundle.analysis.costs import POINTS, Price, Prices, Weights, add_user_score
 from bundle.analysis.evaluation import Evaluation, average_by_patient
 from bundle.analysis.group_summary import summarise_groups
 from bundle.analysis.pairing import Matched, match_systems
+from bundle.analysis.rater_scores import compare_with_raters
 from bundle.analysis.region_summary import leave_out_specks, spread_over_patients, summarise_regions
 from bundle.analysis.statistics import describe_intervals, describe_spread, mean_interval
 from bundle.analysis.strict_json import to_strict_json
@@ -54,6 +55,7 @@ def summarise_evaluation(
         "about": {k: v for k, v in evaluation.record.get("about", {}).items() if k != "patients"},
         "regions": summarise_regions(evaluation),
         "groups": summarise_groups(evaluation),
+        "raters": compare_with_raters(evaluation.folder),
         "volumes": volumes
         and {"patients": int(volumes.scores["case"].nunique()), "regions": summarise_regions(volumes)},
         "calibration": _calibration(evaluation),

@@ -64,18 +64,19 @@ class DataList:
         ]
 
 
-def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: str) -> FolderLayout:
+def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = False, **options: Any) -> FolderLayout:
     """Recognise a folder, or read it by the patterns that the options, those of `task_from_options`, give.
 
     A case without a label among labelled ones is a problem of that case.
     """
     task = task_from_options(tasks, **options)
-    if task and (options.get("channels") or options.get("label")):
+    if task and (options.get("channels") or options.get("label") or options.get("raters")):
         layout = read_by_patterns(folder, task)
-        if task.label_files and not any(case.label for case in layout.cases):
-            raise InputError(
-                f"no file in {folder} fits the label's pattern {' or '.join(task.label_files)}{describe_scans(folder)}."
-            )
+        of_raters = task.rater_files or ({"": task.label_files} if task.label_files else {})
+        for rater, patterns in of_raters.items():
+            if not any(rater in case.label_files() for case in layout.cases):
+                whose = f"the pattern of rater {rater}," if rater else "the label's pattern"
+                raise InputError(f"no file in {folder} fits {whose} {' or '.join(patterns)}{describe_scans(folder)}.")
     else:
         layout = recognise_folder(folder, tasks, task)
     for case in [] if allow_unlabelled else unlabelled_among_labelled(layout.cases, folder):
@@ -127,6 +128,7 @@ def make_datalist(
     notes = [
         *([] if records[0].spacing else ["no spacing in the files: sizes and distances are in pixels."]),
         *left_out,
+        *_missing_raters(cases, task),
         *split.notes,
         *note_time_points(split.patients[case.case] for case in cases),
         *(
@@ -162,6 +164,20 @@ def _refuse_or_leave_out(records: Sequence[CaseRecord], root: Path, skip_bad: bo
         way = "correct them" if skip_bad else "correct them, or leave them out with --skip_bad"
         raise BadCases(f"{len(bad)} of {len(records)} cases are bad, as listed above: {way}.", bad)
     return [f"left out {case}: {' '.join(problems)}" for case, problems in bad.items()]
+
+
+def _missing_raters(cases: Sequence[Case], task: Task) -> list[str]:
+    """A note for each rater who has not drawn every labelled case, and one for the cases with a single rater."""
+    labelled = [case for case in cases if case.labels]
+    lacking = {rater: [case.case for case in labelled if rater not in case.labels] for rater in task.rater_files}
+    found = [
+        f"{rater} has not drawn {len(names)} of {len(labelled)} cases: {shortlist(names)}."
+        for rater, names in lacking.items()
+        if names
+    ]
+    single = [case.case for case in labelled if len(case.labels) == 1]
+    number = f"{len(single)} case{'s' * (len(single) > 1)}"
+    return [*found, *([f"only one rater has drawn {number}: {shortlist(single)}."] if single else [])]
 
 
 def _twins(records: Sequence[CaseRecord]) -> dict[tuple[str, ...], list[str]]:
@@ -213,7 +229,7 @@ def _header(
         "label_scheme": task.label_scheme,
         "labels": task.labels,
         "regions": task.regions,
-        **{key: getattr(task, key) for key in ("labels_out", "boundaries") if getattr(task, key)},
+        **{key: getattr(task, key) for key in ("ignore", "labels_out", "boundaries") if getattr(task, key)},
         "dimensions": len(records[0].shape),
         "unit": "mm" if records[0].spacing else "pixel",
         **({"skull_stripped": stripped.pop()} if stripped in ({True}, {False}) else {}),
@@ -240,7 +256,9 @@ def _entries(cases: Sequence[Case], root: Path, split: Split) -> dict[str, list[
 def _entry(case: Case, patient: str, root: Path) -> dict[str, Any]:
     images = [_relative(path, root) for path in case.images]
     entry: dict[str, Any] = {"image": images[0] if case.stacked else images}
-    if case.label:
+    if case.labels:
+        entry["labels"] = {rater: _relative(path, root) for rater, path in case.labels.items()}
+    elif case.label:
         entry["label"] = _relative(case.label, root)
     entry |= {"case": case.case, "patient": patient}
     return entry | ({"volume": case.volume, "slice": case.slice} if case.slice is not None else {})

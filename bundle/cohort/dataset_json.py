@@ -63,8 +63,10 @@ def _described(root: Path, description: Mapping[str, Any], tasks: Sequence[Task]
         )
     task = chosen or next((task for task in tasks if _plain(own) == _plain(task)), own)
     note = f"channels and labels of dataset.json are those of task {task.name}."
-    if task is own:
+    if task == own:
         note = f"no task of configs/tasks/ has these channels and labels: scheme {own.scheme()} is dataset.json's own."
+    if own.ignore is not None:
+        task = replace(task, ignore=own.ignore)
     ending = str(description.get("file_ending", ".nii.gz"))
     listed = [*(description.get("training") or []), *(description.get("test") or [])]
     if any((root / _image_of(entry)).is_file() for entry in listed):
@@ -88,19 +90,17 @@ def _task_of(root: Path, description: Mapping[str, Any]) -> Task:
         labels = {name: int(key) for key, name in labels.items()}
     labels = {name: _whole_numbers(value) for name, value in labels.items()}
     labels = {name: value for name, value in labels.items() if value != 0}
-    if "ignore" in labels:
-        raise InputError(
-            f"{root / 'dataset.json'} has the label 'ignore', which is not supported: give it a meaning or remove it."
-        )
+    ignore = labels.pop("ignore", None)  # nnU-Net's
     scheme = str(description.get("name") or root.name)
     regions = {name: sorted(value) if isinstance(value, list) else [value] for name, value in labels.items()}
     if all(isinstance(value, int) for value in labels.values()):
-        return Task(scheme, scheme, labels, channels, regions, dict(labels))
+        return Task(scheme, scheme, labels, channels, regions, dict(labels), ignore=ignore)
     # The regions overlap, so that a single value has no name of its own
     values = sorted({value for region in regions.values() for value in region})
     order = [_whole_numbers(value) for value in description.get("regions_class_order") or []]
     labels_out = dict(zip(regions, order, strict=False)) if order else None
-    return Task(scheme, scheme, {f"label {value}": value for value in values}, channels, regions, labels_out)
+    named = {f"label {value}": value for value in values}
+    return Task(scheme, scheme, named, channels, regions, labels_out, ignore=ignore)
 
 
 def _whole_numbers(value: Any) -> Any:

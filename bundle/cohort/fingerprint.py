@@ -68,10 +68,16 @@ class NormalizedCase:
     slices: list[tuple[int, int]]  # the number of each slice from below or behind, from 1, and of how many; none in 2D
 
 
-def make_fingerprint(case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0) -> CaseFingerprint:
-    """The fingerprint of an image [C, ...] with metadata and its label [1, ...], `fill` outside all regions."""
+def make_fingerprint(
+    case: str, image: torch.Tensor, label: torch.Tensor, fill: int = 0, ignore: int | None = None
+) -> CaseFingerprint:
+    """The fingerprint of an image [C, ...] with metadata and its label [1, ...], `fill` outside all regions.
+
+    Of several raters, [R, ...], the first one's label counts, and voxels to `ignore` count as outside.
+    """
     seen = [channel[channel != 0] for channel in sample_voxels(image, VOXELS, seed=0).values]
     marked = label[0].numpy(force=True).round().astype(int)
+    marked = marked if ignore is None else np.where(marked == ignore, fill, marked)
     values, counts = np.unique(marked, return_counts=True)
     nothing = np.full(len(PERCENTILES), np.nan)
     return CaseFingerprint(
@@ -131,16 +137,18 @@ def normalize_case(
     return NormalizedCase(case, _spacing(last), pictures, background, voxels, slices)
 
 
-def read_fingerprints(before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0) -> list[CaseFingerprint]:
+def read_fingerprints(
+    before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0, ignore: int | None = None
+) -> list[CaseFingerprint]:
     """The fingerprints of cases as stored, before resampling and cropping.
 
-    `before` is the preprocessing up to normalisation, `fill` the labels' background.
+    `before` is the preprocessing up to normalisation, `fill` the labels' background, `ignore` their value to ignore.
     """
     load = steps_as_stored(before)
 
     def read(entry: dict[str, Any]) -> CaseFingerprint:
         loaded = load(dict(entry), threading=True)
-        return make_fingerprint(entry["case"], loaded["image"], loaded["label"], fill)
+        return make_fingerprint(entry["case"], loaded["image"], loaded["label"], fill, ignore)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         work = pool.map(read, entries)

@@ -61,10 +61,10 @@ def check_changed_cases(
 
 def _key(case: Case, expected: ExpectedCase, code: Sequence[str]) -> str:
     """A hash of all that the record of a case depends on; ctime tells a file that was put back with an old mtime."""
-    files = [pictures.file_of_page(path) for path in (*case.images, case.label) if path]
+    files = [pictures.file_of_page(path) for path in (*case.images, *case.label_files().values())]
     stats = [file.stat() for file in files if file.exists()]  # a case that lacks one never passes
     times = [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
-    wanted = (*expected.channels, sorted(expected.labels), expected.labels_fill, expected.empty_labels)
+    wanted = (*expected.channels, sorted(expected.labels), expected.labels_fill, expected.empty_labels, expected.ignore)
     return hashlib.sha256(repr((case, times, wanted, code)).encode(errors="surrogateescape")).hexdigest()
 
 

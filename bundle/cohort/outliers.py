@@ -25,7 +25,7 @@ def check_cases(cases: Sequence[Case], expected: ExpectedCase, workers: int | No
         InputError: a process was killed, most likely out of memory.
     """
     if workers is None:
-        files = {pictures.file_of_page(path) for case in cases for path in (*case.images, case.label) if path}
+        files = {pictures.file_of_page(path) for case in cases for path in (*case.images, *case.label_files().values())}
         workers = 1 if sum(file.stat().st_size for file in files if file.is_file()) < SMALL else None
     records = map_in_processes(partial(_check, expected=expected), cases, workers, desc="checking", unit="case")
     return sorted(records, key=lambda record: record.case)

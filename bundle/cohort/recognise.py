@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bundle.cohort.dataset_json import read_described_layout
 from bundle.cohort.tasks import FolderLayout, Task
@@ -42,7 +43,7 @@ def read_by_patterns(folder: str | os.PathLike, task: Task) -> FolderLayout:
         raise InputError(
             f"task {task.name} has no patterns of file names: leave --task out, or give --channels and --label."
         )
-    found = find_cases(folder, task.channel_files, task.label_files)
+    found = find_cases(folder, task.channel_files, task.rater_files or task.label_files)
     named = [case for case in found if task.fits(case.case)]
     notes = []
     if task.case_names and not named and found:
@@ -75,7 +76,7 @@ def _guess(folder: str | os.PathLike, tasks: Sequence[Task]) -> FolderLayout:
     for task in tasks:
         if not task.channel_files:
             continue
-        found = find_cases(folder, task.channel_files, task.label_files)
+        found = find_cases(folder, task.channel_files, task.rater_files or task.label_files)
         whole = [case for case in found if len(case.images) == len(task.channels)]
         named = {case.case for case in whole if task.case_names and task.fits(case.case)}
         if named:
@@ -133,7 +134,8 @@ def describe_scans(folder: str | os.PathLike) -> str:
 
 
 def _case_of_files(found: CaseFiles, task: Task) -> Case:
-    place = {"patient": found.patient, "volume": found.volume, "slice": found.slice}
+    place: dict[str, Any] = {"patient": found.patient, "volume": found.volume, "slice": found.slice}
+    place["labels"] = {rater: path for rater, path in found.labels.items() if rater}
     try:
         images = image_entry(require_channels(found, task.channels, task.channel_files))
     except InputError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scripts.data.case_checks import ExpectedCase
 from scripts.data.case_files import Case
+from scripts.data.raters import check_ignore, check_rater_names
 from scripts.errors import InputError
 from scripts.files import read_mapping
 
@@ -32,6 +33,8 @@ class Task:
     labels_out: dict[str, int] | None = None  # value of each region in one label map, later ones on top
     channel_files: dict[str, list[str]] = field(default_factory=dict)  # patterns, see `scripts.data.case_files`
     label_files: list[str] = field(default_factory=list)
+    rater_files: dict[str, list[str]] = field(default_factory=dict)  # of each rater, in place of it
+    ignore: int | None = None  # label value of voxels that count nowhere
     labels_fill: int = 0  # background, the value outside all regions
     empty_labels: bool = False  # whether labels of background alone are expected, as in slices
     boundaries: list[str] = field(default_factory=list)  # regions that separate cells, scored by that
@@ -46,7 +49,7 @@ class Task:
         """The expected content of a case; `others` are tasks that may know further label values."""
         labels, empty = frozenset(self.labels.values()), self.empty_labels or allow_empty
         hint = partial(_tasks_that_know, self, others)
-        return ExpectedCase(self.channels, labels, self.scheme(), self.labels_fill, empty, hint)
+        return ExpectedCase(self.channels, labels, self.scheme(), self.labels_fill, empty, hint, self.ignore)
 
     def scheme(self) -> str:
         """The label scheme in words, for messages."""
@@ -71,13 +74,15 @@ def _tasks_that_know(task: Task, others: Sequence[Task], case: str, values: set[
 
 
 def read_task(path: str | os.PathLike) -> Task:
-    """The task of a YAML file; an `InputError` names what cannot be read or is missing."""
+    """The task of a YAML file; an `InputError` names what cannot be read, is missing or contradicts itself."""
     path = Path(path)
     content = read_mapping(path)
     missing = [key for key in NEEDED if key not in content]
     if missing:
         raise InputError(f"the task file {path} has no {', '.join(missing)}: see configs/tasks/ for examples.")
     known = {key: content[key] for key in Task.__dataclass_fields__ if key in content}
+    check_ignore(known.get("ignore"), known["labels"], known["regions"])
+    check_rater_names(known.get("rater_files") or (), path)
     return Task(**{**known, "name": path.stem})
 
 
@@ -106,14 +111,20 @@ def task_from_options(
     labels: str | None = None,
     regions: str | None = None,
     label_scheme: str | None = None,
+    raters: str | None = None,
+    ignore: int | None = None,
 ) -> Task | None:
     """The task of the options of `prepare`: by name, with other file patterns if given, or from the options alone.
 
     `name` is the option `--task`. None without options.
     """
+    if label and raters:
+        raise InputError("--label is the pattern of one label per case, --raters those of several: give one of them.")
     patterns = _pairs("channels", channels)
     channel_files = {role: [pattern] for role, pattern in patterns.items()}
     label_files = [label] if label else []
+    rater_files = {rater: [pattern] for rater, pattern in _pairs("raters", raters).items()}
+    check_rater_names(rater_files, "--raters")
     if name is not None:
         if labels or regions or label_scheme:
             raise InputError(
@@ -124,33 +135,45 @@ def task_from_options(
             raise InputError(
                 f"--channels has {', '.join(patterns)}, task {name} needs {', '.join(task.channels)}: name these."
             )
+        if ignore is not None:
+            check_ignore(ignore, task.labels, task.regions)
         return replace(
             task,
             channel_files=channel_files or task.channel_files,
             label_files=label_files or task.label_files,
+            rater_files=rater_files or ({} if label else task.rater_files),
+            ignore=task.ignore if ignore is None else ignore,
             case_names=None if patterns else task.case_names,
         )
     if not patterns:
-        if label or labels or regions or label_scheme:
-            raise InputError("--label, --labels, --regions and --label_scheme need --channels: give it, or a --task.")
+        if label or labels or regions or label_scheme or raters or ignore is not None:
+            raise InputError(
+                "--label, --raters, --labels, --regions, --label_scheme and --ignore need --channels: give it, or a"
+                " --task."
+            )
         return None
-    if label and not labels:
+    if (label or raters) and not labels:
         raise InputError(
-            'with --label the labels need names: add --labels "NAME=VALUE,...", or a --task that has them.'
+            f'with --{"label" if label else "raters"} the labels need names: add --labels "NAME=VALUE,...", or a'
+            " --task that has them."
         )
     values = {name: _value("labels", text) for name, text in _pairs("labels", labels).items()}
     parts = {name: [_value("regions", v) for v in text.split("+")] for name, text in _pairs("regions", regions).items()}
     if strange := sorted({value for part in parts.values() for value in part} - set(values.values())):
         raise InputError(f"--regions has the value {strange[0]}, which --labels does not name: add it there.")
+    regions_of = parts or {name: [value] for name, value in values.items()}
+    check_ignore(ignore, values, regions_of)
     return Task(
         name="the command line",
         label_scheme=label_scheme or CUSTOM,
         labels=values,
         channels=list(patterns),
-        regions=parts or {name: [value] for name, value in values.items()},
+        regions=regions_of,
         labels_out=None if parts else dict(values),
         channel_files=channel_files,
         label_files=label_files,
+        rater_files=rater_files,
+        ignore=ignore,
     )
 
 

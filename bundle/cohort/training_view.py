@@ -25,7 +25,7 @@ def read_training_config(content: Mapping[str, Any], overlays: Sequence[str] | N
     config.update({"device": "cpu", "num_workers": 0, "cache": "memory", "world_size": 1, "rank": 0})
     config.parse()  # macros become values
     if overlays is None:
-        keys = ("channels", "label_scheme", "labels", "regions", "labels_out", "labels_fill")
+        keys = ("channels", "label_scheme", "labels", "regions", "labels_out", "labels_fill", "ignore")
         patch_size = config["patch_size"][: content.get("dimensions", 3)]
         config.update({"patch_size": patch_size, **{key: content[key] for key in keys if key in content}})
         config.parse()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from bundle.commands.arguments import CommaList, Optional, check_arguments
-from bundle.commands.shared import Outcome, read_numbers
+from bundle.commands.shared import Outcome, print_agreement, read_numbers
 from bundle.commands.workflows import (
     hide_warnings,
     parse_settings,
@@ -105,6 +105,8 @@ def evaluate(
             run_workflow("evaluating", files, values | members.name_weights(configurations[0]))
     except SystemExit as ended:  # some cases failed; their rows are there
         code = int(ended.code or 0)
+    if distributed.is_first_process():
+        print_agreement(target)
     if without and len(configurations) == 1 and target.parent == home and distributed.is_first_process():
         about = read_mapping(target / "evaluation.json")["about"]
         costs = measure_channel_costs(home, about["sha256"])

@@ -93,7 +93,7 @@ def look(
 
     before, fill = steps_before_normalization(ask("preprocessing")), ask("labels_fill")
     read = evenly_spaced(known, cohort or len(known))
-    records = read_fingerprints(before, read, fill)
+    records = read_fingerprints(before, read, fill, content.get("ignore"))
     limits = {name: ask(name) for name in ("percentiles", "hu_window")}
     statistics = read_statistics(
         before, evenly_spaced(training, cohort or len(training)), choices, limits["percentiles"]

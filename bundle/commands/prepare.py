@@ -35,6 +35,8 @@ def prepare(
     labels: Optional[str] = None,
     regions: Optional[str] = None,
     label_scheme: Optional[str] = None,
+    raters: Optional[str] = None,
+    ignore: Optional[PositiveInt] = None,
     group_by: Optional[str] = None,
     sites: Optional[str] = None,
     folds: Annotated[int, Field(ge=2)] = 5,
@@ -70,6 +72,9 @@ def prepare(
         labels: NAME=VALUE for each label, with commas between, if no task says so.
         regions: NAME=VALUE+VALUE for each region that is segmented; every label is one by default.
         label_scheme: a name for these labels.
+        raters: NAME=PATTERN for the label of each of several raters, with commas between, in place of --label; a rater
+            need not have drawn every case.
+        ignore: the label value of voxels that count in no loss and no metric, such as 255.
         group_by: a regular expression whose first group, in a case's name, is the patient.
         sites: the site of each case, for scores by site: a CSV file with the columns site and case (or patient), or a
             regular expression whose first group, in a case's name, is the site.
@@ -95,6 +100,8 @@ def prepare(
         "labels": labels,
         "regions": regions,
         "label_scheme": label_scheme,
+        "raters": raters,
+        "ignore": ignore,
     }
     layout = read_layout(folder, tasks, allow_unlabelled, name=task, **described)
     say = Console(highlight=False, markup=False, soft_wrap=True).print
@@ -147,6 +154,8 @@ def _recognised(folder: Path, layout: FolderLayout) -> list[str]:
         f"label scheme: {task.scheme()}",
         "regions: " + ", ".join(f"{name}={'+'.join(map(str, values))}" for name, values in task.regions.items()),
     ]
+    lines += [f"raters: {', '.join(task.rater_files)}"] if task.rater_files else []
+    lines += [] if task.ignore is None else [f"ignored: voxels with the label {task.ignore}"]
     lines += [f"note: {note}" for note in layout.notes]
     without = sum(case.label is None for case in layout.cases)
     doubted = any(case.problems for case in layout.cases if case.label is None)

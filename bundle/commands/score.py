@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bundle.commands.arguments import CommaList, Optional, check_arguments
-from bundle.commands.shared import Outcome, read_numbers
+from bundle.commands.shared import Outcome, print_agreement, read_numbers
 from scripts import distributed, stopping
 from scripts.data import datalist as lists
 from scripts.errors import InputError
@@ -93,6 +93,7 @@ def score(
     )
     if distributed.is_first_process():
         print_score_tables(evaluation.cases, patients=evaluation.patients, part=part)
+        print_agreement(out)
         print(f"wrote {out / 'cases.csv'}")
         options = ["--datalist", str(datalist), "--dataset_dir", str(dataset_dir)]
         print("next: python -m bundle report", shlex.join([str(out), *options]))

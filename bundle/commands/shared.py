@@ -41,6 +41,17 @@ def read_numbers(folder: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def print_agreement(folder: Path) -> None:
+    """Print, for an evaluation against several raters, whether the system agrees with them as they do."""
+    if not (folder / "raters.csv").is_file():
+        return
+    from bundle.analysis.rater_scores import compare_with_raters
+    from bundle.reporting.agreement_sentences import score_verdicts
+
+    print_lines(Console(), score_verdicts(compare_with_raters(folder)))
+    print(f"every comparison with a rater, and of two raters: {folder / 'raters.csv'}")
+
+
 def score_table(title: str, *columns: Column | str) -> Table:
     """A table with a title; a column that is given by its heading alone holds numbers, set to the right."""
     aligned = [Column(column, justify="right") if isinstance(column, str) else column for column in columns]

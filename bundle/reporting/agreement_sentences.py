@@ -56,6 +56,22 @@ def model_verdicts(summary: Mapping[str, Any]) -> list[str]:
     return [_verdict(metric_name(metric, summary["units"]["length"]), found[metric]) for metric in VERDICTS]
 
 
+def score_verdicts(raters: Mapping[str, Any] | None) -> list[str]:
+    """The Dice of an evaluation compared with that of its raters (`bundle.analysis.rater_scores`), one per region."""
+    return [_verdict_of_scores(region, found["dice"]) for region, found in (raters or {}).items() if "dice" in found]
+
+
+def _verdict_of_scores(region: str, found: Mapping[str, Any]) -> str:
+    if not found["images"]:
+        return f"{region}: no patient has the model's mask and those of two raters, so they cannot be compared."
+    place = f"; {found['place']} the raters' own range" if found["place"] else ""
+    return (
+        f"{region}: Dice {format_share3(found['model'])} against the raters, {format_share3(found['raters'])} between"
+        f" raters (difference {format_change(found['difference'])}{_interval(found['interval'], format_change)},"
+        f" {plural(found['images'], 'patient')}{place})."
+    )
+
+
 def _verdict(metric: str, found: Mapping[str, Any]) -> str:
     if not found["images"]:
         return f"{metric}: no image has the model's mask and those of two raters, so they cannot be compared."

@@ -5,6 +5,7 @@ from typing import Any
 
 from bundle.analysis.region_summary import LOW, SPECK
 from bundle.analysis.statistics import ENOUGH
+from bundle.reporting.agreement_sentences import score_verdicts
 from bundle.reporting.size_sentences import describe_lesions_found
 from bundle.reporting.words import explain_nsd, format_share, join_words, metric_name, plural
 
@@ -98,7 +99,7 @@ def evaluation_findings(summary: Mapping[str, Any]) -> list[str]:
         said.append(f"Specks of the label of at most {SPECK} ml were missed: {numbers}.")
     if lost := _lost(summary):
         said.append(f"{plural(lost, 'case')} could not be scored and {'counts' if lost == 1 else 'count'} as Dice 0.")
-    return said
+    return [*said, *score_verdicts(summary["raters"])]
 
 
 def describe_reliability(region: str, curve: Mapping[str, Any]) -> str:

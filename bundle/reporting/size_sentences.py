@@ -48,7 +48,8 @@ def describe_lesions_found(summary: Mapping[str, Any]) -> Iterator[str]:
         over = f"{LARGE:g} {unit_sign('ml')}"
         high, low = share_interval(*large), share_interval(*small)
         often = ", more often than smaller ones" if high and low and high[0] > low[1] else ""
-        yield f"{region}: {large[0]} of {large[1]} lesions over {over} were found{often}{rest}."
+        whose = " of all raters" if summary["raters"] else ""
+        yield f"{region}: {large[0]} of {large[1]} lesions{whose} over {over} were found{often}{rest}."
 
 
 def _count(rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 
 from scripts.data import datalist as lists
 from scripts.data.decision import RegionDecision, output_channels
-from scripts.data.images import bounding_box, grid_difference, read_labels, voxel_size
+from scripts.data.images import bounding_box, clear_ignored, grid_difference, read_labels, voxel_size
 from scripts.errors import InputError
 from scripts.inference.small_components import find_components, label_around
 from scripts.scoring.case import read_probability, region_mask
@@ -31,6 +31,8 @@ class Scheme(NamedTuple):
     fill: int
     unit: str  # mm or pixels
     decision: str
+    known: Sequence[int]  # every value of a label map but 0
+    ignore: int | None  # of voxels that do not count
 
     def inner_first(self) -> list[str]:
         """The regions, those within others first."""
@@ -87,9 +89,10 @@ class _Case:
 
     def __init__(self, files: MaskFiles, scheme: Scheme) -> None:
         self.scheme = scheme
-        truth, mask = (read_labels(path, scheme.labels.values()) for path in (files.label, files.mask))
+        truth, mask = (read_labels(path, scheme.known) for path in (files.label, files.mask))
         if difference := grid_difference(truth, mask):
             raise InputError(f"{files.mask} has {difference}: give masks on the grid of the labels.")
+        truth, mask = clear_ignored(truth, mask, scheme.ignore, scheme.fill)
         axes = mask.voxels.ndim
         self.spacing = (1.0,) * axes if scheme.unit != "mm" else truth.spacing(axes)
         self.ml = voxel_size(self.spacing) / 1000

@@ -18,6 +18,7 @@ import yaml
 
 from bundle.analysis.statistics import mean_interval
 from bundle.studies.component_trials import MaskFiles, Minima, Scheme, Trial, apply_rules, find_masks, try_rules
+from scripts.data.datalist import known_labels
 from scripts.files import read_mapping, write_text
 from scripts.network.weights import read_settings, settings_file
 from scripts.parallel import map_in_processes
@@ -61,7 +62,16 @@ def choose_postprocessing(
     """
     own = read_settings(runs[0])
     painted, fill, decision = own.get("labels_out") or {}, own.get("labels_fill", 0), own.get("decision", "regions")
-    scheme = Scheme(content["regions"], content["labels"], painted, fill, content.get("unit", "mm"), decision)
+    scheme = Scheme(
+        content["regions"],
+        content["labels"],
+        painted,
+        fill,
+        content.get("unit", "mm"),
+        decision,
+        known_labels(content),
+        content.get("ignore"),
+    )
     files = find_masks(out / "masks", content, dataset_dir)
     patients = len({one.patient for one in files})
     if patients < FEWEST_PATIENTS:

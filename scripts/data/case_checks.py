@@ -55,6 +55,7 @@ class ExpectedCase(NamedTuple):
         scheme: the label scheme in words, for messages.
         labels_fill: the background value.
         empty_labels: whether labels may hold nothing but background.
+        ignore: the label value of voxels to ignore; None: there are none.
         hint: given a case and the values of its label, advice for values outside the scheme.
     """
 
@@ -64,6 +65,7 @@ class ExpectedCase(NamedTuple):
     labels_fill: int = 0
     empty_labels: bool = False
     hint: Callable[[str, set[int]], str] = no_label_hint
+    ignore: int | None = None
 
 
 @dataclass
@@ -81,8 +83,9 @@ class CaseRecord:
         spacing: in mm; None if the files have none.
         orientation: such as LPS.
         bright: each channel's log of the 99th percentile in the brain.
-        counts: voxels per label value, background excluded.
-        volume: of the tumour, all labels together, in ml; in cm² for two axes; in pixels without a spacing.
+        counts: voxels per label value, without background and voxels to ignore; of all raters.
+        volume: of the tumour, all labels together, in ml; in cm² for two axes; in pixels without a spacing. The mean
+            over raters.
         stripped: whether its channels show the brain alone; False if one certainly shows the head; None: unknown.
     """
 
@@ -151,8 +154,10 @@ def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
     if channels and not record.channels:
         record.problems.append(f"{case.images[0]} shows nothing in any channel: leave it out.")
-    if case.label and not _was_said_missing(case.label, record):
-        _check_label(case.label, expected, frame, sound, record)
+    drawn = [file for file in case.label_files().values() if not _was_said_missing(file, record)]
+    for file in drawn:
+        _check_label(file, expected, frame, sound, record)
+    record.volume /= max(1, len(drawn))
     return record
 
 
@@ -505,10 +510,17 @@ def _check_label(
         record.problems.append(problem)
         return
     values, counts = np.unique(np.rint(image.voxels).astype(np.int64), return_counts=True)
-    record.counts = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != expected.labels_fill}
-    if strange := sorted(set(record.counts) - {*expected.labels}):
+    found = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != expected.labels_fill}
+    if expected.ignore is not None and found.pop(expected.ignore, 0) == image.voxels.size:
+        record.problems.append(
+            f"{path} ignores every {_points(image.voxels)[:-1]} (all are {expected.ignore}): leave it out, or draw it."
+        )
+        return
+    for value, count in found.items():
+        record.counts[value] = record.counts.get(value, 0) + count
+    if strange := sorted({*found} - {*expected.labels}):
         record.problems.append(_strange_values(path, image.voxels, record, strange, expected))
-    if not record.counts and not expected.empty_labels:
+    if not found and not expected.empty_labels:
         record.problems.append(
             f"{path} is empty: it labels no {_points(image.voxels)[:-1]}; draw the tumour, or give --allow_empty if"
             " there is none."
@@ -516,13 +528,14 @@ def _check_label(
     axes = image.voxels.ndim
     sizes = [10.0] * axes if image.affine is None else nib.affines.voxel_sizes(image.affine)[:axes]
     unit = voxel_size(sizes) / 10**axes
-    record.volume = sum(record.counts.values()) * unit
+    record.volume += sum(found.values()) * unit
     if frame is None:
         return
     if difference := _difference(frame, image.voxels.shape, image.affine):
         record.problems.append(f"{path} {difference} of {frame.path.name}: resample it to that (nearest neighbour).")
-    elif channels and record.counts and _is_volume(frame):
-        tumour = image.voxels[_steps(image)] > 0.5
+    elif channels and found and _is_volume(frame):
+        drawn = image.voxels[_steps(image)]
+        tumour = (drawn > 0.5) & (drawn != (-1 if expected.ignore is None else expected.ignore))
         brain = np.any([channel.mask for channel in channels], axis=0)
         if tumour.any() and (share := 1 - float(brain[tumour].mean())) > 0.5:
             record.problems.append(
@@ -561,9 +574,10 @@ def _strange_values(
 ) -> str:
     shown = ", ".join(f"{value} ({record.counts[value]} {_points(array)})" for value in strange[:5])
     shown += ", ..." if len(strange) > 5 else ""
+    mark = f"; --ignore {strange[0]} if it marks voxels that nobody has drawn" if strange == [255] else ""
     return (
         f"{path} holds the value {shown}, which is not in label scheme {expected.scheme}"
-        f"{expected.hint(record.case, {*record.counts})}: choose the scheme of these data, or fix the label."
+        f"{expected.hint(record.case, {*record.counts})}: choose the scheme of these data, or fix the label{mark}."
     )
 
 

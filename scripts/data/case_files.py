@@ -39,7 +39,7 @@ class CaseFiles:
     Attributes:
         case: its name.
         images: a path for each channel, the same one if a file holds several.
-        label: if there is one.
+        labels: that of each rater; of a case with one label that of the rater "".
         patient: from the pattern.
         volume: for a slice, the folder or file that it belongs to.
         slice: its number there.
@@ -48,11 +48,16 @@ class CaseFiles:
 
     case: str
     images: dict[str, Path] = field(default_factory=dict)
-    label: Path | None = None
+    labels: dict[str, Path] = field(default_factory=dict)
     patient: str | None = None
     volume: str | None = None
     slice: int | None = None
     placeholders: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> Path | None:
+        """The label if there is one; of several raters the first one's."""
+        return next(iter(self.labels.values()), None)
 
 
 @dataclass
@@ -63,12 +68,13 @@ class Case:
         case: its name.
         images: one file per channel, in order; or, if `stacked`, one file of all channels. A page of a TIFF is written
             `stack.tif#5` (see `scripts.data.pictures`).
-        label: if there is one.
+        label: if there is one; of several raters the first one's.
         stacked: the channels are the last axis of one file.
         problems: what is missing according to the layout.
         patient: from the file names.
         volume: for a slice, what it belongs to.
         slice: its number there.
+        labels: the label of each rater, by name; empty for a case with one label.
     """
 
     case: str
@@ -79,6 +85,11 @@ class Case:
     patient: str | None = None
     volume: str | None = None
     slice: int | None = None
+    labels: dict[str, Path] = field(default_factory=dict)
+
+    def label_files(self) -> dict[str, Path]:
+        """The label of each rater, who is "" for the only label of a case; empty without a label."""
+        return self.labels or ({"": self.label} if self.label else {})
 
 
 def pattern_to_regex(pattern: str) -> re.Pattern[str]:
@@ -104,7 +115,9 @@ def pattern_to_regex(pattern: str) -> re.Pattern[str]:
 
 
 def find_cases(
-    root: str | os.PathLike, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+    root: str | os.PathLike,
+    channel_files: Mapping[str, Sequence[str]],
+    label_files: Sequence[str] | Mapping[str, Sequence[str]] = (),
 ) -> list[CaseFiles]:
     """All cases under `root` (a folder of cases, or the folder of one case), sorted by name, slices by number.
 
@@ -113,7 +126,7 @@ def find_cases(
     Args:
         root: the folder to look in, at any depth.
         channel_files: for each channel its patterns, tried in order.
-        label_files: the label's patterns, tried in order.
+        label_files: the label's patterns, tried in order; or those of each rater by name.
 
     Raises:
         InputError: `root` is not a folder, two files match the same channel of the same case, or two cases have one
@@ -126,7 +139,10 @@ def find_cases(
 
 
 def group_files(
-    files: Iterable[Path], root: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+    files: Iterable[Path],
+    root: Path,
+    channel_files: Mapping[str, Sequence[str]],
+    label_files: Sequence[str] | Mapping[str, Sequence[str]] = (),
 ) -> list[CaseFiles]:
     """The cases of these files, as absolute paths below the folder `root` (see `find_cases`)."""
     single = [page for found in _gather(files, root, channel_files, label_files) for page in _pages(found)]
@@ -212,14 +228,19 @@ def image_entry(images: Sequence[str]) -> str | list[str]:
 
 
 def _gather(
-    files: Iterable[Path], root: Path, channel_files: Mapping[str, Sequence[str]], label_files: Sequence[str] = ()
+    files: Iterable[Path],
+    root: Path,
+    channel_files: Mapping[str, Sequence[str]],
+    label_files: Sequence[str] | Mapping[str, Sequence[str]] = (),
 ) -> list[CaseFiles]:
     """The cases of these files, from their absolute paths: the folder of one case matches `{case}/...` too."""
     roles = [(name, [pattern_to_regex(p) for p in patterns]) for name, patterns in channel_files.items()]
-    label = [pattern_to_regex(p) for p in label_files]
+    of_raters = label_files if isinstance(label_files, Mapping) else {"": label_files}
+    labels = {rater: [pattern_to_regex(p) for p in patterns] for rater, patterns in of_raters.items()}
     cases: dict[tuple, CaseFiles] = {}
     for path in files:
-        drawn = _match(path, label, root)
+        matches = ((rater, _match(path, patterns, root)) for rater, patterns in labels.items())
+        rater, drawn = next((pair for pair in matches if pair[1]), ("", None))
         for role, patterns in roles:
             match = _match(path, patterns, root)
             if match is None:
@@ -238,9 +259,12 @@ def _gather(
             drawn = drawn if both else None
         if drawn:
             found = cases.setdefault(_key(drawn), drawn)
-            if found.label is not None:
-                raise InputError(_two_files(f"case {drawn.case} has two labels", found.label, path))
-            found.label = path
+            if rater in found.labels:
+                whose = f"case {drawn.case} has two labels{f' of {rater}' if rater else ''}"
+                raise InputError(_two_files(whose, found.labels[rater], path))
+            found.labels[rater] = path
+    for case in cases.values():
+        case.labels = {rater: case.labels[rater] for rater in labels if rater in case.labels}  # in one order
     return list(cases.values())
 
 
@@ -314,7 +338,7 @@ def _key(found: CaseFiles) -> tuple:
 
 def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
     """The case itself, or a case for each page of its files."""
-    numbers = {file: pictures.count_pages(file) for file in (*found.images.values(), found.label) if file}
+    numbers = {file: pictures.count_pages(file) for file in (*found.images.values(), *found.labels.values())}
     most = max(numbers.values())
     if most == 1:
         yield found
@@ -329,8 +353,8 @@ def _pages(found: CaseFiles) -> Iterator[CaseFiles]:
         )
     for k in range(most):
         images = {channel: pictures.page_name(file, k) for channel, file in found.images.items()}
-        label = found.label and pictures.page_name(found.label, k)
-        yield replace(found, case=f"{found.case}_{k}", images=images, label=label, volume=found.case, slice=k)
+        labels = {rater: pictures.page_name(file, k) for rater, file in found.labels.items()}
+        yield replace(found, case=f"{found.case}_{k}", images=images, labels=labels, volume=found.case, slice=k)
 
 
 def _require_unique_names(cases: Iterable[CaseFiles]) -> None:
@@ -344,4 +368,4 @@ def _require_unique_names(cases: Iterable[CaseFiles]) -> None:
 
 
 def _a_file(case: CaseFiles) -> Path:
-    return next(file for file in (*case.images.values(), case.label) if file)
+    return next(iter((*case.images.values(), *case.labels.values())))

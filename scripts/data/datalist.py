@@ -5,9 +5,10 @@ The data list is the Decathlon JSON: `training` and `testing` hold one entry per
     {"image": [one file per channel] | "one 4D file", "label": "file", "case": "id", "patient": "id", "fold": k}
 
 with paths below `dataset_dir`, relative to it, and `"split": "test"` instead of the fold for held-out test patients. A
-case that is a slice also has its `volume` and its number there, `slice`; a case may have a `site`. The header has
-the keys channels, label_scheme, labels, regions, boundaries (regions that are outlines of cells), dimensions, unit,
-skull_stripped, seed, hashes (file to sha256) and voxels (case to the sha256 of its voxels).
+case that is a slice also has its `volume` and its number there, `slice`; a case may have a `site`. A case that several
+raters have drawn has `"labels": {"anna": "file", ...}` in place of the label. The header has the keys channels,
+label_scheme, labels, ignore (the label value of voxels to ignore), regions, boundaries (regions that are outlines of
+cells), dimensions, unit, skull_stripped, seed, hashes (file to sha256) and voxels (case to the sha256 of its voxels).
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from typing import Any
 
 from scripts.data import pictures
 from scripts.data.case_files import NOT_TEXT, name_scan
+from scripts.data.raters import check_ignore, check_rater_names
 from scripts.errors import InputError
 from scripts.progress import progress_bar
 
@@ -55,8 +57,9 @@ def read_datalist(path: str | os.PathLike) -> dict[str, Any]:
                 f"'{part}' of {path} is not a list of cases: regenerate it with `python -m bundle prepare`."
             )
     check_names(content, path)
+    check_ignore(content.get("ignore"), content["labels"], content["regions"])
     for entry in content["training"]:
-        if "label" not in entry or ("fold" in entry) == (entry.get("split") == "test"):
+        if not rater_files(entry) or ("fold" in entry) == (entry.get("split") == "test"):
             raise InputError(
                 f'{path}: case {entry["case"]} of `training` needs a label, and either a fold or "split": "test".'
             )
@@ -88,12 +91,30 @@ def check_names(datalist: Mapping[str, Any], source: str | os.PathLike) -> None:
         seen.add(case)
         named = {"patient": [entry["patient"]], "image": images if isinstance(images, list) else [images]}
         named |= {key: [entry[key]] for key in ("label", "volume") if key in entry}
+        named |= {"labels": _check_raters(entry, source)} if "labels" in entry else {}
         for key, texts in named.items():
             if strange := [text for text in texts or [""] if not _is_inside(text)]:
                 raise InputError(
                     f"{source}: case {case} has the {key} {json.dumps(strange[0])[:200]}: expected text that leads"
                     " nowhere else: not empty or absolute, without .. or control characters; correct it."
                 )
+
+
+def _check_raters(entry: Mapping[str, Any], source: str | os.PathLike) -> list[str]:
+    """The label files of the raters of an entry, whose names are checked."""
+    drawn, case = entry["labels"], entry["case"]
+    if "label" in entry:
+        raise InputError(
+            f"{source}: case {case} has both `label` and `labels`: expected one label, or those of several raters by"
+            " name; remove one of the two."
+        )
+    if not isinstance(drawn, dict) or not drawn:
+        raise InputError(
+            f"{source}: case {case} has the labels {json.dumps(drawn)[:200]}: expected the file of each rater by name,"
+            ' {"anna": "file", "ben": "file"}.'
+        )
+    check_rater_names(drawn, source)
+    return [*drawn.values()]
 
 
 def _is_inside(text: object) -> bool:
@@ -109,15 +130,25 @@ def all_entries(datalist: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*datalist["training"], *datalist.get("testing", [])]
 
 
+def rater_files(entry: Mapping[str, Any]) -> dict[str, str]:
+    """The label files of an entry by rater, who is "" for the only label of a case; empty without a label."""
+    return dict(entry["labels"]) if "labels" in entry else {"": entry["label"]} if "label" in entry else {}
+
+
+def known_labels(datalist: Mapping[str, Any]) -> list[int]:
+    """The values that a label map of the list may hold besides 0: labels, regions, and the value to ignore."""
+    regions = {int(value) for values in datalist["regions"].values() for value in values}
+    ignore = datalist.get("ignore")
+    return sorted({*datalist["labels"].values(), *regions, *([] if ignore is None else [ignore])})
+
+
 def entry_files(entry: Mapping[str, Any]) -> list[str]:
-    """The files of one entry as the list names them: images in channel order, then the label if there is one.
+    """The files of one entry as the list names them: images in channel order, then the labels if there are any.
 
     For a page of a TIFF (`stack.tif#5`, see `scripts.data.pictures`) it is the file.
     """
     images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-    return [
-        pictures.file_of_page(name).as_posix() for name in (*images, *([entry["label"]] if "label" in entry else []))
-    ]
+    return [pictures.file_of_page(name).as_posix() for name in (*images, *rater_files(entry).values())]
 
 
 def name_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +164,8 @@ def select_cases(
     datalist: Mapping[str, Any], dataset_dir: str | os.PathLike, part: str, fold: int | None = None
 ) -> list[dict[str, Any]]:
     """The entries of one part with their files as absolute paths.
+
+    Where `labels` are those of several raters, `label` is the first one, for pictures.
 
     Args:
         datalist: from `read_datalist`.
@@ -304,6 +337,22 @@ def require_same_task(
         )
 
 
+def require_same_ignore(datalist: Mapping[str, Any], ignore: int | None) -> None:
+    """Check that the list and the config ignore the same label value.
+
+    Raises:
+        InputError: says what each of them has.
+    """
+    declared = datalist.get("ignore")
+    if ignore != declared:
+        found, own = ("no value" if value is None else str(value) for value in (declared, ignore))
+        ways = f"--ignore {declared}" if ignore is None else f"`python -m bundle prepare --ignore {ignore}`"
+        raise InputError(
+            f"the data list has {found} to ignore, the config has {own}: give {ways}, or a task that both are made for"
+            " (configs/tasks/)."
+        )
+
+
 def _place(entry: Mapping[str, Any]) -> str:
     return "the test set" if entry.get("split") == "test" else f"fold {entry['fold']}"
 
@@ -311,6 +360,8 @@ def _place(entry: Mapping[str, Any]) -> str:
 def _absolute(entry: Mapping[str, Any], root: Path) -> dict[str, Any]:
     image = entry["image"]
     made = {**entry, "image": [str(root / i) for i in image] if isinstance(image, list) else str(root / image)}
-    if "label" in entry:
-        made["label"] = str(root / entry["label"])
+    if "labels" in entry:
+        made["labels"] = {rater: str(root / file) for rater, file in entry["labels"].items()}
+    if drawn := rater_files(entry):
+        made["label"] = str(root / next(iter(drawn.values())))
     return made

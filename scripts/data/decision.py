@@ -12,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from scripts.data.imperfect_labels import split_raters
 from scripts.errors import InputError
 
 DECISIONS = ("regions", "classes")
@@ -91,7 +92,7 @@ class RegionMasksd(MapTransform):
     """Turn probabilities [K, ...] into masks of the regions [R, ...], zeros and ones (float32).
 
     Args:
-        keys: the probabilities.
+        keys: the probabilities, or labels of the same channels; those of several raters, one after the other, remain.
         decision: which regions a voxel belongs to.
     """
 
@@ -101,7 +102,11 @@ class RegionMasksd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Convert each key."""
-        return {**data, **{key: self.decision.masks(data[key]).float() for key in self.key_iterator(data)}}
+        return {**data, **{key: self._masks(data[key]).float() for key in self.key_iterator(data)}}
+
+    def _masks(self, channels: torch.Tensor) -> torch.Tensor:
+        masks = [self.decision.masks(own) for own in split_raters(channels, len(self.decision.values))]
+        return masks[0] if len(masks) == 1 else torch.cat(masks)
 
 
 class ClassesToLabelsd(MapTransform):

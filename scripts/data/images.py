@@ -127,6 +127,14 @@ def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[i
     return image._replace(voxels=renamed)
 
 
+def clear_ignored(truth: GridImage, prediction: GridImage, ignore: int | None, fill: int = 0) -> list[GridImage]:
+    """Both label maps, with the background `fill` where the label has the value to ignore; None: there is none."""
+    if ignore is None:
+        return [truth, prediction]
+    ignored = truth.voxels == ignore
+    return [image._replace(voxels=np.where(ignored, fill, image.voxels)) for image in (truth, prediction)]
+
+
 def require_label_map(shape: Sequence[int], path: str | os.PathLike) -> None:
     """Raise `InputError` unless the shape is that of a label map, [H, W, D] or [H, W], with one value per voxel."""
     if len(shape) > 3:

@@ -75,7 +75,7 @@ class LoadImageChannelsd(MapTransform):
     Args:
         keys: `image`, and `label` if there is one.
         channels: names of the image's channels, in the order of the files in a list or of the channels in a file.
-            Every other key is loaded as one channel.
+            Every other key is loaded as one channel; of an entry with `labels`, as one per rater.
         image_key: the key that has several channels.
         axes: of the images; None: any.
         channel_files: the file name patterns of each channel.
@@ -136,7 +136,9 @@ class LoadImageChannelsd(MapTransform):
                 if isinstance(data[key], list | tuple) or Path(data[key]).is_dir():
                     loaded.setdefault("result_extension", ".nii.gz")  # MONAI Label takes it from a file's name
             else:
-                loaded[key] = self._stack([Path(file) for file in ensure_tuple(data[key])], [str(key)], "label")
+                drawn = data.get("labels") if key == "label" else None
+                files = [Path(file) for file in (drawn.values() if drawn else ensure_tuple(data[key]))]
+                loaded[key] = self._stack(files, [str(key)] * (len(drawn) if drawn else 1), "label")
         image = loaded.get(self.image_key)
         for key in self.key_iterator(loaded):
             if image is not None:

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from scripts.data.datalist import entry_files, file_hash, name_entry
 from scripts.data.images import voxel_ml
+from scripts.data.imperfect_labels import IGNORED, draw_rater
 from scripts.data.input_channels import WindowChannels
 from scripts.distributed import is_first_process
 from scripts.errors import InputError
@@ -147,7 +148,7 @@ class PreparedCases(Dataset):
         files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in entry_files(entry)]
         versions = [monai.__version__, torch.__version__, np.__version__, STORED_TYPES]
         recipe = pickle_hashing(self.transform.flatten().transforms).decode()
-        pages = entry["image"], entry.get("label")  # several cases may be pages of one file
+        pages = entry["image"], entry.get("label"), entry.get("labels")  # several cases may be pages of one file
         content = json.dumps([files, pages, versions, recipe, self.keep])
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
@@ -225,6 +226,8 @@ class PatchDataset(Dataset):
         crop: a MONAI random crop that yields one patch, such as `RandCropByPosNegLabeld`; seeded for each patch.
         window_channels: of the place of a patch (`scripts.data.input_channels`), which the patch gets under that name.
         margin: voxels to add to a patch on each side, by axis, 0 beyond the volume; the draws are the same without.
+        label_channels: of the label of one rater; a patch of a case with several has the label of one, drawn by its
+            seed. None: every case has one.
         keep: the keys of a prepared case that `crop` needs besides image and label: flat indices of voxels.
         others: arguments of `PreparedCases`.
     """
@@ -237,11 +240,12 @@ class PatchDataset(Dataset):
         keep: Sequence[str] = (),
         window_channels: WindowChannels | None = None,
         margin: Sequence[int] | None = None,
+        label_channels: int | None = None,
         **others: Any,
     ) -> None:
         self.cases = PreparedCases(data, transform, keep=("image", "label", *keep), **others)
         self.data, self.keep = self.cases.data, tuple(keep)
-        self.window_channels, self.margin = window_channels, margin
+        self.window_channels, self.margin, self.label_channels = window_channels, margin, label_channels
         self.crop = crop if isinstance(crop, Compose) else Compose([crop])
 
     def __len__(self) -> int:
@@ -249,7 +253,8 @@ class PatchDataset(Dataset):
 
     def labelled(self) -> list[int]:
         """The numbers of the cases that have any label."""
-        return [number for number in range(len(self.cases)) if bool(self.cases.stored_case(number)["label"].any())]
+        every = (self.cases.stored_case(number)["label"] for number in range(len(self.cases)))
+        return [number for number, label in enumerate(every) if bool(((label > 0) & (label != IGNORED)).any())]
 
     def __getitem__(self, index: tuple[int, ...]) -> dict[str, Any]:
         number, seed, *centre = index
@@ -280,7 +285,7 @@ class PatchDataset(Dataset):
         return {
             # copies, since a view would send the whole volume through the loader's queue
             "image": image.clone(),
-            "label": label.clone(),
+            "label": draw_rater(label, self.label_channels, seed).clone(),
             "case": case["case"],
             "seed": seed,
             "centre": middle_voxel,  # as in an index; -1: unknown

@@ -14,23 +14,27 @@ from monai.utils import ensure_tuple
 
 from scripts.data.background import foreground
 from scripts.data.images import ROUNDING
+from scripts.data.imperfect_labels import IGNORED, combine_raters
+from scripts.data.raters import check_ignore
 from scripts.errors import InputError
 
 
 class RoundLabelsd(MapTransform):
-    """Round label maps [1, ...] to the whole numbers of the declared scheme.
+    """Round label maps [R, ...], one per rater, to the whole numbers of the declared scheme.
 
     Args:
         keys: the label maps.
         labels: the scheme, name to value; 0 is background and may be left out.
+        ignore: the value of voxels to ignore, which is allowed too; None: there are none.
 
     Raises:
         InputError: a value is not within 0.001 of a whole number, or outside the scheme; names file and value.
     """
 
-    def __init__(self, keys: KeysCollection, labels: Mapping[str, int]) -> None:
+    def __init__(self, keys: KeysCollection, labels: Mapping[str, int], ignore: int | None = None) -> None:
         super().__init__(keys)
-        self.labels = dict(labels)
+        check_ignore(ignore, labels, {})
+        self.labels, self.allowed = dict(labels), {0, *labels.values(), *([] if ignore is None else [ignore])}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Round each key."""
@@ -46,26 +50,37 @@ class RoundLabelsd(MapTransform):
                     " been resampled with interpolation: resample it with nearest neighbour."
                 )
             values = {int(v) for v in torch.unique(whole)}
-            if unknown := sorted(values - {0, *self.labels.values()}):
+            if unknown := sorted(values - self.allowed):
                 raise InputError(
                     f"{name} holds the label {unknown[0]}: the scheme has {self.labels}; check the task"
-                    f" (configs/tasks/)."
+                    " (configs/tasks/)."
                 )
             rounded[key] = whole
         return rounded
 
 
 class LabelsToRegionsd(MapTransform):
-    """Turn label maps [1, ...] into region masks [R, ...] of zeros and ones (uint8).
+    """Turn label maps [1, ...] into region masks [K, ...] of zeros and ones (uint8).
+
+    Label maps of several raters, [R, ...], are combined (`scripts.data.imperfect_labels.combine_raters`).
 
     Args:
         keys: the label maps.
         regions: region name to the label values that it unites, in channel order.
+        ignore: the value of voxels to ignore, which are `IGNORED` (2) in every mask; None: there are none.
+        raters: how several raters' masks are combined.
     """
 
-    def __init__(self, keys: KeysCollection, regions: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        regions: Mapping[str, Sequence[int]],
+        ignore: int | None = None,
+        raters: str = "draw",
+    ) -> None:
         super().__init__(keys)
         self.regions = {name: list(values) for name, values in regions.items()}
+        self.ignore, self.raters = ignore, raters
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Convert each key."""
@@ -73,7 +88,10 @@ class LabelsToRegionsd(MapTransform):
         for key in self.key_iterator(converted):
             label = converted[key]
             masks = [torch.isin(label, torch.tensor(values, dtype=label.dtype)) for values in self.regions.values()]
-            converted[key] = torch.cat(masks).to(torch.uint8)
+            together = torch.stack(masks, dim=1).to(torch.uint8)
+            if self.ignore is not None:
+                together = together.masked_fill((label == self.ignore).unsqueeze(1), IGNORED)
+            converted[key] = combine_raters(together, self.raters)
         return converted
 
 
@@ -87,7 +105,8 @@ class RegionIndicesd(MapTransform):
     MONAI's `FgBgToIndicesd` takes the first of several channels for a background, and expects images above 0.
 
     Args:
-        keys: masks [K, ...].
+        keys: masks [K, ...], or [R * K, ...] of several raters: a region is where any of them drew it. Voxels that any
+            of them ignores are not background.
         regions: region name to the label values that it unites.
         channels: name of each mask to the label values in it, in channel order; None: one mask per region. A region
             is the union of the masks whose values are all its own.
@@ -112,6 +131,7 @@ class RegionIndicesd(MapTransform):
         if not names or not {*names} <= {*regions}:
             raise InputError(f"centre_regions is {centre_regions}: expected names among {', '.join(regions)}, or null.")
         masks = list((channels or regions).values())
+        self.channels = len(masks)
         self.parts = [[k for k, values in enumerate(masks) if {*values} <= {*regions[name]}] for name in names]
         every = {value for values in regions.values() for value in values}
         self.every = [k for k, values in enumerate(masks) if {*values} <= every]
@@ -121,10 +141,13 @@ class RegionIndicesd(MapTransform):
         """Add the indices of each key."""
         indexed = dict(data)
         for key in self.key_iterator(indexed):
-            masks = torch.as_tensor(indexed[key]) > 0
+            label = torch.as_tensor(indexed[key])
+            by_rater = label.unflatten(0, (-1, self.channels))
+            masks = ((by_rater > 0) & (by_rater != IGNORED)).any(0)
             regions = torch.stack([masks[parts].any(0) for parts in self.parts])
             centres = regions.any(0) if regions.any() else masks[self.every].any(0)
-            background = foreground(torch.as_tensor(indexed[self.image_key])).any(0) & ~centres
+            unlabelled = ~(centres | (label == IGNORED).any(0))
+            background = foreground(torch.as_tensor(indexed[self.image_key])).any(0) & unlabelled
             found = [mask.flatten().nonzero().flatten() for mask in (centres, background, *regions)]
             indexed[f"{key}_fg_indices"], indexed[f"{key}_bg_indices"], *_ = found
             indexed[f"{key}_indices"] = found[1:]

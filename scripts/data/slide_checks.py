@@ -20,6 +20,11 @@ def check_slide(case: Case, expected: ExpectedCase) -> CaseRecord:
     if record.problems:
         return record
     try:
+        if case.labels or expected.ignore is not None:
+            raise InputError(
+                f"{case.images[0]} is a slide, which takes one label without voxels to ignore: leave out --raters and"
+                " --ignore."
+            )
         slide = Slide(case.images)
         _check_image(slide, expected, record)
         if case.label:

@@ -49,7 +49,7 @@ class SlidePatches(Dataset):
         title: of the progress bar.
 
     Raises:
-        InputError: one of the settings is set; or see `scripts.data.slides.Slide`.
+        InputError: one of the settings is set; a slide has several raters; or see `scripts.data.slides.Slide`.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class SlidePatches(Dataset):
     ) -> None:
         refuse_settings(refused or {})
         self.data = [name_entry(entry) for entry in data]
+        if several := [entry["case"] for entry in self.data if "labels" in entry]:
+            raise InputError(f"case {several[0]} has labels of several raters: a slide takes one; give it in the list.")
         self.level, self.patch_size, self.transform = level, [int(size) for size in patch_size], transform
         self.centres, self.label_share, self.title = np.asarray(centres), label_share, title
         self.held: list[LabelledSlide] = []

@@ -48,6 +48,10 @@ class Job(NamedTuple):
     kept: str  # the file that caches the rows until all cases are done
     boundaries: tuple[str, ...] = ()  # the regions that are outlines of cells
     added: tuple[str, ...] = ()  # metrics of the user's own
+    ignore: int | None = None  # label value of voxels that do not count
+    rater: str = ""  # who drew the label; "" for the only one of a case
+    compared: str = ""  # another rater, whose label is the prediction; "" for a system
+    wanted: tuple[str, ...] = tuple(metrics.METRICS)
 
 
 class Scores(NamedTuple):
@@ -67,6 +71,7 @@ def metric_definitions(brats: BratsRule = BRATS_2023, added: Sequence[str] = ())
         "border": "voxels of the mask with background, or the end of the image, across a face",
         "tolerances": list(metrics.TOLERANCES),
         "empties": "both masks empty: overlap 1, distances 0, noted absent; one empty: overlap 0, distances inf, kept",
+        "ignored": "voxels that the label ignores are taken out of both masks; next to them a mask has no border",
         "connectivity": "26 in 3D, 8 in 2D",
         "lesion_found_iou": FOUND_IOU,
         "brats2023": brats._asdict(),
@@ -128,7 +133,8 @@ def read_masks(job: Job) -> tuple[GridImage, GridImage, str]:
     """The label, the prediction on the label's grid, and how the prediction's own grid differed ("" if it did not).
 
     Raises:
-        InputError: a file is damaged, holds other labels, or is on another grid and `job.resample` is off.
+        InputError: a file is damaged, holds other labels, ignores every voxel, or is on another grid and `job.resample`
+            is off.
     """
     truth = read_labels(job.label, job.known)
     assert job.prediction is not None
@@ -136,7 +142,18 @@ def read_masks(job: Job) -> tuple[GridImage, GridImage, str]:
     difference = grid_difference(truth, prediction)
     if difference and not job.resample:
         raise InputError(f"{job.prediction} has {difference}: predict on the label's grid, or allow --resample.")
-    return truth, resample_labels(prediction, truth) if difference else prediction, difference
+    prediction = resample_labels(prediction, truth) if difference else prediction
+    if (ignored := find_ignored(job, truth.voxels, prediction.voxels)) is not None and ignored.all():
+        raise InputError(f"{job.label} ignores every voxel (value {job.ignore}): there is nothing to score.")
+    return truth, prediction, difference
+
+
+def find_ignored(job: Job, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray | None:
+    """The voxels that do not count, for two raters those that either of them ignores; None if there are none."""
+    if job.ignore is None:
+        return None
+    ignored = truth == job.ignore
+    return ignored | (prediction == job.ignore) if job.compared else ignored
 
 
 def measure_regions(
@@ -164,18 +181,25 @@ def measure_regions(
     if not job.boundaries and not any(0 in values for values in job.regions.values()):
         here = bounding_box((truth > 0) | (prediction > 0), margin=[max(1, job.brats.dilations)] * axes)
         truth, prediction = (np.ascontiguousarray(voxels[here]) for voxels in (truth, prediction))  # C order is faster
-    added = find_metrics(job.added)
+    ignored = find_ignored(job, truth, prediction)
+    added = find_metrics(() if job.compared else job.added)
     for region, values in job.regions.items():
         true, predicted = (region_mask(voxels, values) for voxels in (truth, prediction))
-        note, wanted = metrics.empty_note(true, predicted), metrics.METRICS.keys() - set(leave_out)
+        if ignored is not None:
+            true, predicted = true & ~ignored, predicted & ~ignored
+        note, wanted = metrics.empty_note(true, predicted), set(job.wanted) - set(leave_out)
+        if ignored is not None:  # a rule that knows no such voxels
+            wanted -= metrics.LESIONWISE.keys()
         if region in job.boundaries:
             wanted -= metrics.LESIONS.keys() | metrics.LESIONWISE.keys()
-        for name, value in metrics.measure_region(true, predicted, spacing, job.brats, wanted).items():
+        for name, value in metrics.measure_region(true, predicted, spacing, job.brats, wanted, ignored).items():
             unit = metrics.METRICS[name].unit
             scores.rows.append(_row(job, region, name, value / scale.get(unit, 1), units[unit], note))
         for metric in added:
             value = metric.measure(true, predicted, spacing)
             scores.rows.append(_row(job, region, metric.name, value, metric.definition.unit, note))
+        if job.compared:
+            continue
         if region in job.boundaries:
             for name, value in compare_boundaries(true, predicted).items():
                 scores.rows.append(_row(job, region, name, value, note=note))
@@ -203,7 +227,7 @@ def _score(job: Job) -> Scores:
         if difference:
             scores.rows.insert(0, _row(job, WHOLE_CASE, "resampled", 1, note=f"{difference}; nearest neighbour"))
         if job.probability:
-            _add_calibration(scores, job, truth.voxels, spacing, job.probability)
+            _add_calibration(scores, job, truth.voxels, prediction.voxels, spacing)
     except InputError as error:
         return failed_scores(job.case, job.patient, str(error))
     return scores
@@ -215,11 +239,16 @@ def _is_copy(job: Job) -> bool:
     return len(files) == 2 and len({file.stat().st_size for file in files}) == 1 == len({*map(file_hash, files)})
 
 
-def _add_calibration(scores: Scores, job: Job, truth: np.ndarray, spacing: Sequence[float], file: str) -> None:
-    masks = np.stack([region_mask(truth, values) for values in job.regions.values()])
-    probability = read_probability(file, masks.shape)
-    reliability = metrics.reliability_bins(masks, probability, spacing)
-    for name, value in metrics.calibration_metrics(masks, probability, spacing, reliability).items():
+def _add_calibration(
+    scores: Scores, job: Job, truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
+) -> None:
+    masks, ignored = (
+        np.stack([region_mask(truth, v) for v in job.regions.values()]),
+        find_ignored(job, truth, prediction),
+    )
+    probability = read_probability(str(job.probability), masks.shape)
+    reliability = metrics.reliability_bins(masks, probability, spacing, ignored)
+    for name, value in metrics.calibration_metrics(masks, probability, spacing, reliability, ignored).items():
         scores.rows.append(_row(job, WHOLE_CASE, name, value, note="" if masks.any() else "absent"))
     for region, bins in zip(job.regions, reliability, strict=True):
         for number, (voxels, predicted, found) in enumerate(bins.tolist()):

@@ -9,6 +9,9 @@ be scored: it has no other row, and counts in summaries.
 `lesions.csv` has one row per true lesion. If the cases are slices, `patients.csv` has the columns of `cases.csv` for
 all slices of a patient as one volume, with the patient as case. If probabilities are given, `reliability.csv` has one
 row per case, region and bin of probability: the mean predicted probability (`confidence`) and the observed frequency.
+
+Cases that several raters have drawn are scored against each: `cases.csv` has the means over raters, `lesions.csv` and
+`reliability.csv` the rows of all of them, and `raters.csv` every single comparison (`scripts.scoring.raters`).
 """
 
 import os
@@ -38,6 +41,7 @@ from scripts.scoring.prediction_files import (
     match_predictions,
     nearest_names,
 )
+from scripts.scoring.raters import RATER_COLUMNS, average_raters, compare_raters, rater_rows
 from scripts.scoring.stack import Stack, score_patient
 from scripts.scoring.summary import COPY, group_failures
 from scripts.scoring.tables import read_table, write_table
@@ -51,13 +55,15 @@ Task = TypeVar("Task", Job, Stack)
 class ScoreTables(NamedTuple):
     """The rows of each table.
 
-    `patients` is None if cases are not slices, `reliability` without probabilities, `lesions` if not counted.
+    `patients` is None if cases are not slices, `reliability` without probabilities, `lesions` if not counted, `raters`
+    if every case has one label.
     """
 
     cases: pd.DataFrame
     patients: pd.DataFrame | None = None
     lesions: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
+    raters: pd.DataFrame | None = None
 
 
 def score_predictions(
@@ -102,13 +108,14 @@ def score_predictions(
     """
     chosen = lists.select_cases(datalist, dataset_dir, part, fold)
     names = {entry["case"] for entry in chosen}
-    labels = [{"image": [], "label": entry["label"]} for entry in datalist["training"] if entry["case"] in names]
+    labels = [{**entry, "image": []} for entry in datalist["training"] if entry["case"] in names]
     lists.check_files(datalist, labels, dataset_dir, hashes=distributed.is_first_process())
     files = images_in(predictions)
     found = find_predictions(files, chosen)
     for entry in chosen:
-        label, own = (pictures.file_of_page(file) for file in (entry["label"], found.get(entry["case"], "")))
-        if own.is_file() and own.samefile(label):
+        own = pictures.file_of_page(found.get(entry["case"], ""))
+        drawn = map(pictures.file_of_page, lists.rater_files(entry).values())
+        if own.is_file() and any(own.samefile(label) for label in drawn):
             raise InputError(
                 f"{predictions} holds the labels themselves ({own} is the label of case {entry['case']}): give the"
                 " folder of the masks that a system predicted."
@@ -129,25 +136,31 @@ def score_predictions(
         Job(
             case=entry["case"],
             patient=entry["patient"],
-            label=entry["label"],
+            label=label,
+            rater=rater,
             prediction=found.get(entry["case"]),
             hint="" if entry["case"] in found else nearest_names(entry["case"], spare),
             probability=str(soft[entry["case"]]) if entry["case"] in soft else None,
-            kept=str(kept / f"{entry['case']}.json"),
+            kept=str(kept / rater / f"{entry['case']}.json"),
             **rules,
         )
         for entry in chosen
+        for rater, label in lists.rater_files(entry).items()
     ]
-    stacks = _stacks(chosen, jobs, kept / "patients")
+    stacks = _stacks({entry["case"]: entry for entry in chosen}, jobs, kept / "patients")
     scores = _score_all(score_case, jobs, workers, "case")
     volumes = _score_all(score_patient, stacks, workers, "patient")
+    pairs = compare_raters(jobs)
+    between = _score_all(score_case, pairs, workers, "pair of raters") if pairs else []
+    raters = [*rater_rows(jobs, scores), *rater_rows(pairs, between)]
     evaluation = ScoreTables(
-        pd.DataFrame([row for each in scores for row in each.rows], columns=COLUMNS),
-        pd.DataFrame([row for each in volumes for row in each.rows], columns=COLUMNS) if stacks else None,
+        pd.DataFrame(average_raters([each.rows for each in scores]), columns=COLUMNS),
+        pd.DataFrame(average_raters([each.rows for each in volumes]), columns=COLUMNS) if stacks else None,
         pd.DataFrame([row for each in scores for row in each.lesions], columns=LESION_COLUMNS),
         pd.DataFrame([row for each in scores for row in each.reliability], columns=RELIABILITY_COLUMNS)
         if soft
         else None,
+        pd.DataFrame(raters, columns=RATER_COLUMNS) if raters else None,
     )
     _refuse_common_failure(evaluation.cases, jobs)
     if distributed.is_first_process():
@@ -167,9 +180,9 @@ def score_predictions(
         shutil.rmtree(kept, ignore_errors=True)
     distributed.wait_for_all()  # torchrun ends all when one has ended, and the first is writing
     failed = evaluation.cases[evaluation.cases["metric"] == "failed"]
-    if len(failed) == len(jobs):
+    if len(failed) == len(chosen):
         first = failed.iloc[0]
-        raise InputError(f"none of the {len(jobs)} cases could be scored; case {first['case']}: {first['note']}")
+        raise InputError(f"none of the {len(chosen)} cases could be scored; case {first['case']}: {first['note']}")
     return evaluation
 
 
@@ -265,39 +278,58 @@ def _scheme(datalist: Mapping[str, Any]) -> dict[str, Any]:
     outlines = (named,) if isinstance(named, str) else tuple(named)
     if unknown := [name for name in outlines if name not in regions]:
         raise InputError(f"the data list has {unknown[0]} in `boundaries`: expected a region, {', '.join(regions)}.")
+    if outlines and datalist.get("ignore") is not None:
+        raise InputError(
+            "the data list has `boundaries` and a value to `ignore`: what an outline encloses cannot be scored where"
+            " parts do not count; remove one of the two."
+        )
     return {
         "regions": regions,
         "boundaries": outlines,
-        "known": sorted({*datalist["labels"].values(), *(value for values in regions.values() for value in values)}),
+        "known": lists.known_labels(datalist),
+        "ignore": datalist.get("ignore"),
         "unit": datalist.get("unit", "mm"),
     }
 
 
-def _stacks(entries: Sequence[Mapping[str, Any]], jobs: Sequence[Job], kept: Path) -> list[Stack]:
-    """The slices of each patient, or of each volume of a patient with several, in the order of their index."""
-    slices: dict[tuple[str, str], list[tuple[int, Job]]] = defaultdict(list)
-    for entry, job in zip(entries, jobs, strict=True):
+def _stacks(entries: Mapping[str, Mapping[str, Any]], jobs: Sequence[Job], kept: Path) -> list[Stack]:
+    """The slices of each patient, or of each volume of a patient with several, in the order of their index, by rater.
+
+    A rater who has not drawn each slice of a volume is left out, unless nobody has.
+    """
+    slices: dict[tuple[str, str], dict[str, list[tuple[int, Job]]]] = defaultdict(lambda: defaultdict(list))
+    for job in jobs:
+        entry = entries[job.case]
         if "slice" in entry:
-            slices[job.patient, entry.get("volume", job.patient)].append((int(entry["slice"]), job))
+            slices[job.patient, entry.get("volume", job.patient)][job.rater].append((int(entry["slice"]), job))
     volumes = Counter(patient for patient, _ in slices)
     stacks = []
-    for (patient, volume), members in slices.items():
+    for (patient, volume), by_rater in slices.items():
         case = patient if volumes[patient] == 1 else volume
-        places, own = zip(*sorted(members, key=lambda member: member[0]), strict=True)
-        if twice := [place for place, number in Counter(places).items() if number > 1]:
-            raise InputError(
-                f"slice {twice[0]} of {case} is listed twice: each index is one slice; regenerate the data list with"
-                " `python -m bundle prepare`."
-            )
-        stacks.append(Stack(case, list(own), list(places), str(kept / f"{case.replace('/', '_')}.json")))
+        whole = len({place for members in by_rater.values() for place, _ in members})
+        for rater, members in by_rater.items():
+            places, own = zip(*sorted(members, key=lambda member: member[0]), strict=True)
+            if twice := [place for place, number in Counter(places).items() if number > 1]:
+                raise InputError(
+                    f"slice {twice[0]} of {case} is listed twice: each index is one slice; regenerate the data list"
+                    " with `python -m bundle prepare`."
+                )
+            if len(own) == whole or all(len(each) < whole for each in by_rater.values()):
+                file = kept / rater / f"{case.replace('/', '_')}.json"
+                stacks.append(Stack(case, list(own), list(places), str(file), rater))
     return stacks
 
 
 def _score_all(score: Callable[[Task], Scores], tasks: Sequence[Task], workers: int | None, unit: str) -> list[Scores]:
     own = distributed.own_part(tasks)
     scores = map_in_processes(score, own, workers, desc="scoring", unit=unit)
-    of_all = dict(distributed.gather_items([(task.case, found) for task, found in zip(own, scores, strict=True)]))
-    return [of_all[task.case] for task in tasks]
+    keys = [_key(task) for task in own]
+    of_all = dict(distributed.gather_items(list(zip(keys, scores, strict=True))))
+    return [of_all[_key(task)] for task in tasks]
+
+
+def _key(task: Job | Stack) -> tuple[str, ...]:
+    return task.case, task.rater, getattr(task, "compared", "")
 
 
 def _find_probabilities(folder: str | os.PathLike | None, found: Mapping[str, str]) -> dict[str, Path]:

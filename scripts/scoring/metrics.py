@@ -97,6 +97,7 @@ def measure_region(
     spacing: Sequence[float],
     brats: lesions.BratsRule = lesions.BRATS_2023,
     wanted: Collection[str] = tuple(METRICS),
+    ignored: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The wanted metrics of one region of one case, in the order of `METRICS`; lengths in mm, volumes in mm to the
     dimension.
@@ -107,9 +108,11 @@ def measure_region(
         spacing: mm along each axis.
         brats: the parameters of the lesion-wise rule.
         wanted: names of `METRICS`.
+        ignored: voxels that are in neither mask, and next to which a mask has no border; None: there are none.
     """
     region = bounding_box(truth | prediction, margin=[max(1, brats.dilations)] * truth.ndim)
     truth, prediction = truth[region], prediction[region]
+    ignored = None if ignored is None else ignored[region]
     empty = empty_note(truth, prediction)
     values = volume_metrics(truth, prediction, voxel_size(spacing))
     if not (LESIONS | LESIONWISE).keys().isdisjoint(wanted):
@@ -117,7 +120,7 @@ def measure_region(
     if not empty:
         values |= overlap_metrics(truth, prediction)
     if not empty and not DISTANCES.keys().isdisjoint(wanted):
-        values |= distance_metrics(truth, prediction, spacing)
+        values |= distance_metrics(truth, prediction, spacing, ignored)
     for name, metric in METRICS.items():  # empty masks are handled here, not by any library
         decided = metric.absent if empty == "absent" else metric.one_empty if empty else None
         if decided is not None:
@@ -151,13 +154,15 @@ def volume_metrics(truth: np.ndarray, prediction: np.ndarray, voxel: float) -> d
     }
 
 
-def distance_metrics(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+def distance_metrics(
+    truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], ignored: np.ndarray | None = None
+) -> dict[str, float]:
     """HD95, HD100, ASSD and NSD of two masks that are not empty, from one pair of directed distances.
 
     The same numbers as MONAI's `compute_hausdorff_distance`, `compute_average_surface_distance` (symmetric) and
     `compute_surface_dice`, whose border voxels have a background voxel, or the end of the image, across a face.
     """
-    directed = border_distances(truth, prediction, spacing)
+    directed = border_distances(truth, prediction, spacing, ignored)
     pooled = np.concatenate(directed)
     return {
         "hd95": max(np.percentile(d, 95) for d in directed),
@@ -167,13 +172,29 @@ def distance_metrics(truth: np.ndarray, prediction: np.ndarray, spacing: Sequenc
     }
 
 
-def border_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def border_distances(
+    a: np.ndarray, b: np.ndarray, spacing: Sequence[float], ignored: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The distance (mm) from every border voxel of `a` to the nearest border voxel of `b`, and vice versa."""
-    return nearest_distances(*(voxel_positions(mask & ~ndimage.binary_erosion(mask), spacing) for mask in (a, b)))
+    return nearest_distances(*(voxel_positions(border(mask, ignored), spacing) for mask in (a, b)))
+
+
+def border(mask: np.ndarray, ignored: np.ndarray | None = None) -> np.ndarray:
+    """The border voxels of a mask that is not empty.
+
+    A neighbour that is ignored makes none; but a mask with ignored neighbours alone has those of its own shape.
+    """
+    if ignored is not None and (known := mask & ~ndimage.binary_erosion(mask | ignored)).any():
+        return known
+    return mask & ~ndimage.binary_erosion(mask)
 
 
 def calibration_metrics(
-    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float], bins: np.ndarray | None = None
+    truth: np.ndarray,
+    probability: np.ndarray,
+    spacing: Sequence[float],
+    bins: np.ndarray | None = None,
+    ignored: np.ndarray | None = None,
 ) -> dict[str, float]:
     """ECE and Brier score of one case, inside the box of its tumour grown by `BOX_MARGIN` on every side.
 
@@ -185,33 +206,37 @@ def calibration_metrics(
         probability: the same shape, 0 to 1.
         spacing: mm along each axis of the image.
         bins: from `reliability_bins` of the same arguments; None: computed here.
+        ignored: voxels that do not count, of the shape of the image; None: there are none.
     """
-    bins = reliability_bins(truth, probability, spacing) if bins is None else bins
+    bins = reliability_bins(truth, probability, spacing, ignored) if bins is None else bins
     voxels, predicted, found = np.moveaxis(bins, -1, 0)
     ece = np.mean(np.abs(predicted - found).sum(axis=1) / voxels.sum(axis=1))
-    brier = np.mean([np.square(p - true).mean() for true, p in _near_tumour(truth, probability, spacing)])
+    brier = np.mean([np.square(p - true).mean() for true, p in _near_tumour(truth, probability, spacing, ignored)])
     return {"ece": float(ece), "brier": float(brier)}
 
 
-def reliability_bins(truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def reliability_bins(
+    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float], ignored: np.ndarray | None = None
+) -> np.ndarray:
     """Voxels, sum of probabilities and true voxels per region and bin, in the box of `calibration_metrics`.
 
-    Args: the first three of `calibration_metrics`.
+    Args: the first three of `calibration_metrics`, and `ignored`.
 
     Returns:
         [region, BINS, 3] float64; bin k holds the probabilities from k / BINS to below (k + 1) / BINS, the last one 1.
     """
     sums = []
-    for true, p in _near_tumour(truth, probability, spacing):
+    for true, p in _near_tumour(truth, probability, spacing, ignored):
         bins = np.minimum((p * BINS).astype(int), BINS - 1)
         sums.append([np.bincount(bins, weights=weights, minlength=BINS) for weights in (None, p, true)])
     return np.moveaxis(np.array(sums, np.float64), 1, -1)
 
 
 def _near_tumour(
-    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float]
+    truth: np.ndarray, probability: np.ndarray, spacing: Sequence[float], ignored: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Truth and probability of each region inside the grown box, flat, in float64: sums in float32 would saturate."""
     region = bounding_box(np.any(truth, axis=0), margin=[math.ceil(BOX_MARGIN / size) for size in spacing])
     for true, p in zip(truth, probability, strict=True):
-        yield true[region].ravel().astype(np.float64), p[region].ravel().astype(np.float64)
+        counted = np.ones(true[region].shape, bool) if ignored is None else ~ignored[region]
+        yield true[region][counted].astype(np.float64), p[region][counted].astype(np.float64)

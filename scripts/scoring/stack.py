@@ -35,6 +35,7 @@ class Stack(NamedTuple):
     slices: list[Job]
     places: list[int]  # the index of each slice, ascending
     kept: str  # the file that caches the rows until all patients are done
+    rater: str = ""  # who drew the labels
 
 
 def score_patient(stack: Stack) -> Scores:

@@ -21,6 +21,8 @@ class BoundaryLoss(nn.Module):
     Source: Kervadec et al. 2019, equation 4 with its constant.
     """
 
+    binary_target = True  # a share of raters has no boundary
+
     def __init__(self, spacing: Sequence[float] | None = None, limit: float = 10.0) -> None:
         super().__init__()
         self.spacing, self.limit = spacing, limit

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from scripts.data.imperfect_labels import IGNORED
 from scripts.data.patch_dataset import PatchDataset
 from scripts.errors import InputError
 
@@ -69,7 +70,8 @@ class CountClasses:
         voxels = torch.zeros(len(classes), dtype=torch.float64)
         for place in range(len(self.dataset.cases)):
             label = torch.as_tensor(self.dataset.cases.stored_case(place)["label"])
-            voxels += label.flatten(1).sum(1, dtype=torch.float64)
+            every = label.masked_fill(label == IGNORED, 0).flatten(1).sum(1, dtype=torch.float64)
+            voxels += every.unflatten(0, (-1, len(classes))).sum(0)  # of all raters
         inverse = torch.where(voxels > 0, voxels.sum() / voxels.clamp_min(1.0), 0.0)  # a class of no case: 0
         return dict(zip(classes, (inverse / (voxels > 0).sum()).tolist(), strict=True))
 

@@ -8,6 +8,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.data.images import connected_components
+from scripts.data.imperfect_labels import split_raters
 from scripts.distributed import gather_items
 
 CANDIDATES_ML = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # 1 ml is a ball of 12 mm across
@@ -26,7 +27,8 @@ class ComponentStatistics:
         patients: patient of each case; None: each case is a patient of its own.
         limits: region to the largest volume in ml that may be selected; None: any.
 
-    Attach it to the validation evaluator, which must decollate, with binary `pred` and `label` [R, ...] in its output.
+    Attach it to the validation evaluator, which must decollate, with binary `pred` and `label` [R, ...] in its output;
+    a label of several raters, one after the other, counts once for each.
     """
 
     def __init__(
@@ -53,14 +55,15 @@ class ComponentStatistics:
 
     def _collect(self, engine: Engine) -> None:
         for item, source in zip(engine.state.output, engine.state.batch, strict=True):
-            case, ml = [], float(source[self.voxel_key])
-            for pred, truth in zip(item["pred"], item["label"], strict=True):
-                truth = truth.cpu().numpy() > 0
-                numbered, sizes = connected_components(pred.cpu().numpy() > 0)
-                overlaps = np.bincount(numbered[truth], minlength=len(sizes) + 1)[1:]
-                case.append({"ml": sizes * ml, "hit": overlaps * ml, "truth": truth.sum() * ml})
-            self.cases.append(case)
-            self.owners += [] if self.patients is None else [self.patients[source["case"]]]
+            ml = float(source[self.voxel_key])
+            components = [connected_components(pred.cpu().numpy() > 0) for pred in item["pred"]]
+            for label in split_raters(item["label"], len(self.regions)):
+                case = []
+                for (numbered, sizes), truth in zip(components, label.cpu().numpy() > 0, strict=True):
+                    overlaps = np.bincount(numbered[truth], minlength=len(sizes) + 1)[1:]
+                    case.append({"ml": sizes * ml, "hit": overlaps * ml, "truth": truth.sum() * ml})
+                self.cases.append(case)
+                self.owners += [] if self.patients is None else [self.patients[source["case"]]]
 
     def _share(self) -> None:
         self.cases, self.owners = gather_items(self.cases), gather_items(self.owners)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.nn import functional
 
 from scripts.errors import InputError
@@ -43,8 +43,10 @@ def run_dry_step(
     with shapes_only():
         image, label = torch.empty(shape, device=device), torch.empty(batch_size, outputs, *patch_size, device=device)
         try:
-            with suppress(DataDependentOutputException):  # of a branch on voxels: shapes are not enough
+            # of a branch on voxels, or a choice of some: shapes are not enough
+            with suppress(DataDependentOutputException, DynamicOutputShapeException):
                 loss(network(image), label).backward()
+            with suppress(DataDependentOutputException):
                 network.eval()
                 with torch.no_grad():
                     window = read_logits(network(image), len(patch_size))

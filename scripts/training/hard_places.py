@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 
+from scripts.data.imperfect_labels import IGNORED
 from scripts.data.patch_dataset import PatchDataset
 from scripts.distributed import gather_items
 from scripts.errors import InputError
@@ -16,15 +17,19 @@ Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def count_false_positives(probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Share of a patch's voxels in each channel that are predicted (above 0.5) and not in the target, [K]."""
+    """Share of a patch's voxels in each channel that are predicted (above 0.5) and not in the target, [K].
+
+    Voxels to ignore, which are 2 in the target, are none of them.
+    """
     return ((probabilities > 0.5) & (target < 0.5)).flatten(1).float().mean(1)
 
 
-def mean_entropy(probabilities: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """Mean entropy in nats of each channel against its complement, [K]."""
+def mean_entropy(probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean entropy in nats of each channel against its complement, [K]; 0 at voxels to ignore."""
     certain = torch.finfo(torch.float32).eps
     inside = probabilities.clamp(certain, 1 - certain)
-    return -(inside * inside.log() + (1 - inside) * (1 - inside).log()).flatten(1).mean(1)
+    entropy = -(inside * inside.log() + (1 - inside) * (1 - inside).log())
+    return entropy.masked_fill(target == IGNORED, 0).flatten(1).mean(1)
 
 
 class HardPlaces:

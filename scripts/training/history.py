@@ -12,6 +12,7 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 
 from scripts.data.decision import RegionDecision
+from scripts.data.imperfect_labels import IGNORED
 from scripts.distributed import is_first_process, process_count, sum_over_processes
 from scripts.network.outputs import read_logits
 from scripts.scoring.tables import write_table
@@ -47,6 +48,8 @@ class History:
         budget: gives the minutes.
         best_epoch: returns the epoch with the best score so far.
         writes: whether this process writes.
+        imperfect: whether labels may be shares of raters, which are in a region above one half, or hold voxels to
+            ignore, which the Dice leaves out.
 
     Sums stay on the device until the epoch is over. Attach it to the trainer, after the validation. Its state is all
     rows, and the sums of an unfinished epoch; the other processes' sums are lost when a run stops within an epoch.
@@ -63,7 +66,9 @@ class History:
         budget: Budget,
         best_epoch: Callable[[], int],
         writes: bool = True,
+        imperfect: bool = False,
     ) -> None:
+        self.imperfect = imperfect
         self.folder, self.regions, self.decision, self.loss = Path(folder), list(regions), decision, loss
         self.validator, self.optimizer, self.budget = validator, optimizer, budget
         self.best_epoch, self.writes = best_epoch, writes
@@ -93,7 +98,11 @@ class History:
     def _add_batch(self, engine: Engine) -> None:
         label, loss = engine.state.output["label"], engine.state.output["loss"].detach()
         logits = read_logits(engine.state.output["pred"], label.dim() - 2)
-        predicted, truth = (self.decision.masks(channels, axis=1) for channels in (logits, label))
+        certain = label - 0.5 if self.imperfect else label
+        predicted, truth = (self.decision.masks(channels, axis=1) for channels in (logits, certain))
+        if self.imperfect:
+            counted = label[:, :1] != IGNORED
+            predicted, truth = predicted & counted, truth & counted
         axes = [axis for axis in range(truth.dim()) if axis != 1]
         voxels = [(predicted & truth).sum(axes), predicted.sum(axes), truth.sum(axes)]
         self._add("voxels", torch.stack(voxels).where(loss.isfinite(), 0))

@@ -7,6 +7,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from scripts.data.imperfect_labels import split_raters
 from scripts.distributed import gather_items
 
 
@@ -19,7 +20,7 @@ class ValidationLoss:
 
     Args:
         loss: of one head, maps logits and label [1, K, ...] to a scalar. In evaluation mode it must not wait for other
-            processes, which may have fewer cases.
+            processes, which may have fewer cases. Of the labels of several raters, [1, R * K, ...], it is the mean.
 
     Attach it to the validation evaluator; the metric `val_loss` is the mean over the cases of all processes.
     """
@@ -39,7 +40,8 @@ class ValidationLoss:
         logits = engine.state.output["pred"].float().contiguous()
         label = engine.state.output["label"].to(logits)
         self.loss.eval()
-        self.values.append(float(self.loss(logits, label)))
+        by_rater = split_raters(label, logits.shape[1], axis=1)
+        self.values.append(fmean(float(self.loss(logits, own)) for own in by_rater))
         self.loss.train()
 
     def _average(self, engine: Engine) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from ignite.engine import Engine, Events
 
+from scripts.data.imperfect_labels import split_raters
 from scripts.distributed import gather_items
 from scripts.errors import InputError
 from scripts.scoring import metrics
@@ -22,7 +23,8 @@ class RegionScore:
 
     It is lowered by 1 while any region is under the floor: such an epoch ranks below every accepted one, however good
     its mean. A region that is absent from a case scores 1 if nothing was predicted and else 0: hallucinations count.
-    Adds `dice_<region>` (the mean), `dice_median_<region>` and `dice_under_0.7_<region>` (cases) to the metrics.
+    Against several raters, one after the other in the label, a case has the mean over them. Adds `dice_<region>` (the
+    mean), `dice_median_<region>` and `dice_under_0.7_<region>` (cases) to the metrics.
 
     Args:
         regions: the regions in channel order.
@@ -82,20 +84,29 @@ class RegionScore:
 
     def _measure(self, engine: Engine) -> None:
         for item, source in zip(engine.state.output, engine.state.batch, strict=True):
-            case, pixels = source["case"], self.unit == "pixel"
-            units = {"": "", "volume": "pixel" if pixels else "ml"}
-            voxel = 1.0 if pixels else float(source["voxel_ml"])
-            for region, *masks in zip(self.regions, item["label"], item["pred"], strict=True):
-                truth, prediction = (mask.cpu().numpy() > 0 for mask in masks)
-                note, sizes = metrics.empty_note(truth, prediction), [voxel] + [1.0] * (truth.ndim - 1)
-                for name, value in metrics.measure_region(truth, prediction, sizes, wanted=MEASURED_METRICS).items():
-                    unit = units[metrics.METRICS[name].unit]
-                    self.rows.append([case, self.patients[case], region, name, value, unit, note])
+            case, prediction = source["case"], item["pred"].cpu().numpy() > 0
+            by_rater = split_raters(item["label"], len(self.regions))
+            found = [self._rows(own.cpu().numpy() > 0, prediction, float(source["voxel_ml"])) for own in by_rater]
+            for rows in zip(*found, strict=True):
+                region, name, _, unit, note = rows[0]
+                value = rows[0][2] if len(rows) == 1 else float(np.mean([row[2] for row in rows]))
+                note = note if len({row[4] for row in rows}) == 1 else ""
+                self.rows.append([case, self.patients[case], region, name, value, unit, note])
 
-                side = 1.0 if pixels else (voxel * 1000) ** (1 / truth.ndim)
-                for metric in self.added:
-                    value, unit = metric.measure(truth, prediction, [side] * truth.ndim), metric.definition.unit
-                    self.rows.append([case, self.patients[case], region, metric.name, value, unit, note])
+    def _rows(self, truth: np.ndarray, prediction: np.ndarray, voxel_ml: float) -> list[tuple]:
+        """Region, metric, value, unit and note of masks [R, ...]."""
+        pixels, rows = self.unit == "pixel", []
+        units = {"": "", "volume": "pixel" if pixels else "ml"}
+        voxel = 1.0 if pixels else voxel_ml
+        for region, true, predicted in zip(self.regions, truth, prediction, strict=True):
+            note, sizes = metrics.empty_note(true, predicted), [voxel] + [1.0] * (true.ndim - 1)
+            for name, value in metrics.measure_region(true, predicted, sizes, wanted=MEASURED_METRICS).items():
+                rows.append((region, name, value, units[metrics.METRICS[name].unit], note))
+            side = 1.0 if pixels else (voxel * 1000) ** (1 / true.ndim)
+            for metric in self.added:
+                value = metric.measure(true, predicted, [side] * true.ndim)
+                rows.append((region, metric.name, value, metric.definition.unit, note))
+        return rows
 
     def _score(self, engine: Engine, name: str) -> None:
         self.cases = pd.DataFrame(sorted(gather_items(self.rows), key=lambda row: row[0]), columns=COLUMNS)

@@ -111,7 +111,6 @@ def test_file_missing_from_a_decathlon_dataset_is_a_case_problem(tmp_path):
     [
         ({"channel_names": {"0": "T1"}}, "has no 'labels'"),
         ({"channel_names": {"first": "T1"}, "labels": {"a": 1}}, "neither the Decathlon's form"),
-        ({"channel_names": {"0": "T1"}, "labels": {"a": 1, "ignore": 2}}, "'ignore', which is not supported"),
         ({"channel_names": {"0": "T1"}, "labels": {"a": 1}}, "no image in imagesTr"),
     ],
 )
@@ -137,3 +136,10 @@ def test_a_task_of_other_channels_than_dataset_json_is_refused(tmp_path):
     describe(tmp_path, channel_names={"0": "T1", "1": "T2"}, labels={"background": 0, "lesion": 1})
     with pytest.raises(InputError, match=r"leave --task out"):
         recognise_folder(tmp_path, TASKS, choose_task("brats", TASKS))
+
+
+def test_the_ignore_label_of_nnunet_is_ignored_here_too(tmp_path):
+    make(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    describe(tmp_path, channel_names={"0": "T1"}, labels={"background": 0, "lesion": 1, "ignore": 2})
+    task = recognise_folder(tmp_path, TASKS).task
+    assert (task.labels, task.regions, task.ignore) == ({"lesion": 1}, {"lesion": [1]}, 2)
