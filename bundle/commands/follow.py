@@ -39,6 +39,7 @@ def follow(
     dates: Optional[Path] = None,
     operation: CommaList[str] = (),
     baseline: Optional[str] = None,
+    repeat: bool = False,
     resume: bool = False,
     trust: bool = False,
     identify: bool = False,
@@ -71,6 +72,8 @@ def follow(
             Time points are compared with each other between operations, and never across one.
         baseline: the date or day of the time point that later ones are compared with, such as the first after
             radiotherapy; by default the first, and the first after each operation.
+        repeat: segment each time point once more, turned and shifted, and state by how much volumes differ from that
+            alone; takes twice the time.
         resume: keep what is finished in OUT, and segment what is new.
         trust: the package is trusted: its code and configs may run with your rights.
         identify: show scans that have more than the brain, whose faces might be recognised, on the pages.
@@ -107,7 +110,7 @@ def follow(
         count = len(timeline.points)
         prepare = preparation(raw_options, worker, out, bar.set_postfix_str, count) if raw_options else None
         for point in bar:
-            add_time_point(compared, point, worker, writer, series, prepare)
+            add_time_point(compared, point, worker, writer, series, prepare, repeat)
     record = compared.describe(network)
     write_follow_page(out / "follow.html", record, draw_lesions(compared, record["lesions"]))
     write_follow_table(out / "follow.csv", record)

@@ -1,12 +1,17 @@
 """The answer for each time point of a patient, as `segment` gives it, and its comparison with the others."""
 
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bundle.commands.raw_scans import Prepare, answer_raw_scans
 from bundle.dicom.cases import answer_studies, refuse_case
 from bundle.followup.days import hide_dates
 from bundle.followup.record import FollowUp
+from bundle.followup.repeats import write_displaced
 from bundle.followup.time_points import TimePoint
 from bundle.reporting.answers import AnswerWriter
 from scripts.data.case_files import with_file_names
@@ -24,8 +29,11 @@ def add_time_point(
     writer: AnswerWriter,
     series: Mapping[str, str],
     prepare: Prepare | None,
+    repeat: bool = False,
 ) -> None:
     """Segment a time point, unless its mask is there already, write its answer, and add it to the others.
+
+    With `repeat` it is segmented once more, displaced, where it is compared.
 
     Raises:
         InputError: something cannot be written, or the network cannot answer.
@@ -38,6 +46,24 @@ def add_time_point(
             mask = read_image(writer.out / f"{point.case}.nii.gz")
             scans = read_channels_of(reply["image"], worker.settings)
             follow.add(point.day, answer, dict(zip(worker.settings["channels"], scans, strict=True)), mask)
+            if repeat and point.day not in follow.refused and mask.affine is not None:
+                _repeat(follow, point, worker, scans, mask.affine, writer.out)
+
+
+def _repeat(
+    follow: FollowUp,
+    point: TimePoint,
+    worker: WorkerProcess,
+    scans: Sequence[np.ndarray],
+    affine: np.ndarray,
+    out: Path,
+) -> None:
+    case = f"repeat{point.day:03d}"
+    with tempfile.TemporaryDirectory(prefix="follow-") as folder:
+        files = write_displaced(scans, affine, Path(folder), case)
+        _, reply = worker.ask({"cases": [{"case": case, "image": files}], "resume": True})
+    if "refused" not in reply:
+        follow.repeat(read_image(out / f"{case}.nii.gz"))
 
 
 def _answer(

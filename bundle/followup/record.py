@@ -18,9 +18,11 @@ from bundle.followup.lesions import (
     sum_products,
     track_lesions,
 )
+from bundle.followup.repeats import summarise_repeats
 from bundle.raw.volumes import resample, to_itk, to_voxels
+from bundle.reporting.words import plural
 from scripts.data.check_results import OK
-from scripts.data.images import GridImage
+from scripts.data.images import GridImage, voxel_size
 from scripts.data.scan_checks import SKULL
 from scripts.errors import InputError
 from scripts.scoring.case import region_mask
@@ -32,8 +34,8 @@ NO_DIAGNOSIS = (
     " confirmation by a later scan, which masks do not show. For research."
 )
 NOT_MEASURED = (
-    "How much repeated measurements of one tumour differ was not measured for this network: small changes may be no"
-    " more than that."
+    "How far repeated measurements of one tumour differ was not measured (--repeat): small changes may be no more than"
+    " that."
 )
 FURTHER = {
     "volumes and diameters": "measured at each time point on its own grid; registration serves to find the same lesion",
@@ -87,6 +89,7 @@ class FollowUp:
         self.channels = list(dict.fromkeys([kinds.get("FLAIR", self.reference), self.reference]))
         self.regions = settings["regions"]
         self.cavities = [name for name, values in self.regions.items() if is_cavity(values, settings["labels"])]
+        self.repeats: list[dict[str, tuple[float, float]]] = []
         self.first: Anatomy | None = None
         self.grid: RightFrontTop | None = None  # of the first compared time point
 
@@ -130,6 +133,12 @@ class FollowUp:
         """Leave a time point out, with the reason."""
         self.refused[day] = (reason, answer)
 
+    def repeat(self, mask: GridImage) -> None:
+        """Add the mask of a repetition of the time point that was added last (`bundle.followup.repeats`)."""
+        again = {name: np.count_nonzero(region_mask(mask.voxels, own)) for name, own in self.regions.items()}
+        ml, volumes = voxel_size(mask.spacing(3)) / 1000, self.views[-1].answer["regions"]
+        self.repeats.append({name: (volumes[name]["volume_ml"], count * ml) for name, count in again.items()})
+
     def _on_first(self, image: GridImage, alignment: Alignment | None) -> np.ndarray:
         """A scan or mask on the grid of the first time point."""
         assert self.grid is not None
@@ -170,7 +179,8 @@ class FollowUp:
             "operations": None if self.course.operations is None else [*self.course.operations],
             "time_points": points,
             "lesions": lesions,
-            "notes": self._notes(days, lesions),
+            "repeats": summarise_repeats(self.repeats) or None,
+            "notes": self._notes(days),
             "thresholds": {"source": SOURCE, "listed": [threshold.describe() for threshold in THRESHOLDS]},
             "definitions": {name: DEFINITIONS[name] for name in ("volume_ml", "lesion", "diameter_mm")} | FURTHER,
         }
@@ -201,7 +211,7 @@ class FollowUp:
             points.append(point)
         return points
 
-    def _notes(self, days: list[int], lesions: list[dict[str, Any]]) -> list[str]:
+    def _notes(self, days: list[int]) -> list[str]:
         """What the reader must know, in sentences."""
         notes = []
         if self.course.operations is None:
@@ -225,7 +235,21 @@ class FollowUp:
                 notes.append(f"The mask of day {view.day} has a resection cavity of {cavity:.1f} ml.")
         for day, (reason, _) in sorted(self.refused.items()):
             notes.append(f"Day {day} is not compared: {reason}")
-        return [*notes, NOT_MEASURED]
+        return [*notes, _describe_repeats(summarise_repeats(self.repeats))]
+
+
+def _describe_repeats(found: Mapping[str, Any]) -> str:
+    parts = [
+        f"{name} {own['smallest_change_percent']:.0f} % ({plural(own['pairs'], 'pair')})"
+        for name, own in found.items()
+        if own["pairs"]
+    ]
+    if not parts:
+        return NOT_MEASURED
+    return (
+        "Each time point was segmented again, turned and shifted. A change of volume must be larger than this not to be"
+        f" explained by it (95 %): {', '.join(parts)}. Another scanner or day adds to it."
+    )
 
 
 def _as_grey(voxels: np.ndarray) -> np.ndarray:

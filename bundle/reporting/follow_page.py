@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,18 @@ def list_findings(record: Mapping[str, Any]) -> list[str]:
                     f"Day {point['day']}, {name}: the change meets the size threshold \u201c{met['name']}\u201d"
                     f" ({met['change_percent']:+.0f} % since day {met['since_day']})."
                 )
+    days = [point["day"] for point in record["time_points"] if point["compared"]]
+    operations = record["operations"] or ()
+    after = {day for before, day in pairwise(days) if any(before < operation < day for operation in operations)}
     times = [(lesion, time) for lesion in record["lesions"] for time in lesion["times"]]
     for event in ("new", "gone", "back"):
         for lesion, time in times:
             if time["event"] == event:
                 size = f", {time['volume_ml']:.2f} ml" if time["parts"] else ""
-                found.append(f"Day {time['day']}, {lesion['region']}: lesion {lesion['number']} is {event}{size}.")
+                across = ", across an operation" if time["day"] in after else ""
+                found.append(
+                    f"Day {time['day']}, {lesion['region']}: lesion {lesion['number']} is {event}{size}{across}."
+                )
     unsure = Counter(time["day"] for _, time in times if time["event"] == "uncertain")
     for day, count in sorted(unsure.items()):
         found.append(f"Day {day}: {plural(count, 'lesion')} may be new or gone, too small or too near the edge to say.")

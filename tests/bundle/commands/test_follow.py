@@ -89,9 +89,12 @@ def test_a_finished_follow_up_is_continued(package, patient, followed):
     before = [path.stat().st_mtime_ns for path in masks]
     assert "already holds masks of 2 time points" in follow(package, patient, out).error
     (out / "follow.json").unlink()
-    assert follow(package, patient, out, "--device", "cpu", "--resume").code == 1
+    assert follow(package, patient, out, "--device", "cpu", "--resume", "--repeat").code == 1
     assert [path.stat().st_mtime_ns for path in masks] == before
-    assert read_record(out)["operations"] is None
+    record = read_record(out)
+    assert record["operations"] is None
+    assert record["repeats"]["WT"]["pairs"] <= 2
+    assert {path.name for path in out.glob("repeat*.nii.gz")} == {"repeat000.nii.gz", "repeat030.nii.gz"}
 
 
 def test_another_patient_is_not_written_into_the_same_folder(package, followed, tmp_path):

@@ -104,6 +104,16 @@ def follow_small(course: Course, *visits: Visit, **settings) -> FollowUp:
     return follow
 
 
+def test_an_equal_repetition_explains_no_change():
+    visit = make_visit(0, size=32)
+    follow = follow_small(Course(), visit, visit)
+    assert follow.describe(NETWORK)["repeats"] is None
+    follow.repeat(GridImage(visit.label, visit.affine))
+    record = follow.describe(NETWORK)
+    assert record["repeats"]["WT"] == {"pairs": 1, "smallest_change_percent": 0.0}
+    assert "WT 0 % (1 pair)" in record["notes"][-1]
+
+
 def test_another_patient_is_not_compared():
     first, second, other = make_visit(0, size=32), make_visit(0, move=1, size=32), make_visit(20, move=1, size=32)
     record = follow_small(Course(), first, other, second).describe(NETWORK)
