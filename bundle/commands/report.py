@@ -16,6 +16,7 @@ from bundle.analysis.strict_json import to_strict_json
 from bundle.analysis.summary import match_reference
 from bundle.commands.arguments import CommaList, Optional, check_arguments
 from bundle.commands.shared import Outcome, print_lines, score_table
+from bundle.reporting.agreement_sentences import score_verdicts
 from bundle.reporting.verdicts import reference_verdict as against_reference
 from bundle.reporting.words import format_amount, format_range, format_share, plural
 from scripts.errors import InputError
@@ -103,6 +104,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     spreads = {region: own["metrics"].get("hd95") for region, own in summary["regions"].items()}
     if quartiles := [f"{region} {_ends(own)}" for region, own in spreads.items() if own]:
         lines.append(f"HD95, quartiles: {', '.join(quartiles)} {summary['units']['length']}")
+    lines += score_verdicts(summary["raters"])
     lines += _own_lines(summary)
     if searched := summary.get("label_errors"):
         cases = len({row["case"] for row in searched["found"]})

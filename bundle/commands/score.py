@@ -37,7 +37,8 @@ def score(
     """Score the label maps of any system against a data list: cases.csv, one row per case, region and metric.
 
     Next to it lesions.csv, one row per true lesion; where the cases are slices also patients.csv, the slices of each
-    patient as one volume; with probabilities also reliability.csv, how well they are calibrated.
+    patient as one volume; with probabilities also reliability.csv, how well they are calibrated; where several raters
+    have drawn the cases also raters.csv, every comparison with one of them, of which cases.csv has the means.
 
     The file of case X is X.nii.gz, or X_pred, X_seg, X_mask ... (.nii, .nii.gz, .png, .tif), at any depth, or the only
     image in a folder X. Interrupted, the same command continues where it stopped. A case that cannot be scored is a row

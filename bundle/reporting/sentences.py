@@ -145,11 +145,17 @@ def evaluation_limits(summary: Mapping[str, Any]) -> Iterator[str]:
         "Scores can be quite different for other scanners, hospitals, treatments or tumour types; these numbers do not"
         " show by how much."
     )
-    yield (
-        "The reference is a single rater's segmentation, and experts differ: for gliomas, Menze et al. (2015) found a"
-        " Dice of 0.74 to 0.85 between raters, with another protocol. Above such a number, a higher score reflects"
-        " this rater's style. A second rater's masks can be scored too, and given by --reference."
-    )
+    if summary["raters"]:
+        yield (
+            "Several raters have drawn these cases. Scores are means over them, lesions are those of all of them, and"
+            " pictures show the mask of the first one. Other raters may differ more."
+        )
+    else:
+        yield (
+            "The reference is a single rater's segmentation, and experts differ: for gliomas, Menze et al. (2015) found"
+            " a Dice of 0.74 to 0.85 between raters, with another protocol. Above such a number, a higher score"
+            " reflects this rater's style. A second rater's masks can be scored too, and given by --reference."
+        )
     if cases > patients:
         yield (
             f"{cases} cases come from {plural(patients, 'patient')}. Tables count cases. Intervals resample patients,"

@@ -146,10 +146,10 @@ def pool_folds(out: Path, record: Mapping[str, Any], datalist: Mapping[str, Any]
     for folder in folders.values():
         link_files(folder / "masks", out / "masks")
     tables = {"cases": pd.concat(cases.values(), ignore_index=True)}
-    for name in ("patients", "lesions", "reliability"):
-        files = [folder / f"{name}.csv" for folder in folders.values()]
-        if all(file.is_file() for file in files):
-            texts = dict.fromkeys(("case", "patient", "region"), str)
+    for name in ("patients", "lesions", "reliability", "raters"):
+        files = [file for folder in folders.values() if (file := folder / f"{name}.csv").is_file()]
+        if len(files) == len(folders) or (files and name == "raters"):  # a fold may have cases of one rater alone
+            texts = dict.fromkeys(("case", "patient", "region", "rater", "compared"), str)
             tables[name] = pd.concat([read_table(file, dtype=texts) for file in files], ignore_index=True)
     pooled = ScoreTables(**tables)
     fold_of = {case: str(fold) for fold, table in cases.items() for case in table["case"].unique()}

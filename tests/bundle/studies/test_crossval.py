@@ -71,6 +71,17 @@ def test_summary_has_the_scores_of_each_fold(pooled):
     assert groups["spread"]["WT"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)
 
 
+def test_comparisons_with_raters_are_pooled_where_there_are_any(pooled, cohort):
+    out, record = pooled
+    of_fold = out / "fold0" / studies.EVALUATED / "raters.csv"
+    of_fold.write_text("case,patient,region,metric,value,unit,note,rater,compared\na,007,WT,dice,0.5,,,anna,model\n")
+    made = studies.pool_folds(out, record, read_datalist(cohort.datalist)).raters
+    assert made[["patient", "value", "rater"]].to_numpy().tolist() == [["007", 0.5, "anna"]]
+    of_fold.unlink()
+    assert studies.pool_folds(out, record, read_datalist(cohort.datalist)).raters is None
+    assert not (out / "raters.csv").exists()
+
+
 def test_fold_of_another_data_list_is_refused(pooled, cohort):
     out, record = pooled
     message = refused(studies.pool_folds, out, {**record, "sha256": "other"}, read_datalist(cohort.datalist))

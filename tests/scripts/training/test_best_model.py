@@ -61,6 +61,14 @@ def test_score_is_the_region_mean_of_mean_dice_over_cases():
     assert metrics["val_score"] == pytest.approx(2.5 / 3)
 
 
+def test_a_case_of_several_raters_has_their_mean():
+    first, second = case(wt=((0, 1), (0, 1)), et=((4,), ())), case(wt=((0, 1), (1, 2)), et=((4,), (4,)))
+    both = {"pred": first["pred"], "label": torch.cat([first["label"], second["label"]])}
+    score, metrics = validated(both)
+    assert (metrics["dice_WT"], metrics["dice_ET"]) == ((1 + 0.5) / 2, (0 + 1) / 2)
+    assert not score.cases.query("region == 'ET'")["note"].any()  # hallucinated for one of them alone
+
+
 def test_regions_count_by_their_weights():
     only_wt = [case(wt=((0,), (0,)), et=((4,), (4, 5, 6)))]  # WT 1, ET 0.5
     assert scored(*only_wt, weights={"WT": 3, "ET": 1})["val_score"] == pytest.approx((3 * 1 + 0.5) / 4)

@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine
 
 from scripts.data.datalist import read_datalist
+from scripts.data.imperfect_labels import IGNORED
 from scripts.errors import InputError
 from scripts.files import read_mapping
 from scripts.training.class_weights import ClassWeights, CountClasses
@@ -44,6 +45,19 @@ def test_counted_weights_are_inverse_to_the_share_of_voxels():
 
 def test_class_of_no_case_has_no_weight():
     assert found("inverse_frequency", [[8, 2, 0]]) == pytest.approx([10 / 2 / 8, 10 / 2 / 2, 0])
+
+
+def test_ignored_voxels_and_further_raters_do_not_change_the_shares(monkeypatch):
+    expected = found("inverse_frequency", [[6, 3, 1]])
+    plain = Cases.stored_case
+
+    def of_two_raters(self, number: int) -> dict:
+        label = plain(self, number)["label"]
+        ignored = torch.full((len(CLASSES), 5), IGNORED, dtype=torch.uint8)
+        return {"label": torch.cat([label, ignored], 1).repeat(2, 1)}
+
+    monkeypatch.setattr(Cases, "stored_case", of_two_raters)
+    assert found("inverse_frequency", [[6, 3, 1]]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

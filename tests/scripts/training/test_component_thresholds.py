@@ -113,3 +113,9 @@ def test_several_processes_choose_from_the_cases_of_all(in_two_processes):
 
 def test_cutting_off_nothing_is_a_candidate():
     assert min(CANDIDATES_ML) == 0
+
+
+def test_each_rater_of_a_case_counts():
+    both = torch.cat([volume(BIG), volume(BIG, FOUR)])  # the second drew the speck, too
+    found = [case[0] for case in statistics((volume(BIG, FOUR), both), times=1).cases]
+    assert [int((own["hit"] == 0).sum()) for own in found] == [1, 0]

@@ -12,6 +12,7 @@ from monai.engines import SupervisedTrainer
 from PIL import Image
 
 from scripts.data.decision import RegionDecision
+from scripts.data.imperfect_labels import IGNORED
 from scripts.scoring.tables import read_table
 from scripts.training.budget import Budget
 from scripts.training.gradient_check import GradientCheck
@@ -31,6 +32,7 @@ class Run:
     """
 
     def __init__(self, folder: Path, logits: list[float], labels: list[float], **others) -> None:
+        imperfect = others.pop("imperfect", False)
         validated, terms = others.pop("validated", {}), others.pop("terms", ({} for _ in range(100)))
         self.budget = others.pop("budget", None) or Budget(others.get("max_epochs", 1), len(logits))
         network = OneWeight()
@@ -50,6 +52,7 @@ class Run:
             self.trainer.optimizer,
             self.budget,
             lambda: max(validated, default=0),
+            imperfect=imperfect,
         )
         self.budget.attach(self.trainer)
         GradientCheck(network, None, 5, "checkpoint.pt").attach(self.trainer)
@@ -73,6 +76,11 @@ def test_training_dice_is_that_of_all_voxels_of_an_epoch(tmp_path):
     assert row["train_dice_WT"] == pytest.approx(2 * 2 / (3 + 2))
     assert row["train_loss"] == pytest.approx(-(1 - 1 + 2 + 3) / 4)
     assert (row["epoch"], row["step"], row["rate"], row["skipped_steps"]) == (1, 4, 0.0, 0)
+
+
+def test_training_dice_is_of_counted_voxels_and_most_raters(tmp_path):
+    (row,) = Run(tmp_path, [1.0, -1.0, 2.0, 3.0], [0.6, 0.4, 0.4, IGNORED], imperfect=True).rows()
+    assert row["train_dice_WT"] == pytest.approx(2 * 1 / (2 + 1))
 
 
 def test_batch_with_nan_is_left_out_and_counted(tmp_path):

@@ -34,3 +34,13 @@ def test_processes_with_unequal_numbers_of_cases_get_one_mean(in_two_processes):
     alone = validated(cases, RegionDiceCELoss())
     found = in_two_processes(lambda rank: validated(cases[rank::2], RegionDiceCELoss()))
     assert found == pytest.approx([alone, alone])
+
+
+def test_loss_of_several_raters_is_their_mean():
+    loss, (image,) = RegionDiceCELoss(), volumes(1)
+    raters = [(image > limit).float() for limit in (0.0, 1.0)]
+    batch = {"image": image, "label": torch.cat(raters, 1), "case": ["one"]}
+    evaluator = SupervisedEvaluator("cpu", [batch], torch.nn.Identity(), val_handlers=[ValidationLoss(loss)])
+    evaluator.run()
+    expected = sum(float(loss(image, own)) for own in raters) / 2
+    assert evaluator.state.metrics["val_loss"] == pytest.approx(expected)
