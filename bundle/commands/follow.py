@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column
 
 from bundle.commands.arguments import CommaList, Optional, check_arguments
-from bundle.commands.raw_scans import preparation, read_raw_options
+from bundle.commands.raw_scans import list_licences, preparation, read_raw_options
 from bundle.commands.segment import MASKS_ALONE, split_channels, why_masks_alone
 from bundle.commands.shared import Outcome, ask_user, print_lines, score_table
 from bundle.commands.time_points import add_time_point
@@ -115,7 +115,8 @@ def follow(
     write_follow_page(out / "follow.html", record, draw_lesions(compared, record["lesions"]))
     write_follow_table(out / "follow.csv", record)
     write_json(out / "follow.json", record)
-    _print_record(record, timeline.left_out, out)
+    terms = {**network["licences"], **list_licences([view.answer for view in compared.views])}
+    _print_record(record, timeline.left_out, terms, out)
     return Outcome(lambda: record, EXIT_SOME_FAILED if compared.refused else 0)
 
 
@@ -157,7 +158,7 @@ def _refuse_other_days(out: Path, timeline: Timeline, resume: bool) -> None:
         )
 
 
-def _print_record(record: dict[str, Any], left_out: Sequence[str], out: Path) -> None:
+def _print_record(record: dict[str, Any], left_out: Sequence[str], terms: dict[str, str], out: Path) -> None:
     console = Console()
     regions = [*record["regions"]]
     columns = [Column("day", justify="right"), Column("state", overflow="fold")]
@@ -169,6 +170,7 @@ def _print_record(record: dict[str, Any], left_out: Sequence[str], out: Path) ->
     lines = [*list_findings(record), *record["notes"]]
     if left_out:
         lines.append(f"without a scan, and left out: {', '.join(left_out)}")
+    lines += [f"terms of the {name}: {text}" for name, text in terms.items()]
     print_lines(console, [*lines, record["statement"], f"page: {out}/follow.html, answers: {out}/day*/answer.html"])
 
 

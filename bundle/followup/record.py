@@ -43,7 +43,7 @@ FURTHER = {
     f" {REACH_MM:g} mm apart (or the longest side of a voxel, if that is more), directly or through others",
     "new, gone": f"of at least {UNCERTAIN_ML} ml, and inside the field of view of the other scans; else uncertain",
     "product_mm2": "longest diameter times the perpendicular one; of a region the sum over all its lesions, where the"
-    " criteria take some of them as targets",
+    " criteria take some of them as targets. Diameters in axial slices depend on how the head lies, volumes do not",
     "measurable": f"a lesion with both diameters of at least {MEASURABLE_MM:g} mm; without one no threshold is given",
     "same brain": "the highest peak of the phase correlation of a channel with the first time point, after"
     f" registration, 1 for equal scans; a time point below {SAME_BRAIN} is not compared",

@@ -19,7 +19,6 @@ MOVES = (
     rigid_matrix((0, 0, 0), (0, 0, 0)),
     rigid_matrix((4, -3, 6), (5, -4, 3)),
     rigid_matrix((-5, 2, -4), (-6, 5, 4)),
-    rigid_matrix((3, 5, -7), (4, 6, -5)),
 )
 
 
