@@ -72,13 +72,18 @@ def read_layout(folder: str, tasks: Sequence[Task], allow_unlabelled: bool = Fal
     task = task_from_options(tasks, **options)
     if task and (options.get("channels") or options.get("label") or options.get("raters")):
         layout = read_by_patterns(folder, task)
-        of_raters = task.rater_files or ({"": task.label_files} if task.label_files else {})
-        for rater, patterns in of_raters.items():
-            if not any(rater in case.label_files() for case in layout.cases):
-                whose = f"the pattern of rater {rater}," if rater else "the label's pattern"
-                raise InputError(f"no file in {folder} fits {whose} {' or '.join(patterns)}{describe_scans(folder)}.")
+        if task.label_files and not task.rater_files and not any(case.label for case in layout.cases):
+            patterns = " or ".join(task.label_files)
+            raise InputError(f"no file in {folder} fits the label's pattern {patterns}{describe_scans(folder)}.")
     else:
         layout = recognise_folder(folder, tasks, task)
+    expected = layout.task.rater_files if options.get("raters") or any(case.labels for case in layout.cases) else {}
+    for rater, some in expected.items():
+        if not any(rater in case.labels for case in layout.cases):
+            patterns = " or ".join(some)
+            raise InputError(
+                f"no file in {folder} fits the pattern of rater {rater}, {patterns}{describe_scans(folder)}."
+            )
     for case in [] if allow_unlabelled else unlabelled_among_labelled(layout.cases, folder):
         case.problems.append(
             f"case {case.case} has no label, but others of its folder have one: add it, or give --allow_unlabelled to"

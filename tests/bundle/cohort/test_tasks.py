@@ -24,3 +24,28 @@ def test_a_broken_task_file_is_explained(tmp_path, text, sentence):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_task(tmp_path / "mine.yaml")
+
+
+RATERS = (
+    "label_scheme: mine\nlabels: {a: 1}\nchannels: [CT]\nregions: {a: [1]}\nchannel_files: {CT: ['{case}.nii.gz']}\n"
+    "rater_files: {anna: ['anna/{case}.nii.gz'], ben: ['ben/{case}.nii.gz']}\n"
+)
+
+
+def test_a_task_file_names_raters_and_the_value_to_ignore(tmp_path):
+    (tmp_path / "mine.yaml").write_text(RATERS + "ignore: 9\n")
+    task = read_task(tmp_path / "mine.yaml")
+    assert ([*task.rater_files], task.ignore, task.expected().ignore) == (["anna", "ben"], 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("ignore: 1\n", "ignore is 1, which is also the value of a"),
+        ("ignore: x\n", "ignore is x: expected a whole number above 0"),
+    ],
+)
+def test_a_task_file_that_contradicts_itself_is_refused(tmp_path, text, sentence):
+    (tmp_path / "mine.yaml").write_text(RATERS + text)
+    with pytest.raises(InputError, match=sentence):
+        read_task(tmp_path / "mine.yaml")

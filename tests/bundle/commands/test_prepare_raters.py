@@ -13,6 +13,7 @@ from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
 from scripts.data import datalist
 from scripts.errors import InputError
+from tests.made import ROOT
 
 RATERS = "anna={case}_anna.nii.gz,ben={case}_ben.nii.gz"
 
@@ -114,6 +115,20 @@ def test_wrong_options_end_in_one_sentence(drawn, tmp_path, options, sentence):
     with pytest.raises(InputError, match=sentence):
         prepared(drawn, **options)
     assert not list(drawn.glob("*.json"))
+
+
+def test_a_task_names_raters_who_need_a_file(mine, tmp_path):
+    task = tmp_path / "mine.yaml"
+    brats = (ROOT / "configs" / "tasks" / "brats.yaml").read_text()
+    task.write_text(brats + '\nrater_files: {anna: ["{case}_anna.nii.gz"], ben: ["{case}_ben.nii.gz"]}\nignore: 255\n')
+    options = {"task": str(task), "raters": None, "ignore": None}
+    for file in mine.glob("*/*_ben.nii.gz"):
+        file.unlink()
+    with pytest.raises(InputError, match=r"fits the pattern of rater ben, \{case\}_ben"):
+        prepared(mine, **options)
+    for file in mine.glob("*/*_anna.nii.gz"):
+        file.unlink()
+    assert len(prepared(mine, **options)["testing"]) == 4
 
 
 def test_a_list_with_label_and_labels_is_refused(mine):

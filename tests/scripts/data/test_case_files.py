@@ -211,3 +211,34 @@ def test_patient_may_be_part_of_a_case_path(tmp_path):
     make(tmp_path, "p1/left.png", "p1/right.png")
     found = find_cases(tmp_path, {"grey": ["{patient}/{case}.png"]})
     assert [(case.case, case.patient) for case in found] == [("p1_left", "p1"), ("p1_right", "p1")]
+
+
+RATERS = {"anna": ["anna/{case}.png"], "ben": ["ben/{case}.png"]}
+
+
+def test_each_rater_has_a_label_in_pattern_order(tmp_path):
+    make(tmp_path, "image/7.png", "ben/7.png", "anna/7.png", "image/8.png", "ben/8.png")
+    seven, eight = find_cases(tmp_path, {"grey": ["image/{case}.png"]}, RATERS)
+    assert {rater: file.parent.name for rater, file in seven.labels.items()} == {"anna": "anna", "ben": "ben"}
+    assert [*seven.labels] == ["anna", "ben"]
+    assert seven.label.parent.name == "anna"
+    assert [*eight.labels] == ["ben"]
+
+
+def test_two_labels_of_one_rater_are_named(tmp_path):
+    make(tmp_path, "image/7.png", "a/anna/7.png", "b/anna/7.png")
+    with pytest.raises(InputError, match=r"case 7 has two labels of anna: .*/anna/7\.png and .*/anna/7\.png"):
+        find_cases(tmp_path, {"grey": ["image/{case}.png"]}, RATERS)
+
+
+def test_pages_of_stacks_are_matched_by_rater(tmp_path):
+    pages = [Image.new("L", (4, 4), value) for value in (1, 2)]
+    for name in ("image/s.tif", "anna/s.tif", "ben/s.tif"):
+        (tmp_path / name).parent.mkdir()
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    patterns = {rater: [f"{rater}/{{case}}.tif"] for rater in ("anna", "ben")}
+    found = find_cases(tmp_path, {"grey": ["image/{case}.tif"]}, patterns)
+    assert [{rater: file.name for rater, file in case.labels.items()} for case in found] == [
+        {"anna": "s.tif#0", "ben": "s.tif#0"},
+        {"anna": "s.tif#1", "ben": "s.tif#1"},
+    ]
