@@ -12,9 +12,10 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock, UnetResBlock
 from torch.utils.checkpoint import checkpoint
 
 from scripts.network.coarse_heads import with_coarse_heads
+from scripts.network.dense_trans import DenseNode
 from scripts.network.fused_norm import fuse_norms, kernels_available
 
-BLOCKS = (UnetBasicBlock, UnetResBlock)  # of DynUNet, whose activations can be recomputed in the backward pass
+BLOCKS = (UnetBasicBlock, UnetResBlock, DenseNode)  # whose activations can be recomputed in the backward pass
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
 
 
@@ -88,7 +89,7 @@ def prepare_network(network: torch.nn.Module, channels_last: bool = False, recom
     A DynUNet with deep supervision returns its coarse heads at their own resolution.
 
     Args:
-        network: any; only DynUNet's blocks can be recomputed, and only their norms fused.
+        network: any; only `BLOCKS` can be recomputed, and only the norms of DynUNet's fused.
         channels_last: keep the features of a voxel next to each other in memory, and fuse norms and activations.
         recompute: compute the activations inside a block again in the backward pass (Chen 2016, arXiv:1604.06174):
             less memory for more time.

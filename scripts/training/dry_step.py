@@ -77,6 +77,7 @@ def check_decision(loss: Callable[[Any, torch.Tensor], torch.Tensor], decision: 
     Raises:
         InputError: they differ, so that training and inference would use other probabilities; or the loss has neither.
     """
+    loss = getattr(loss, "loss", loss)  # of one head, without the terms of other outputs of a network
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         logits = torch.rand(1, outputs, *[8] * axes)
         some = (torch.rand_like(logits) < 0.2).float()

@@ -12,6 +12,7 @@ from scripts.data.imperfect_labels import IGNORED
 from scripts.data.patch_dataset import PatchDataset
 from scripts.distributed import gather_items
 from scripts.errors import InputError
+from scripts.training.rare_first import RareFirst
 
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -46,6 +47,8 @@ class HardPlaces:
         share: of the patches, once places are known.
         keep: places per channel.
         max_age: epochs.
+        base: chooses the other patches, by its own `weights` and `centre`, such as another `HardPlaces`; None: all
+            cases equally often, and the crop chooses the place.
 
     Raises:
         InputError: the share is not between 0 and 1.
@@ -59,11 +62,13 @@ class HardPlaces:
         share: float = 0.25,
         keep: int = 100,
         max_age: int = 5,
+        base: "HardPlaces | RareFirst | None" = None,
     ) -> None:
         if not 0 <= share < 1:
             raise InputError(f"hard_share is {share}: expected a number from 0 to less than 1.")
         self.numbers = {entry["case"]: number for number, entry in enumerate(dataset.data)}
         self.score, self.softmax, self.share, self.keep, self.max_age = score, softmax, share, keep, max_age
+        self.base, self.base_weights = base, [1.0] * len(self.numbers)  # of cases, for the other patches; the mean is 1
         self.seen: list[tuple[int, int, list[int], list[int], torch.Tensor]] = []  # since places were updated
         self.places: dict[tuple[int, int, int], tuple[int, float]] = {}  # channel, case, centre: epoch, score
 
@@ -89,14 +94,18 @@ class HardPlaces:
                 self.places[channel, case, centre] = epoch, score
         self.seen.clear()
         self._forget()
-        return 1 - self.share_now + self.share_now * len(self.numbers) * self._mass()
+        if self.base:
+            others = np.asarray(self.base.weights())
+            self.base_weights = (others / others.mean()).tolist()
+        return (1 - self.share_now) * np.array(self.base_weights) + self.share_now * len(self.numbers) * self._mass()
 
     def centre(self, case: int, random: np.random.Generator) -> int | None:
-        """A remembered place of the case, so often that these are `share` of all patches; else None."""
+        """A remembered place of the case, so often that these are `share` of all patches; else what `base` chooses."""
         places = [(centre, mass) for (_, number, centre), mass in self._masses().items() if number == case]
         hard = self.share_now * sum(mass for _, mass in places)
-        if random.random() * (hard + (1 - self.share_now) / len(self.numbers)) >= hard:
-            return None
+        other = (1 - self.share_now) * self.base_weights[case] / len(self.numbers)
+        if random.random() * (hard + other) >= hard:
+            return self.base.centre(case, random) if self.base else None
         centres, masses = zip(*places, strict=True)
         return int(random.choice(centres, p=np.array(masses) / sum(masses)))
 
@@ -145,6 +154,7 @@ class HardPlaces:
         return {
             "places": [[*place, *found] for place, found in self.places.items()],
             "seen": [[*where, list(scores)] for *where, scores in self._gather()],
+            "base_weights": self.base_weights,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -153,3 +163,4 @@ class HardPlaces:
         self.seen = [
             (step, epoch, [case], [c], torch.tensor([scores])) for step, epoch, case, c, scores in state["seen"]
         ]
+        self.base_weights = state.get("base_weights", self.base_weights)  # which a run of an earlier version lacks

@@ -55,6 +55,7 @@ class RareFirst:
 
     def centre(self, case: int, random: np.random.Generator) -> int | None:
         """A voxel of the rarest region of the case, in `share` of the calls."""
+        self.weights()  # a run that resumes within an epoch asks for centres first
         voxels = self.voxels[case]
         return int(random.choice(voxels)) if len(voxels) and random.random() < self.share else None
 

@@ -58,6 +58,36 @@ def test_share_of_patches_is_cut_at_places_by_score():
     assert shares == pytest.approx([0.24, 0.08, 0.08], abs=0.03)
 
 
+class Base:
+    """Draws the second case three times as often, at voxel 7."""
+
+    def weights(self) -> list[float]:
+        return [1.0, 3.0, 1.0, 1.0]
+
+    def centre(self, case: int, _: np.random.Generator) -> int | None:
+        return 7 if case == 1 else None
+
+
+def test_other_patches_are_chosen_by_the_base():
+    places = HardPlaces(CASES, score_of, share=0.4, base=Base())
+    assert places.weights() == pytest.approx([2 / 3, 2, 2 / 3, 2 / 3])
+    Steps(places).step(1, ("a", 10, [0.6]))
+    assert places.weights() == pytest.approx([0.4 + 1.6, 1.2, 0.4, 0.4])
+    found = [(case, places.centre(case, np.random.default_rng(n))) for n, (case, _) in enumerate(
+        EpochSampler(4, 2000, weights=places.weights)
+    )]  # fmt: skip
+    shares = [np.mean([pair == place for pair in found]) for place in [(0, 10), (0, None), (1, 7)]]
+    assert shares == pytest.approx([0.4, 0.1, 0.3], abs=0.03)
+
+
+def test_resumed_places_know_the_weights_of_their_base():
+    places, again = (HardPlaces(CASES, score_of, share=0.4, base=Base()) for _ in range(2))
+    Steps(places).step(1, ("a", 10, [0.6]))
+    places.weights()
+    again.load_state_dict(places.state_dict())
+    assert drawn(again, 0) == drawn(places, 0)
+
+
 def test_each_region_gets_the_same_share_of_places():
     places = HardPlaces(CASES, score_of, share=0.5)
     Steps(places).step(1, ("a", 10, [0.9, 0.0]), ("b", 11, [0.0, 0.001]))

@@ -47,6 +47,10 @@ def test_centres_are_voxels_of_the_rarest_region_of_the_case(rare, case, voxels)
     assert np.mean([centre is not None for centre in found]) == pytest.approx(0.5 if voxels else 0.0, abs=0.1)
 
 
+def test_centres_are_known_to_a_run_resumed_within_an_epoch(rare):
+    assert {rare(share=1.0).centre(0, np.random.default_rng(seed)) for seed in range(5)} == {7}
+
+
 @pytest.mark.parametrize("wrong", [{"hierarchy": ["TT"]}, {"hierarchy": []}, {"share": 1.5}])
 def test_wrong_settings_are_refused(rare, wrong):
     with pytest.raises(InputError, match="expected"):

@@ -148,7 +148,7 @@ def test_gradient_of_a_region_ignores_other_regions(name, example):
     torch.testing.assert_close(*slopes)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "meta_unet"])  # of other outputs than heads too
 def test_all_heads_get_gradients_in_half_precision(name, example):
     made = example(name)
     heads = [torch.randn(2, made.channels, *size, requires_grad=True) for size in (SPACE, (4, 7, 3))]
