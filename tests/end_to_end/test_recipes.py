@@ -109,8 +109,12 @@ def train(recipes: list[str], settings: dict[str, Any], broken: Path | None = No
     parser = read_training(recipes, settings)
     parser.get_parsed_content("initialize")
     if broken:
-        trainer = parser.get_parsed_content("train::trainer")
-        trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: copytree(settings["run_dir"], broken))
+
+        def copy() -> None:
+            parser.get_parsed_content("run_state").wait_until_written()  # it is written during the next epoch
+            copytree(settings["run_dir"], broken)
+
+        parser.get_parsed_content("train::trainer").add_event_handler(Events.EPOCH_STARTED(once=2), copy)
     parser.get_parsed_content("training")
     parser.get_parsed_content("folder").close()
     return parser.get_parsed_content("average").network.state_dict()
