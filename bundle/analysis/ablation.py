@@ -19,13 +19,16 @@ MEAN = "mean"  # the mean over the regions
 RUN = ["seed", "fold"]
 
 
-def compare_variants(results: pd.DataFrame, baseline: str, difference: float) -> list[dict[str, Any]]:
+def compare_variants(
+    results: pd.DataFrame, baseline: str, difference: float, steps: Sequence[tuple[str, str]] = ()
+) -> list[dict[str, Any]]:
     """One row per variant and region, and one for the mean over regions.
 
     Args:
         results: one row per variant, seed, fold, case and region, with `patient` and `dice`.
         baseline: the variant that the others are compared with, in the seeds and folds that both have.
         difference: in Dice, the smallest that matters.
+        steps: a variant and another one that it is compared with as well; its rows are named `variant against other`.
 
     Returns:
         rows with variant, region, patients, seeds, baseline and mean (the mean Dice of both), difference, interval,
@@ -34,12 +37,14 @@ def compare_variants(results: pd.DataFrame, baseline: str, difference: float) ->
     """
     table = _patient_means(results)
     regions = [*results["region"].drop_duplicates(), MEAN]
-    rows = []
-    for variant in (name for name in results["variant"].drop_duplicates() if name != baseline):
+    rows, there = [], [*results["variant"].drop_duplicates()]
+    compared = [(name, name, baseline) for name in there if name != baseline]
+    compared += [(f"{name} against {other}", name, other) for name, other in steps if {name, other} <= {*there}]
+    for shown, variant, other in compared:
         for region in regions:
-            pairs = pd.concat({name: table.loc[name, region] for name in (baseline, variant)}, axis=1).dropna()
+            pairs = pd.concat({name: table.loc[name, region] for name in (other, variant)}, axis=1).dropna()
             if len(pairs):
-                rows.append({"variant": variant, "region": region, **_difference(pairs[baseline], pairs[variant])})
+                rows.append({"variant": shown, "region": region, **_difference(pairs[other], pairs[variant])})
     tested = [row for row in rows if row["p"] is not None]
     for row, corrected in zip(tested, correct_by_holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = corrected

@@ -103,7 +103,7 @@ def ablate(
     results, finished = studies.collect_results(jobs, out, **given)
     if studies.BASELINE not in {*finished["variant"]}:
         raise InputError(f"no run of the baseline has finished: {_failures(to_train, folder, studies.BASELINE)[0]}.")
-    rows = compare_variants(results, studies.BASELINE, plan.difference)
+    rows = compare_variants(results, studies.BASELINE, plan.difference, plan.steps())
     failed = {name: _failures(to_train, folder, name) for name in settings}
     page = _write_page(out, study.stem, plan, rows, results, finished, failed)
     _print_rows(study.stem, rows, plan.difference)

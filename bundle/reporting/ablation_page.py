@@ -63,8 +63,10 @@ def write_ablation(
         ranking: from `bundle.analysis.ablation.rank_variants`.
         about: part, seeds, folds, patients, difference, warnings.
     """
-    by_variant = {one["name"]: [row for row in rows if row["variant"] == one["name"]] for one in variants}
-    sentences = {name: variant_sentence(own, about["difference"]) for name, own in by_variant.items() if own}
+    by_variant = {
+        name: [row for row in rows if row["variant"] == name] for name in dict.fromkeys(row["variant"] for row in rows)
+    }
+    sentences = {name: variant_sentence(own, about["difference"]) for name, own in by_variant.items()}
     regions = dict.fromkeys(row["region"] for row in rows)
     by_region = [[row for row in rows if row["region"] == region] for region in regions]
     ends = [abs(end) for row in rows for end in (row["interval"] or [row["difference"]])]

@@ -30,16 +30,20 @@ RESULT_COLUMNS = [*RUN_KEYS, "case", "patient", "region", "note", *SCORES]
 RUN_COLUMNS = [*RUN_KEYS, "settings", "datalist", "part", "steps", "minutes"]
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 KEYS = ("task", "recipes", "settings", "variants", "seeds", "folds", "part", "difference")
-VARIANT_KEYS = ("recipes", "settings", "without")
+VARIANT_KEYS = ("recipes", "settings", "without", "against")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of training: recipes and settings, those of the baseline included."""
+    """One way of training: recipes and settings, those of the baseline included.
+
+    `against` are other variants that it is compared with, next to the baseline.
+    """
 
     name: str
     recipes: tuple[str, ...]
     settings: Mapping[str, Any]
+    against: tuple[str, ...] = ()
 
     def options(self) -> dict[str, str]:
         """The settings as text, as on the command line."""
@@ -59,6 +63,10 @@ class Study:
     folds: tuple[int, ...]
     part: str
     difference: float
+
+    def steps(self) -> list[tuple[str, str]]:
+        """The variants that are compared with another one than the baseline, and that one."""
+        return [(variant.name, other) for variant in self.variants for other in variant.against]
 
     def runs(self) -> list[tuple[str, int, int]]:
         """The runs: variant, seed and fold."""
@@ -88,7 +96,10 @@ def read_study(path: Path) -> Study:
         if missing := {*_recipes(own, path, "without")} - {*recipes}:
             raise InputError(f"{path}: {name} leaves out {min(missing)}, which is no recipe of the baseline.")
         kept = tuple(recipe for recipe in recipes if recipe not in _recipes(own, path, "without"))
-        variants.append(Variant(str(name), kept + _recipes(own, path), {**settings, **_settings(own, path)}))
+        if unknown := {*_recipes(own, path, "against")} - ({*content["variants"]} - {name}):
+            raise InputError(f"{path}: {name} is compared with {min(unknown)}, which is no other variant of the study.")
+        own_settings = {**settings, **_settings(own, path)}
+        variants.append(Variant(str(name), kept + _recipes(own, path), own_settings, _recipes(own, path, "against")))
     part, difference = content.get("part", "validation"), content.get("difference", 0.01)
     if part not in ("validation", "test"):
         raise InputError(f"{path}: part is {part!r}: expected validation or test.")
@@ -216,7 +227,7 @@ def _record_decision(run: Path, patients: Sequence[str]) -> None:
 def _recipes(content: Mapping[str, Any], path: Path, key: str = "recipes") -> tuple[str, ...]:
     found = content.get(key) or []
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise InputError(f"{path}: {key} is {found!r}: expected a list of recipes, such as [focal_tversky].")
+        raise InputError(f"{path}: {key} is {found!r}: expected a list of names, such as [focal_tversky].")
     return tuple(found)
 
 

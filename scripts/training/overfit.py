@@ -4,15 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from scripts.errors import InputError
 from scripts.files import atomic_write
+from scripts.network.outputs import read_logits
 from scripts.progress import progress_bar
 
 LOW = 0.8  # of the first loss, at which a batch counts as learned; regions that a patch lacks keep their loss
 HIGH = 0.95  # of the first loss, above which the network learned nothing in all steps
 STEPS = 200  # at most
+MOST_CHANNELS = 4  # of the input, in the picture
 
 
 def overfit_batch(
@@ -24,9 +27,10 @@ def overfit_batch(
     optimizer: torch.optim.Optimizer,
     device: torch.device | str,
     picture: str,
+    softmax: bool = False,
     steps: int = STEPS,
 ) -> list[float]:
-    """Train on one batch until its loss has fallen by a fifth, or for some steps, and draw the loss of each.
+    """Train on one batch until its loss has fallen by a fifth, or for some steps; draw the losses and what it predicts.
 
     Changes the network and the optimiser: for a check alone.
 
@@ -38,7 +42,8 @@ def overfit_batch(
         batch: of the training loader.
         optimizer: of the network.
         device: to train on.
-        picture: the PNG to write.
+        picture: the PNG to write: the loss of each step, and input, label and prediction of a patch.
+        softmax: whether the network's channels exclude each other; else they are sigmoids.
         steps: at most.
 
     Returns:
@@ -62,7 +67,11 @@ def overfit_batch(
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-    draw_losses(values, Path(picture))
+    network.eval()
+    with torch.no_grad():
+        logits = read_logits(inferer(image, network), image.dim() - 2)
+    predicted = logits.softmax(1) if softmax else logits.sigmoid()
+    draw_batch(values, *(part.float().numpy(force=True) for part in (image, label, predicted > 0.5)), Path(picture))
     if not values[-1] <= HIGH * values[0]:
         raise InputError(
             f"one batch repeated {len(values)} times has a loss of {values[-1]:.3f}, from {values[0]:.3f}"
@@ -72,12 +81,35 @@ def overfit_batch(
     return values
 
 
-def draw_losses(values: list[float], path: Path) -> None:
-    """Draw the loss of each step."""
+def draw_batch(values: list[float], image: np.ndarray, label: np.ndarray, predicted: np.ndarray, path: Path) -> None:
+    """Draw the loss of each step, and a slice of the patch with most label: input, label and prediction.
+
+    Args:
+        values: the losses.
+        image: [B, C, ...].
+        label: [B, K, ...], 0 or 1.
+        predicted: as the label.
+        path: the PNG to write.
+    """
     from matplotlib.figure import Figure  # takes a third of a second
 
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
+    patch = label.reshape(len(label), -1).sum(1).argmax()
+    place: tuple[int | slice, ...] = (slice(None),) * 3  # of the last axis in 3D: the slice with most label
+    if image.ndim == 5:
+        place = (*place, int(label[patch].sum((0, 1, 2)).argmax()))
+    channels = image[patch][place][:MOST_CHANNELS]
+    order = np.arange(1, label.shape[1] + 1)[:, None, None]
+    masks = [(part[patch][place] * order).max(0) for part in (label, predicted)]  # later channels on top
+    figure = Figure(figsize=(2.2 * max(3, len(channels) + 2), 5.6), layout="constrained")
+    grid = figure.add_gridspec(2, len(channels) + 2, height_ratios=[3, 2.2])
+    axes = figure.add_subplot(grid[0, :])
+    names = [f"input channel {k + 1}" for k in range(len(channels))] + ["label", "prediction"]
+    for column, (name, shown) in enumerate(zip(names, [*channels, *masks], strict=True)):
+        cell = figure.add_subplot(grid[1, column])
+        kind = {"cmap": "viridis", "vmin": 0, "vmax": len(order)} if column >= len(channels) else {"cmap": "gray"}
+        cell.imshow(shown.T[::-1], interpolation="nearest", **kind)
+        cell.set(xticks=[], yticks=[])
+        cell.set_title(name, fontsize=9)
     axes.plot(range(1, len(values) + 1), values, marker="." if len(values) < 40 else "")
     axes.axhline(LOW * values[0], color="grey", linestyle=":", label="four fifths of the first")
     axes.set(xlabel="step", ylabel="loss", title="One batch, repeated")

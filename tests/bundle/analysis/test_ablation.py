@@ -53,6 +53,13 @@ def test_difference_is_paired_by_patient_seed_and_fold():
     assert row["interval"][0] < row["difference"] < row["interval"][1]
 
 
+def test_variant_is_compared_with_another_one_as_well():
+    results = table({"baseline": 0.0, "first": 0.05, "second": 0.2})
+    rows = compare_variants(results, "baseline", 0.01, steps=[("second", "first"), ("second", "not_trained_yet")])
+    found = {row["variant"]: row["difference"] for row in rows if row["region"] == MEAN}
+    assert found == pytest.approx({"first": 0.05, "second": 0.2, "second against first": 0.15}, abs=0.02)
+
+
 def test_seed_without_a_baseline_does_not_count():
     results = table({"baseline": 0.0, "other": 0.05})
     without = results[~((results["variant"] == "baseline") & (results["seed"] == 1))]

@@ -126,7 +126,9 @@ def test_settings_reach_the_command_line_as_they_are():
         ("task: brats\nvariants: {x: {}}\ndifference: 5\n", "difference is 5: expected a Dice between 0 and 1"),
         ("task: brats\nvariants: {x: {settings: {seed: 1}}}\n", "sets seed, which the study sets for each run"),
         ("task: brats\nvariants: {x: {without: [gelu]}}\n", "x leaves out gelu, which is no recipe of the baseline"),
-        ("task: brats\nvariants: {x: {recipes: gelu}}\n", "recipes is 'gelu': expected a list of recipes"),
+        ("task: brats\nvariants: {x: {recipes: gelu}}\n", "recipes is 'gelu': expected a list of names"),
+        ("task: brats\nvariants: {x: {against: [y]}}\n", "x is compared with y, which is no other variant"),
+        ("task: brats\nvariants: {x: {against: [x]}}\n", "x is compared with x, which is no other variant"),
     ],
 )
 def test_wrong_study_is_refused_in_a_sentence(write_study, text, sentence):
@@ -140,7 +142,9 @@ def test_every_study_of_the_project_names_what_exists():
         files += [ROOT / "configs" / "recipes" / f"{name}.yaml" for one in plan.variants for name in one.recipes]
         assert all(file.is_file() for file in files), path
         known = {*read_mapping(ROOT / "configs" / "train.yaml")}
-        assert {name.split("::")[0] for one in plan.variants for name in one.settings} <= known, path
+        for one in plan.variants:
+            recipes = [read_mapping(ROOT / "configs" / "recipes" / f"{name}.yaml") for name in one.recipes]
+            assert {name.split("::")[0] for name in one.settings} <= known.union(*recipes), one.name
 
 
 def test_length_of_a_run_comes_from_its_history(tmp_path):

@@ -1,12 +1,14 @@
 """One batch, repeated, tells a network that learns from one that does not."""
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import run
+from PIL import Image
 
 from scripts.errors import InputError
 from scripts.training.losses import RegionDiceCELoss
-from scripts.training.overfit import overfit_batch
+from scripts.training.overfit import draw_batch, overfit_batch
 
 
 def one_batch(learning_rate, tmp_path):
@@ -31,6 +33,15 @@ def test_batch_is_repeated_until_its_loss_falls(tmp_path):
     values = one_batch(0.5, tmp_path)
     assert values[-1] <= 0.8 * values[0] < values[-2]
     assert (tmp_path / "losses.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_picture_shows_input_label_and_prediction(axes, tmp_path):
+    image = np.random.default_rng(0).normal(size=(2, 6, *[8] * axes))
+    masks = np.stack([image[:, 0] > 0, image[:, 0] > 1], 1).astype(float)
+    draw_batch([1.0, 0.5], image, masks, np.zeros_like(masks), tmp_path / "batch.png")
+    with Image.open(tmp_path / "batch.png") as picture:
+        assert picture.size == (1320, 560)  # six parts: four of the channels, label and prediction
 
 
 def test_network_that_does_not_learn_is_refused(tmp_path):
