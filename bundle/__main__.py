@@ -26,6 +26,7 @@ COMMANDS = {
     "look": "draw normalisations, the cohort and augmented patches, before any training",
     "plan": "decide patch, network, batch and sampling for a cohort and a memory, each with its reason: plan.yaml",
     "check": "build every component of a training, without training",
+    "network": "draw the network of a task and its recipes as SVG, and what a trained one has learned",
     "train": "train a task, changed by recipes and settings: a run folder with the best weights",
     "crossval": "train every fold, and score each patient by the network that never saw them",
     "ablate": "train a baseline and its variants, and say what each changes, paired by patient",

@@ -3,7 +3,8 @@
     python -m docs.make
 
 rewrites what lies between the markers `<!-- NAME: made by docs/make.py -->` and `<!-- end -->` of the pages, from the
-comments of configs/ and from the commands; and docs/images/architecture.svg, from the folders of the code.
+comments of configs/ and from the commands; and docs/images/architecture.svg, from the folders of the code,
+and docs/images/network.svg, from the default network.
 """
 
 import re
@@ -11,16 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai.bundle import ConfigParser
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap
 from ruamel.yaml.tokens import CommentToken
 
 from bundle.__main__ import COMMANDS
+from bundle.drawing.network_graph import read_graph
+from bundle.drawing.network_picture import draw_network
 from docs.evidence import dice_rows, fault_rows, recipe_costs
 from docs.house import draw_house
+from scripts.network.precision import prepare_network
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWING = ROOT / "docs" / "images" / "architecture.svg"
+NETWORK = ROOT / "docs" / "images" / "network.svg"
 LONGEST_EXPRESSION = 42  # characters
 WORKFLOWS = {"T": "train", "E": "evaluate", "I": "inference"}
 SECTIONS = "sections"  # the heading in the configs below which keys are sections, not settings
@@ -188,11 +194,20 @@ BLOCKS = {
 }
 
 
+def draw_default_network() -> str:
+    """The drawing of train.yaml's network."""
+    config = ConfigParser()
+    config.read_config(str(ROOT / "configs" / "train.yaml"))
+    config.parse()
+    network, channels = prepare_network(config.get_parsed_content("network_def")), len(config["channels"])
+    return draw_network(read_graph(network, channels, config["patch_size"]))
+
+
 def made_files() -> dict[Path, str]:
     """The text that the drawing, and every page with a generated part, should have."""
     pages = {page: page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))}
     made = {page: BLOCK.sub(made_block, text) for page, text in pages.items() if BLOCK.search(text)}
-    return {DRAWING: draw_house(ROOT), **made}
+    return {DRAWING: draw_house(ROOT), NETWORK: draw_default_network(), **made}
 
 
 def made_block(match: re.Match[str]) -> str:

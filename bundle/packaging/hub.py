@@ -31,7 +31,8 @@ def render_front_page(package: Path) -> str:
         named = {"license_name": "apache-2.0-and-terms-of-the-data", "license_link": DATA_TERMS.as_posix()}
         licence = {"license": "other", **named}
     front = {"tags": ["monai", "medical"], "library_name": "monai", **licence}
-    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n{(package / CARD).read_text(encoding='utf-8')}"
+    text = (package / CARD).read_text(encoding="utf-8").replace("](network.svg)", "](docs/network.svg)")
+    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n{text}"
 
 
 def upload_package(package: Path, repo: str, version: str, private: bool) -> None:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from bundle.analysis.channel_costs import describe_channel_costs, measure_channel_costs
+from bundle.drawing.network_graph import read_graph
+from bundle.drawing.network_picture import draw_network
 from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
@@ -21,6 +23,7 @@ from scripts.files import remove_leftovers, unfinished_prefix, write_json, write
 from scripts.inference import package_manifest as manifest
 from scripts.network import shapes
 from scripts.network.checkpoint_file import save_state
+from scripts.network.ensemble import Ensemble
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
@@ -191,6 +194,9 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     content["compared"] = {"cases": cases, "patches": len(patches), "formats": compared}
     write_text(package / "configs" / "metadata.json", json.dumps(content, indent=4, ensure_ascii=False) + "\n")
     parameters = sum(p.numel() for p in network.parameters())
+    drawn = network.members[0] if isinstance(network, Ensemble) else network
+    graph = read_graph(drawn, len(metadata.name_network_channels(settings)), settings["patch_size"])
+    write_text(package / "docs" / "network.svg", draw_network(graph))
     write_text(
         package / "docs" / "README.md",
         card.render_card(run, content, plan.summary, parameters, plan.name, describe_channel_costs(costs)),

@@ -71,7 +71,8 @@ def overfit_batch(
     with torch.no_grad():
         logits = read_logits(inferer(image, network), image.dim() - 2)
     predicted = logits.softmax(1) if softmax else logits.sigmoid()
-    draw_batch(values, *(part.float().numpy(force=True) for part in (image, label, predicted > 0.5)), Path(picture))
+    shown, truth, masks = (part.float().numpy(force=True) for part in (image, label, predicted > 0.5))
+    draw_batch(values, shown, truth, masks, Path(picture))
     if not values[-1] <= HIGH * values[0]:
         raise InputError(
             f"one batch repeated {len(values)} times has a loss of {values[-1]:.3f}, from {values[0]:.3f}"

@@ -18,7 +18,7 @@ from scripts.workflow import MONAI_KEYS
 from tests.made import ROOT
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-TRAININGS = ("crossval", "train", "check")
+TRAININGS = ("crossval", "train", "check", "network")
 WORKFLOWS = {
     **dict.fromkeys(TRAININGS, "training"),
     "evaluate": "evaluating",

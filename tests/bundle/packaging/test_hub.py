@@ -56,7 +56,10 @@ def online(monkeypatch) -> Hub:
 
 @pytest.fixture
 def package(tmp_path) -> Path:
-    for name, text in {"docs/README.md": "# Model overview\n", "models/model.pt": "weights"}.items():
+    for name, text in {
+        "docs/README.md": "# Model overview\n\n![network](network.svg)\n",
+        "models/model.pt": "weights",
+    }.items():
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -68,6 +71,10 @@ def test_a_package_is_uploaded_and_tagged_with_its_version(online, package):
     assert repository.private
     assert set(repository.files) == {"README.md", "docs/README.md", "models/model.pt"}
     assert repository.tags == {"0.2.0": 1, "latest_version": 1}
+
+
+def test_pictures_of_the_card_are_found_from_the_front_page(package):
+    assert "![network](docs/network.svg)" in hub.render_front_page(package)
 
 
 def test_the_latest_version_moves_to_the_next_upload(online, package):
@@ -92,7 +99,7 @@ def test_the_front_page_is_the_card_with_front_matter(package, terms, licence):
     found = yaml.safe_load(front)
     assert (found["tags"], found["library_name"], found["license"]) == (["monai", "medical"], "monai", licence)
     assert ("license_link" in found) == terms
-    assert card.strip() == "# Model overview"
+    assert card.strip().splitlines()[0] == "# Model overview"
 
 
 def test_hub_refusal_ends_in_one_sentence(online, package):
