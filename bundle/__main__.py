@@ -29,6 +29,7 @@ COMMANDS = {
     "network": "draw the network of a task and its recipes as SVG, and what a trained one has learned",
     "train": "train a task, changed by recipes and settings: a run folder with the best weights",
     "crossval": "train every fold, and score each patient by the network that never saw them",
+    "calibrate": "predict the Dice of new masks, bounded, from the masks of patients that the runs never saw",
     "ablate": "train a baseline and its variants, and say what each changes, paired by patient",
     "evaluate": "segment and score the test or validation patients of a run: cases.csv",
     "select": "select the simplest of several cross-validations and their pairs, unless another is really better",
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print("usage: python -m bundle COMMAND [ARGUMENTS]\n")
-        print("\n".join(f"  {name:<9}{purpose}" for name, purpose in COMMANDS.items()))
+        print("\n".join(f"  {name:<10}{purpose}" for name, purpose in COMMANDS.items()))
         print(f"\nexamples:\n{EXAMPLES}")
         return
     stopping.catch_signals()

@@ -79,7 +79,7 @@ KINDS = {  # of a default: the types that may take its place, and how a message 
     float: ((int, float), "a number, 0 or more, such as 2, 0.5 or 1.0e-4 (with a dot)"),
     list: ((list, tuple), 'a list, such as "[96,96,96]"'),
 }
-NOT_IN_MASKS = ("weights_files", "profile", "device", "preprocessing_device", "window_batch", "bundle_root")
+NOT_IN_MASKS = ("weights_files", "profile", "quality", "device", "preprocessing_device", "window_batch", "bundle_root")
 REFERENCE = re.compile(r"@(\w+)")
 WHOLE_REFERENCE = re.compile(r"@\w+(?:(?:::|#)\w+)*")
 MODULES = (("monai", "monai"), ("torch", "torch"), ("np", "numpy"), ("numpy", "numpy"))  # that MONAI imports itself

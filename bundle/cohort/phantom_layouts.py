@@ -16,6 +16,9 @@ from scripts.errors import InputError
 from scripts.files import atomic_write, write_json
 from scripts.progress import progress_bar
 
+GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill 0 to 1 evenly however many there are
+MOST_NOISE = 30
+
 
 @dataclass(frozen=True)
 class PhantomLayout:
@@ -40,13 +43,14 @@ def write_phantoms(
     size: int = 64,
     spacing: float = 3.0,
     unlabelled: int = 0,
+    noise: float = 1.0,
 ) -> list[int]:
     """Write synthetic patients to a new folder, whole or not at all; arguments are those of the command `phantom`.
 
     Returns the number of each case's patient, labelled cases first.
     """
     target = Path(out).resolve()
-    _check(target, cases, layout, dims, seed, size, spacing, unlabelled)
+    _check(target, cases, layout, dims, seed, size, spacing, unlabelled, noise)
     kept = LAYOUTS[layout]
     plan = _plan(cases + unlabelled, kept.revisits)
     temporary = target.with_name(f".{target.name}-{os.getpid()}")
@@ -55,7 +59,8 @@ def write_phantoms(
         names = []
         for number, (patient, visit) in enumerate(progress_bar(plan, desc="phantoms", unit="case")):
             rng = np.random.default_rng([seed, patient])
-            images, label = make_patient(rng, size, spacing, dims, KINDS[patient % len(KINDS)], visit)
+            factor = noise ** (patient * GOLDEN % 1)
+            images, label = make_patient(rng, size, spacing, dims, KINDS[patient % len(KINDS)], visit, factor)
             names.append(kept.case.format(patient=patient, visit=visit, number=patient + 1))
             _write_case(temporary, kept, names[-1], images, label if number < cases else None, spacing)
         if kept.describe:
@@ -158,7 +163,15 @@ LAYOUTS = {
 
 
 def _check(
-    target: Path, cases: int, layout: str, dims: int, seed: int, size: int, spacing: float, unlabelled: int
+    target: Path,
+    cases: int,
+    layout: str,
+    dims: int,
+    seed: int,
+    size: int,
+    spacing: float,
+    unlabelled: int,
+    noise: float,
 ) -> None:
     if layout not in LAYOUTS:
         raise InputError(f"there is no layout '{layout}': choose one of {', '.join(LAYOUTS)}.")
@@ -170,6 +183,8 @@ def _check(
             raise InputError(f"--{name} is {value}: give a whole number of {least} or more.")
     if not isinstance(spacing, int | float) or not math.isfinite(spacing) or spacing <= 0:
         raise InputError(f"--spacing is {spacing}: give the mm between two voxels, such as 3.")
+    if not isinstance(noise, int | float) or not 1 <= noise <= MOST_NOISE:
+        raise InputError(f"--noise is {noise}: give the largest factor on the noise, 1 to {MOST_NOISE}.")
     if target.is_dir() and any(target.iterdir()):
         raise InputError(f"{target} is not empty: choose a new folder; nothing is overwritten.")
     if target.exists() and not target.is_dir():

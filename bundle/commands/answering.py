@@ -21,6 +21,7 @@ from scripts import stopping
 from scripts.data.images import read_image
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.files import make_folder
+from scripts.inference.predicted_dice import describe_prediction
 from scripts.inference.worker_process import WorkerProcess
 from scripts.progress import progress_bar
 
@@ -140,6 +141,12 @@ def _print_answers(answers: list[Mapping[str, Any]], out: Path, network: Mapping
     for answer in answers:
         shown = [check["sentence"] for check in answer["checks"] if check["name"] in PRINTED]
         print_lines(console, [f"{answer['case']}: {sentence}" for sentence in shown])
+    predicted = {
+        answer["case"]: describe_prediction(answer["predicted_dice"]) for answer in answers if "mask" in answer
+    }
+    if len({*predicted.values()}) == 1:  # of all the same, such as a network without a calibration
+        predicted = {"Predicted Dice": next(iter(predicted.values()))}
+    print_lines(console, [f"{case}: {words}" for case, words in predicted.items() if words])
     refused = [f"  {answer['case']}: {answer['refusal']}" for answer in answers if answer["refusal"]]
     noted = [f"  {answer['case']}: {warning}" for answer in answers for warning in answer["warnings"]]
     lines = [f"{len(refused)} of {len(answers)} cases could not be segmented:", *refused] if refused else []

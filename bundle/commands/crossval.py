@@ -5,12 +5,15 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
+from bundle.analysis.mask_quality import describe_calibration, summarise_predictions
 from bundle.commands.arguments import Optional, check_arguments
+from bundle.commands.calibrate import print_predictions
 from bundle.commands.report import print_summary
 from bundle.commands.shared import Outcome
 from bundle.commands.workflows import list_configs as list_choices
 from bundle.commands.workflows import require_root, training_files
 from bundle.studies import crossval as studies
+from bundle.studies.calibrating import calibrate_runs
 from bundle.studies.jobs import refuse_unfinished
 from bundle.studies.local import run_locally, visible_gpus
 from bundle.studies.postprocessing import choose_postprocessing
@@ -18,6 +21,8 @@ from bundle.studies.slurm import run_by_slurm
 from scripts.data.datalist import check_datalist, datalist_hash, read_datalist
 from scripts.errors import InputError
 from scripts.files import write_json
+from scripts.inference.mask_quality import NUMBERS
+from scripts.inference.predicted_dice import QUALITY
 
 __all__ = ["crossval", "list_choices"]
 
@@ -40,7 +45,8 @@ def crossval(
     """Train every fold, and score each patient by the network that was trained without them: one table, one report.
 
     Trains OUT/fold0 and so on, segments each fold's validation patients, gathers OUT/masks, OUT/cases.csv and
-    OUT/report.html, and chooses which small components to drop. The same command continues after any interruption.
+    OUT/report.html, chooses which small components to drop, and calibrates the Dice that is predicted for new masks
+    (docs/quality.md). The same command continues after any interruption.
     Each patient has selected the checkpoint of their fold's network, which the report says; held-out test patients
     take no part.
 
@@ -104,9 +110,14 @@ def crossval(
         run_locally(jobs, folder, parallel, visible_gpus())
     refuse_unfinished(jobs, folder, "folds")
     studies.pool_folds(out, record, content)
+    runs = [out / f"fold{fold}" for fold in record["folds"]]
     if not studies.ALL_COMPONENTS.keys() & settings.keys() and (left or not (out / "postprocessing.yaml").is_file()):
-        runs = [out / f"fold{fold}" for fold in record["folds"]]
         print("components: " + "\n  ".join(choose_postprocessing(out, content, start, runs).notes))
+    measured = all((run / studies.EVALUATED / NUMBERS).is_file() for run in runs)
+    if measured and (left or not (runs[0] / QUALITY).is_file()):
+        found = calibrate_runs(out)
+        title = "Predicted Dice, each patient by a calibration without them"
+        print_predictions(summarise_predictions(found.predicted), title, describe_calibration(found.content["regions"]))
 
     from bundle.analysis.evaluation import read_evaluation
     from bundle.analysis.scored_scans import open_scans

@@ -18,6 +18,7 @@ def phantom(
     size: int = 64,
     spacing: float = 3.0,
     unlabelled: int = 0,
+    noise: float = 1.0,
 ) -> None:
     """Write synthetic patients with brain tumours: T1, T1c, T2, FLAIR and a label each.
 
@@ -38,11 +39,13 @@ def phantom(
         size: voxels per side.
         spacing: mm between voxels. The head takes 192 mm, or less where size times spacing is less.
         unlabelled: how many further cases without a label.
+        noise: the noise of each patient is multiplied by a factor between 1 and this one, graded over the patients, so
+            that some are harder to segment than others.
 
     Raises:
         InputError: an argument is out of range, or `out` holds something or cannot be written.
     """
-    patients = write_phantoms(str(out), cases, layout, dims, seed, size, spacing, unlabelled)
+    patients = write_phantoms(str(out), cases, layout, dims, seed, size, spacing, unlabelled, noise)
     without = f" and {unlabelled} without a label" if unlabelled else ""
     print(f"{cases} synthetic cases{without} written to {out} in the layout {layout}.")
     labelled = len(set(patients[:cases]))

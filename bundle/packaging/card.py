@@ -17,11 +17,12 @@ def render_card(
     parameters: int,
     folder: str,
     costs: Sequence[str] = (),
+    calibration: Sequence[str] = (),
 ) -> str:
     """The model card of a package called `folder`, with the number of `parameters` of its network.
 
     The card agrees with the package's metadata; `summary` is that of the evaluation, if there is one, and `costs` are
-    sentences on what the lack of channels costs.
+    sentences on what the lack of channels costs, `calibration` on what predicts the Dice of a mask.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bundle.packaging", "."),
@@ -56,6 +57,7 @@ def render_card(
         voxels="voxels" if axes == 3 else "pixels",
         folder=folder,
         costs=costs,
+        calibration=calibration,
     )
 
 

@@ -12,15 +12,18 @@ from typing import Any, NamedTuple
 import torch
 
 from bundle.analysis.channel_costs import describe_channel_costs, measure_channel_costs
+from bundle.analysis.mask_quality import describe_calibration
 from bundle.drawing.network_graph import read_graph
 from bundle.drawing.network_picture import draw_network
 from bundle.packaging import archive, card, configs, formats, metadata, networks, package_check, parity
 from bundle.packaging.metadata import VERSION
 from bundle.packaging.runs import Run
+from scripts.data.datalist import file_hash
 from scripts.data.profile import PROFILE, find_profile
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix, write_json, write_text
 from scripts.inference import package_manifest as manifest
+from scripts.inference.predicted_dice import QUALITY, find_quality, read_quality
 from scripts.network import shapes
 from scripts.network.checkpoint_file import save_state
 from scripts.network.ensemble import Ensemble
@@ -177,6 +180,7 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
         write_text(package / "docs" / "data_license.txt", DATA_TERMS.format(data=run.about.get("data"), terms=terms))
     if profile := find_profile([member.weights for member in run.members or (run,)]):
         shutil.copyfile(profile, package / "models" / PROFILE)
+    calibration = _copy_calibration(run, package)
     network = networks.load_inference_network(package)
     divisor = shapes.size_divisor(network, len(metadata.name_network_channels(settings)), settings["patch_size"])
     base = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
@@ -199,11 +203,24 @@ def _fill(package: Path, plan: PackagePlan, changelog: Mapping[str, str], report
     write_text(package / "docs" / "network.svg", draw_network(graph))
     write_text(
         package / "docs" / "README.md",
-        card.render_card(run, content, plan.summary, parameters, plan.name, describe_channel_costs(costs)),
+        card.render_card(run, content, plan.summary, parameters, plan.name, describe_channel_costs(costs), calibration),
     )
     for leftover in package.rglob("__pycache__"):
         shutil.rmtree(leftover)
     manifest.write_manifest(package)
+
+
+def _copy_calibration(run: Run, package: Path) -> list[str]:
+    """Write the calibration of a run's weights, if there is one, for those of the package; returns it in sentences."""
+    files = [member.weights for member in run.members or (run,)]
+    if not (path := find_quality(files)):
+        return []
+    content = read_quality(path)
+    if not {file_hash(file) for file in files} <= {*content["weights"]}:
+        return []
+    models = package / "models"
+    write_json(models / QUALITY, {**content, "weights": [file_hash(models / "model.pt")]})
+    return describe_calibration(content["regions"])
 
 
 def _read_earlier(out: Path, plan: PackagePlan) -> dict[str, Any]:

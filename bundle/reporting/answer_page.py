@@ -60,9 +60,17 @@ def write_answer_page(
             {"source": embed_png((path.parent / picture["file"]).read_bytes()), "words": picture["words"]}
             for picture in answer.get("preparation", {}).get("pictures", [])
         ],
+        predicted_reason=_common_reason(answer.get("predicted_dice", {})),
         meanings=describe_regions(answer.get("regions", {})),
     )
     write_text(path, page)
+
+
+def _common_reason(predicted: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why no Dice is predicted for any region, where it is the same reason for all."""
+    sentences = {own["sentence"] for own in predicted.values()}
+    unknown = all(own["value"] is None for own in predicted.values())
+    return sentences.pop() if unknown and len(sentences) == 1 else ""
 
 
 def _draw_doubts(

@@ -56,6 +56,7 @@ class AnswerWriter:
         scans = read_channels_of(reply["image"], self.settings)
         answer = measure_answer(reply["case"], mask, scans[0], reply["checks"], self.settings)
         answer |= {"mask": f"../{name}", "mask_sha256": sha256, "network": dict(self.network)}
+        answer["predicted_dice"] = reply.get("predicted_dice", {})
         answer |= _preparation(reply)
         channels = dict(zip(self.settings["channels"], scans, strict=True))
         write_answer_page(folder / "answer.html", answer, channels, mask.voxels, drawn, mask.affine)
@@ -78,6 +79,7 @@ class AnswerWriter:
         try:
             answer = json.loads(path.read_text(encoding="utf-8"))
             same = answer["answer_version"] == ANSWER_VERSION and answer["network"] == self.network
+            same &= answer.get("predicted_dice") == reply.get("predicted_dice", {})
             return answer if same and answer["mask_sha256"] in reply["masks"].values() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -39,7 +39,12 @@ class MaskRecords:
             remove_leftovers(folder)
 
     def write(
-        self, case: str, image: str | Sequence[str], files: Iterable[Path], checks: Sequence[Mapping[str, Any]] = ()
+        self,
+        case: str,
+        image: str | Sequence[str],
+        files: Iterable[Path],
+        checks: Sequence[Mapping[str, Any]] = (),
+        numbers: Mapping[str, Mapping[str, float]] | None = None,
     ) -> dict[str, Any]:
         """Record that a case is finished, and return what `read` will.
 
@@ -48,22 +53,32 @@ class MaskRecords:
             image: its files.
             files: its mask, and its probabilities if there are any.
             checks: what the checks of its scan found (`scripts.data.scan_checks`).
+            numbers: of its mask (`scripts.inference.mask_quality`); None: not measured.
         """
         masks = {file.relative_to(self.output_dir).as_posix(): file_hash(file) for file in files}
-        write_json(self._path(case), {**self._origin(case, image), "masks": masks, "checks": list(checks)})
-        return {"case": case, "masks": masks, "checks": list(checks)}
+        found = {"masks": masks, "checks": list(checks), "numbers": numbers}
+        write_json(self._path(case), {**self._origin(case, image), **found})
+        return {"case": case, **found}
 
     def read(self, case: str) -> dict[str, Any]:
-        """The `case`, the sha256 of its `masks` by file, and the `checks` of a case that is finished."""
+        """The `case`, the sha256 of its `masks` by file, the `checks` and the `numbers` of a case that is finished."""
         record = json.loads(self._path(case).read_text(encoding="utf-8"))
-        return {"case": case, "masks": record["masks"], "checks": record.get("checks", [])}
+        found = {"checks": record.get("checks", []), "numbers": record.get("numbers")}
+        return {"case": case, "masks": record["masks"], **found}
+
+    def read_numbers(self) -> dict[str, Any]:
+        """The numbers of the masks of all cases in the folder that have them, by case."""
+        files = sorted((self.output_dir / RECORDS).glob("*.json"))
+        records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        return {record["case"]: record["numbers"] for record in records if record.get("numbers") is not None}
 
     def is_finished(self, case: str, image: str | Sequence[str]) -> bool:
         """Whether the masks of a case are there, unchanged, and were made of these weights, images and settings."""
         try:
             record = json.loads(self._path(case).read_text(encoding="utf-8"))
             masks = dict(record.pop("masks"))
-            record.pop("checks", None)  # which decide over nothing
+            for name in ("checks", "numbers"):  # which decide over nothing
+                record.pop(name, None)
             unchanged = all(file_hash(self.output_dir / name) == sha256 for name, sha256 in masks.items())
             return bool(masks) and unchanged and record == self._origin(case, image)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):  # a file is missing, the record damaged

@@ -18,6 +18,7 @@ from scripts.data import pictures, tensor_files
 from scripts.data.check_results import list_warnings
 from scripts.data.images import write_like
 from scripts.inference.mask_records import MaskRecords
+from scripts.inference.predicted_dice import describe_prediction
 
 
 def mask_path(output_dir: str | os.PathLike, case: str, image: str | Sequence[str]) -> Path:
@@ -46,6 +47,7 @@ class MaskSaver:
         stacks: combine the masks of all pages of a TIFF into one TIFF.
         records: gets a record of each finished case.
         entries: the cases with their `image`, for the records.
+        predict: the Dice predicted from the numbers of a mask, which is printed; None: it is not.
 
     Attach it to an evaluator whose postprocessed output has `pred` [1, ...] and optionally `probabilities` [R, ...], or
     is empty, for a refused case. One case is written while the next is computed; copies from a GPU start before the
@@ -61,8 +63,9 @@ class MaskSaver:
         stacks: bool = False,
         records: MaskRecords | None = None,
         entries: Sequence[Mapping[str, Any]] = (),
+        predict: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]] | None = None,
     ) -> None:
-        self.output_dir, self.records = Path(output_dir), records
+        self.output_dir, self.records, self.predict = Path(output_dir), records, predict
         self.images = {entry["case"]: entry["image"] for entry in entries if {"case", "image"} <= {*entry}}
         self.stacks = stacks
         self.on_saved: Callable[[dict[str, Any]], None] | None = None  # gets what the records say of a written case
@@ -93,7 +96,8 @@ class MaskSaver:
         for batch, item in zip(engine.state.batch, engine.state.output, strict=True):
             maps = {key: _on_host(item[key], kind) for key, kind in kinds.items() if key in item}
             checks = json.loads(batch.get("checks", "[]"))
-            cases.append((batch["case"], str(item["image"].meta["filename_or_obj"]), maps, checks))
+            numbers = json.loads(item.get("mask_numbers", "null"))
+            cases.append((batch["case"], str(item["image"].meta["filename_or_obj"]), maps, checks, numbers))
             devices |= {item[key].device for key in maps if item[key].is_cuda}
         copied = [torch.cuda.current_stream(device).record_event() for device in devices]
         self.writing = self.thread.submit(self._save, cases, copied)
@@ -103,15 +107,20 @@ class MaskSaver:
             self.writing.result()
 
     def _save(
-        self, cases: Sequence[tuple[str, str, dict[str, np.ndarray], list]], copied: Sequence[torch.Event]
+        self, cases: Sequence[tuple[str, str, dict[str, np.ndarray], list, Any]], copied: Sequence[torch.Event]
     ) -> None:
         for event in copied:
             event.synchronize()
-        for case, image, maps, checks in cases:
-            self.save_case(case, image, maps, checks)
+        for case in cases:
+            self.save_case(*case)
 
     def save_case(
-        self, case: str, image: str, maps: Mapping[str, np.ndarray], checks: Sequence[Mapping[str, Any]] = ()
+        self,
+        case: str,
+        image: str,
+        maps: Mapping[str, np.ndarray],
+        checks: Sequence[Mapping[str, Any]] = (),
+        numbers: Mapping[str, Any] | None = None,
     ) -> None:
         """Write one case: `pred` [..., 1] and optionally `probabilities` [..., R], on the grid of the file `image`."""
         soft = self._probabilities(case)
@@ -121,22 +130,31 @@ class MaskSaver:
             soft.unlink()
         path = mask_path(self.output_dir, case, image)
         write_like(path, maps["pred"][..., 0], like=pictures.file_of_page(image))
-        self._record(case, self.images.get(case, image), path, checks)
+        self._record(case, self.images.get(case, image), path, checks, numbers)
         if stack := stack_path(self.output_dir, case, image):
             self.saved[stack] = case, image
 
     def _probabilities(self, case: str) -> Path:
         return self.output_dir / "probabilities" / f"{case}.nii.gz"
 
-    def _record(self, case: str, image: str | Sequence[str], mask: Path, checks: Sequence[Mapping[str, Any]]) -> None:
+    def _record(
+        self,
+        case: str,
+        image: str | Sequence[str],
+        mask: Path,
+        checks: Sequence[Mapping[str, Any]],
+        numbers: Mapping[str, Any] | None = None,
+    ) -> None:
         if self.records is not None:
             soft = self._probabilities(case)
-            written = self.records.write(case, image, [mask, soft] if soft.is_file() else [mask], checks)
+            written = self.records.write(case, image, [mask, soft] if soft.is_file() else [mask], checks, numbers)
             if self.on_saved is not None:
                 self.on_saved({**written, "image": image})
             else:
                 for warning in list_warnings(checks):
                     print(f"note: {case}: {warning}", file=sys.stderr)
+                if self.predict is not None and numbers is not None:
+                    print(f"{case}: {describe_prediction(self.predict(numbers))}")
 
     def finish(self) -> None:
         """Wait for the last case, and combine the masks of pages."""

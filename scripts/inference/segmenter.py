@@ -64,6 +64,11 @@ class Answer:
         return self.record["checks"]
 
     @property
+    def predicted_dice(self) -> dict[str, dict[str, Any]]:
+        """By region: the `value`, its `lower` bound, the `patients` that calibrated it, and a `sentence`."""
+        return self.record["predicted_dice"]
+
+    @property
     def warnings(self) -> list[str]:
         """The sentences of the checks that noted a doubt."""
         return list_warnings(self.checks)
@@ -177,6 +182,7 @@ class Segmenter:
         assert mask.affine is not None
         scan = read_channels_of(files, self.worker.settings)[0]
         record = measure_answer(reply["case"], mask, scan, reply["checks"], self.worker.settings)
+        record["predicted_dice"] = reply.get("predicted_dice", {})
         names = [*self.worker.settings["outputs"]]
         maps = [
             array for image in soft for array in (np.moveaxis(image.voxels, -1, 0) if names[1:] else [image.voxels])

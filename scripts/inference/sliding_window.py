@@ -4,10 +4,12 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
 import torch
+from monai.data import MetaTensor
 from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInfererAdapt
 from monai.utils import convert_to_tensor, ensure_tuple, ensure_tuple_rep, fall_back_tuple
@@ -15,6 +17,7 @@ from torch.nn import functional
 
 from scripts.data.input_channels import WindowChannels
 from scripts.errors import InputError
+from scripts.inference.view_agreement import ViewAgreement
 from scripts.network import precision, shapes
 from scripts.network.outputs import read_logits
 
@@ -41,6 +44,8 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         half: `bfloat16` or `float16`; None: single precision. Logits are assembled in the scan's type.
         observer: is called with the logits, the inputs and the network after each scan, such as
             `scripts.inference.feature_profile.FeatureObserver`.
+        agreement: compares mirrored views and members of an ensemble with their mean, of one scan at a time; the
+            metadata of the logits get the result.
         others: arguments of MONAI's `SlidingWindowInferer`.
     """
 
@@ -55,9 +60,10 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         tta: bool = False,
         half: str | None = None,
         observer: Callable[[torch.Tensor, torch.Tensor, Callable], None] | None = None,
+        agreement: ViewAgreement | None = None,
         **kwargs: Any,
     ) -> None:
-        self.observer = observer
+        self.observer, self.agreement = observer, agreement
         self.auto, self.auto_batch, self.patch_size = roi_size == "auto", sw_batch_size == "auto", patch_size
         super().__init__(
             1 if roi_size == "auto" else roi_size,
@@ -85,9 +91,12 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             window = math.prod(fall_back_tuple(self.roi_size, inputs.shape[2:]))
             self.sw_batch_size = min(MAX_WINDOWS, max(1, int(most / window)))
         empty = set() if self.background_logits is None else self._find_empty_windows(inputs)
-        logits = super().__call__(inputs, partial(self._skip_empty, network, empty, inputs), *args, **kwargs)
+        with self.agreement.watch_members(network) if self.agreement else nullcontext():
+            logits = super().__call__(inputs, partial(self._skip_empty, network, empty, inputs), *args, **kwargs)
         assert torch.is_tensor(logits)
         _require_finite_logits(logits, inputs)
+        if self.agreement and len(inputs) == 1 and isinstance(logits, MetaTensor):
+            logits.meta.update(self.agreement.as_metadata())
         if self.observer is not None:
             self.observer(logits, inputs, network)
         return logits
@@ -182,12 +191,22 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         images = torch.cat([windows.flip(mirror) for mirror in mirrors]) if self.tta else windows
         images = precision.match_memory_format(images, network)
         with precision.autocast(windows.device, self.half):
-            outputs = (network(part, *args, **kwargs) for part in images.split(self.sw_batch_size))
-            parts = [read_logits(output, len(_spatial(windows))).to(windows.dtype) for output in outputs]
+            parts = [self._run(network, part, *args, **kwargs) for part in images.split(self.sw_batch_size)]
         if len(mirrors) == 1:
             return torch.cat(parts) if len(parts) > 1 else parts[0]
-        mirrored = torch.cat(parts).split(len(windows))
-        return sum(logits.flip(mirror) for logits, mirror in zip(mirrored, mirrors, strict=True)) / len(mirrors)
+        mirrored = [*zip(torch.cat(parts).split(len(windows)), mirrors, strict=True)]
+        mean = sum(logits.flip(mirror) for logits, mirror in mirrored) / len(mirrors)
+        assert torch.is_tensor(mean)
+        if self.agreement:
+            self.agreement.count_mirrors((logits.flip(mirror) for logits, mirror in mirrored), mean)
+        return mean
+
+    def _run(self, network: Callable, images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The logits of one pass, in the type of the images."""
+        logits = read_logits(network(images, *args, **kwargs), len(_spatial(images))).to(images.dtype)
+        if self.agreement:
+            self.agreement.count_members(logits)
+        return logits
 
 
 def _require_finite_logits(logits: torch.Tensor, inputs: torch.Tensor) -> None:

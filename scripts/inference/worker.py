@@ -6,9 +6,9 @@ a text of JSON, so that what else is printed is not taken for one. `scripts.infe
 Requests:  {"input": a folder, file or data list} or {"cases": [{"case": name, "image": file or files}]}, with "resume";
            {"finish": true}, for the numbers of all processes of torchrun.
 Replies:   {"ready": settings}; for a request {"cases": number, "finished": number}, then for each case either
-           {"case", "image", "masks": files, "checks", "kept"} or {"case", "image", "refused": sentence, "checks"}, at
-           the end {"done": number}; {"error": sentence} for a request that cannot be answered; {"cases", "refused"},
-           numbers.
+           {"case", "image", "masks": files, "checks", "numbers", "predicted_dice", "kept"} or {"case", "image",
+           "refused": sentence, "checks"}, at the end {"done": number}; {"error": sentence} for a request that cannot be
+           answered; {"cases", "refused"}, numbers.
 """
 
 import json
@@ -37,6 +37,7 @@ def answer_requests(
     records: MaskRecords,
     find: Callable[[str], list[dict[str, Any]]],
     settings: Mapping[str, Any],
+    predict: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]],
 ) -> None:
     """Answer requests from stdin until it ends; see this module's first lines.
 
@@ -47,9 +48,15 @@ def answer_requests(
         records: of the folder that masks are written to.
         find: the cases of an input, as `scripts.inference.scans.find_input_scans` gives them.
         settings: for the first reply: what the other process must know of the network.
+        predict: the Dice of each region from the numbers of a mask.
     """
     saver = next(handler for handler in handlers if isinstance(handler, MaskSaver))
-    saver.on_saved = lambda entry: send_reply({**entry, "kept": False})
+
+    def send_case(entry: Mapping[str, Any], kept: bool = False) -> None:
+        numbers = entry.get("numbers")
+        send_reply({**entry, "predicted_dice": {} if numbers is None else predict(numbers), "kept": kept})
+
+    saver.on_saved = send_case
     prepared.on_refused = send_reply
     counts = {"cases": 0, "refused": 0}
     send_reply({"ready": dict(settings)})
@@ -70,7 +77,7 @@ def answer_requests(
         kept = [entry for entry in cases if entry["case"] not in waiting]
         send_reply({"cases": len(cases), "finished": len(kept)})
         for entry in kept:
-            send_reply({**records.read(entry["case"]), "image": entry["image"], "kept": True})
+            send_case({**records.read(entry["case"]), "image": entry["image"]}, kept=True)
         saver.images = {entry["case"]: entry["image"] for entry in left}
         prepared.replace_cases(left)
         evaluator.state.epoch_length = len(left)

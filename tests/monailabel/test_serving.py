@@ -235,6 +235,13 @@ def test_warnings_come_with_the_mask(served, copied):
     assert "skull" in [check["name"] for check in content["checks"] if check["status"] == "note"]
 
 
+def test_the_predicted_dice_comes_with_the_mask(served, patient):
+    path = f"/infer/{served.name}?image={patient.name}&output=json"
+    content = served.ask("POST", path, {"params": json.dumps({"device": "cpu"})})
+    assert {*content["predicted_dice"]} == {"WT", "TC", "ET"}
+    assert content["predicted_dice"]["WT"]["sentence"].startswith("Not calibrated: the network came without")
+
+
 def test_all_patients_are_segmented_at_once(served, own, patient):
     params = {"device": "cpu", "multi_gpu": False, "save_label": True, "label_tag": "original"}
     served.post(f"/batch/infer/{served.name}?images=unlabeled", params)

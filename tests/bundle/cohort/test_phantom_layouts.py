@@ -162,3 +162,22 @@ def test_a_stopped_run_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "p", cases=1, **SMALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_noise_is_graded_over_patients_and_changes_nothing_else(tmp_path):
+    write_phantoms(tmp_path / "plain", cases=3, **SMALL)
+    write_phantoms(tmp_path / "noisy", cases=3, noise=10.0, **SMALL)
+    plain, noisy = voxels(tmp_path / "plain"), voxels(tmp_path / "noisy")
+    changes = []
+    for k in range(3):
+        case = f"BraTS2021_{k:05d}"
+        assert np.array_equal(plain[f"{case}/{case}_seg.nii.gz"], noisy[f"{case}/{case}_seg.nii.gz"])
+        one, other = (own[f"{case}/{case}_t1.nii.gz"].astype(float) for own in (plain, noisy))
+        changes.append(np.abs(one - other).mean() / one.mean())
+    assert changes[0] == 0 < changes[2] < changes[1]  # factors of 1, 4.1 and 1.7
+
+
+@pytest.mark.parametrize("noise", [0.5, 31, "much"])
+def test_noise_out_of_range_is_refused(tmp_path, noise):
+    with pytest.raises(InputError, match=f"--noise is {noise}: give the largest factor on the noise, 1 to 30"):
+        write_phantoms(tmp_path / "p", cases=1, noise=noise, **SMALL)

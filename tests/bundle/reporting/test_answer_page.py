@@ -31,10 +31,11 @@ NOTE = ScanCheck("skull", "note", "FLAIR shows more than the brain.")._asdict()
 
 @pytest.fixture
 def write(tmp_path):
-    def write(mask=MASK, checks=(), drawn=True) -> Page:
+    def write(mask=MASK, checks=(), drawn=True, predicted=None) -> Page:
         answer = measure_answer("P1", GridImage(mask, np.diag([-1.0, -1, 2, 1])), SCAN, checks, SETTINGS)
         channels = {"T1": SCAN, "FLAIR": SCAN**2}
-        write_answer_page(tmp_path / "a.html", answer | {"network": NETWORK}, channels, mask, drawn)
+        answer |= {"network": NETWORK, "predicted_dice": predicted or {}}
+        write_answer_page(tmp_path / "a.html", answer, channels, mask, drawn)
         return Page(tmp_path / "a.html")
 
     return write
@@ -56,6 +57,22 @@ def test_text_from_outside_is_escaped(write):
 def test_warnings_come_before_everything_else(write):
     text = write(checks=[NOTE]).text
     assert text.index("Answered, with 1 warning.") < text.index(NOTE["sentence"]) < text.index("Result")
+
+
+UNKNOWN = {"value": None, "lower": None, "patients": 5, "sentence": "Not calibrated: 5 patients."}
+KNOWN = {"value": 0.86, "lower": 0.71, "patients": 48, "sentence": "Predicted Dice 0.86, at least 0.71."}
+
+
+def test_predicted_dice_has_a_row_per_region(write):
+    text = write(predicted={"WT": KNOWN, "ET": UNKNOWN}).text
+    assert "How good is this mask likely to be?" in text
+    assert f"WT 0.86 0.71 {KNOWN['sentence']} ET {UNKNOWN['sentence']}" in text
+
+
+def test_one_reason_against_all_predictions_is_said_once(write):
+    text = write(predicted={"WT": UNKNOWN, "ET": UNKNOWN}).text
+    assert text.count(UNKNOWN["sentence"]) == 1
+    assert "Predicted Dice" not in text
 
 
 def test_an_empty_mask_is_said_to_be_empty(write):
