@@ -22,7 +22,7 @@ from scripts.files import read_mapping
 from scripts.inference.predicted_dice import LEVEL, MEASURED, log_odds, predict_dice, scale_number
 from scripts.scoring.cohort import read_cases
 
-FEWEST = 20  # patients: ten fit at most six slopes, ten bound; nine are the fewest that can bound at 90 %
+FEWEST = 20  # patients: ten fit at most seven slopes, ten bound; nine are the fewest that can bound at 90 %
 SEED = 0  # of the halves
 PENALTY = 1.0  # of the ridge, for numbers of standard deviation 1
 LOW = 0.7  # Dice; a bound below it is a warning
@@ -45,7 +45,8 @@ def read_measured_masks(evaluation: Path, numbers: str) -> tuple[pd.DataFrame, d
     path = evaluation / numbers
     if not path.is_file():
         raise InputError(
-            f"{evaluation} has no {numbers}, as evaluations of earlier versions and of slices: evaluate volumes again."
+            f"{evaluation} has no {numbers}, as one of slices or by an earlier version: evaluate volumes again,"
+            f" `python -m bundle evaluate RUN --part validation --out {evaluation} --resume`."
         )
     content, scores = read_mapping(path), read_cases(evaluation / "cases.csv")
     dice = scores[scores["metric"] == "dice"]

@@ -141,11 +141,10 @@ def _print_answers(answers: list[Mapping[str, Any]], out: Path, network: Mapping
     for answer in answers:
         shown = [check["sentence"] for check in answer["checks"] if check["name"] in PRINTED]
         print_lines(console, [f"{answer['case']}: {sentence}" for sentence in shown])
-    predicted = {
-        answer["case"]: describe_prediction(answer["predicted_dice"]) for answer in answers if "mask" in answer
-    }
-    if len({*predicted.values()}) == 1:  # of all the same, such as a network without a calibration
-        predicted = {"Predicted Dice": next(iter(predicted.values()))}
+    masks = [answer for answer in answers if not answer["refusal"]]
+    predicted = {answer["case"]: describe_prediction(answer["predicted_dice"]) for answer in masks}
+    if len(predicted) > 1 and len({*predicted.values()}) == 1:  # of a network without a calibration
+        predicted = {"all": next(iter(predicted.values()))}
     print_lines(console, [f"{case}: {words}" for case, words in predicted.items() if words])
     refused = [f"  {answer['case']}: {answer['refusal']}" for answer in answers if answer["refusal"]]
     noted = [f"  {answer['case']}: {warning}" for answer in answers for warning in answer["warnings"]]

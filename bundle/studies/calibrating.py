@@ -14,7 +14,7 @@ import pandas as pd
 from bundle.analysis.mask_quality import calibrate_region, leave_patients_out, predict_masks, read_measured_masks
 from bundle.studies.component_trials import Scheme, apply_rules, find_masks
 from bundle.studies.crossval import EVALUATED
-from bundle.studies.members import find_runs
+from bundle.studies.members import find_configurations
 from scripts.data.datalist import file_hash, hash_of_files, read_datalist
 from scripts.errors import InputError
 from scripts.files import read_mapping, write_json
@@ -49,7 +49,7 @@ def calibrate_runs(source: Path, evaluation: Path | None = None) -> MaskCalibrat
         InputError: an evaluation is missing, or of other weights, or of patients that trained the runs, or its masks
             were made by other rules for small components than the runs have.
     """
-    runs = find_runs(source)
+    runs = _find_runs(source)
     if evaluation is None and len(runs) > 1:
         folders = {run / EVALUATED: [run] for run in runs}
     else:
@@ -88,7 +88,7 @@ def apply_calibration(source: Path, evaluation: Path) -> pd.DataFrame:
     Raises:
         InputError: there is no calibration, or the evaluation is of other weights or of patients that trained them.
     """
-    runs = find_runs(source)
+    runs = _find_runs(source)
     if not (runs[0] / QUALITY).is_file():
         raise InputError(f"{runs[0]} has no {QUALITY}: start `python -m bundle calibrate {source}` first.")
     content = read_quality(runs[0] / QUALITY)
@@ -119,6 +119,16 @@ def read_unseen_masks(evaluation: Path, runs: Sequence[Path]) -> tuple[pd.DataFr
             f"all patients of {evaluation} trained {', '.join(map(str, runs))}: evaluate others, --part test."
         )
     return unseen, made_with
+
+
+def _find_runs(source: Path) -> list[Path]:
+    configurations = find_configurations([source])
+    if len(configurations) > 1:
+        raise InputError(
+            f"{source} has runs of {len(configurations)} configurations, whose masks get no predicted Dice: give those"
+            " of one configuration."
+        )
+    return configurations[0]
 
 
 def _apply_components(

@@ -16,7 +16,7 @@ from monai.transforms import Transform
 from monai.utils import convert_to_tensor
 
 from scripts.data.decision import RegionDecision
-from scripts.data.images import voxel_ml
+from scripts.data.images import bounding_box, connected_components, voxel_ml
 from scripts.data.profile import NOTED_FROM, read_profile
 from scripts.data.scan_checks import is_served
 from scripts.files import write_json
@@ -33,7 +33,7 @@ def measure_region_numbers(probability: torch.Tensor, mask: torch.Tensor, ml: fl
 
     - `expected_dice`: 2 sum(p m) / (sum(p) + sum(m)), the Dice of the mask if the probabilities p are calibrated.
     - `border_entropy`: mean entropy, in bits, of the voxels with a face between mask and background.
-    - `volume_ml`.
+    - `volume_ml`, and `largest_share`: that of the largest connected component.
 
     Args:
         probability: of the region, [...].
@@ -50,7 +50,14 @@ def measure_region_numbers(probability: torch.Tensor, mask: torch.Tensor, ml: fl
         rim.narrow(axis, 1, size).logical_or_(changes)
     at = probability[rim].double().clamp(1e-7, 1 - 1e-7)
     entropy = float(-(at * at.log2() + (1 - at) * (1 - at).log2()).mean()) if at.numel() else 0.0
-    return {"expected_dice": 2 * overlap / (all_of + inside), "border_entropy": entropy, "volume_ml": inside * ml}
+    voxels = mask.numpy(force=True)
+    largest = connected_components(voxels[bounding_box(voxels, [0] * voxels.ndim)])[1].max()
+    return {
+        "expected_dice": 2 * overlap / (all_of + inside),
+        "border_entropy": entropy,
+        "volume_ml": inside * ml,
+        "largest_share": float(largest) / inside,
+    }
 
 
 class MaskQuality:

@@ -50,6 +50,12 @@ def test_entropy_is_of_both_sides_of_the_border_alone():
     assert measure_region_numbers(soft, soft > 0.5, 1.0)["border_entropy"] == pytest.approx(36 * entropy / rim, 1e-4)
 
 
+def test_the_largest_component_has_its_share_of_the_mask():
+    mask = CUBE > 0
+    mask[0, 0, :6] = True
+    assert measure_region_numbers(mask.float(), mask, 1.0)["largest_share"] == pytest.approx(216 / 222)
+
+
 @pytest.mark.parametrize("decision", ["regions", "classes"])
 def test_regions_have_the_numbers_of_their_masks(decision):
     inner = torch.zeros_like(CUBE)

@@ -106,3 +106,10 @@ def test_predictions_of_a_mask_fit_on_a_line():
 def test_members_need_a_calibration_of_members():
     own = {**OWN, "numbers": [MEMBERS], "slopes": [1.0], "ranges": [[0.0, 2.0]]}
     assert "members was not measured" in predict_dice(own, NUMBERS)["sentence"]
+
+
+def test_the_mean_of_calibrated_networks_is_said_to_be_one():
+    found = predict_dice(OWN, {**NUMBERS, MEMBERS: 0.9})
+    assert found["value"] == 0.8
+    assert found["sentence"].endswith("Calibrated on masks of the single networks, not of their mean.")
+    assert "single" not in predict_dice(OWN, {**NUMBERS, MEMBERS: math.nan})["sentence"]  # of one network in a table
