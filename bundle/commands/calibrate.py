@@ -47,8 +47,9 @@ def calibrate(source: Path, *, evaluation: Optional[Path] = None, test: Optional
 
 def print_predictions(rows: Sequence[Mapping[str, Any]], title: str, lines: Sequence[str] = ()) -> None:
     """Print how predictions hold, one row per region, and these lines."""
-    headings = ("patients", "reach the bound", "rank correlation", "worst tenth:\nlowest, warned", "all:\nwarned")
-    table = score_table(title, Column("region", overflow="fold"), *headings)
+    reach = Column("reach the bound", justify="right", no_wrap=True)
+    headings = (reach, "rank\ncorrelation", "worst tenth:\nlowest, warned", "all:\nwarned")
+    table = score_table(title, Column("region", overflow="fold"), "patients", *headings)
     for row in rows:
         known, interval = row["predicted"], row["interval"] or (0.0, 0.0)
         ranks = ["?" if row[name] is None else f"{row[name]:.2f}" for name in ("correlation", "correlation_expected")]
