@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bundle.analysis.mask_quality import calibrate_region, leave_patients_out, predict_masks, read_measured_masks
-from bundle.studies.component_trials import Scheme, apply_rules, find_masks
+from bundle.studies.component_trials import apply_rules, find_masks, read_scheme
 from bundle.studies.crossval import EVALUATED
 from bundle.studies.members import find_configurations
 from scripts.data.datalist import file_hash, hash_of_files, read_datalist
@@ -135,10 +135,9 @@ def _apply_components(
     masks: pd.DataFrame, folders: Sequence[Path], runs: Sequence[Path], rules: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
     """The masks with the Dice that they have once small components are dropped by the rules."""
-    own, trained = read_settings(runs[0]), read_mapping(runs[0] / "config.yaml")
+    trained = read_mapping(runs[0] / "config.yaml")
     content = read_datalist(Path(trained["datalist"]))
-    painted, fill, decision = own.get("labels_out") or {}, own.get("labels_fill", 0), own.get("decision", "regions")
-    scheme = Scheme(content["regions"], content["labels"], painted, fill, content.get("unit", "mm"), decision)
+    scheme = read_scheme(runs[0], content)
     files = [one for folder in folders for one in find_masks(folder / "masks", content, Path(trained["dataset_dir"]))]
     ml, probability = (rules[name] for name in MINIMA)
     minima = {name: (ml.get(name, 0.0), probability.get(name, 0.0)) for name in {*ml, *probability}}
@@ -150,10 +149,8 @@ def _apply_components(
         for one, trial in zip(files, trials, strict=True)
         for region, gain in trial.gains.items()
     }
-    changed = [
-        dice + gains.get((case, region), 0.0)
-        for case, region, dice in zip(masks["case"], masks["region"], masks["dice"], strict=True)
-    ]
+    keys = zip(masks["case"], masks["region"], strict=True)
+    changed = masks["dice"] + [gains.get(key, 0.0) for key in keys]
     return masks.assign(dice=changed)
 
 

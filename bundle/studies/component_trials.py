@@ -12,6 +12,7 @@ from scripts.data.decision import RegionDecision, output_channels
 from scripts.data.images import bounding_box, clear_ignored, grid_difference, read_labels, voxel_size
 from scripts.errors import InputError
 from scripts.inference.small_components import find_components, label_around
+from scripts.network.weights import read_settings
 from scripts.scoring.case import read_probability, region_mask
 from scripts.scoring.metrics import measure_region
 from scripts.scoring.prediction_files import images_in, match_predictions
@@ -41,6 +42,22 @@ class Scheme(NamedTuple):
     def within(self, region: str) -> list[str]:
         """The region and those inside it, which are all that dropping from it changes."""
         return [name for name, values in self.regions.items() if {*values} <= {*self.regions[region]}]
+
+
+def read_scheme(run: Path, content: Mapping[str, Any]) -> Scheme:
+    """The scheme of a run's masks and of the labels in the content of a data list."""
+    own = read_settings(run)
+    painted, fill, decision = own.get("labels_out") or {}, own.get("labels_fill", 0), own.get("decision", "regions")
+    return Scheme(
+        content["regions"],
+        content["labels"],
+        painted,
+        fill,
+        content.get("unit", "mm"),
+        decision,
+        lists.known_labels(content),
+        content.get("ignore"),
+    )
 
 
 class MaskFiles(NamedTuple):

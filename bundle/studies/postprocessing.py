@@ -17,10 +17,18 @@ import pandas as pd
 import yaml
 
 from bundle.analysis.statistics import mean_interval
-from bundle.studies.component_trials import MaskFiles, Minima, Scheme, Trial, apply_rules, find_masks, try_rules
-from scripts.data.datalist import known_labels
+from bundle.studies.component_trials import (
+    MaskFiles,
+    Minima,
+    Scheme,
+    Trial,
+    apply_rules,
+    find_masks,
+    read_scheme,
+    try_rules,
+)
 from scripts.files import read_mapping, write_text
-from scripts.network.weights import read_settings, settings_file
+from scripts.network.weights import settings_file
 from scripts.parallel import map_in_processes
 from scripts.scoring.tables import write_table
 from scripts.training.component_thresholds import CANDIDATES_ML, FEWEST_PATIENTS
@@ -60,18 +68,7 @@ def choose_postprocessing(
     Raises:
         InputError: there are no masks, or one is damaged or on another grid than its label.
     """
-    own = read_settings(runs[0])
-    painted, fill, decision = own.get("labels_out") or {}, own.get("labels_fill", 0), own.get("decision", "regions")
-    scheme = Scheme(
-        content["regions"],
-        content["labels"],
-        painted,
-        fill,
-        content.get("unit", "mm"),
-        decision,
-        known_labels(content),
-        content.get("ignore"),
-    )
+    scheme = read_scheme(runs[0], content)
     files = find_masks(out / "masks", content, dataset_dir)
     patients = len({one.patient for one in files})
     if patients < FEWEST_PATIENTS:
