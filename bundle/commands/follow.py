@@ -39,6 +39,7 @@ def follow(
     dates: Optional[Path] = None,
     operation: CommaList[str] = (),
     baseline: Optional[str] = None,
+    same_patient: bool = False,
     repeat: bool = False,
     resume: bool = False,
     trust: bool = False,
@@ -72,6 +73,7 @@ def follow(
             Time points are compared with each other between operations, and never across one.
         baseline: the date or day of the time point that later ones are compared with, such as the first after
             radiotherapy; by default the first, and the first after each operation.
+        same_patient: all time points are of one patient, for sure: compare also those whose brains seem to differ.
         repeat: segment each time point once more, turned and shifted, and state by how much volumes differ from that
             alone; takes twice the time.
         resume: keep what is finished in OUT, and segment what is new.
@@ -105,7 +107,7 @@ def follow(
         given = {"output_dir": str(out), **parse_settings(settings), **without}
         worker = closer.enter_context(closing(WorkerProcess(sources, given)))
         writer = AnswerWriter(out, network, identify, worker.settings)
-        compared = FollowUp(worker.settings, course, identify)
+        compared = FollowUp(worker.settings, course, identify, same_patient)
         bar = closer.enter_context(progress_bar(timeline.points, desc="following", unit="time point", leave=True))
         count = len(timeline.points)
         prepare = preparation(raw_options, worker, out, bar.set_postfix_str, count) if raw_options else None

@@ -85,7 +85,7 @@ def align(first: Anatomy, other: Anatomy, names: tuple[str, str], least: float =
     if peak < least:
         raise InputError(
             f"{names[1]} does not show the brain of {names[0]}: after registration the highest peak of their phase"
-            f" correlation is {peak:.2f}, less than {least:.2f}; {ADVICE}."
+            f" correlation is {peak:.2f}, less than {least:.2f}; {ADVICE}, and if you are sure, give --same_patient."
         )
     return Alignment(found, np.linalg.inv(to_matrix(found.transform)), peak)
 

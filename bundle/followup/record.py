@@ -77,11 +77,14 @@ class FollowUp:
         settings: of the network: `channels`, `labels`, `regions`.
         course: operations and baseline.
         identify: show scans that have more than the brain.
+        same_patient: note a time point that does not seem to show the same brain, in place of refusing it.
     """
 
-    def __init__(self, settings: Mapping[str, Any], course: Course, identify: bool = False) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], course: Course, identify: bool = False, same_patient: bool = False
+    ) -> None:
         self.settings, self.course, self.drawn = settings, course, True
-        self.identify = identify
+        self.identify, self.least = identify, 0.0 if same_patient else SAME_BRAIN
         self.views: list[TimeView] = []
         self.refused: dict[int, tuple[str, Mapping[str, Any]]] = {}
         kinds = {channel_kind(name): name for name in reversed(settings["channels"])}
@@ -107,7 +110,7 @@ class FollowUp:
         alignment, to_first = None, np.eye(4)
         if self.first is not None:
             try:
-                alignment = align(self.first, anatomy, (f"day {self.views[0].day}", f"day {day}"))
+                alignment = align(self.first, anatomy, (f"day {self.views[0].day}", f"day {day}"), self.least)
             except InputError as error:
                 self.refuse(day, str(error), answer)
                 return
@@ -227,6 +230,11 @@ class FollowUp:
                 )
         for view in self.views:
             cavity = sum(view.answer["regions"][name]["volume_ml"] for name in self.cavities)
+            if view.alignment and view.alignment.peak < SAME_BRAIN:
+                notes.append(
+                    f"Day {view.day} does not seem to show the same brain (peak of the phase correlation"
+                    f" {view.alignment.peak:.2f}, below {SAME_BRAIN:.2f}); --same_patient says that it does."
+                )
             if cavity and self.course.state(view.day) == PRE:
                 notes.append(
                     f"Day {view.day} is stated as pre-operative, but its mask has a cavity of {cavity:.1f} ml."

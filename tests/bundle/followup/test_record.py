@@ -115,12 +115,19 @@ def test_an_equal_repetition_explains_no_change():
 
 
 def test_another_patient_is_not_compared():
-    first, second, other = make_visit(0, size=32), make_visit(0, move=1, size=32), make_visit(20, move=1, size=32)
+    first, second, other = make_visit(0, size=32), make_visit(0, move=1, size=32), make_visit(1, move=1, size=32)
     record = follow_small(Course(), first, other, second).describe(NETWORK)
     points = record["time_points"]
     assert [point["compared"] for point in points] == [True, False, True]
-    assert "day 30" in points[1]["reason"]
+    assert points[1]["reason"].startswith("day 30 does not show the brain of day 0")
     assert any(note.startswith("Day 30 is not compared: day 30 ") for note in record["notes"])
+
+
+def test_a_stated_patient_is_compared_and_noted():
+    follow = FollowUp(SETTINGS, Course(), same_patient=True)
+    add(follow, 0, make_visit(0, size=32))
+    add(follow, 30, make_visit(1, move=1, size=32))
+    assert "Day 30 does not seem to show the same brain" in " ".join(follow.describe(NETWORK)["notes"])
 
 
 def test_one_comparable_time_point_is_refused():
