@@ -17,8 +17,9 @@ from bundle.commands.time_points import add_time_point
 from bundle.commands.workflows import parse_settings, require_root
 from bundle.followup.changes import Course
 from bundle.followup.pictures import draw_lesions
-from bundle.followup.record import FollowUp
+from bundle.followup.record import describe_follow_up
 from bundle.followup.time_points import Timeline, find_time_points
+from bundle.followup.views import FollowUp
 from bundle.packaging.package_check import check_trusted_files
 from bundle.packaging.provenance import describe_network
 from bundle.reporting.answers import AnswerWriter
@@ -113,7 +114,7 @@ def follow(
         prepare = preparation(raw_options, worker, out, bar.set_postfix_str, count) if raw_options else None
         for point in bar:
             add_time_point(compared, point, worker, writer, series, prepare, repeat)
-    record = compared.describe(network)
+    record = describe_follow_up(compared, network)
     write_follow_page(out / "follow.html", record, draw_lesions(compared, record["lesions"]))
     write_follow_table(out / "follow.csv", record)
     write_json(out / "follow.json", record)

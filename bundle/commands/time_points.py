@@ -10,9 +10,9 @@ import numpy as np
 from bundle.commands.raw_scans import Prepare, answer_raw_scans
 from bundle.dicom.cases import answer_studies, refuse_case
 from bundle.followup.days import hide_dates
-from bundle.followup.record import FollowUp
 from bundle.followup.repeats import write_displaced
 from bundle.followup.time_points import TimePoint
+from bundle.followup.views import FollowUp
 from bundle.reporting.answers import AnswerWriter
 from scripts.data.case_files import with_file_names
 from scripts.data.images import read_image

@@ -8,7 +8,7 @@ import numpy as np
 
 from bundle.drawing.answer_planes import ScanPictures
 from bundle.followup.lesions import NEW
-from bundle.followup.record import FollowUp, TimeView
+from bundle.followup.views import FollowUp, TimeView
 from scripts.data.images import bounding_box
 from scripts.scoring.case import region_mask
 

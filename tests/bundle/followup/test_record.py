@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from bundle.followup.changes import Course
-from bundle.followup.record import FollowUp
+from bundle.followup.record import describe_follow_up
+from bundle.followup.views import FollowUp
 from scripts.data.images import GridImage
 from scripts.data.scan_checks import SKULL
 from scripts.inference.answer import measure_answer
@@ -53,7 +54,7 @@ def followed(request) -> tuple[int, FollowUp, dict, dict[int, Visit]]:
     visits, follow = make_visits(request.param), FollowUp(SETTINGS, Course(operations=()))
     for day, visit in visits.items():
         add(follow, day, visit)
-    return request.param, follow, follow.describe(NETWORK), visits
+    return request.param, follow, describe_follow_up(follow, NETWORK), visits
 
 
 def test_registration_finds_known_displacements(followed):
@@ -107,16 +108,16 @@ def follow_small(course: Course, *visits: Visit, **settings) -> FollowUp:
 def test_an_equal_repetition_explains_no_change():
     visit = make_visit(0, size=32)
     follow = follow_small(Course(), visit, visit)
-    assert follow.describe(NETWORK)["repeats"] is None
+    assert describe_follow_up(follow, NETWORK)["repeats"] is None
     follow.repeat(GridImage(visit.label, visit.affine))
-    record = follow.describe(NETWORK)
+    record = describe_follow_up(follow, NETWORK)
     assert record["repeats"]["WT"] == {"pairs": 1, "smallest_change_percent": 0.0}
     assert "WT 0 % (1 pair)" in record["notes"][-1]
 
 
 def test_another_patient_is_not_compared():
     first, second, other = make_visit(0, size=32), make_visit(0, move=1, size=32), make_visit(1, move=1, size=32)
-    record = follow_small(Course(), first, other, second).describe(NETWORK)
+    record = describe_follow_up(follow_small(Course(), first, other, second), NETWORK)
     points = record["time_points"]
     assert [point["compared"] for point in points] == [True, False, True]
     assert points[1]["reason"].startswith("day 30 does not show the brain of day 0")
@@ -127,26 +128,26 @@ def test_a_stated_patient_is_compared_and_noted():
     follow = FollowUp(SETTINGS, Course(), same_patient=True)
     add(follow, 0, make_visit(0, size=32))
     add(follow, 30, make_visit(1, move=1, size=32))
-    assert "Day 30 does not seem to show the same brain" in " ".join(follow.describe(NETWORK)["notes"])
+    assert "Day 30 does not seem to show the same brain" in " ".join(describe_follow_up(follow, NETWORK)["notes"])
 
 
 def test_one_comparable_time_point_is_refused():
     follow = follow_small(Course(), make_visit(0, size=32))
     follow.refuse(30, "channel T2 is missing.", {})
-    sentence = refused(follow.describe, NETWORK)
+    sentence = refused(describe_follow_up, follow, NETWORK)
     assert sentence == "1 of 2 time points can be compared, and two are needed; day 30: channel T2 is missing."
 
 
 def test_a_refused_baseline_is_named():
     follow = follow_small(Course(baseline=90), *[make_visit(0, size=32)] * 2)
     follow.refuse(90, "the scan is cut.", {})
-    assert refused(follow.describe, NETWORK) == "--baseline day 90 is not compared: the scan is cut."
+    assert refused(describe_follow_up, follow, NETWORK) == "--baseline day 90 is not compared: the scan is cut."
 
 
 def test_a_cavity_before_the_operation_is_noted():
     scheme = {"labels": {"NCR": 1, "SNFH": 2, "RC": 3}, "regions": {"WT": [1, 2], "RC": [3]}}
     follow = follow_small(Course(operations=(15,)), *[make_visit(0, size=32)] * 2, **scheme)
-    record = follow.describe(NETWORK)
+    record = describe_follow_up(follow, NETWORK)
     notes = " ".join(record["notes"])
     assert record["regions"]["RC"]["cavity"]
     assert "There was an operation between day 0 and day 30" in notes
