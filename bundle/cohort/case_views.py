@@ -22,10 +22,13 @@ def fullest_cases(cases: Sequence[Case], patients: Mapping[str, str], volumes: M
     return list(fullest.values())
 
 
-def view_case(case: Case, background: int = 0, prediction: Path | None = None) -> dict[str, Any]:
+def view_case(
+    case: Case, background: int = 0, prediction: Path | None = None, ignore: int | None = None
+) -> dict[str, Any]:
     """Read a case in the form that `bundle.drawing.slices` draws: in RAS, background at 0; a picture as displayed.
 
-    `background` is the label's value outside; the prediction is a mask on the same grid.
+    `background` is the label's value outside; the prediction is a mask on the same grid; voxels with the value to
+    `ignore` become background.
     """
     images = [read_stored(path)[0] for path in case.images]
     affine = images[0].affine
@@ -36,12 +39,13 @@ def view_case(case: Case, background: int = 0, prediction: Path | None = None) -
         "image": [to_ras(_zero_background(array.astype(np.float32)), affine) for array in arrays],
         "spacing": None if affine is None else ras_spacing(images[0], arrays[0].ndim),
         "background": background,
-        **{name: path and to_ras(_whole(read_stored(path, "label")[0].voxels), affine) for name, path in masks.items()},
+        **{name: path and to_ras(_read_mask(path, background, ignore), affine) for name, path in masks.items()},
     }
 
 
-def _whole(mask: np.ndarray) -> np.ndarray:
-    return np.rint(mask).astype(np.int16)
+def _read_mask(path: Path, background: int, ignore: int | None) -> np.ndarray:
+    mask = np.rint(read_stored(path, "label")[0].voxels).astype(np.int16)
+    return mask if ignore is None else np.where(mask == ignore, np.int16(background), mask)
 
 
 def _zero_background(array: np.ndarray) -> np.ndarray:

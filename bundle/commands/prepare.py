@@ -188,5 +188,5 @@ def _draw(made: DataList, task: Task, path: Path) -> None:
 
     labels = {name: value for name, value in task.labels.items() if value != task.labels_fill}
     cases = evenly_spaced(fullest_cases(made.cases, made.split.patients, made.volumes))
-    views = (view_case(case, task.labels_fill) for case in cases)
+    views = (view_case(case, task.labels_fill, ignore=task.ignore) for case in cases)
     draw_contact_sheet(views, path, task.channels, labels, of=len(made.cases), title=made.content["name"])
