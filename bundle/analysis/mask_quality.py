@@ -43,6 +43,8 @@ def read_measured_masks(evaluation: Path, numbers: str) -> tuple[pd.DataFrame, d
         InputError: a file is missing.
     """
     path = evaluation / numbers
+    if not evaluation.is_dir():
+        raise InputError(f"there is no folder {evaluation}: give that of an evaluation, `python -m bundle evaluate`.")
     if not path.is_file():
         raise InputError(
             f"{evaluation} has no {numbers}, as one of slices or by an earlier version: evaluate volumes again,"

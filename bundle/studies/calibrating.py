@@ -110,7 +110,8 @@ def read_unseen_masks(evaluation: Path, runs: Sequence[Path]) -> tuple[pd.DataFr
     masks, made_with = read_measured_masks(evaluation, NUMBERS)
     about = read_mapping(evaluation / "evaluation.json").get("about", {})
     if about.get("sha256") != hash_of_files([run / MODEL for run in runs]):
-        raise InputError(f"{evaluation} is of other weights than {', '.join(map(str, runs))}: evaluate these again.")
+        named = ", ".join(map(str, runs))
+        raise InputError(f"{evaluation} is of other weights than {named}: give an evaluation of these, all together.")
     if not about.get("patients"):
         raise InputError(f"{evaluation} does not say which patients the run was trained on, so that none may count.")
     unseen = masks[~masks["patient"].isin(about["patients"].get("training", []))]

@@ -123,3 +123,4 @@ def test_an_empty_mask_has_no_row(tmp_path):
     assert made_with == {"tta": False}
     assert math.isnan(masks["mirror_agreement"].iloc[0])
     assert "has no other.json" in refused(read_measured_masks, tmp_path, "other.json")
+    assert "there is no folder" in refused(read_measured_masks, tmp_path / "none", "other.json")
