@@ -1,4 +1,4 @@
-"""Synthetic patients as files, in the layouts of BraTS 2021 and 2023, the Decathlon and nnU-Net."""
+"""Synthetic patients as files, in the layouts of BraTS 2021, 2023 and PED, the Decathlon and nnU-Net."""
 
 import math
 import os
@@ -30,6 +30,7 @@ class PhantomLayout:
     channels: tuple[str, ...]  # their names in the files; if empty, one file with the channels on its last axis
     order: tuple[str, ...] = CHANNELS
     codes: tuple[int, int, int, int] = (0, 1, 2, 3)  # of background, NCR, ED, ET
+    solid: int | None = None  # the code of a core that does not enhance and is no cyst; None: that of NCR
     describe: Callable[[list[str], list[str]], dict[str, Any]] | None = None  # makes dataset.json
     revisits: bool = False  # patient 1 has a second visit with a grown tumour
 
@@ -62,7 +63,12 @@ def write_phantoms(
             factor = noise ** (patient * GOLDEN % 1)
             images, label = make_patient(rng, size, spacing, dims, KINDS[patient % len(KINDS)], visit, factor)
             names.append(kept.case.format(patient=patient, visit=visit, number=patient + 1))
-            _write_case(temporary, kept, names[-1], images, label if number < cases else None, spacing)
+            if kept.solid is not None and KINDS[patient % len(KINDS)] == "non_enhancing":
+                codes = (kept.codes[0], kept.solid, *kept.codes[2:])
+            else:
+                codes = kept.codes
+            coded = np.array(codes, np.uint8)[label] if number < cases else None
+            _write_case(temporary, kept, names[-1], images, coded, spacing)
         if kept.describe:
             write_json(temporary / "dataset.json", kept.describe(names[:cases], names[cases:]))
         temporary.replace(target)
@@ -91,7 +97,7 @@ def _write_case(
     else:
         _save(root / layout.image.format(case=case, part=part), np.moveaxis(images, 0, -1), spacing)
     if label is not None:
-        _save(root / layout.label.format(case=case), np.array(layout.codes, np.uint8)[label], spacing)
+        _save(root / layout.label.format(case=case), label, spacing)
 
 
 def _save(path: Path, array: np.ndarray, spacing: float) -> None:
@@ -142,6 +148,14 @@ LAYOUTS = {
         label="{case}/{case}-seg.nii.gz",
         channels=("t1n", "t1c", "t2w", "t2f"),
         revisits=True,
+    ),
+    "brats_ped": PhantomLayout(
+        case="BraTS-PED-{patient:05d}-{visit:03d}",
+        image="{case}/{case}-{channel}.nii.gz",
+        label="{case}/{case}-seg.nii.gz",
+        channels=("t1n", "t1c", "t2w", "t2f"),
+        codes=(0, 3, 4, 1),  # what is fluid counts as the cystic component
+        solid=2,
     ),
     "msd": PhantomLayout(
         case="BRATS_{number:03d}",

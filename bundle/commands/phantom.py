@@ -33,7 +33,7 @@ def phantom(
     Args:
         out: the folder to make; it must not exist, or be empty.
         cases: how many cases with a label. In brats2023 the third is the second's second visit, with a grown tumour.
-        layout: brats2021, brats2023, msd (Decathlon, one 4D file per case) or nnunet (v2).
+        layout: brats2021, brats2023, brats_ped, msd (Decathlon, one 4D file per case) or nnunet (v2).
         dims: 3, or 2 for the one axial slice with most tumour.
         seed: of the cohort.
         size: voxels per side.

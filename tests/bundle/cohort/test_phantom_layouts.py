@@ -31,6 +31,14 @@ def test_brats2021_layout_has_the_names_types_labels_and_orientation(tmp_path):
     assert set(np.unique(label.dataobj)) <= {0, 1, 2, 4}
 
 
+def test_brats_ped_layout_tells_cysts_from_solid_cores(tmp_path):
+    write_phantoms(tmp_path / "p", cases=4, layout="brats_ped", **SMALL)
+    labels = [array for name, array in voxels(tmp_path / "p").items() if name.endswith("-seg.nii.gz")]
+    held = [{*np.unique(label).tolist()} for label in labels]
+    assert held[0] == {0, 1, 3, 4}
+    assert held[3] == {0, 2, 4}  # the patient whose tumour does not enhance
+
+
 def test_brats2023_layout_has_a_follow_up_with_a_grown_tumour(tmp_path):
     write_phantoms(tmp_path / "p", cases=4, layout="brats2023", **SMALL)
     first, again = "BraTS-GLI-00001-000", "BraTS-GLI-00001-001"
@@ -113,7 +121,7 @@ def test_same_seed_repeats_the_voxels_and_other_seeds_differ(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"layout": "brats1999"}, "brats2021, brats2023, msd, nnunet"),
+        ({"layout": "brats1999"}, "brats2021, brats2023, brats_ped, msd, nnunet"),
         ({"cases": 0}, "--cases is 0"),
         ({"cases": "eight"}, "--cases is eight"),
         ({"dims": 4}, "--dims is 4"),
