@@ -53,7 +53,7 @@ class PrototypeHead(nn.Module):
 
     @torch.no_grad()
     def update(self, features: torch.Tensor, shares: torch.Tensor) -> None:
-        """Move the prototypes towards those of a batch, over all processes.
+        """Move the prototypes towards those of a batch, over all processes; features that are not finite do not count.
 
         Args:
             features: [B, F, ...].
@@ -66,8 +66,9 @@ class PrototypeHead(nn.Module):
             has = has * (has.cumsum(0) <= self.shots)
             means = torch.einsum("bfn,brn->brf", vectors, weights) / sizes.clamp_min(1e-6)[..., None]
             total, count = sum_over_processes((means * has[..., None]).sum(0)), sum_over_processes(has.sum(0))
-            known = (count > 0).float()
             new = total / count.clamp_min(1)[:, None]
+            known = ((count > 0) & new.isfinite().all(-1)).float()
+            new = new.nan_to_num(0.0, 0.0, 0.0)
             keep = torch.where(self.seen[place] > 0, self.momentum, 0.0) * known + (1 - known)
             self.bank[place] = keep[:, None] * self.bank[place] + (1 - keep[:, None]) * new
             self.seen[place] = torch.maximum(self.seen[place], known)

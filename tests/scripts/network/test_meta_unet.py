@@ -70,6 +70,14 @@ def test_bank_moves_by_the_momentum_and_keeps_absent_regions():
     assert head.seen[0].tolist() == [1, 0]
 
 
+def test_features_that_are_not_finite_leave_the_bank():
+    head, (features, shares) = PrototypeHead(1, 1, 2), halves()
+    head.update(features, shares)
+    before = head.bank.clone()
+    head.update(features * torch.inf, shares)
+    assert head.bank.equal(before)
+
+
 def test_only_the_first_patches_are_shots():
     head, (features, shares) = PrototypeHead(1, 1, 2, shots=1), halves()
     features[1] = -features[1]
