@@ -10,6 +10,7 @@ from bundle.studies.ablation import BASELINE, read_results
 RECORD = Path(__file__).parent / "record"
 COSTS, STUDY = RECORD / "recipe_costs.json", RECORD / "gliomas"
 CHECKED = RECORD / "checks.json"  # of `bench checks`
+CHECKED_REAL = (RECORD / "checks_gliomas.json", RECORD / "checks_ms.json")  # with --datalist
 DIFFERENCE = 0.01  # in Dice, the smallest that matters
 
 
@@ -31,11 +32,17 @@ def recipe_costs() -> dict[str, tuple[str, str, str]]:
 
 
 def fault_rows() -> Iterator[list[str]]:
-    """One row per fault of scans: how many of them the checks refuse, note and miss."""
-    content = json.loads(CHECKED.read_text(encoding="utf-8"))
-    for row in content["subjects"][0]["settings"]["faults"]:
-        missed = row["n"] - row["refused"] - row["noted"]
-        yield [row["fault"], *(str(number) for number in (row["refused"], row["noted"], missed))]
+    """One row per fault of scans: how many the checks refuse, note and miss, of phantoms and of real scans."""
+    phantoms, *real = (_count_faults(path) for path in (CHECKED, *CHECKED_REAL))
+    for fault in phantoms:
+        yield [fault, *phantoms[fault], *(" / ".join(counts[fault]) if fault in counts else "" for counts in real)]
+
+
+def _count_faults(path: Path) -> dict[str, list[str]]:
+    """Fault to the numbers refused, noted and missed."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["subjects"][0]["settings"]["faults"]
+    missed = {row["fault"]: row["n"] - row["refused"] - row["noted"] for row in rows}
+    return {row["fault"]: [str(row["refused"]), str(row["noted"]), str(missed[row["fault"]])] for row in rows}
 
 
 def dice_rows() -> Iterator[list[str]]:

@@ -169,7 +169,8 @@ def overlays(folder: str) -> Iterator[list[str]]:
 
 def check_table() -> Iterator[str]:
     """What the checks of a scan find of each fault."""
-    yield table("Fault", "Refused", "Noted", "Missed", rows=[*fault_rows()])
+    real = ("Gliomas: refused / noted / missed", "MS: refused / noted / missed")
+    yield table("Fault", "Refused", "Noted", "Missed", *real, rows=[*fault_rows()])
 
 
 def command_table() -> Iterator[str]:

@@ -24,7 +24,7 @@ class PresenceLoss(nn.Module):
         """The mean over patches."""
         holds = (target.flatten(2).amax(-1) > 0).float()
         places = slice(None) if self.region is None else slice(self.region, self.region + 1)
-        return functional.binary_cross_entropy_with_logits(logits[:, places], holds[:, places])
+        return functional.binary_cross_entropy_with_logits(logits[:, places].float(), holds[:, places])
 
 
 class PrototypeLoss(nn.Module):
@@ -36,7 +36,7 @@ class PrototypeLoss(nn.Module):
 
     def forward(self, pair: tuple[torch.Tensor, PrototypeHead], target: torch.Tensor) -> torch.Tensor:
         """The mean over regions and voxels."""
-        features, head = pair
+        features, head = pair[0].float(), pair[1]
         shares = _at_size(target, features)
         head.update(features, shares)
         return functional.binary_cross_entropy_with_logits(head.compare(features), shares)
@@ -60,7 +60,7 @@ class ContrastiveLoss(nn.Module):
 
     def forward(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The mean over voxels that have a partner."""
-        vectors = features.movedim(1, -1).flatten(0, -2)  # [N, F]
+        vectors = features.float().movedim(1, -1).flatten(0, -2)  # [N, F]
         inside = (_at_size(target, features) > 0.5).movedim(1, -1).flatten(0, -2).float()  # [N, R]
         groups = torch.cat([inside, 1 - inside.amax(-1, keepdim=True)], 1)
         weights = (groups / groups.sum(0).clamp_min(1)).sum(1)
