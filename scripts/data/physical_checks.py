@@ -10,7 +10,7 @@ from scripts.data.check_results import NOTE, OK, REFUSE, TO_PREPARE, ScanCheck, 
 from scripts.data.scan_numbers import ScanNumbers
 
 NO_PAIRS = "There are no two channels whose edges can be compared."
-BRIGHT = 0.95  # share of the brain that a background cannot exceed: at most 0.67 in real scans that are centred
+BRIGHT = 0.98  # share of the brain that a background cannot exceed: 0.99 where inverted, 0.67 where centred
 LABEL_VALUES = 10  # a channel of so few values is a label map
 
 

@@ -389,7 +389,7 @@ def test_negative_intensities_are_brain_and_not_cropped(read_config, tmp_path):
     for path in (tmp_path / "in" / "X").iterdir():  # as if they had been normalised before
         image = nib.load(path)
         array = np.asarray(image.dataobj)
-        nib.save(nib.Nifti1Image(np.where(array > 0, array - 150, 0), image.affine), path)
+        nib.save(nib.Nifti1Image(np.where(array > 0, array - 100.5, 0), image.affine), path)
     assert np.array_equal(np.asarray(segment(read_config, tmp_path / "in").dataobj), label)
 
 
