@@ -5,9 +5,14 @@ A recipe is tested by being in configs/recipes/. One that sets a `patch_size` of
 
 from __future__ import annotations
 
-from contextlib import suppress
+import io
+import runpy
+import subprocess
+import sys
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +54,21 @@ STEPS, RATE, LEARNED = 20, 0.01, 0.92  # of learning one batch by heart: at most
 @pytest.fixture(autouse=True)
 def _no_history_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scripts.training.history.draw_history", lambda *_: None)  # other files test it
+
+
+@pytest.fixture(autouse=True)
+def _compare_packages_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """test_export.py tests the process of its own, which would load torch for each network."""
+
+    def run_here(command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as inside, redirect_stdout(io.StringIO()) as printed:
+            inside.setattr(sys, "argv", command[2:])
+            inside.setattr(sys, "excepthook", sys.excepthook)
+            inside.chdir(cwd)
+            runpy.run_module(command[2], run_name="__main__")
+        return subprocess.CompletedProcess(command, 0, printed.getvalue(), "")
+
+    monkeypatch.setattr("bundle.packaging.parity.subprocess", SimpleNamespace(run=run_here))
 
 
 def recipe_file(name: str) -> str:
