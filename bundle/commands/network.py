@@ -15,6 +15,7 @@ from bundle.commands.arguments import Optional, check_arguments, nearest
 from bundle.commands.shared import Outcome, score_table
 from bundle.commands.workflows import list_configs as list_choices
 from bundle.commands.workflows import parse_settings, run_files, training_files
+from bundle.drawing.network_features import FEWEST, deepest_features, draw_embedding, draw_feature_maps, read_features
 from bundle.drawing.network_graph import NetworkGraph, read_graph
 from bundle.drawing.network_picture import draw_network, name_size
 from scripts.data import datalist as lists
@@ -71,6 +72,8 @@ def network(
         raise InputError("network needs a TASK, such as brats, or --features RUN.")
     if features and datalist is None:
         raise InputError("--features needs --datalist: the data list of the run, whose validation cases are used.")
+    if features and patches < FEWEST:
+        raise InputError(f"--patches is {patches}: an embedding needs {FEWEST} or more.")
     if features:
         content = lists.read_datalist(datalist)
         config = read_training_config(content, [run_files(features, "configs/inference.yaml")[1]])
@@ -121,8 +124,6 @@ def _draw_features(
     out: Path,
 ) -> list[Path]:
     """Write the feature maps and the embedding; returns their files."""
-    from bundle.drawing.network_features import deepest_features, draw_embedding, draw_feature_maps, read_features
-
     weights = find_member_weights("", None, str(run))
     choice = (config["normalize"], config["normalize_scope"])
     config.update({"augmentation_strength": 0.0, "labelled_case_share": None})

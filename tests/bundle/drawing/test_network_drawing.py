@@ -108,6 +108,7 @@ def test_command_draws_a_task_with_recipes_and_settings(tmp_path, capsys):
         ({"names": ["phantom"], "out": "n.png"}, "--out is n.png: give the name of a file that ends in .svg"),
         ({"names": ["phantom"], "filter": "[8,8,8]"}, "there is no setting 'filter' (did you mean filters"),
         ({"features": "runs/x"}, "--features needs --datalist"),
+        ({"features": "runs/x", "datalist": "x.json", "patches": 4}, "--patches is 4: an embedding needs 8 or more"),
         ({"names": ["phantom"], "features": "runs/x"}, "leave out task, recipes and settings"),
     ],
 )
