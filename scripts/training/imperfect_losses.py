@@ -157,7 +157,7 @@ def _value(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> float
     try:
         with torch.no_grad():
             return float(loss(logits.to(device), target.to(device)))
-    except Exception:  # what a loss raises for a shape that it cannot take is its own affair
+    except Exception:  # of any kind: MONAI's clDice raises an AttributeError for flat voxels; the loss is then refused
         return None
     finally:
         loss.train(mode)
