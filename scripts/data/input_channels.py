@@ -1,6 +1,6 @@
 """The channels that a network gets: those of the files, channels derived from them, and those of a patch's place."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ def name_channels(
     context: int = 0,
     axes: int = 3,
     masks: Mapping[str, int] | None = None,
+    prompts: Iterable[str] = (),
 ) -> list[str]:
     """The name of each channel that a network gets, in order.
 
@@ -30,6 +31,7 @@ def name_channels(
         context: factor of the coarse view of the surroundings, which has as many channels as the scan; 0: none.
         axes: of the image.
         masks: the labels of a first stage, one channel each (`scripts.data.first_stage`); name to value.
+        prompts: the regions that clicks correct (`scripts.data.click_channels`).
 
     Raises:
         InputError: a setting is wrong.
@@ -49,7 +51,13 @@ def name_channels(
         raise InputError(f"context is {context!r}: expected 2 or more, the factor of the field of view, or 0 for none.")
     names += [f"first stage: {name}" for name, value in (masks or {}).items() if value]
     surroundings = [f"surroundings of {name}" for name in names] if context else []
-    return [*names, *([f"position on axis {axis + 1}" for axis in range(axes)] if coordinates else []), *surroundings]
+    guidance = [f"{kind} clicks on {name}" for name in prompts for kind in ("foreground", "background")]
+    return [
+        *names,
+        *([f"position on axis {axis + 1}" for axis in range(axes)] if coordinates else []),
+        *surroundings,
+        *(["previous mask of the clicked region", *guidance] if guidance else []),
+    ]
 
 
 class DeriveChannelsd(MapTransform):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from monai.data import MetaTensor
@@ -25,6 +25,16 @@ FLAT_RANGE = 1e-3  # a channel that varies less in a window is constant; brain v
 MAX_WINDOWS = 4  # at once on a GPU: more gain little, and need more memory
 UNKNOWN_BYTES = 1024.0  # per voxel, of a network that cannot be asked: about that of the default one
 WORKSPACE = 1.5  # memory of a pass over that of its features: a DynUNet on a CPU took 1.3 to 1.8 times as much
+
+
+class KeptWindows(Protocol):
+    """Remembers the logits of windows, such as those that a click does not change."""
+
+    def find(self, start: Sequence[int], size: Sequence[int]) -> torch.Tensor | None:
+        """The logits [K, *size] of the window from this voxel of the scan; None if the network has to run."""
+
+    def keep(self, start: Sequence[int], size: Sequence[int], logits: torch.Tensor) -> None:
+        """Remember the logits of a window that was run."""
 
 
 class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
@@ -64,6 +74,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         **kwargs: Any,
     ) -> None:
         self.observer, self.agreement = observer, agreement
+        self.kept: KeptWindows | None = None  # set for the scans of one click session
         self.auto, self.auto_batch, self.patch_size = roi_size == "auto", sw_batch_size == "auto", patch_size
         super().__init__(
             1 if roi_size == "auto" else roi_size,
@@ -158,31 +169,44 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         **kwargs: Any,
     ) -> torch.Tensor:
         starts = [(place[0].start, *(axis.start for axis in place[2:])) for place in places]
-        brain = [number for number, start in enumerate(starts) if start not in empty]
-        if self.window_channels:
-            windows = self._add_channels(windows, starts, convert_to_tensor(inputs, track_meta=False))
-        if len(brain) == len(windows):
-            return self._mirrored(network, windows, *args, **kwargs)
-        assert self.background_logits is not None  # or no window would be skipped
-        background = windows.new_tensor(self.background_logits).reshape(-1, *[1] * len(_spatial(windows)))
-        logits = background.expand(len(windows), -1, *windows.shape[2:]).clone()
-        if brain:
-            found = self._mirrored(network, torch.stack([windows[number] for number in brain]), *args, **kwargs)
-            for number, window in zip(brain, found, strict=True):
-                logits[number] = window
-        return logits
+        corners = self._place_in_scan(windows, starts, inputs)
+        known: dict[int, torch.Tensor] = {}  # by the number of the window
+        if any(start in empty for start in starts):
+            assert self.background_logits is not None  # or no window would be skipped
+            background = windows.new_tensor(self.background_logits).reshape(-1, *[1] * len(_spatial(windows)))
+            known = {n: background.expand(-1, *windows.shape[2:]) for n, start in enumerate(starts) if start in empty}
+        if self.kept:
+            found = {n: self.kept.find(corner, windows.shape[2:]) for n, corner in enumerate(corners) if n not in known}
+            known |= {number: logits for number, logits in found.items() if logits is not None}
+        left = [number for number in range(len(windows)) if number not in known]
+        if left:
+            images = windows if len(left) == len(windows) else windows[left]
+            if self.window_channels:
+                scan = convert_to_tensor(inputs, track_meta=False)
+                images = self._add_channels(images, [(starts[n][0], corners[n]) for n in left], scan)
+            run = self._mirrored(network, images, *args, **kwargs)
+            if self.kept:
+                for number, logits in zip(left, run, strict=True):
+                    self.kept.keep(corners[number], windows.shape[2:], logits)
+            if not known:
+                return run
+            known |= dict(zip(left, run, strict=True))
+        return torch.stack([known[number] for number in range(len(windows))])
+
+    def _place_in_scan(
+        self, windows: torch.Tensor, starts: Sequence[tuple[int, ...]], inputs: torch.Tensor
+    ) -> list[list[int]]:
+        """The first voxel of each window in the scan, negative where the scan was padded to one window."""
+        padded = zip(windows.shape[2:], inputs.shape[2:], strict=True)
+        before = [max(0, length - voxels) // 2 for length, voxels in padded]
+        return [[a - b for a, b in zip(start[1:], before, strict=True)] for start in starts]
 
     def _add_channels(
-        self, windows: torch.Tensor, starts: Sequence[tuple[int, ...]], inputs: torch.Tensor
+        self, windows: torch.Tensor, corners: Sequence[tuple[int, Sequence[int]]], scan: torch.Tensor
     ) -> torch.Tensor:
-        """The windows with the channels of their places, counted in the scan padded to one window at least."""
+        """The windows with the channels of their places: the image number and first voxel of each."""
         assert self.window_channels is not None
-        size, padded = windows.shape[2:], zip(windows.shape[2:], inputs.shape[2:], strict=True)
-        before = [max(0, length - voxels) // 2 for length, voxels in padded]
-        further = [
-            self.window_channels(inputs[item], [a - b for a, b in zip(first, before, strict=True)], size)
-            for item, *first in starts
-        ]
+        further = [self.window_channels(scan[item], corner, windows.shape[2:]) for item, corner in corners]
         return torch.cat([windows, torch.stack(further).to(windows)], 1)
 
     def _mirrored(self, network: Callable, windows: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

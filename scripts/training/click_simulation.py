@@ -1,0 +1,134 @@
+"""Simulated clicks on the errors of the network that is trained, so that it learns to follow those of an annotator.
+
+As in RITM (Sofiiuk et al. 2022): the network is run without a gradient, a click is placed in the middle of the largest
+error of its mask, and again with that click and that mask as input; only the last run is learned from.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.utils import CommonKeys
+
+from scripts.data.click_channels import ClickChannels, Prompt
+from scripts.data.clicks import Click
+from scripts.data.decision import RegionDecision
+from scripts.data.images import connected_components, deepest_voxel
+from scripts.data.imperfect_labels import IGNORED
+from scripts.errors import InputError
+from scripts.network.outputs import read_logits
+from scripts.network.precision import PrecisionInferer
+from scripts.network.weights import unwrap_ddp
+
+
+def find_next_click(mask: np.ndarray, truth: np.ndarray) -> Click | None:
+    """The voxel furthest inside the largest connected component of the errors of a mask; None without errors.
+
+    Of the components of missing voxels and of those of excess voxels; a missing one of the same size comes first.
+
+    Args:
+        mask: bool, [...].
+        truth: as the mask.
+    """
+    found = []
+    for errors, positive in ((truth & ~mask, True), (mask & ~truth, False)):
+        numbered, sizes = connected_components(errors)
+        if sizes.size:
+            found.append((int(sizes.max()), positive, numbered == 1 + int(sizes.argmax())))
+    if not found:
+        return None
+    _, positive, component = max(found, key=lambda item: item[:2])
+    return Click(deepest_voxel(component, [1.0] * mask.ndim), positive)
+
+
+class ClickSimulation(PrecisionInferer):
+    """An inferer for training that adds the channels of clicks, attached to the trainer as a handler as well.
+
+    A patch draws, from its own seed, whether it gets clicks, how many, and on which region; one without errors of that
+    region gets none. In other calls than a step of the trainer no patch has clicks.
+
+    Args:
+        channels: the encoding of clicks.
+        decision: which regions a voxel belongs to, of logits.
+        share: of the patches with clicks, 0 to 1.
+        most: clicks on a patch; each number from 1 is as likely.
+        half: as in `PrecisionInferer`.
+
+    Raises:
+        InputError: `share` or `most` is out of range.
+    """
+
+    def __init__(
+        self, channels: ClickChannels, decision: RegionDecision, share: float, most: int, half: str | None = None
+    ) -> None:
+        super().__init__(half)
+        if not 0 <= share <= 1:
+            raise InputError(f"click_share is {share}: expected a share of the patches, from 0 to 1.")
+        if not isinstance(most, int) or most < 1:
+            raise InputError(f"most_clicks is {most}: expected a whole number of clicks on a patch, 1 or more.")
+        self.channels, self.decision, self.share, self.most = channels, decision, share, most
+        self.engine: Engine | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Take labels and seeds from the steps of the trainer."""
+        self.engine = engine
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Logits of inputs [B, C, ...], without the channels of clicks."""
+        guidance = inputs.new_zeros(len(inputs), self.channels.guides, *inputs.shape[2:])
+        step = self.engine.state.output if self.engine else None
+        if isinstance(step, dict) and step[CommonKeys.IMAGE] is inputs:
+            assert self.engine is not None and isinstance(network, torch.nn.Module)
+            self._simulate(guidance, inputs, network, step[CommonKeys.LABEL], self.engine.state.batch["seed"].tolist())
+        return super().__call__(torch.cat([inputs, guidance], 1), network, *args, **kwargs)
+
+    def draw(self, seed: int) -> tuple[int, int]:
+        """The region of the patch of a seed, and how many clicks it gets."""
+        rng = np.random.default_rng([seed, 3])  # 2 draws the rater
+        if rng.random() >= self.share:
+            return 0, 0
+        return int(rng.integers(len(self.channels.regions))), int(rng.integers(1, self.most + 1))
+
+    @torch.no_grad()
+    def _simulate(
+        self,
+        guidance: torch.Tensor,
+        inputs: torch.Tensor,
+        network: torch.nn.Module,
+        label: torch.Tensor,
+        seeds: list[int],
+    ) -> None:
+        """Fill in the guidance [B, G, ...] of each patch, click after click."""
+        draws, axes = [self.draw(seed) for seed in seeds], inputs.dim() - 2
+        waiting = [row for row, (_, number) in enumerate(draws) if number]
+        clicks: dict[int, tuple[Click, ...]] = dict.fromkeys(waiting, ())
+        if not waiting:
+            return
+        truths = self.decision.masks(label - 0.5, axis=1)  # of shares of raters too
+        ignored = (label == IGNORED).any(1).numpy(force=True)
+        plain, training = (
+            unwrap_ddp(network),
+            network.training,
+        )  # without DDP, whose processes would wait for each other
+        plain.eval()
+        while waiting:
+            given = torch.cat([inputs[waiting], guidance[waiting]], 1)
+            masks = self.decision.masks(read_logits(super().__call__(given, plain), axes), axis=1)
+            left = []
+            for own, row in zip(masks, waiting, strict=True):
+                region, number = draws[row]
+                mask, truth = (every[region].numpy(force=True) for every in (own, truths[row]))
+                mask, truth = mask & ~ignored[row], truth & ~ignored[row]
+                for former in clicks[row]:  # a voxel that was clicked is no error, whatever the network answers
+                    mask[former.voxel] = former.positive
+                if (click := find_next_click(mask, truth)) is None:
+                    continue
+                clicks[row] = (*clicks[row], click)
+                prompt = Prompt(region, clicks[row], own[region].cpu())
+                guidance[row] = self.channels.guide(prompt, [0] * axes, inputs.shape[2:]).to(guidance)
+                left += [row] if len(clicks[row]) < number else []
+            waiting = left
+        plain.train(training)
+        torch.clear_autocast_cache()  # or an outer autocast would reuse weights that were cast without a gradient
