@@ -79,7 +79,8 @@ class ClickSession:
     ) -> None:
         if not isinstance(inferer.window_channels, ClickChannels):
             raise InputError("this network takes no clicks: train one with the recipe clicks.")
-        self.case, self.network, self.decision, self.device = dict(case), network, decision, device
+        self.case: dict[Hashable, Any] = {**case}
+        self.network, self.decision, self.device = network, decision, device
         self.inferer, self.channels = copy.copy(inferer), copy.copy(inferer.window_channels)
         self.inferer.window_channels, self.inferer.kept = self.channels, self
         self.inferer.observer = self.inferer.agreement = None
@@ -147,7 +148,10 @@ class ClickSession:
     def keep(self, start: Sequence[int], size: Sequence[int], logits: torch.Tensor) -> None:
         """Remember the logits of a window; see `KeptWindows`."""
         clicks = self.channels.reaching(start, size)
-        (self.corrected if clicks else self.automatic)[tuple(start)] = clicks, logits
+        (self.corrected if clicks else self.automatic)[tuple(start)] = (
+            clicks,
+            logits.clone(),
+        )  # MONAI weights the windows in place
         self.runs += 1
 
     def _state(self, region: str) -> RegionState:
@@ -163,8 +167,7 @@ class ClickSession:
         inputs = convert_to_tensor(image, track_meta=False).float()[None].to(self.device)
         logits = convert_to_tensor(self.inferer(inputs, self.network), track_meta=False)[0]
         probabilities = (logits.softmax(0) if self.decision.by_class else logits.sigmoid()).cpu()
-        data: dict[Hashable, Any] = {**self.case, "pred": MetaTensor(probabilities, meta=image.meta)}
-        inverted = self.invert(data)["pred"]
+        inverted = self.invert({**self.case, "pred": MetaTensor(probabilities, meta=image.meta)})["pred"]
         return self.decision.masks(probabilities), inverted
 
     def _map(self, click: Click) -> Click | None:

@@ -80,7 +80,8 @@ class ClickSimulation(PrecisionInferer):
         guidance = inputs.new_zeros(len(inputs), self.channels.guides, *inputs.shape[2:])
         step = self.engine.state.output if self.engine else None
         if isinstance(step, dict) and step[CommonKeys.IMAGE] is inputs:
-            assert self.engine is not None and isinstance(network, torch.nn.Module)
+            assert self.engine is not None
+            assert isinstance(network, torch.nn.Module)
             self._simulate(guidance, inputs, network, step[CommonKeys.LABEL], self.engine.state.batch["seed"].tolist())
         return super().__call__(torch.cat([inputs, guidance], 1), network, *args, **kwargs)
 
