@@ -70,7 +70,7 @@ class ClickSession:
 
     def __init__(
         self,
-        case: Mapping[str, Any],
+        case: Mapping[Hashable, Any],
         network: Callable,
         inferer: MirroringSlidingWindowInferer,
         preprocessing: Compose,
@@ -79,8 +79,7 @@ class ClickSession:
     ) -> None:
         if not isinstance(inferer.window_channels, ClickChannels):
             raise InputError("this network takes no clicks: train one with the recipe clicks.")
-        self.case: dict[Hashable, Any] = {**case}
-        self.network, self.decision, self.device = network, decision, device
+        self.case, self.network, self.decision, self.device = dict(case), network, decision, device
         self.inferer, self.channels = copy.copy(inferer), copy.copy(inferer.window_channels)
         self.inferer.window_channels, self.inferer.kept = self.channels, self
         self.inferer.observer = self.inferer.agreement = None

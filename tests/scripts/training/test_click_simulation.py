@@ -82,7 +82,7 @@ def test_only_the_last_pass_is_learned_from():
     assert network.training
 
 
-def test_the_mask_that_is_given_is_that_of_the_pass_before():
+def test_the_given_mask_is_that_of_the_pass_before():
     seed = next(n for n in range(99) if simulate([n], labels(1))[1].draw(n) == (0, 2))
     network, _ = simulate([seed], labels(1))
     (first, *_), (second, *_), (last, *_) = network.seen
@@ -94,7 +94,7 @@ def test_the_mask_that_is_given_is_that_of_the_pass_before():
     assert not last[0, 4:].any()  # of the other region
 
 
-def test_half_of_the_patches_have_no_clicks_and_every_number_occurs():
+def test_half_of_the_patches_have_no_clicks():
     inferer = simulate([0], labels(1), share=0.5)[1]
     drawn = np.array([inferer.draw(seed) for seed in range(4000)])
     assert np.mean(drawn[:, 1] == 0) == pytest.approx(0.5, abs=0.03)
