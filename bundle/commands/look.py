@@ -116,7 +116,8 @@ def look(
     pages = write_normalization_pages(out, prepared, examples, choices, photographs)
     spacing = spacing or np.median([record.spacing for record in records], axis=0)
     write_cohort_page(out / "cohort.png", about, records, channels, frequencies, np.multiply(patch_size, spacing), unit)
-    write_patch_page(out / "patches.png", cut, ask("network_channels"), list(regions), choices[0], photographs)
+    given = ask("network_channels")[: len(cut[0]["image"])]  # those of clicks follow in a step of training
+    write_patch_page(out / "patches.png", cut, given, list(regions), choices[0], photographs)
     console = Console(highlight=False)
     console.print(about, markup=False)
     for table in cohort_tables(records, channels, frequencies, unit):

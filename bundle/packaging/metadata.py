@@ -115,7 +115,9 @@ def network_data_format(settings: Mapping[str, Any], modality: str, divisor: Seq
 def name_network_channels(settings: Mapping[str, Any]) -> list[str]:
     """The names of the network's input channels, those that are computed included."""
     derived, coordinates, context = (settings.get(name) for name in ("derived_channels", "coordinates", "context"))
-    return name_channels(settings["channels"], derived, bool(coordinates), context or 0, len(settings["patch_size"]))
+    prompts = settings["regions"] if "click_radius" in settings else ()  # of the recipe clicks
+    axes = len(settings["patch_size"])
+    return name_channels(settings["channels"], derived, bool(coordinates), context or 0, axes, prompts=prompts)
 
 
 def mask_values(settings: Mapping[str, Any]) -> dict[str, str]:
