@@ -15,7 +15,7 @@ from monai.utils import CommonKeys
 from scripts.data.click_channels import ClickChannels, Prompt
 from scripts.data.clicks import Click
 from scripts.data.decision import RegionDecision
-from scripts.data.images import connected_components, deepest_voxel
+from scripts.data.images import bounding_box, connected_components, deepest_voxel
 from scripts.data.imperfect_labels import IGNORED
 from scripts.errors import InputError
 from scripts.network.outputs import read_logits
@@ -32,15 +32,17 @@ def find_next_click(mask: np.ndarray, truth: np.ndarray) -> Click | None:
         mask: bool, [...].
         truth: as the mask.
     """
-    found = []
-    for errors, positive in ((truth & ~mask, True), (mask & ~truth, False)):
+    found, box = [], bounding_box(mask != truth, [0] * mask.ndim)
+    inner, true = mask[box], truth[box]
+    for errors, positive in ((true & ~inner, True), (inner & ~true, False)):
         numbered, sizes = connected_components(errors)
         if sizes.size:
             found.append((int(sizes.max()), positive, numbered == 1 + int(sizes.argmax())))
     if not found:
         return None
     _, positive, component = max(found, key=lambda item: item[:2])
-    return Click(deepest_voxel(component, [1.0] * mask.ndim), positive)
+    voxel = deepest_voxel(component, [1.0] * mask.ndim)
+    return Click(tuple(place + (side.start or 0) for place, side in zip(voxel, box, strict=True)), positive)
 
 
 class ClickSimulation(PrecisionInferer):

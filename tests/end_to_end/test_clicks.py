@@ -1,4 +1,4 @@
-"""A run of the recipe `clicks` is corrected by clicks, evaluated, looked at and exported like any other."""
+"""A run of the recipe `clicks` is corrected by clicks, looked at and exported like any other."""
 
 import json
 from pathlib import Path

@@ -55,14 +55,14 @@ def write_head(folder: Path, affine: np.ndarray, marked: tuple[int, ...] | None 
 class Obedient(torch.nn.Module):
     """In a region is what is bright in the first channel, or near a foreground click, but not near a background one."""
 
-    def __init__(self, obeys: float = 40.0) -> None:
+    def __init__(self, obeys: float = 40.0, channels: int = 4) -> None:
         super().__init__()
-        self.obeys = obeys
+        self.obeys, self.first = obeys, channels + 1
         self.inputs: list[torch.Tensor] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.inputs += list(images)
-        given = images[:, 5::2] - images[:, 6::2]
+        given = images[:, self.first :: 2] - images[:, self.first + 1 :: 2]
         return images[:, :1] - 4 + self.obeys * given
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from scripts.inference.click_session import ClickSession
 from scripts.inference.sliding_window import MirroringSlidingWindowInferer
 from tests.made import refused
-from tests.made.clicks import AFFINES, SHAPE, Obedient, open_session
+from tests.made.clicks import AFFINES, CHANNELS, SHAPE, Obedient, open_session
 
 PLACE = (6, 5, 10)  # in the head, away from the bright voxel
 SPACINGS = {"own spacing": None, "coarser": [2.0, 2.0, 2.0]}
@@ -47,6 +49,24 @@ def test_a_click_runs_the_windows_alone_that_it_lies_in(read_config, tmp_path):
     second = session.click("WT", [PLACE, (15, 12, 3)])
     assert 0 < second.windows < every
     assert second.mask[PLACE]
+
+
+def test_pictures_are_corrected_like_volumes(read_config, tmp_path):
+    pixels = np.zeros((24, 30, 3), np.uint8)  # [y, x]
+    pixels[4:20, 6:28] = np.random.default_rng(0).integers(100, 110, (16, 22, 3))
+    Image.fromarray(pixels).save(tmp_path / "X.png")
+    config = read_config(
+        "configs/inference.yaml", "configs/tasks/lgg.yaml", device="cpu", profile="$None", patch_size=[8, 8],
+        normalize="zscore_nonzero", window_channels=CHANNELS,
+    )  # fmt: skip
+    parts = [config.get_parsed_content(name) for name in ("inferer", "preprocessing", "region_decision")]
+    case = parts[1]({"image": str(tmp_path / "X.png"), "case": "X"})
+    session = ClickSession(case, Obedient(channels=3), *parts)
+    (region,) = session.states
+    mask, notes, _ = session.click(region, [[20, 9]])  # x, y
+    assert notes == []
+    assert mask.shape == (30, 24)
+    assert np.abs(np.argwhere(mask) - (20, 9)).max() <= 2
 
 
 class Convolutions(torch.nn.Sequential):
