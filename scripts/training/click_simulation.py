@@ -48,8 +48,8 @@ def find_next_click(mask: np.ndarray, truth: np.ndarray) -> Click | None:
 class ClickSimulation(PrecisionInferer):
     """An inferer for training that adds the channels of clicks, attached to the trainer as a handler as well.
 
-    A patch draws, from its own seed, whether it gets clicks, how many, and on which region; one without errors of that
-    region gets none. In other calls than a step of the trainer no patch has clicks.
+    A patch draws, from its own seed, whether it gets clicks, how many, and an order of the regions, the first of which
+    with errors is clicked. In other calls than a step of the trainer no patch has clicks.
 
     Args:
         channels: the encoding of clicks.
@@ -87,12 +87,11 @@ class ClickSimulation(PrecisionInferer):
             self._simulate(guidance, inputs, network, step[CommonKeys.LABEL], self.engine.state.batch["seed"].tolist())
         return super().__call__(torch.cat([inputs, guidance], 1), network, *args, **kwargs)
 
-    def draw(self, seed: int) -> tuple[int, int]:
-        """The region of the patch of a seed, and how many clicks it gets."""
+    def draw(self, seed: int) -> tuple[list[int], int]:
+        """Of the patch of a seed: its regions, the first of which with errors is clicked, and the number of clicks."""
         rng = np.random.default_rng([seed, 3])  # 2 draws the rater
-        if rng.random() >= self.share:
-            return 0, 0
-        return int(rng.integers(len(self.channels.regions))), int(rng.integers(1, self.most + 1))
+        number = int(rng.integers(1, self.most + 1)) if rng.random() < self.share else 0
+        return rng.permutation(len(self.channels.regions)).tolist(), number
 
     @torch.no_grad()
     def _simulate(
@@ -106,9 +105,9 @@ class ClickSimulation(PrecisionInferer):
         """Fill in the guidance [B, G, ...] of each patch, click after click."""
         draws, axes = [self.draw(seed) for seed in seeds], inputs.dim() - 2
         waiting = [row for row, (_, number) in enumerate(draws) if number]
-        clicks: dict[int, tuple[Click, ...]] = dict.fromkeys(waiting, ())
         if not waiting:
             return
+        prompts: dict[int, Prompt] = {}
         truths = self.decision.masks(label - 0.5, axis=1)  # of shares of raters too
         ignored = (label == IGNORED).any(1).numpy(force=True)
         plain, training = (
@@ -121,17 +120,17 @@ class ClickSimulation(PrecisionInferer):
             masks = self.decision.masks(read_logits(super().__call__(given, plain), axes), axis=1)
             left = []
             for own, row in zip(masks, waiting, strict=True):
-                region, number = draws[row]
-                mask, truth = (every[region].numpy(force=True) for every in (own, truths[row]))
-                mask, truth = mask & ~ignored[row], truth & ~ignored[row]
-                for former in clicks[row]:  # a voxel that was clicked is no error, whatever the network answers
-                    mask[former.voxel] = former.positive
-                if (click := find_next_click(mask, truth)) is None:
-                    continue
-                clicks[row] = (*clicks[row], click)
-                prompt = Prompt(region, clicks[row], own[region].cpu())
-                guidance[row] = self.channels.guide(prompt, [0] * axes, inputs.shape[2:]).to(guidance)
-                left += [row] if len(clicks[row]) < number else []
+                former, (regions, number) = prompts.get(row), draws[row]
+                clicks = former.clicks if former else ()
+                for region in [former.region] if former else regions:
+                    mask, truth = (every[region].numpy(force=True) & ~ignored[row] for every in (own, truths[row]))
+                    for click in clicks:  # a voxel that was clicked is no error, whatever the network answers
+                        mask[click.voxel] = click.positive
+                    if (following := find_next_click(mask, truth)) is not None:
+                        prompts[row] = Prompt(region, (*clicks, following), own[region].cpu())
+                        guidance[row] = self.channels.guide(prompts[row], [0] * axes, inputs.shape[2:]).to(guidance)
+                        left += [row] if len(clicks) + 1 < number else []
+                        break
             waiting = left
         plain.train(training)
         torch.clear_autocast_cache()  # or an outer autocast would reuse weights that were cast without a gradient

@@ -83,7 +83,7 @@ def test_only_the_last_pass_is_learned_from():
 
 
 def test_the_given_mask_is_that_of_the_pass_before():
-    seed = next(n for n in range(99) if simulate([n], labels(1))[1].draw(n) == (0, 2))
+    seed = next(n for n in range(99) if simulate([n], labels(1))[1].draw(n) == ([0, 1], 2))
     network, _ = simulate([seed], labels(1))
     (first, *_), (second, *_), (last, *_) = network.seen
     assert not first[0, 1:].any()
@@ -96,7 +96,7 @@ def test_the_given_mask_is_that_of_the_pass_before():
 
 def test_half_of_the_patches_have_no_clicks():
     inferer = simulate([0], labels(1), share=0.5)[1]
-    drawn = np.array([inferer.draw(seed) for seed in range(4000)])
+    drawn = np.array([(regions[0], number) for regions, number in map(inferer.draw, range(4000))])
     assert np.mean(drawn[:, 1] == 0) == pytest.approx(0.5, abs=0.03)
     asked = drawn[drawn[:, 1] > 0]
     assert np.bincount(asked[:, 1])[1:] / len(asked) == pytest.approx([0.2] * 5, abs=0.03)
@@ -105,7 +105,7 @@ def test_half_of_the_patches_have_no_clicks():
 
 def test_clicks_of_a_patch_do_not_depend_on_the_batch():
     draw = simulate([0], labels(1))[1].draw
-    one, other = (next(seed for seed in range(99) if draw(seed) == wanted) for wanted in ((0, 2), (1, 3)))
+    one, other = (next(seed for seed in range(99) if draw(seed) == wanted) for wanted in (([0, 1], 2), ([1, 0], 3)))
     groups = ([one, other], [one], [other])
     together, *alone = (simulate(seeds, labels(len(seeds)))[0].seen[-1][0] for seeds in groups)
     assert torch.equal(together, torch.cat(alone))
@@ -118,10 +118,19 @@ def test_patch_without_errors_has_no_clicks():
     assert not network.seen[-1][0].any()
 
 
+def test_a_region_with_errors_is_clicked_in_place_of_one_without():
+    label = labels(1)
+    label[:, 0] = 0
+    seed = next(n for n in range(99) if simulate([n], label)[1].draw(n) == ([0, 1], 1))
+    given = simulate([seed], label)[0].seen[-1][0][0]
+    assert not given[2:4].any()
+    assert given[4].argmax() == np.ravel_multi_index((12, 12, 12), SIZE)
+
+
 def test_ignored_voxels_are_never_clicked():
     label = labels(1)
     label[:, :, 2:9, 2:9, 2:9] = IGNORED
-    seed = next(n for n in range(99) if simulate([n], label)[1].draw(n) == (0, 5))
+    seed = next(n for n in range(99) if simulate([n], label)[1].draw(n) == ([0, 1], 5))
     clicked = simulate([seed], label)[0].seen[-1][0][0, 2:] == 1
     assert bool(clicked.any())
     assert not clicked[:, 2:9, 2:9, 2:9].any()
@@ -137,7 +146,7 @@ def test_classes_that_exclude_each_other_are_clicked_as_regions():
 
     decide = RegionDecision("classes", REGIONS, {"a": 1, "b": 2}, threshold=0.0)
     inferer, network, image = ClickSimulation(CHANNELS, decide, 1.0, 1), Background(), torch.zeros(1, 1, *SIZE)
-    seed = next(n for n in range(99) if inferer.draw(n)[0] == 0)
+    seed = next(n for n in range(99) if inferer.draw(n)[0] == [0, 1])
     state = SimpleNamespace(
         output={CommonKeys.IMAGE: image, CommonKeys.LABEL: classes}, batch={"seed": torch.tensor([seed])}
     )
