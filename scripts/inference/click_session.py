@@ -79,6 +79,8 @@ class ClickSession:
     ) -> None:
         if not isinstance(inferer.window_channels, ClickChannels):
             raise InputError("this network takes no clicks: train one with the recipe clicks.")
+        if isinstance(network, torch.nn.Module):
+            network.eval()
         self.case, self.network, self.decision, self.device = dict(case), network, decision, device
         self.inferer, self.channels = copy.copy(inferer), copy.copy(inferer.window_channels)
         self.inferer.window_channels, self.inferer.kept = self.channels, self

@@ -116,10 +116,11 @@ class ClickSimulation(PrecisionInferer):
         )  # without DDP, whose processes would wait for each other
         plain.eval()
         while waiting:
-            given = torch.cat([inputs[waiting], guidance[waiting]], 1)
+            rows = waiting * 2 if len(waiting) == 1 and inputs.is_cpu else waiting  # torch is slow with one small patch
+            given = torch.cat([inputs[rows], guidance[rows]], 1)
             masks = self.decision.masks(read_logits(super().__call__(given, plain), axes), axis=1)
             left = []
-            for own, row in zip(masks, waiting, strict=True):
+            for own, row in zip(masks, waiting, strict=False):
                 former, (regions, number) = prompts.get(row), draws[row]
                 clicks = former.clicks if former else ()
                 for region in [former.region] if former else regions:

@@ -38,7 +38,6 @@ def test_settings_of_a_run_open_a_session(trained, cohort, read_config):
     }
     entry, *_ = select_cases(read_datalist(cohort.datalist), cohort.dataset_dir, "labelled")
     case = parts["preprocessing"]({"image": entry["image"], "case": entry["case"]})
-    parts["network"].eval()
     session = ClickSession(case, *parts.values())
     place = tuple(length // 2 for length in session.mask("TC").shape)
     for name, wanted in (("foreground", True), ("background", False)):

@@ -76,4 +76,4 @@ def open_session(
     prepare = config.get_parsed_content("preprocessing")
     case = prepare({"image": write_head(folder, affine, (10, 9, 7)), "case": "X"})
     parts = (config.get_parsed_content(name) for name in ("inferer", "preprocessing", "region_decision"))
-    return ClickSession(case, network.eval(), *parts)
+    return ClickSession(case, network, *parts)

@@ -118,7 +118,7 @@ def test_patch_without_errors_has_no_clicks():
     assert not network.seen[-1][0].any()
 
 
-def test_a_region_with_errors_is_clicked_in_place_of_one_without():
+def test_a_region_without_errors_is_passed_over():
     label = labels(1)
     label[:, 0] = 0
     seed = next(n for n in range(99) if simulate([n], label)[1].draw(n) == ([0, 1], 1))
