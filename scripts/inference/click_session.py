@@ -93,17 +93,17 @@ class ClickSession:
         self.inferer.auto = self.inferer.auto_batch = False  # the windows stay as the first run has found them
         self.affine = np.asarray(inverted.affine)
         on_scan = decision.masks(convert_to_tensor(inverted, track_meta=False)).numpy(force=True)
-        self.states = {
+        self.start = {
             name: RegionState([], {}, mask, own)
             for name, mask, own in zip(self.channels.regions, masks, on_scan, strict=True)
         }
-        self.start = dict(self.states)
+        self.states: dict[tuple[str, str], RegionState] = {}  # by annotator and region
 
-    def mask(self, region: str) -> np.ndarray:
-        """The mask of a region on the scan's own grid, bool, after the clicks so far."""
-        return _with_clicks(self._state(region))
+    def mask(self, region: str, annotator: str = "") -> np.ndarray:
+        """The mask of a region on the scan's own grid, bool, after the annotator's clicks so far."""
+        return _with_clicks(self._state(region, annotator))
 
-    def click(self, region: str, foreground: Any = (), background: Any = ()) -> Correction:
+    def click(self, region: str, foreground: Any = (), background: Any = (), annotator: str = "") -> Correction:
         """Correct a region by all clicks on it so far, the former ones included; without one of those it starts anew.
 
         New clicks that come together are answered by a single run.
@@ -112,11 +112,12 @@ class ClickSession:
             region: its name.
             foreground: voxels of the scan that belong to it, [[i, j, k], ...], from 0, in the order of its file.
             background: voxels that do not.
+            annotator: whose clicks they are; those of others remain.
 
         Raises:
             InputError: the region is unknown, or see `scripts.data.clicks.read_clicks`.
         """
-        state = self._state(region)
+        state = self._state(region, annotator)
         given = read_clicks(region, foreground, background, state.inverted.shape)
         if not {*state.clicks} <= {*given}:
             state = self.start[region]
@@ -132,7 +133,7 @@ class ClickSession:
             masks, inverted = self._run(self.channels.prompt)
             on_scan = self.decision.masks(convert_to_tensor(inverted, track_meta=False))[number].numpy(force=True)
             state = RegionState(clicks, self.corrected, masks[number], on_scan)
-        self.states[region] = state = state._replace(clicks=clicks)
+        self.states[annotator, region] = state = state._replace(clicks=clicks)
         notes = [
             self._explain(region, click, places[click] is None)
             for click in clicks
@@ -155,10 +156,10 @@ class ClickSession:
         )  # MONAI weights the windows in place
         self.runs += 1
 
-    def _state(self, region: str) -> RegionState:
-        if region not in self.states:
-            raise InputError(f"there is no region {region}: expected one of {', '.join(self.states)}.")
-        return self.states[region]
+    def _state(self, region: str, annotator: str) -> RegionState:
+        if region not in self.start:
+            raise InputError(f"there is no region {region}: expected one of {', '.join(self.start)}.")
+        return self.states.get((annotator, region), self.start[region])
 
     @torch.no_grad()
     def _run(self, prompt: Prompt | None) -> tuple[torch.Tensor, MetaTensor]:

@@ -180,7 +180,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
             known |= {number: logits for number, logits in found.items() if logits is not None}
         left = [number for number in range(len(windows)) if number not in known]
         if left:
-            images = windows if len(left) == len(windows) else windows[left]
+            images = windows if len(left) == len(windows) else torch.stack([windows[number] for number in left])
             if self.window_channels:
                 scan = convert_to_tensor(inputs, track_meta=False)
                 images = self._add_channels(images, [(starts[n][0], corners[n]) for n in left], scan)

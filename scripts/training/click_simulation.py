@@ -110,10 +110,7 @@ class ClickSimulation(PrecisionInferer):
         prompts: dict[int, Prompt] = {}
         truths = self.decision.masks(label - 0.5, axis=1)  # of shares of raters too
         ignored = (label == IGNORED).any(1).numpy(force=True)
-        plain, training = (
-            unwrap_ddp(network),
-            network.training,
-        )  # without DDP, whose processes would wait for each other
+        plain, training = unwrap_ddp(network), network.training  # the processes of DDP would wait for each other
         plain.eval()
         while waiting:
             rows = waiting * 2 if len(waiting) == 1 and inputs.is_cpu else waiting  # torch is slow with one small patch

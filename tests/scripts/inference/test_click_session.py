@@ -62,7 +62,7 @@ def test_pictures_are_corrected_like_volumes(read_config, tmp_path):
     parts = [config.get_parsed_content(name) for name in ("inferer", "preprocessing", "region_decision")]
     case = parts[1]({"image": str(tmp_path / "X.png"), "case": "X"})
     session = ClickSession(case, Obedient(channels=3), *parts)
-    (region,) = session.states
+    (region,) = session.start
     mask, notes, _ = session.click(region, [[20, 9]])  # x, y
     assert notes == []
     assert mask.shape == (30, 24)
@@ -123,6 +123,21 @@ def test_a_click_taken_back_starts_the_region_anew(read_config, tmp_path):
     first = session.click("WT", [PLACE]).mask
     session.click("WT", [PLACE, (15, 12, 3)])
     assert np.array_equal(session.click("WT", [PLACE]).mask, first)
+
+
+def test_two_annotators_in_turns_do_not_see_each_others_clicks(read_config, tmp_path):
+    other = (15, 12, 3)
+    alone = [
+        [session.click("WT", clicks).mask for clicks in ([place], [place, (9, 9, 4)])]
+        for place in (PLACE, other)
+        for session in [open_session(read_config, tmp_path, Convolutions())]
+    ]
+    session = open_session(read_config, tmp_path, Convolutions())
+    for turn, clicks in enumerate(([], [(9, 9, 4)])):
+        for person, place in enumerate((PLACE, other)):
+            found = session.click("WT", [place, *clicks], annotator=f"annotator {person}").mask
+            assert np.array_equal(found, alone[person][turn])
+    assert not np.array_equal(session.mask("WT", "annotator 0"), session.mask("WT", "annotator 1"))
 
 
 def test_the_mask_before_the_last_click_is_given(read_config, tmp_path):
