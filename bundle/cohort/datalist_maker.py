@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +47,7 @@ class DataList:
     unit: str  # ml, cm² or pixels
     notes: list[str]  # what the user should know
     unchanged: int  # cases that had passed before and were not read again
+    pictures: dict[str, Any]  # by case, of those that were made while the cases were checked
 
     def parts(self) -> list[DatalistPart]:
         """The folds in order, then the test set and the cases without a label where there are any."""
@@ -102,12 +103,14 @@ def make_datalist(
     workers: int | None = None,
     kept: Path | None = None,
     recheck: bool = False,
+    pictures_of: Mapping[str, Callable[[Case], Any]] | None = None,
 ) -> DataList:
     """Check every file of a layout, split its cases by patient and list them.
 
     The list's paths start from `folder`; `tasks` are other tasks, which may know label values that the layout's task
     does not. With `skip_bad`, bad cases are left out, each with a note. `workers` are processes, by default one per
     core. `kept` is the file of the checks passed before, and `recheck` repeats these (`check_changed_cases`).
+    `pictures_of` is for `bundle.cohort.outliers.check_cases`.
 
     Raises:
         BadCases: cases are bad and `skip_bad` is not given, or all are.
@@ -117,7 +120,8 @@ def make_datalist(
     check_names({"training": [_entry(case, case.patient or case.case, root) for case in layout.cases]}, folder)
     split_cases(layout.cases, task, how)  # fails on wrong options before every file is read
     expected = task.expected(tasks, allow_empty)
-    records, unchanged = check_changed_cases(layout.cases, expected, kept, recheck, workers)
+    records, unchanged = check_changed_cases(layout.cases, expected, kept, recheck, workers, pictures_of)
+    made_pictures = {record.case: record.picture for record in records if record.picture}
     left_out = _refuse_or_leave_out(records, root, skip_bad)
     records = [record for record in records if not record.problems]
     _require_one_kind(records)
@@ -146,7 +150,7 @@ def make_datalist(
     ]
     content = _header(root, layout, records, how, [*layout.notes, *notes]) | _entries(cases, root, split)
     unit = {2: "cm²", 3: "ml"}[len(records[0].shape)] if records[0].spacing else "pixels"
-    return DataList(content, cases, split, volumes, unit, notes, unchanged)
+    return DataList(content, cases, split, volumes, unit, notes, unchanged, made_pictures)
 
 
 def _require_one_kind(records: Sequence[CaseRecord]) -> None:

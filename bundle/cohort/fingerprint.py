@@ -1,9 +1,10 @@
 """The fingerprint of a cohort: intensities, spacing, size, class frequencies, and slices by each normalisation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ import torch
 from monai.transforms import Compose, CropForegroundd, Spacingd
 
 from scripts.data.artefact_removal import CorrectBiasFieldd, SmoothKeepingEdgesd
+from scripts.data.datalist import entry_files
 from scripts.data.intensity_statistics import compute_statistics, sample_cases, sample_voxels
+from scripts.data.nifti import read_once
 from scripts.data.normalization import Normalized
 from scripts.progress import progress_bar
 
 PERCENTILES = (1, 25, 50, 75, 99)
 VOXELS = 50_000  # of a case, for percentiles and histograms
 Choice = tuple[str, str]  # method and scope
+Entry = dict[str, Any]  # of a data list
 REMOVALS: dict[type, Choice] = {CorrectBiasFieldd: ("n4", ""), SmoothKeepingEdgesd: ("denoise", "")}
 Statistics = Mapping[str, list[dict[str, Any]]]  # by method, for scope `dataset`
 
@@ -137,22 +141,37 @@ def normalize_case(
     return NormalizedCase(case, _spacing(last), pictures, background, voxels, slices)
 
 
-def read_fingerprints(
-    before: Compose, entries: Sequence[dict[str, Any]], fill: int = 0, ignore: int | None = None
-) -> list[CaseFingerprint]:
-    """The fingerprints of cases as stored, before resampling and cropping.
+def read_for_uses(*uses: tuple[Sequence[Entry], Callable[[Entry], Any]]) -> list[dict[str, Any]]:
+    """Read each case once, two at a time, for several uses; the results of each use by case.
+
+    Args:
+        uses: entries of a data list, and what is to be made of each.
+    """
+    entries = {entry["case"]: entry for some, _ in uses for entry in some}
+    wanted = [{entry["case"] for entry in some} for some, _ in uses]
+
+    def read(case: str) -> list[Any]:
+        with read_once(map(Path, entry_files(entries[case]))):
+            return [use(entries[case]) if case in cases else None for cases, (_, use) in zip(wanted, uses, strict=True)]
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        work = progress_bar(pool.map(read, entries), total=len(entries), desc="reading the cohort", unit="case")
+        made = dict(zip(entries, work, strict=True))
+    return [{case: made[case][number] for case in entries if case in cases} for number, cases in enumerate(wanted)]
+
+
+def fingerprint_reader(before: Compose, fill: int = 0, ignore: int | None = None) -> Callable[[Entry], CaseFingerprint]:
+    """What reads a case and makes its fingerprint as stored, before resampling and cropping.
 
     `before` is the preprocessing up to normalisation, `fill` the labels' background, `ignore` their value to ignore.
     """
     load = steps_as_stored(before)
 
-    def read(entry: dict[str, Any]) -> CaseFingerprint:
+    def read(entry: Entry) -> CaseFingerprint:
         loaded = load(dict(entry), threading=True)
         return make_fingerprint(entry["case"], loaded["image"], loaded["label"], fill, ignore)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        work = pool.map(read, entries)
-        return list(progress_bar(work, total=len(entries), desc="reading the cohort", unit="case"))
+    return read
 
 
 def steps_as_stored(before: Compose) -> Compose:
@@ -169,15 +188,14 @@ def read_statistics(
     return {method: compute_statistics(voxels, method, percentiles) for method in methods}
 
 
-def read_normalized_cases(
+def example_reader(
     before: Compose,
-    entries: Sequence[dict[str, Any]],
     choices: Sequence[Choice],
     statistics: Statistics,
     fill: int = 0,
     limits: Mapping[str, Any] | None = None,
-) -> list[NormalizedCase]:
-    """The examples of cases; the arguments are those of `read_fingerprints` and `normalize_case`."""
+) -> Callable[[Entry], NormalizedCase]:
+    """What reads a case and normalises it; the arguments are those of `fingerprint_reader` and `normalize_case`."""
     removals = [step for step in before.transforms if type(step) in REMOVALS]
     stages = {
         REMOVALS[type(removals[count - 1])] if count else None: Compose(
@@ -185,12 +203,13 @@ def read_normalized_cases(
         )
         for count in range(len(removals) + 1)
     }
-    examples = []
-    for entry in progress_bar(entries, desc="normalising", unit="case"):
-        loaded = {name: stage(dict(entry)) for name, stage in stages.items()}
+
+    def read(entry: Entry) -> NormalizedCase:
+        loaded = {name: stage(dict(entry), threading=True) for name, stage in stages.items()}
         images = {name: one["image"] for name, one in loaded.items()}
-        examples.append(normalize_case(entry["case"], images, loaded[None]["label"], choices, statistics, fill, limits))
-    return examples
+        return normalize_case(entry["case"], images, loaded[None]["label"], choices, statistics, fill, limits)
+
+    return read
 
 
 def _spacing(image: torch.Tensor) -> tuple[float, ...]:

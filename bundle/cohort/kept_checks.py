@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,12 @@ def checks_path(datalist: str | os.PathLike, folder: str | os.PathLike) -> Path:
 
 
 def check_changed_cases(
-    cases: Sequence[Case], expected: ExpectedCase, kept: Path | None, recheck: bool = False, workers: int | None = None
+    cases: Sequence[Case],
+    expected: ExpectedCase,
+    kept: Path | None,
+    recheck: bool = False,
+    workers: int | None = None,
+    pictures_of: Mapping[str, Callable[[Case], Any]] | None = None,
 ) -> tuple[list[CaseRecord], int]:
     """Check the cases that have not passed before, and keep those that pass.
 
@@ -40,6 +45,7 @@ def check_changed_cases(
         kept: the file (`checks_path`); one that is missing or damaged counts as empty. None: no file.
         recheck: check all cases again.
         workers: as for `check_cases`.
+        pictures_of: as for `check_cases`.
 
     Returns:
         The records by case, and the number of cases that were not read again.
@@ -51,7 +57,7 @@ def check_changed_cases(
     keys = {case.case: _key(case, expected, code) for case in cases}  # before a file is read: it may change meanwhile
     before = {} if recheck or kept is None else _read(kept)
     found = {name: before[key] for name, key in keys.items() if key in before}
-    checked = check_cases([case for case in cases if case.case not in found], expected, workers)
+    checked = check_cases([case for case in cases if case.case not in found], expected, workers, pictures_of)
     records = sorted([*found.values(), *checked], key=lambda record: record.case)
     if kept is not None and (checked or len(before) > len(found)):
         content = {keys[record.case]: _to_json(record) for record in records if not record.problems}
@@ -82,7 +88,8 @@ def _digest(content: Any) -> str:
 
 
 def _to_json(record: CaseRecord) -> dict[str, Any]:
-    return {**asdict(record), "hashes": {str(path): value for path, value in record.hashes.items()}}
+    hashes = {str(path): value for path, value in record.hashes.items()}
+    return {**asdict(replace(record, picture=None)), "hashes": hashes}
 
 
 def _from_json(content: dict[str, Any]) -> CaseRecord:

@@ -1,14 +1,17 @@
 """Checks over the cases of a cohort: every case in parallel, and outliers."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scripts.data import pictures
 from scripts.data.case_checks import CaseRecord, ExpectedCase, check_case
 from scripts.data.case_files import Case
+from scripts.data.nifti import read_once
 from scripts.data.slide_checks import check_slide
 from scripts.data.slides import is_slide
 from scripts.parallel import map_in_processes
@@ -18,22 +21,41 @@ SPREAD = 0.3  # of log intensity, at least: no case is an outlier below a factor
 SMALL = 20_000_000  # bytes; below this, starting processes costs more than it saves
 
 
-def check_cases(cases: Sequence[Case], expected: ExpectedCase, workers: int | None = None) -> list[CaseRecord]:
+def check_cases(
+    cases: Sequence[Case],
+    expected: ExpectedCase,
+    workers: int | None = None,
+    pictures_of: Mapping[str, Callable[[Case], Any]] | None = None,
+) -> list[CaseRecord]:
     """Check every case, in `workers` processes (default: one per core), with a progress bar; sorted by case.
+
+    `pictures_of` makes the picture of a sound case, by case, while its files are in memory.
 
     Raises:
         InputError: a process was killed, most likely out of memory.
     """
     if workers is None:
-        files = {pictures.file_of_page(path) for case in cases for path in (*case.images, *case.label_files().values())}
+        files = {pictures.file_of_page(path) for case in cases for path in _files(case)}
         workers = 1 if sum(file.stat().st_size for file in files if file.is_file()) < SMALL else None
-    records = map_in_processes(partial(_check, expected=expected), cases, workers, desc="checking", unit="case")
+    records = map_in_processes(
+        partial(_check, expected=expected, pictures_of=pictures_of or {}), cases, workers, desc="checking", unit="case"
+    )
     return sorted(records, key=lambda record: record.case)
 
 
-def _check(case: Case, expected: ExpectedCase) -> CaseRecord:
-    slide = bool(case.images) and is_slide(case.images[0])
-    return check_slide(case, expected) if slide else check_case(case, expected)
+def _check(case: Case, expected: ExpectedCase, pictures_of: Mapping[str, Callable[[Case], Any]]) -> CaseRecord:
+    if case.images and is_slide(case.images[0]):
+        return check_slide(case, expected)
+    make_picture = pictures_of.get(case.case)
+    with read_once(_files(case) if make_picture else ()):
+        record = check_case(case, expected)
+        if make_picture and not record.problems:
+            record.picture = make_picture(case)
+    return record
+
+
+def _files(case: Case) -> list[Path]:
+    return [*case.images, *case.label_files().values()]
 
 
 def outlier_notes(records: Sequence[CaseRecord]) -> list[str]:

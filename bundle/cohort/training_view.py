@@ -10,6 +10,7 @@ from monai.data.utils import list_data_collate
 
 from bundle.cohort.fingerprint import Choice
 from bundle.cohort.tasks import TASKS, choose_task, known_tasks
+from scripts.data.patch_dataset import PatchDataset
 from scripts.errors import InputError
 from scripts.progress import progress_bar
 
@@ -40,23 +41,23 @@ def _overlay(name: str) -> Path:
     return Path(name)
 
 
-def cut_training_patches(
+def training_dataset(
     config: ConfigParser,
     entries: Sequence[dict[str, Any]],
     choice: Choice,
     statistics: Sequence[dict[str, Any]] | None,
-    count: int,
     seed: int,
-) -> list[dict[str, Any]]:
-    """Patches as the network gets them in training: case, image [C, ...] and label [R, ...].
-
-    `entries` are the cases to cut from, with absolute paths; `statistics` are for scope `dataset`.
-    """
+) -> PatchDataset:
+    """The data set of training for these cases, with absolute paths; `statistics` are for scope `dataset`."""
     method, scope = choice
     config.update({"normalize": method, "normalize_scope": scope, "intensity_statistics": statistics, "seed": seed})
     config["train"]["dataset"]["data"] = list(entries)
     config.parse()  # again, with these cases and this normalisation
-    dataset = config.get_parsed_content("train#dataset")
+    return config.get_parsed_content("train#dataset")
+
+
+def cut_training_patches(config: ConfigParser, dataset: PatchDataset, count: int) -> list[dict[str, Any]]:
+    """Patches as the network gets them in training: case, image [C, ...] and label [R, ...]."""
     augment = config.get_parsed_content("train#trainer#prepare_batch")
     dataset.cases.prepare()
     patches, drawn = [], itertools.islice(_endless(config), count)

@@ -12,11 +12,12 @@ from bundle.analysis.strict_json import to_strict_json
 from bundle.cohort.fingerprint import (
     Choice,
     class_frequencies,
-    read_fingerprints,
-    read_normalized_cases,
+    example_reader,
+    fingerprint_reader,
+    read_for_uses,
     read_statistics,
 )
-from bundle.cohort.training_view import cut_training_patches, read_training_config
+from bundle.cohort.training_view import cut_training_patches, read_training_config, training_dataset
 from bundle.commands.arguments import CommaList, Optional, check_arguments
 from bundle.commands.shared import Outcome
 from bundle.drawing.slices import evenly_spaced
@@ -93,21 +94,29 @@ def look(
 
     before, fill = steps_before_normalization(ask("preprocessing")), ask("labels_fill")
     read = evenly_spaced(known, cohort or len(known))
-    records = read_fingerprints(before, read, fill, content.get("ignore"))
     limits = {name: ask(name) for name in ("percentiles", "hu_window")}
     statistics = read_statistics(
         before, evenly_spaced(training, cohort or len(training)), choices, limits["percentiles"]
     )
-    labelled = [entry for entry, record in zip(read, records, strict=True) if record.has_label] or read
-    examples = read_normalized_cases(before, evenly_spaced(labelled, cases), choices, statistics, fill, limits)
+    dataset = training_dataset(
+        config, evenly_spaced(training, patches), choices[0], statistics.get(choices[0][0]), seed
+    )
+    make_example = example_reader(before, choices, statistics, fill, limits)
+    fingerprints, drawn, prepared = read_for_uses(
+        (read, fingerprint_reader(before, fill, content.get("ignore"))),
+        (evenly_spaced(read, cases), make_example),
+        (dataset.data, dataset.cases.prepare_case),
+    )
+    dataset.cases.held = [prepared[entry["case"]] for entry in dataset.data]
+    records = [fingerprints[entry["case"]] for entry in read]
+    labelled = [entry for entry in read if fingerprints[entry["case"]].has_label] or read
+    examples = [drawn.get(entry["case"]) or make_example(entry) for entry in evenly_spaced(labelled, cases)]
     channels, regions, spacing, patch_size = ask("channels"), ask("regions"), ask("spacing"), ask("patch_size")
     frequencies = (
         class_frequencies(records, {name: [value] for name, value in ask("labels").items()}),
         class_frequencies(records, regions),
     )
-    cut = cut_training_patches(
-        config, evenly_spaced(training, patches), choices[0], statistics.get(choices[0][0]), patches, seed
-    )
+    cut = cut_training_patches(config, dataset, patches)
 
     unit = content.get("unit", "mm")
     photographs = unit != "mm"

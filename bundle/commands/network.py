@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column
 
 from bundle.analysis.strict_json import to_strict_json
-from bundle.cohort.training_view import cut_training_patches, read_training_config
+from bundle.cohort.training_view import cut_training_patches, read_training_config, training_dataset
 from bundle.commands.arguments import Optional, check_arguments, nearest
 from bundle.commands.shared import Outcome, score_table
 from bundle.commands.workflows import list_configs as list_choices
@@ -127,7 +127,9 @@ def _draw_features(
     weights = find_member_weights("", None, str(run))
     choice = (config["normalize"], config["normalize_scope"])
     config.update({"augmentation_strength": 0.0, "labelled_case_share": None})
-    cut = cut_training_patches(config, entries, choice, config["intensity_statistics"], count, seed)
+    cut = cut_training_patches(
+        config, training_dataset(config, entries, choice, config["intensity_statistics"], seed), count
+    )
     images = [patch["image"] for patch in cut]
     found = {"untrained": deepest_features(untrained, graph, images)}
     trained = load_members(untrained, weights)  # the modules that the graph knows

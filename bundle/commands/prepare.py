@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -19,6 +21,7 @@ from bundle.cohort.splits import SplitOptions
 from bundle.cohort.tasks import FolderLayout, Task, known_tasks
 from bundle.commands.arguments import Optional, check_arguments
 from bundle.commands.shared import Outcome
+from scripts.data.case_files import Case
 from scripts.data.slides import is_slide
 from scripts.errors import InputError
 from scripts.files import write_json
@@ -110,7 +113,8 @@ def prepare(
     try:
         how = SplitOptions(folds, test, gap, seed, group_by, sites)
         kept = checks_path(target, folder)
-        made = make_datalist(folder, layout, tasks, how, skip_bad, allow_empty, workers, kept, recheck)
+        pictures_of = _pictures_of(layout) if picture else None
+        made = make_datalist(folder, layout, tasks, how, skip_bad, allow_empty, workers, kept, recheck, pictures_of)
     except BadCases as error:
         for case, problems in error.problems.items():
             print(f"{case}:", *problems, sep="\n  - ", file=sys.stderr)
@@ -183,10 +187,24 @@ def _table(made: DataList) -> Table:
     return table
 
 
+def _pictures_of(layout: FolderLayout) -> dict[str, Callable[[Case], Any]]:
+    """For the volumes that the picture will most likely show: how to make their rows."""
+    from bundle.drawing.slices import evenly_spaced  # matplotlib, which no list needs
+
+    make_row = partial(_make_row, fill=layout.task.labels_fill, ignore=layout.task.ignore)
+    return {case.case: make_row for case in evenly_spaced(layout.cases) if case.slice is None}
+
+
+def _make_row(case: Case, fill: int, ignore: int | None) -> Any:
+    from bundle.drawing.slices import CaseView
+
+    return CaseView(view_case(case, fill, ignore=ignore))
+
+
 def _draw(made: DataList, task: Task, path: Path) -> None:
-    from bundle.drawing.slices import draw_contact_sheet, evenly_spaced  # matplotlib, which no list needs
+    from bundle.drawing.slices import draw_contact_sheet, evenly_spaced
 
     labels = {name: value for name, value in task.labels.items() if value != task.labels_fill}
     cases = evenly_spaced(fullest_cases(made.cases, made.split.patients, made.volumes))
-    views = (view_case(case, task.labels_fill, ignore=task.ignore) for case in cases)
+    views = (made.pictures.get(case.case) or _make_row(case, task.labels_fill, task.ignore) for case in cases)
     draw_contact_sheet(views, path, task.channels, labels, of=len(made.cases), title=made.content["name"])

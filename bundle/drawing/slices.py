@@ -73,8 +73,37 @@ def format_volume(label: np.ndarray, spacing: Sequence[float] | None, background
     return f"{count * voxel_size(spacing) / 10 ** len(spacing):.1f} {'cm²' if len(spacing) == 2 else 'ml'}"
 
 
+class CaseView:
+    """The slice of a case with most of its label, cropped to the brain; small enough to send to another process.
+
+    Args:
+        case: see above.
+        masks: the keys of its masks.
+        title: None: its name and the size of its label.
+    """
+
+    def __init__(self, case: Mapping[str, Any], masks: Sequence[str] = ("label",), title: str | None = None):
+        if title is None:
+            title = f"{_wrap(case['case'])}\n{'no label' if case.get('label') is None else _amount(case, 'label')}"
+        image = [np.atleast_3d(channel) for channel in case["image"]]
+        found = {name: None if case.get(name) is None else np.atleast_3d(case[name]) for name in masks}
+        mask = next((mask for mask in found.values() if mask is not None), None)
+        k = tumour_slice(mask, image[0].shape[-1], case.get("background", 0))
+        seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
+        cut = (*bounding_box(seen, (ROOM, ROOM)), k)
+        depth = image[0].shape[-1]
+        self.volume = depth > 1 and case["spacing"] is not None
+        self.title = f"{title}\nslice {k + 1}/{depth} from below" if self.volume else title
+        self.image = [to_radiological(channel[cut]) for channel in image]
+        self.windows = [intensity_window(channel) for channel in image]
+        self.masks = {name: None if mask is None else to_radiological(mask[cut]) for name, mask in found.items()}
+        wide, high = (case["spacing"] or (1.0, 1.0))[:2]
+        self.aspect = float(high / wide)  # of a voxel
+        self.shape = self.image[0].shape[1] / self.image[0].shape[0] / self.aspect  # width by height
+
+
 def draw_contact_sheet(
-    cases: Iterable[Mapping[str, Any]],
+    cases: Iterable[Mapping[str, Any] | CaseView],
     path: str | os.PathLike,
     channels: Sequence[str],
     labels: Mapping[str, int],
@@ -92,10 +121,8 @@ def draw_contact_sheet(
     if isinstance(cases, Sequence):
         of = of or len(cases)
         cases = evenly_spaced(cases)
-    views = []
-    for case in progress_bar(islice(cases, MOST_CASES), desc="drawing", unit="case"):
-        amount = "no label" if case.get("label") is None else _amount(case, "label")
-        views.append(_View(case, f"{_wrap(case['case'])}\n{amount}", "label"))
+    shown = progress_bar(islice(cases, MOST_CASES), desc="drawing", unit="case")
+    views = [case if isinstance(case, CaseView) else CaseView(case) for case in shown]
     heading = f"{title}{': ' if title else ''}{len(views)} of {of or len(views)} cases"
     figure, axes = _grid(views, channels, [], heading, labels)
     for cells, view in zip(axes, views, strict=True):
@@ -122,7 +149,7 @@ def draw_predictions(
             for name, key in (("label", "label"), ("predicted", "prediction"))
             if case.get(key) is not None
         ]
-        views.append(_View(case, "\n".join([_wrap(case["case"]), *amounts]), "label", "prediction"))
+        views.append(CaseView(case, ("label", "prediction"), "\n".join([_wrap(case["case"]), *amounts])))
     figure, axes = _grid(views, channels, ["label", "prediction"], title, labels)
     for cells, view in zip(axes, views, strict=True):
         for cell, (name, mask) in zip(cells[-2:], view.masks.items(), strict=True):
@@ -138,27 +165,6 @@ def _amount(case: Mapping[str, Any], key: str) -> str:
     return format_volume(case[key], case["spacing"], case.get("background", 0))
 
 
-class _View:
-    """The slice of a case to show, cropped to the brain."""
-
-    def __init__(self, case: Mapping[str, Any], title: str, *masks: str):
-        image = [np.atleast_3d(channel) for channel in case["image"]]
-        found = {name: None if case.get(name) is None else np.atleast_3d(case[name]) for name in masks}
-        mask = next((mask for mask in found.values() if mask is not None), None)
-        k = tumour_slice(mask, image[0].shape[-1], case.get("background", 0))
-        seen = np.any([channel[..., k] != 0 for channel in image], axis=0)
-        cut = (*bounding_box(seen, (ROOM, ROOM)), k)
-        depth = image[0].shape[-1]
-        self.volume = depth > 1 and case["spacing"] is not None
-        self.title = f"{title}\nslice {k + 1}/{depth} from below" if self.volume else title
-        self.image = [to_radiological(channel[cut]) for channel in image]
-        self.windows = [intensity_window(channel) for channel in image]
-        self.masks = {name: None if mask is None else to_radiological(mask[cut]) for name, mask in found.items()}
-        wide, high = (case["spacing"] or (1.0, 1.0))[:2]
-        self.aspect = float(high / wide)  # of a voxel
-        self.shape = self.image[0].shape[1] / self.image[0].shape[0] / self.aspect  # width by height
-
-
 def _wrap(name: str) -> str:
     return "\n".join(wrap(name, 26))
 
@@ -172,7 +178,7 @@ def to_radiological(array: np.ndarray) -> np.ndarray:
 
 
 def _grid(
-    views: Sequence[_View], channels: Sequence[str], masks: Sequence[str], title: str, labels: Mapping[str, int]
+    views: Sequence[CaseView], channels: Sequence[str], masks: Sequence[str], title: str, labels: Mapping[str, int]
 ) -> tuple[Figure, np.ndarray]:
     """A figure with the channels of a view in each row, the last one again for each mask; title and legend above."""
     if not views:

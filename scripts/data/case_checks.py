@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -87,6 +87,7 @@ class CaseRecord:
         volume: of the tumour, all labels together, in ml; in cm² for two axes; in pixels without a spacing. The mean
             over raters.
         stripped: whether its channels show the brain alone; False if one certainly shows the head; None: unknown.
+        picture: what was made of its files for the picture of the cohort, if that was asked for.
     """
 
     case: str
@@ -102,6 +103,7 @@ class CaseRecord:
     counts: dict[int, int] = field(default_factory=dict)
     volume: float = 0.0
     stripped: bool | None = None
+    picture: Any = field(default=None, compare=False)
 
     @property
     def voxels(self) -> str:

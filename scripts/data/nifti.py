@@ -10,10 +10,11 @@ The rule, for every reader:
   100 mm; axes that are not at right angles, since distances and volumes assume them; numbers that are not finite.
 """
 
+import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ SKEW = 0.1  # degrees off a right angle; lengths are then off by less than 0.1 %
 SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no segmentation is that exact
 
 _PRINTED: set[str] = set()
+_HELD: dict[Path, "tuple[bytes, NiftiFile] | None"] = {}  # of `read_once`
 
 
 class NiftiFile(NamedTuple):
@@ -69,12 +71,26 @@ def read_nifti(path: str | os.PathLike) -> NiftiFile:
     return decode_nifti(Path(path), file_content(Path(path)))
 
 
+@contextlib.contextmanager
+def read_once(files: Iterable[Path]) -> Iterator[None]:
+    """Within it, each of these NIfTI files is read and decoded at most once; its voxels cannot be written to."""
+    added = dict.fromkeys(files)
+    _HELD.update(added)
+    try:
+        yield
+    finally:
+        for file in added:
+            _HELD.pop(file, None)
+
+
 def file_content(file: Path) -> bytes:
     """The bytes of an image file.
 
     Raises:
         InputError: it is missing, a link to nothing, or cannot be read.
     """
+    if held := _HELD.get(file):
+        return held[0]
     try:
         return file.read_bytes()
     except FileNotFoundError as error:
@@ -91,6 +107,8 @@ def decode_nifti(path: Path, content: bytes) -> NiftiFile:
         InputError: they are damaged, truncated or not NIfTI, hold anything but real numbers, or have a header that the
             rule above refuses.
     """
+    if (held := _HELD.get(path)) and held[0] is content:
+        return held[1]
     try:
         raw = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
         header = _parse_header(raw)
@@ -112,8 +130,11 @@ def decode_nifti(path: Path, content: bytes) -> NiftiFile:
         raise InputError(
             f"{path} has {len(shape)} axes ({_by(shape)}): expected [H, W, D], or [H, W, D, channels]; export it again."
         )
-    affine, notes = _choose_affine(path, header)
-    return NiftiFile(voxels, affine, notes)
+    decoded = NiftiFile(voxels, *_choose_affine(path, header))
+    if path in _HELD:
+        voxels.flags.writeable = False
+        _HELD[path] = content, decoded
+    return decoded
 
 
 def encode_nifti_like(voxels: np.ndarray, source: str | os.PathLike) -> bytes:

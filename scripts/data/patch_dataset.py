@@ -90,7 +90,7 @@ class PreparedCases(Dataset):
             self._remove_earlier()
             remove_leftovers(self.cache_dir / CACHE_VERSION)
         with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
-            work = pool.map(self._prepare if self.cache == "memory" else self._keep_on_disk, self.data)
+            work = pool.map(self.prepare_case if self.cache == "memory" else self._keep_on_disk, self.data)
             shown = progress_bar(work, total=len(self.data), desc=self.title, unit="case", show=is_first_process())
             self.held = list(shown)
 
@@ -104,13 +104,14 @@ class PreparedCases(Dataset):
     def stored_case(self, index: int) -> dict[str, Any]:
         """A case as cached: intensities in half precision, on disk by memory map."""
         if self.cache == "none":
-            return self._prepare(self.data[index])
+            return self.prepare_case(self.data[index])
         self.prepare()
         if self.cache == "memory":
             return dict(self.held[index])
         return {"case": self.data[index]["case"], **_read(self.held[index]["folder"])}
 
-    def _prepare(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def prepare_case(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """A case as it is cached, in memory."""
         prepared = self.transform(dict(entry), threading=True)
         tensors = {key: _plain(prepared[key]) for key in self.keep}
         return {"case": entry["case"], "voxel_ml": torch.tensor([voxel_ml(prepared["image"])]), **tensors}
@@ -121,7 +122,7 @@ class PreparedCases(Dataset):
             tqdm.write(f"{folder} in the cache is damaged: case {entry['case']} is prepared again.")
             shutil.rmtree(folder, ignore_errors=True)
         if not folder.is_dir():
-            case = self._prepare(entry)
+            case = self.prepare_case(entry)
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=unfinished_prefix()) as unfinished:

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from bundle.cohort.training_view import cut_training_patches, read_training_config
+from bundle.cohort.training_view import cut_training_patches, read_training_config, training_dataset
 from scripts.data import datalist as lists
 
 
@@ -15,7 +15,8 @@ def test_patches_are_those_that_training_draws(cohort, small_train, at_root):
     expected = [training.get_parsed_content("train#trainer").prepare_batch(batch, "cpu") for batch in loader]
     config = read_training_config(content, ["phantom"])
     config["patch_size"] = [16, 16, 16]
-    drawn = cut_training_patches(config, entries, ("percentile", "volume"), None, count=6, seed=3)
+    dataset = training_dataset(config, entries, ("percentile", "volume"), None, seed=3)
+    drawn = cut_training_patches(config, dataset, count=6)
     for key, several in (("image", [e[0] for e in expected]), ("label", [e[1] for e in expected])):
         assert np.array_equal(np.stack([patch[key] for patch in drawn]), torch.cat(several).numpy())
 

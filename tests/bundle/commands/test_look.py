@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -47,6 +48,21 @@ def looked(cohort, tmp_path_factory) -> tuple[Path, str]:
             patches=3,
         )
     return folder / "pages", printed.getvalue()
+
+
+def test_reads_each_file_once_for_all_pages(cohort, at_root, tmp_path, monkeypatch):
+    reads, read_bytes = Counter(), Path.read_bytes
+
+    def count(path):
+        reads[path.name] += path.name.endswith(".nii.gz")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    look(
+        str(cohort.datalist), out=str(tmp_path), dataset_dir=str(cohort.dataset_dir), task="phantom", normalize="zscore"
+    )
+    assert sum(reads.values()) == 5 * len(json.loads(cohort.datalist.read_text())["training"])
+    assert max(reads.values()) == 1
 
 
 def test_pages_cover_each_channel_and_scope_cohort_and_patches(looked):

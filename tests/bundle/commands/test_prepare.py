@@ -2,6 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -42,6 +43,26 @@ def file_of(folder, channel, case=0):
 def rewrite(path, change):
     image = nib.load(path)
     nib.save(nib.Nifti1Image(change(np.asarray(image.dataobj)), image.affine), path)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """How often each file was read."""
+    counts, read_bytes = Counter(), Path.read_bytes
+
+    def count(path):
+        counts[path.name] += 1
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", count)
+    return counts
+
+
+def test_reads_each_file_once_for_checks_and_picture(adults, tmp_path, reads):
+    prepared(adults, tmp_path / "list.json", picture=True)
+    assert (tmp_path / "list.png").is_file()
+    assert len(reads) == 5 * 5
+    assert set(reads.values()) == {1}
 
 
 def prepared(folder, out, **options):

@@ -1,10 +1,12 @@
 """Tests of `scripts/data/images.py`."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts.data import nifti
 from scripts.data.images import connected_components
 from scripts.inference.small_components import voxel_ml
 from tests.made.volumes import AFFINE, volume
@@ -28,3 +30,16 @@ def test_a_tilted_scan_has_the_same_voxel_volume():
     turn = torch.tensor([[0.8, -0.6, 0, 7], [0.6, 0.8, 0, -3], [0, 0, 1, 2], [0, 0, 0, 1.0]])
     assert voxel_ml(MetaTensor(volume(), affine=turn @ AFFINE)) == pytest.approx(0.01)
     assert voxel_ml(volume()) == 0.001
+
+
+def test_read_once_ends_with_its_block(tmp_path):
+    path = tmp_path / "a.nii"
+    first, second = (nib.Nifti1Image(np.full((2, 2, 2), value, np.int16), np.eye(4)) for value in (1, 2))
+    nib.save(first, path)
+    with nifti.read_once([path]):
+        nifti.read_nifti(path)
+        nib.save(second, path)
+        held = nifti.read_nifti(path)
+    assert held.voxels.max() == 1
+    assert not held.voxels.flags.writeable
+    assert nifti.read_nifti(path).voxels.max() == 2
