@@ -48,10 +48,8 @@ def training_settings(
     return {**paths, **parse_settings(settings)}
 
 
-def run_files(run: Path, workflow: str, other: str = "") -> list[str]:
+def run_files(run: Path, workflow: str) -> list[str]:
     """The config files of a workflow that uses a run: the workflow's own, and the run's settings.
-
-    `other` is what else the folder could have been, for the message.
 
     Raises:
         InputError: the folder holds no run, or its settings are empty or damaged.
@@ -61,7 +59,7 @@ def run_files(run: Path, workflow: str, other: str = "") -> list[str]:
         if (run / name).is_file():
             read_mapping(run / name)  # MONAI's own reader ends in a traceback where it is empty
             return [workflow, (run / name).as_posix()]
-    raise InputError(f"{run} is not a run{other}: expected {run / SETTINGS[0]}, as `python -m bundle train` writes it.")
+    raise InputError(f"{run} is not a run: expected {run / SETTINGS[0]}, as `python -m bundle train` writes it.")
 
 
 def find_config(kind: str, name: str) -> str:

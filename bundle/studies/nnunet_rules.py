@@ -1,7 +1,7 @@
 """The planning rules of nnU-Net 2.8.1: target spacing, patch and batch from a count of convolution outputs.
 
 Axes are in the order of planning: the coarsest target spacing first (`planning_order`). Source: Isensee et al., Nature
-Methods 18:203 (2021); residual encoders: Isensee et al., MICCAI 2024.
+Methods 18:203 (2021).
 """
 
 import math
@@ -16,26 +16,10 @@ from scripts.errors import InputError
 THICK = 3.0  # voxels this much longer than wide, and as many times fewer of them, are thick slices
 LOW_RESOLUTION = 0.25  # share of a median scan; a patch that covers less asks for a coarser grid
 LEAST_BATCH = 2
-BLOCKS = (1, 3, 4, 6)  # residual blocks by level of the encoder; further levels have as many as the last
-
-
-class Preset(NamedTuple):
-    """The numbers of one of nnU-Net's planners."""
-
-    gb: float  # memory that it is made for
-    outputs: dict[int, float]  # of convolutions that fit there, by the number of axes
-    cohort_share: float = 0.05  # of all voxels of the cohort that a batch may hold
-    residual: bool = False  # the encoder
-
-
-PRESETS = {
-    "default": Preset(8, {3: 560e6, 2: 85e6}),
-    "residual": Preset(8, {3: 680e6, 2: 135e6}, residual=True),
-    "M": Preset(8, {3: 680e6, 2: 135e6}, 1.0, residual=True),
-    "L": Preset(24, {3: 2100e6, 2: 380e6}, 1.0, residual=True),
-    "XL": Preset(40, {3: 3600e6, 2: 560e6}, 1.0, residual=True),
-}
-BATCH = {3: 2, 2: 12}  # patches for which `Preset.outputs` are meant
+GB = 8.0  # memory that nnU-Net plans for
+OUTPUTS = {3: 560e6, 2: 85e6}  # of convolutions that fit there, by the number of axes
+BATCH = {3: 2, 2: 12}  # patches for which `OUTPUTS` are meant
+COHORT_SHARE = 0.05  # of all voxels of the cohort that a batch may hold
 
 
 class Configuration(NamedTuple):
@@ -83,38 +67,19 @@ def resampled_shape(spacings: np.ndarray, shapes: np.ndarray, target: Sequence[f
     return tuple(int(size) for size in np.median(np.round(spacings / np.asarray(target) * shapes), axis=0))
 
 
-def count_outputs(topology: Topology, classes: int, residual: bool = False, deep_supervision: bool = False) -> int:
-    """The outputs of all convolutions for one patch.
-
-    Args:
-        topology: of the network.
-        classes: output channels, background included.
-        residual: a residual encoder with `BLOCKS`, and one convolution per level of the decoder in place of two.
-        deep_supervision: count the coarse heads too.
-    """
-    levels, axes = len(topology.strides), len(topology.patch)
-    width, size, voxels = features(levels, axes), [*topology.patch], []
+def count_outputs(topology: Topology, classes: int) -> int:
+    """The outputs of all convolutions for one patch; `classes` are the output channels, background included."""
+    width, size, voxels = features(len(topology.strides), len(topology.patch)), [*topology.patch], []
     for stride in topology.strides:
         size = [length // step for length, step in zip(size, stride, strict=True)]
         voxels.append(math.prod(size))
     encoder = sum(2 * f * v for f, v in zip(width, voxels, strict=True))
-    if residual:
-        encoder = width[0] * voxels[0]  # the stem
-        for level, (f, v) in enumerate(zip(width, voxels, strict=True)):
-            encoder += 2 * f * v * BLOCKS[min(level, len(BLOCKS) - 1)]
-            encoder += f * v * (level > 0)  # the way past the first block, which shrinks the grid
-    decoder = sum((2 if residual else 3) * f * v for f, v in zip(width[:-1], voxels[:-1], strict=True))
-    heads = sum(voxels[: -1 if deep_supervision else 1])
-    return encoder + decoder + classes * heads
+    decoder = sum(3 * f * v for f, v in zip(width[:-1], voxels[:-1], strict=True))
+    return encoder + decoder + classes * voxels[0]
 
 
 def plan_configuration(
-    spacing: Sequence[float],
-    shape: Sequence[int],
-    cohort: float,
-    classes: int,
-    gb: float | None = None,
-    preset: str = "default",
+    spacing: Sequence[float], shape: Sequence[int], cohort: float, classes: int, gb: float = GB
 ) -> Configuration:
     """The largest patch whose counted outputs are within the memory, and the batch that fills it.
 
@@ -123,24 +88,21 @@ def plan_configuration(
         shape: voxels of a median scan.
         cohort: voxels of all scans together.
         classes: output channels, background included.
-        gb: memory; None: the preset's.
-        preset: one of `PRESETS`.
+        gb: memory.
 
     Raises:
         InputError: no patch is small enough.
     """
-    chosen, axes = PRESETS[preset], len(shape)
-    allowed = chosen.outputs[axes] * ((gb or chosen.gb) / chosen.gb)
-    least = 1 if chosen.residual else LEAST_BATCH / BATCH[axes]
+    axes, allowed = len(shape), OUTPUTS[len(shape)] * (gb / GB)
     for topology in shrinking_patches(spacing, shape):
-        outputs = count_outputs(topology, classes, chosen.residual)
-        if outputs * least <= allowed:
+        outputs = count_outputs(topology, classes)
+        if outputs * LEAST_BATCH / BATCH[axes] <= allowed:
             fitting = round(allowed / outputs * BATCH[axes])
-            most = round(cohort * chosen.cohort_share / math.prod(topology.patch))
+            most = round(cohort * COHORT_SHARE / math.prod(topology.patch))
             return Configuration(
                 tuple(spacing), tuple(shape), topology, max(min(fitting, most), LEAST_BATCH), most < fitting
             )
-    raise InputError(f"--gpu_gb is {gb or chosen.gb:g}: no patch is small enough for that; give more memory.")
+    raise InputError(f"--gpu_gb is {gb:g}: no patch is small enough for that; give more memory.")
 
 
 def plan_low_resolution(

@@ -65,15 +65,12 @@ def steps_before_normalization(preprocessing: Compose) -> Compose:
     return Compose(steps[:end])
 
 
-def sample_cases(
-    before: Compose, cases: Sequence[Mapping[str, Any]], workers: int = 2, show: bool = True
-) -> Iterable[SampledVoxels]:
+def sample_cases(before: Compose, cases: Sequence[Mapping[str, Any]], show: bool = True) -> Iterable[SampledVoxels]:
     """Draw the same number of voxels from each case, at most `MAX_VOXELS` in total.
 
     Args:
         before: the steps before the normalisation.
         cases: with absolute paths.
-        workers: threads that read.
         show: a progress bar.
     """
     most = min(MAX_VOXELS // len(cases), MAX_VOXELS_PER_CASE)
@@ -81,7 +78,7 @@ def sample_cases(
     def one(number: int) -> SampledVoxels:
         return sample_voxels(before(dict(cases[number]), threading=True)["image"], most, seed=number)
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with ThreadPoolExecutor(max_workers=2) as pool:
         work = pool.map(one, range(len(cases)))
         yield from progress_bar(work, show, total=len(cases), desc="measuring intensities", unit="case")
 

@@ -143,12 +143,12 @@ def is_tiff(file: Path) -> bool:
     return file.name.lower().endswith(pictures.TIFF)
 
 
-def walk_blocks(shape: Sequence[int], size: int = BLOCK) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def walk_blocks(shape: Sequence[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """The blocks that cover an image (x, y): the first pixel and the size of each."""
     return [
-        ((x, y), (min(size, shape[0] - x), min(size, shape[1] - y)))
-        for x in range(0, shape[0], size)
-        for y in range(0, shape[1], size)
+        ((x, y), (min(BLOCK, shape[0] - x), min(BLOCK, shape[1] - y)))
+        for x in range(0, shape[0], BLOCK)
+        for y in range(0, shape[1], BLOCK)
     ]
 
 

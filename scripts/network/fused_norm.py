@@ -56,22 +56,19 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
     Args:
         num_features: channels.
         negative_slope: of the leaky ReLU.
-        relayout: convert features of another layout to channels_last_3d rather than leave them to torch.
         **norm: of `torch.nn.InstanceNorm3d`.
 
     Shapes: [N, C, D, H, W] to the same.
     """
 
-    def __init__(self, num_features: int, negative_slope: float = 0.01, relayout: bool = False, **norm: Any) -> None:
+    def __init__(self, num_features: int, negative_slope: float = 0.01, **norm: Any) -> None:
         super().__init__(num_features, **norm)
-        self.negative_slope, self.relayout = negative_slope, relayout
+        self.negative_slope = negative_slope
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalised and rectified features."""
         if self._fits(x):
-            return FusedNorm.apply(
-                x.contiguous(memory_format=LAST), self.weight, self.bias, self.eps, self.negative_slope
-            )
+            return FusedNorm.apply(x, self.weight, self.bias, self.eps, self.negative_slope)
         return functional.leaky_relu(super().forward(x), self.negative_slope, inplace=True)
 
     def _fits(self, x: torch.Tensor) -> bool:
@@ -85,7 +82,7 @@ class InstanceNormLeakyReLU(nn.InstanceNorm3d):
             and x.dtype in KINDS
             and x.dim() == 5
             and x[0, 0].numel() > 1  # otherwise torch raises an error
-            and (self.relayout or x.is_contiguous(memory_format=LAST))
+            and x.is_contiguous(memory_format=LAST)
         )
 
 
@@ -106,20 +103,16 @@ def kernels_available() -> bool:
     return True
 
 
-def fuse_norms(network: nn.Module, relayout: bool = False) -> nn.Module:
+def fuse_norms(network: nn.Module) -> nn.Module:
     """Fuse norm and leaky ReLU in the plain blocks of a DynUNet, in place; returns the network.
 
     Parameters keep their names. Not fused: residual blocks, which add between norm and activation, norms other than an
     instance norm with parameters, other activations, and two dimensions.
-
-    Args:
-        network: any.
-        relayout: see `InstanceNormLeakyReLU`.
     """
     for block in network.modules():
         if isinstance(block, UnetBasicBlock) and _fusible(block):
             slope = block.lrelu.negative_slope
-            block.norm1, block.norm2 = (_fused(norm, slope, relayout) for norm in (block.norm1, block.norm2))
+            block.norm1, block.norm2 = (_fused(norm, slope) for norm in (block.norm1, block.norm2))
             block.lrelu = nn.Identity()
     return network
 
@@ -130,7 +123,7 @@ def _fusible(block: UnetBasicBlock) -> bool:
     return plain and type(block.lrelu) is nn.LeakyReLU
 
 
-def _fused(norm: nn.InstanceNorm3d, slope: float, relayout: bool) -> InstanceNormLeakyReLU:
-    fused = InstanceNormLeakyReLU(norm.num_features, slope, relayout, eps=norm.eps, affine=True, device="meta")
+def _fused(norm: nn.InstanceNorm3d, slope: float) -> InstanceNormLeakyReLU:
+    fused = InstanceNormLeakyReLU(norm.num_features, slope, eps=norm.eps, affine=True, device="meta")
     fused.weight, fused.bias = norm.weight, norm.bias  # the same objects, which an optimiser may hold already
     return fused.train(norm.training)

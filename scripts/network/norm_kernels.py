@@ -26,22 +26,19 @@ class Tiling(NamedTuple):
     high: int  # voxels of a tile
     wide: int  # channels of a tile
     blocks: int  # of channels
-    warps: int
 
 
-def tiling(
-    samples: int, voxels: int, channels: int, tile: int = TILE, programs: int = PROGRAMS, warps: int = WARPS
-) -> Tiling:
+def tiling(samples: int, voxels: int, channels: int) -> Tiling:
     """Chunks of whole tiles that give the target number of programs, as far as there are tiles."""
     wide = min(WIDTH, triton.next_power_of_2(channels))
-    high, blocks = tile // wide, triton.cdiv(channels, wide)
-    chunks = max(1, programs // (samples * blocks))
+    high, blocks = TILE // wide, triton.cdiv(channels, wide)
+    chunks = max(1, PROGRAMS // (samples * blocks))
     rows = triton.cdiv(triton.cdiv(voxels, chunks), high) * high
-    return Tiling(rows, triton.cdiv(voxels, rows), high, wide, blocks, warps)
+    return Tiling(rows, triton.cdiv(voxels, rows), high, wide, blocks)
 
 
 def forward(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float, shared: Tiling | None = None
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, slope: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Normalised and rectified features, of the shape of x, and float32 means and inverse deviations, [N, C].
 
@@ -51,15 +48,14 @@ def forward(
         bias: added after multiplication with the weight.
         eps: added to the variance.
         slope: factor on negative values.
-        shared: by default from `tiling`.
     """
     samples, channels, voxels = len(x), x.shape[1], x[0, 0].numel()
-    shared = shared or tiling(samples, voxels, channels)
+    shared = tiling(samples, voxels, channels)
     partial = x.new_empty((2, samples, shared.chunks, channels), dtype=torch.float32)
     mean, rstd = x.new_empty((2, samples, channels), dtype=torch.float32)
     y = torch.empty_like(x)
     grid = (shared.chunks, shared.blocks, samples)
-    sizes = {"HIGH": shared.high, "WIDE": shared.wide, "num_warps": shared.warps}
+    sizes = {"HIGH": shared.high, "WIDE": shared.wide, "num_warps": WARPS}
     few = _few(channels)
     with _on(x):
         _chunk_moments[grid](x, partial[0], partial[1], voxels, channels, shared.rows, **sizes)
@@ -78,17 +74,16 @@ def backward(
     weight: torch.Tensor,
     bias: torch.Tensor,
     slope: float,
-    shared: Tiling | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of x, and of weight and bias, [C] in float32; dy is the output's, dense in channels_last_3d."""
     samples, channels, voxels = len(x), x.shape[1], x[0, 0].numel()
-    shared = shared or tiling(samples, voxels, channels)
+    shared = tiling(samples, voxels, channels)
     partial = x.new_empty((2, samples, shared.chunks, channels), dtype=torch.float32)
     sums = x.new_empty((2, samples, channels), dtype=torch.float32)
     dweight, dbias = x.new_empty((2, channels), dtype=torch.float32)
     dx = torch.empty_like(x)
     grid = (shared.chunks, shared.blocks, samples)
-    sizes = {"HIGH": shared.high, "WIDE": shared.wide, "num_warps": shared.warps}
+    sizes = {"HIGH": shared.high, "WIDE": shared.wide, "num_warps": WARPS}
     few = _few(channels)
     with _on(x):
         _chunk_sums[grid](
