@@ -4,7 +4,6 @@ Arrays have axes that run to the patient's right, front and top. Pictures are ra
 front, is at the left.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from bundle.drawing.axes import outline_mask
-from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
+from bundle.drawing.slices import OKABE_ITO, encode_figure, intensity_window, to_radiological
 
 PLANES = {"axial": (2, "RLAP"), "coronal": (1, "RLSI"), "sagittal": (0, "APSI")}  # axis; left, right, top, bottom
 PIXELS = 480  # per side of a picture
@@ -44,7 +43,7 @@ class ScanPictures:
     def draw_plane(self, plane: str, centre: Sequence[int]) -> bytes:
         """A square PNG of one of `PLANES` through a voxel, with all regions."""
         figure, *_ = self._start(plane, centre, self.regions)
-        return _png(figure)
+        return encode_figure(figure, COLOURS)
 
     def draw_diameters(self, region: str, lesion: Mapping[str, Any], ends: Sequence[np.ndarray]) -> bytes:
         """A square PNG of a lesion's axial slice, with its region outlined and its two diameters.
@@ -62,7 +61,7 @@ class ScanPictures:
             halo = [withStroke(linewidth=3.5, foreground="black")]  # seen on bright tumours too
             cell.plot(x, y, style, color=LINES, linewidth=1.8, label=f"{mm:.1f} mm", path_effects=halo)
         cell.legend(loc="lower left", fontsize=9, framealpha=0.7)
-        return _png(figure)
+        return encode_figure(figure, COLOURS)
 
     def _start(self, plane: str, centre: Sequence[int], regions: Mapping[str, np.ndarray]) -> tuple[Figure, Axes, Any]:
         """A figure, its axes in mm, and the function from a voxel's position to it."""
@@ -93,9 +92,3 @@ class ScanPictures:
             )
 
         return figure, cell, place
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
-    return stream.getvalue()

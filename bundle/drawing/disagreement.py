@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from PIL import Image as Picture
 
 from bundle.drawing.axes import cut_name, mark_sides, outline_mask, write_on
-from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
+from bundle.drawing.slices import OKABE_ITO, encode_figure, intensity_window, to_radiological
 from scripts.data.images import GridImage, bounding_box, place_in_file, ras_spacing, to_ras
 from scripts.files import atomic_write
 
@@ -84,7 +84,7 @@ def draw_disagreement(
             mark_sides(cell, "R", "L")
             write_on(cell, 0.5, 0.02, flat.number, ha="center", va="bottom")
     with atomic_write(path) as temporary:
-        figure_to_palette(figure, PALETTE, Picture.Quantize.FASTOCTREE).save(temporary, format="png", optimize=True)
+        temporary.write_bytes(encode_figure(figure, PALETTE, Picture.Quantize.FASTOCTREE))
 
 
 class _Slice:

@@ -1,6 +1,5 @@
 """Pictures of what a check of a scan objected to: a slice of the doubtful channel, and the same slice of another."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bundle.drawing.axes import mark_sides, outline_mask
-from bundle.drawing.slices import OKABE_ITO, figure_to_palette, intensity_window, to_radiological
+from bundle.drawing.slices import OKABE_ITO, encode_figure, intensity_window, to_radiological
 from scripts.data.case_checks import background_value
 from scripts.data.images import to_ras
 
@@ -48,6 +47,4 @@ def draw_doubtful_slice(channels: Mapping[str, np.ndarray], affine: np.ndarray, 
         cell.set_title(one, color="white", fontsize=11)
         cell.set_axis_off()
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.9, wspace=0.03)
-    stream = io.BytesIO()
-    figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
-    return stream.getvalue()
+    return encode_figure(figure, COLOURS)

@@ -4,7 +4,6 @@ A projection shows the cell of its line of sight in which most patients have an 
 top at the top, the patient's right, or front, at the left.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from bundle.drawing.axes import mark_sides, outline_mask
 from bundle.drawing.planes import COLOURS, PLANES, SIDES
-from bundle.drawing.slices import figure_to_palette, to_radiological
+from bundle.drawing.slices import encode_figure, to_radiological
 
 CELL = 2.2  # inches per side of a projection
 
@@ -44,6 +43,4 @@ def draw_error_maps(shares: Mapping[str, np.ndarray], brain: np.ndarray, size: S
     bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02)
     bar.set_label("% of patients", color="white", fontsize=9)
     bar.ax.tick_params(colors="white", labelsize=8)
-    stream = io.BytesIO()
-    figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
-    return stream.getvalue()
+    return encode_figure(figure, COLOURS)

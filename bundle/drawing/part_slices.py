@@ -1,6 +1,5 @@
 """The axial slice of a case through a part that is in question: image, label and mask side by side."""
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from bundle.drawing.axes import mark_sides, write_on
 from bundle.drawing.planes import COLOURS, PREDICTION, TRUTH
-from bundle.drawing.slices import ROOM, figure_to_palette, fill_labels, intensity_window, to_radiological
+from bundle.drawing.slices import ROOM, encode_figure, fill_labels, intensity_window, to_radiological
 from scripts.data.images import bounding_box
 
 PANEL = 2.4  # inches per side
@@ -59,9 +58,7 @@ def draw_part(view: PartView, slice_name: str) -> bytes:
         mark_sides(cell, "R", "L")
         write_on(cell, 0.5, 0.97, name, ha="center", va="top")
         write_on(cell, 0.5, 0.02, slice_name, ha="center", va="bottom")
-    stream = io.BytesIO()
-    figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
-    return stream.getvalue()
+    return encode_figure(figure, COLOURS)
 
 
 def _centred(length: float, side: float) -> tuple[float, float]:

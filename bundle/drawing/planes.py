@@ -4,7 +4,6 @@ The worst error is the largest connected part that was missed, or added, and the
 are radiological: front or top at the top, the patient's right, or front, at the left.
 """
 
-import io
 from collections.abc import Sequence
 from itertools import product
 
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bundle.drawing.axes import mark_sides, outline_mask, write_on
-from bundle.drawing.slices import ROOM, figure_to_palette, fill_labels, intensity_window, to_radiological
+from bundle.drawing.slices import ROOM, encode_figure, fill_labels, intensity_window, to_radiological
 from scripts.data.images import bounding_box, connected_components, deepest_voxel
 
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"  # sky blue and orange of Okabe and Ito, safe for colour blindness
@@ -78,9 +77,7 @@ class WorstError:
         if slice_name:
             mark_sides(cell, *SIDES[list(PLANES)[axis]], LETTERS)
             write_on(cell, 0.5, 0.02, slice_name, LETTERS, ha="center", va="bottom")
-        stream = io.BytesIO()
-        figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
-        return stream.getvalue()
+        return encode_figure(figure, COLOURS)
 
 
 def _worst(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ Arrays [H, W, D] have axes that run to the patient's right, front and top. What 
 no face is drawn.
 """
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from skimage.feature import canny
 
 from bundle.drawing.answer_planes import PLANES
 from bundle.drawing.axes import mark_sides, outline_mask
-from bundle.drawing.slices import OKABE_ITO, figure_to_palette, fill_labels, intensity_window, to_radiological
+from bundle.drawing.slices import OKABE_ITO, encode_figure, fill_labels, intensity_window, to_radiological
 from scripts.data.images import bounding_box
 
 CELL, SIDE, TOP = 2.2, 0.9, 0.3  # inches: a picture, the titles of rows, those of columns
@@ -70,9 +69,7 @@ def draw_panel_rows(
             mark_sides(cell, letters[0], letters[1])
     for cell, name in zip(axes[0], columns, strict=True):
         cell.set_title(name, fontsize=11, pad=4)
-    stream = io.BytesIO()
-    figure_to_palette(figure, COLOURS).save(stream, format="png", optimize=True)
-    return stream.getvalue()
+    return encode_figure(figure, COLOURS)
 
 
 def _cut(voxels: np.ndarray, axis: int, place: int) -> np.ndarray:

@@ -223,12 +223,14 @@ def fill_labels(cell: Axes, label: np.ndarray, palette: Mapping[int, str], alpha
     cell.imshow(painted, interpolation="nearest", **place)
 
 
-def figure_to_palette(figure: Figure, most: int, method: Picture.Quantize | None = None) -> Picture.Image:
-    """A figure as a picture with a palette of at most `most` colours, small enough for a page with many."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI)
-    with Picture.open(stream) as picture:
-        return picture.convert("RGB").quantize(most, method, dither=Picture.Dither.NONE)
+def encode_figure(figure: Figure, most: int, method: Picture.Quantize | None = None) -> bytes:
+    """A figure as PNG with a palette of at most `most` colours, small enough for a page with many."""
+    drawn, encoded = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    with Picture.open(drawn) as picture:
+        few = picture.convert("RGB").quantize(most, method, dither=Picture.Dither.NONE)
+    few.save(encoded, format="png", optimize=True)
+    return encoded.getvalue()
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
