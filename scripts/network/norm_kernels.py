@@ -113,32 +113,59 @@ def _on(x: torch.Tensor) -> AbstractContextManager:
 
 
 @triton.jit
+def _place(chunk, voxels, channels, rows, HIGH: tl.constexpr, WIDE: tl.constexpr):
+    """Of a chunk: its voxels, this program's channels and which exist, its offset, and rows and offsets of a tile."""
+    block, sample, first = tl.program_id(1), tl.program_id(2), chunk * rows
+    columns = block * WIDE + tl.arange(0, WIDE)
+    down = tl.arange(0, HIGH)
+    start = (sample.to(tl.int64) * voxels + first) * channels
+    offsets = down[:, None] * channels + columns[None, :]
+    return tl.minimum(rows, voxels - first), columns, columns < channels, start, down, offsets
+
+
+@triton.jit
+def _factors(mean, rstd, weight, bias, at, columns, inside):
+    """Mean, inverse deviation, weight and bias of each channel."""
+    centre = tl.load(mean + at, mask=inside, other=0.0)
+    scale = tl.load(rstd + at, mask=inside, other=0.0)
+    gain = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    return centre, scale, gain, tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _load(pointer, offsets, mask):
+    return tl.load(pointer + offsets, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _undo(dy, x, offsets, mask, centre, scale, gain, shift, slope):
+    """The normalised features, and the gradient before the leaky ReLU."""
+    value = (_load(x, offsets, mask) - centre[None, :]) * scale[None, :]
+    slant = _load(dy, offsets, mask)
+    return value, tl.where(value * gain[None, :] + shift[None, :] > 0, slant, slant * slope)
+
+
+@triton.jit
 def _chunk_moments(x, means, squares, voxels, channels, rows, HIGH: tl.constexpr, WIDE: tl.constexpr):
     """Mean of each chunk, and the sum of squares about it.
 
     Squares are summed about the mean of the chunk's first tile: nothing cancels but what that tile alone differs by.
     """
-    chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    first = chunk * rows
-    left = tl.minimum(rows, voxels - first)
-    columns = block * WIDE + tl.arange(0, WIDE)
-    inside = columns < channels
-    x += (sample.to(tl.int64) * voxels + first) * channels
-    down = tl.arange(0, HIGH)
-    offsets = down[:, None] * channels + columns[None, :]
-    value = tl.load(x + offsets, mask=(down < left)[:, None] & inside[None, :], other=0.0).to(tl.float32)
+    chunk = tl.program_id(0)
+    left, columns, inside, start, down, offsets = _place(chunk, voxels, channels, rows, HIGH, WIDE)
+    x += start
+    value = _load(x, offsets, (down < left)[:, None] & inside[None, :])
     centre = tl.sum(value, 0) / tl.minimum(left, HIGH)
     total = tl.zeros([HIGH, WIDE], tl.float32)
     square = tl.zeros([HIGH, WIDE], tl.float32)
     for row in range(0, left, HIGH):
         mask = (row + down < left)[:, None] & inside[None, :]
-        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
-        value = tl.where(mask, value - centre[None, :], 0.0)
+        value = tl.where(mask, _load(x + row * channels, offsets, mask) - centre[None, :], 0.0)
         total += value
         square += value * value
     summed = tl.sum(total, 0)
     away = summed / left
-    at = (sample * tl.num_programs(0) + chunk) * channels + columns
+    at = (tl.program_id(2) * tl.num_programs(0) + chunk) * channels + columns
     tl.store(means + at, centre + away, mask=inside)
     tl.store(squares + at, tl.maximum(tl.sum(square, 0) - summed * away, 0.0), mask=inside)
 
@@ -157,7 +184,7 @@ def _moments(means, squares, mean, rstd, voxels, channels, rows, chunks, eps, HI
     for row in range(0, chunks, HIGH):
         mask = (row + down < chunks)[:, None] & inside[None, :]
         count = tl.minimum(rows, voxels - (row + down) * rows).to(tl.float32)
-        part = tl.load(means + (row + down)[:, None] * channels + columns[None, :], mask=mask, other=0.0)
+        part = _load(means, (row + down)[:, None] * channels + columns[None, :], mask)
         total += tl.where(mask, count[:, None] * (part - about[None, :]), 0.0)
     centre = about + tl.sum(total, 0) / voxels
     spread = tl.zeros([HIGH, WIDE], tl.float32)
@@ -165,9 +192,8 @@ def _moments(means, squares, mean, rstd, voxels, channels, rows, chunks, eps, HI
         mask = (row + down < chunks)[:, None] & inside[None, :]
         count = tl.minimum(rows, voxels - (row + down) * rows).to(tl.float32)
         offsets = (row + down)[:, None] * channels + columns[None, :]
-        away = tl.load(means + offsets, mask=mask, other=0.0) - centre[None, :]
-        within = tl.load(squares + offsets, mask=mask, other=0.0)
-        spread += tl.where(mask, within + count[:, None] * away * away, 0.0)
+        away = _load(means, offsets, mask) - centre[None, :]
+        spread += tl.where(mask, _load(squares, offsets, mask) + count[:, None] * away * away, 0.0)
     tl.store(mean + sample * channels + columns, centre, mask=inside)
     tl.store(rstd + sample * channels + columns, 1.0 / tl.sqrt(tl.sum(spread, 0) / voxels + eps), mask=inside)
 
@@ -175,91 +201,46 @@ def _moments(means, squares, mean, rstd, voxels, channels, rows, chunks, eps, HI
 @triton.jit
 def _normalise(x, y, mean, rstd, weight, bias, voxels, channels, rows, slope, HIGH: tl.constexpr, WIDE: tl.constexpr):
     """Normalised and rectified features."""
-    chunk, block, sample = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    first = chunk * rows
-    left = tl.minimum(rows, voxels - first)
-    columns = block * WIDE + tl.arange(0, WIDE)
-    inside = columns < channels
-    at = sample * channels + columns
-    centre = tl.load(mean + at, mask=inside, other=0.0)
-    scale = tl.load(rstd + at, mask=inside, other=0.0) * tl.load(weight + columns, mask=inside, other=0.0).to(
-        tl.float32
-    )
-    shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
-    start = (sample.to(tl.int64) * voxels + first) * channels
+    chunk = tl.num_programs(0) - 1 - tl.program_id(0)
+    left, columns, inside, start, down, offsets = _place(chunk, voxels, channels, rows, HIGH, WIDE)
+    at = tl.program_id(2) * channels + columns
+    centre, scale, gain, shift = _factors(mean, rstd, weight, bias, at, columns, inside)
+    scale *= gain
     x += start
     y += start
-    down = tl.arange(0, HIGH)
-    offsets = down[:, None] * channels + columns[None, :]
     for row in range(0, left, HIGH):
         mask = (row + down < left)[:, None] & inside[None, :]
-        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
-        value = (value - centre[None, :]) * scale[None, :] + shift[None, :]
+        value = (_load(x + row * channels, offsets, mask) - centre[None, :]) * scale[None, :] + shift[None, :]
         value = tl.where(value > 0, value, value * slope)
         tl.store(y + row * channels + offsets, value.to(y.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def _chunk_sums(
-    dy,
-    x,
-    mean,
-    rstd,
-    weight,
-    bias,
-    plain,
-    weighted,
-    voxels,
-    channels,
-    rows,
-    slope,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
+    dy, x, mean, rstd, weight, bias, sums, dots, voxels, channels, rows, slope, HIGH: tl.constexpr, WIDE: tl.constexpr
 ):
     """Each chunk's sum of the gradient before the leaky ReLU, and of its product with the normalised features."""
-    chunk, block, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    first = chunk * rows
-    left = tl.minimum(rows, voxels - first)
-    columns = block * WIDE + tl.arange(0, WIDE)
-    inside = columns < channels
+    chunk, sample = tl.program_id(0), tl.program_id(2)
+    left, columns, inside, start, down, offsets = _place(chunk, voxels, channels, rows, HIGH, WIDE)
     at = sample * channels + columns
-    centre = tl.load(mean + at, mask=inside, other=0.0)
-    scale = tl.load(rstd + at, mask=inside, other=0.0)
-    gain = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
-    shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
-    start = (sample.to(tl.int64) * voxels + first) * channels
+    centre, scale, gain, shift = _factors(mean, rstd, weight, bias, at, columns, inside)
     x += start
     dy += start
-    down = tl.arange(0, HIGH)
-    offsets = down[:, None] * channels + columns[None, :]
     total = tl.zeros([HIGH, WIDE], tl.float32)
     product = tl.zeros([HIGH, WIDE], tl.float32)
     for row in range(0, left, HIGH):
         mask = (row + down < left)[:, None] & inside[None, :]
-        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
-        slant = tl.load(dy + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
-        value = (value - centre[None, :]) * scale[None, :]
-        slant = tl.where(value * gain[None, :] + shift[None, :] > 0, slant, slant * slope)
+        value, slant = _undo(dy + row * channels, x + row * channels, offsets, mask, centre, scale, gain, shift, slope)
         total += slant  # 0 outside
         product += slant * value
     at = (sample * tl.num_programs(0) + chunk) * channels + columns
-    tl.store(plain + at, tl.sum(total, 0), mask=inside)
-    tl.store(weighted + at, tl.sum(product, 0), mask=inside)
+    tl.store(sums + at, tl.sum(total, 0), mask=inside)
+    tl.store(dots + at, tl.sum(product, 0), mask=inside)
 
 
 @triton.jit
 def _sums(
-    plain,
-    weighted,
-    plain_sums,
-    weighted_sums,
-    dweight,
-    dbias,
-    samples,
-    channels,
-    chunks,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
+    sums, dots, all_sums, all_dots, dweight, dbias, samples, channels, chunks, HIGH: tl.constexpr, WIDE: tl.constexpr
 ):
     """The sums of each sample, and the gradients of weight and bias, which all samples share."""
     columns = tl.program_id(0) * WIDE + tl.arange(0, WIDE)
@@ -273,11 +254,11 @@ def _sums(
         for row in range(0, chunks, HIGH):
             mask = (row + down < chunks)[:, None] & inside[None, :]
             offsets = (sample * chunks + row + down)[:, None] * channels + columns[None, :]
-            total += tl.load(plain + offsets, mask=mask, other=0.0)
-            product += tl.load(weighted + offsets, mask=mask, other=0.0)
+            total += _load(sums, offsets, mask)
+            product += _load(dots, offsets, mask)
         both, one = tl.sum(product, 0), tl.sum(total, 0)
-        tl.store(plain_sums + sample * channels + columns, one, mask=inside)
-        tl.store(weighted_sums + sample * channels + columns, both, mask=inside)
+        tl.store(all_sums + sample * channels + columns, one, mask=inside)
+        tl.store(all_dots + sample * channels + columns, both, mask=inside)
         of_bias += one
         of_weight += both
     tl.store(dbias + columns, of_bias, mask=inside)
@@ -293,8 +274,8 @@ def _gradient(
     rstd,
     weight,
     bias,
-    plain_sums,
-    weighted_sums,
+    sums,
+    dots,
     voxels,
     channels,
     rows,
@@ -303,29 +284,17 @@ def _gradient(
     WIDE: tl.constexpr,
 ):
     """The gradient of the features: the output's, without its mean and its component along the features."""
-    chunk, block, sample = tl.num_programs(0) - 1 - tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    first = chunk * rows
-    left = tl.minimum(rows, voxels - first)
-    columns = block * WIDE + tl.arange(0, WIDE)
-    inside = columns < channels
-    at = sample * channels + columns
-    centre = tl.load(mean + at, mask=inside, other=0.0)
-    scale = tl.load(rstd + at, mask=inside, other=0.0)
-    gain = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
-    shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
-    average = tl.load(plain_sums + at, mask=inside, other=0.0) / voxels
-    along = tl.load(weighted_sums + at, mask=inside, other=0.0) / voxels
-    start = (sample.to(tl.int64) * voxels + first) * channels
+    chunk = tl.num_programs(0) - 1 - tl.program_id(0)
+    left, columns, inside, start, down, offsets = _place(chunk, voxels, channels, rows, HIGH, WIDE)
+    at = tl.program_id(2) * channels + columns
+    centre, scale, gain, shift = _factors(mean, rstd, weight, bias, at, columns, inside)
+    average = tl.load(sums + at, mask=inside, other=0.0) / voxels
+    along = tl.load(dots + at, mask=inside, other=0.0) / voxels
     x += start
     dy += start
     dx += start
-    down = tl.arange(0, HIGH)
-    offsets = down[:, None] * channels + columns[None, :]
     for row in range(0, left, HIGH):
         mask = (row + down < left)[:, None] & inside[None, :]
-        value = tl.load(x + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
-        slant = tl.load(dy + row * channels + offsets, mask=mask, other=0.0).to(tl.float32)
-        value = (value - centre[None, :]) * scale[None, :]
-        slant = tl.where(value * gain[None, :] + shift[None, :] > 0, slant, slant * slope)
+        value, slant = _undo(dy + row * channels, x + row * channels, offsets, mask, centre, scale, gain, shift, slope)
         slant = (slant - average[None, :] - value * along[None, :]) * (scale * gain)[None, :]
         tl.store(dx + row * channels + offsets, slant.to(dx.dtype.element_ty), mask=mask)
