@@ -23,7 +23,9 @@ SUBJECTS = {
     "slides": "memory of training patches and of inference on slides of several sizes",
     "checks": "faults that the checks of a scan find, and sound scans that they note, of phantoms or of --datalist",
     "variants": "a training step of each variant of a study (--study, --datalist), in turn with the baseline's",
+    "clicks": "Dice of a run of the recipe clicks by clicks of a simulated annotator, and seconds (RUN)",
 }
+ASKED_FOR = ("checks", "variants", "clicks")  # not measured without being named
 
 MEASURE = {
     "train": "measure_training",
@@ -39,7 +41,10 @@ MEASURE = {
 
 @check_arguments
 def bench(
-    subject: Optional[Literal["train", "infer", "score", "load", "recipes", "slides", "checks", "variants"]] = None,
+    subject: Optional[
+        Literal["train", "infer", "score", "load", "recipes", "slides", "checks", "variants", "clicks"]
+    ] = None,
+    run: Optional[Path] = None,
     *,
     out: Optional[Path] = None,
     repeats: PositiveInt = 3,
@@ -57,6 +62,9 @@ def bench(
     study: Optional[Path] = None,
     datalist: Optional[Path] = None,
     dataset_dir: Optional[Path] = None,
+    fold: Optional[int] = None,
+    clicks: PositiveInt = 10,
+    seen: bool = False,
 ) -> Outcome:
     """Measure on this machine, print medians over repeats and their ratios; minutes. Patients are synthetic.
 
@@ -68,11 +76,16 @@ def bench(
         OMP_NUM_THREADS=1 python -m bundle bench train --nnunet_python nnunet/bin/python
         OMP_NUM_THREADS=1 python -m bundle bench infer
         python -m bundle bench checks --datalist datalist.json --dataset_dir /data/BraTS2021
+        python -m bundle bench clicks runs/clicks
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
     Args:
-        subject: train, infer, score, load, recipes, slides, checks or variants; without it all but the last two.
-        out: a JSON file for the numbers; docs/record/performance.md describes them.
+        subject: train, infer, score, load, recipes, slides, checks, variants or clicks; without it all but the last
+            three.
+        run: the folder of a run that was trained with the recipe clicks (for clicks).
+        out: a JSON file for the numbers; docs/record/performance.md describes them. For clicks a folder, by default
+            RUN/clicks, which gets clicks.csv, clicks.png and the cases that are finished; a run that was interrupted
+            measures the others.
         repeats: how often each is timed, in turn.
         device: cpu or cuda; the GPU if there is one.
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
@@ -85,8 +98,13 @@ def bench(
         names: recipes, separated by commas (for recipes); all without it.
         phantoms: how many are checked (for checks); a hundred others make their profile.
         study: the YAML file of a study (for variants).
-        datalist: the data list that patches are cut from (for variants), or whose scans are checked (for checks).
+        datalist: the data list that patches are cut from (for variants), whose scans are checked (for checks), or whose
+            cases are clicked (for clicks; by default that of the run).
         dataset_dir: the folder that the list's paths start from; by default the one that holds the list.
+        fold: whose cases are clicked (for clicks); by default the test cases of the list, or without any the fold that
+            the run was validated on.
+        clicks: on each region of a case (for clicks).
+        seen: also click cases that the run was trained on (for clicks).
         sizes: pixels per side, one or several numbers (for slides).
         scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, a side of 64 for load.
     """
@@ -96,6 +114,12 @@ def bench(
     from bundle.benchmarks.nnunet import peer
 
     given["device"] = timing.choose_device(device)
+    if subject == "clicks":
+        from bundle.commands.click_bench import bench_clicks
+
+        return bench_clicks(run, datalist, dataset_dir, fold, clicks, seen, out, given["device"])
+    if run is not None:
+        raise InputError(f"{run} is one word too many for bench {subject}: a run is given for clicks alone.")
     if nnunet_python and given["device"] != "cpu":
         raise InputError(f"device is {given['device']}: nnU-Net is measured on a CPU; add --device cpu.")
     compared = given["device"] == "cpu" and subject in (None, "train", "infer")
@@ -103,7 +127,7 @@ def bench(
     results = []
     if subject == "variants":
         given |= _variants(study, datalist, dataset_dir)
-    for name in [subject] if subject else [name for name in SUBJECTS if name not in ("checks", "variants")]:
+    for name in [subject] if subject else [name for name in SUBJECTS if name not in ASKED_FOR]:
         measure = getattr(importlib.import_module(f"bundle.benchmarks.{name}"), MEASURE[name])
         options = {key: value for key, value in given.items() if key in inspect.signature(measure).parameters}
         results.append(measure(**options))

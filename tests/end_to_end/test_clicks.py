@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from monai.bundle import run
 
+from bundle.__main__ import main
 from bundle.commands.export import export
 from bundle.commands.look import look
 from scripts.data.datalist import read_datalist, select_cases
@@ -66,3 +67,20 @@ def test_look_draws_the_channels_of_the_scan(cohort, tmp_path):
     task = ["phantom", FILES[-1]]
     look(cohort.datalist, out=tmp_path / "look", dataset_dir=cohort.dataset_dir, task=task, patches=2)
     assert (tmp_path / "look" / "patches.png").is_file()
+
+
+def test_bench_clicks_unseen_cases(trained, cohort, tmp_path, capsys):
+    given = ["bench", "clicks", str(trained), "--device", "cpu", "--clicks", "1"]
+    main([*given, "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "Clicks until a Dice is reached" in printed
+    assert "were used to select the checkpoint" in printed
+    cases = {
+        entry["case"] for entry in select_cases(read_datalist(cohort.datalist), cohort.dataset_dir, "validation", 0)
+    }
+    table = np.genfromtxt(tmp_path / "out" / "clicks.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    assert {*table["case"]} == cases
+    assert (tmp_path / "out" / "clicks.png").is_file()
+    with pytest.raises(SystemExit, match="2"):
+        main([*given, "--fold", "1"])
+    assert "was trained on" in capsys.readouterr().err
