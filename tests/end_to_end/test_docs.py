@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import monai.bundle
@@ -53,6 +54,7 @@ def commands(guide: Path) -> Iterator[tuple[str, str]]:
             yield program, rest
 
 
+@cache  # reading all configs takes a second
 def flags_of(program: str, name: str) -> set[str]:
     """The flags that a command of ours takes: `name` is the command of `bundle`, or the run id of MONAI's `run`."""
     if program == "bundle":
