@@ -9,7 +9,6 @@ EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells report it
 EXIT_TERMINATED = 143  # by SIGTERM, as shells report it
 EXIT_REQUEUE = 75  # by SIGTERM, and what is done is saved: a scheduler should start the same job again (EX_TEMPFAIL)
-EXIT_CODE, INTERRUPTED = EXIT_WRONG_INPUT, EXIT_INTERRUPTED  # former names
 # how a mistyped override below the top level ends: MONAI passes it to the component of its section
 UNKNOWN_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 # what the machine ran out of, by the text of torch's, numpy's and the operating system's errors

@@ -69,9 +69,9 @@ def measure_case_errors(files: ScoredFiles) -> CaseErrors | None:
     return CaseErrors(files.case, files.patient, size, cell_shares(brain[box]), maps, places, parts)
 
 
-def cell_shares(mask: np.ndarray, cells: int = CELLS) -> np.ndarray:
-    """The share of each cell that a mask fills, of so many cells along every axis; a short axis repeats its voxels."""
-    return _cell_sums(mask, cells) / _cell_sums(np.ones_like(mask), cells)
+def cell_shares(mask: np.ndarray) -> np.ndarray:
+    """The share of each cell that a mask fills, of `CELLS` along every axis; a short axis repeats its voxels."""
+    return _cell_sums(mask, CELLS) / _cell_sums(np.ones_like(mask), CELLS)
 
 
 def _cell_sums(mask: np.ndarray, cells: int) -> np.ndarray:

@@ -69,9 +69,9 @@ class RegionDecision:
             [[value in own for value in self.values] for own in self.regions.values()]
         )  # [R, K]
 
-    def classes(self, probabilities: torch.Tensor, axis: int = 0) -> torch.Tensor:
-        """The label value of each voxel, of size 1 along the channel axis, for `classes`."""
-        best = probabilities.argmax(axis, keepdim=True)
+    def classes(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """The label value of each voxel, [1, ...], of probabilities [K, ...]; for `classes`."""
+        best = probabilities.argmax(0, keepdim=True)
         return torch.tensor(self.values, device=best.device)[best]
 
     def masks(self, probabilities: torch.Tensor, axis: int = 0) -> torch.Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from scripts.data.consensus import staple_mask
@@ -58,17 +57,11 @@ def draw_rater(masks: torch.Tensor, channels: int | None, seed: int) -> torch.Te
 class RemoveIgnoredd(MapTransform):
     """Clear, in masks and probabilities, the voxels that any rater ignores, so that metrics do not count them.
 
-    Args:
-        keys: channels [K, ...], whose first is the background if they are classes.
-        label_key: the masks [R * K, ...] with `IGNORED`.
+    Of the keys [K, ...], the first channel is the background if they are classes; `label` has the masks [R * K, ...]
+    with `IGNORED`.
     """
-
-    def __init__(self, keys: KeysCollection, label_key: str = "label") -> None:
-        super().__init__(keys)
-        self.label_key = label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Clear each key."""
-        label = data[self.label_key]
-        ignored = (label == IGNORED).any(0, keepdim=True)
+        ignored = (data["label"] == IGNORED).any(0, keepdim=True)
         return {**data, **{key: data[key].masked_fill(ignored, 0) for key in self.key_iterator(data)}}

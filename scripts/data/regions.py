@@ -161,24 +161,18 @@ class RegionsToLabelsd(MapTransform):
         keys: the probabilities.
         regions: region name to label values, in channel order.
         labels_out: region name to its value in the label map, in painting order: later regions overwrite earlier ones.
-        fill: the value outside all regions.
-        threshold: a voxel belongs to a region if its probability is above this.
+        fill: the value outside all regions, whose probabilities are 0.5 or less.
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        regions: Mapping[str, Sequence[int]],
-        labels_out: Mapping[str, int],
-        fill: int = 0,
-        threshold: float = 0.5,
+        self, keys: KeysCollection, regions: Mapping[str, Sequence[int]], labels_out: Mapping[str, int], fill: int = 0
     ) -> None:
         super().__init__(keys)
         unknown = [name for name in labels_out if name not in regions]
         if unknown:
             raise InputError(f"labels_out has {unknown[0]}, which is not a region: expected {', '.join(regions)}.")
         self.painting = [(list(regions).index(name), int(value)) for name, value in labels_out.items()]
-        self.fill, self.threshold = int(fill), threshold
+        self.fill = int(fill)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Paint each key."""
@@ -187,6 +181,6 @@ class RegionsToLabelsd(MapTransform):
             regions = painted[key]
             labels = torch.full_like(regions[:1], self.fill, dtype=torch.uint8)
             for channel, value in self.painting:
-                labels[regions[channel : channel + 1] > self.threshold] = value
+                labels[regions[channel : channel + 1] > 0.5] = value
             painted[key] = labels
         return painted

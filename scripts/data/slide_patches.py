@@ -152,11 +152,10 @@ class FixedPatches(Dataset):
     Args:
         patches: where they are drawn from.
         number: of patches per slide.
-        seed: of the draw.
     """
 
-    def __init__(self, patches: SlidePatches, number: int, seed: int = 0) -> None:
-        self.patches, self.number, self.seed = patches, number, seed
+    def __init__(self, patches: SlidePatches, number: int) -> None:
+        self.patches, self.number = patches, number
         self.data = [{**entry, "case": f"{entry['case']}_{place}"} for entry in patches.data for place in range(number)]
 
     def prepare(self) -> None:
@@ -168,7 +167,7 @@ class FixedPatches(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         slide = index // self.number
-        seed = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([0, index]).generate_state(1)[0])
         patch = self.patches[slide, seed]
         return {
             "image": patch["image"].float(),

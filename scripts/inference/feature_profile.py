@@ -151,22 +151,20 @@ class FeatureObserver:
 
 
 class CheckFeaturesd(Transform):
-    """Adds the check of deep features to the checks of a scan; the output of the network has them in its metadata.
+    """Adds the check of deep features to the checks of a scan; `pred`, the network's output, has them in its metadata.
 
-    Args:
-        profile: the file of the profile of the training cases; None: nothing is added.
-        key: of the network's output.
+    `profile` is the file of the profile of the training cases; None: nothing is added.
     """
 
-    def __init__(self, profile: str | None, key: str = "pred") -> None:
-        self.profile, self.key = read_profile(profile) if profile is not None else None, key
+    def __init__(self, profile: str | None) -> None:
+        self.profile = read_profile(profile) if profile is not None else None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with one more check, where checks are made."""
         added = dict(data)
         if self.profile is None or "checks" not in added or self.profile.cases < NOTED_FROM:
             return added
-        checks = [*json.loads(added["checks"]), self._check(data[self.key]).as_mapping()]
+        checks = [*json.loads(added["checks"]), self._check(data["pred"]).as_mapping()]
         added["checks"] = json.dumps(checks)
         return {**added, "result": result_of_checks(checks)} if is_served() else added
 

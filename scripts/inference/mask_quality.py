@@ -126,17 +126,15 @@ class MaskQuality:
 class MeasureQualityd(Transform):
     """Adds the numbers of a mask as JSON, under MONAI Label the predicted Dice to its results.
 
-    Args:
-        quality: measures and predicts.
-        key: of the probabilities [K, ...], on the grid of the prepared image.
+    `pred` of the data has the probabilities [K, ...], on the grid of the prepared image.
     """
 
-    def __init__(self, quality: MaskQuality, key: str = "pred") -> None:
-        self.quality, self.key = quality, key
+    def __init__(self, quality: MaskQuality) -> None:
+        self.quality = quality
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with `mask_numbers`."""
-        image = data[self.key]
+        image = data["pred"]
         numbers = self.quality.measure(image, voxel_ml(image), getattr(image, "meta", {}))
         added = {**data, "mask_numbers": json.dumps(numbers)}
         if is_served():

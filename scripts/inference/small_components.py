@@ -97,8 +97,8 @@ class RemoveSmallComponentsd(MapTransform):
         decision: gives the probability of each region.
         labels_out: region name to the label of its voxels in the map.
         min_component_ml: region name to ml (of pictures: thousands of pixels).
-        min_component_probability: region name to mean probability, 0 to 1.
-        probability_key: the key of the network's probabilities [K, ...], needed for that.
+        min_component_probability: region name to mean probability, 0 to 1; needs the network's probabilities [K, ...]
+            as `component_probabilities`.
         fill: the label outside all regions.
     """
 
@@ -109,13 +109,11 @@ class RemoveSmallComponentsd(MapTransform):
         labels_out: Mapping[str, int] | None,
         min_component_ml: Mapping[str, float],
         min_component_probability: Mapping[str, float] | None = None,
-        probability_key: str = "component_probabilities",
         fill: int = 0,
     ) -> None:
         super().__init__(keys)
         self.decision, self.labels_out, self.fill = decision, dict(labels_out or {}), fill
         self.volumes, self.means = dict(min_component_ml), dict(min_component_probability or {})
-        self.probability_key = probability_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Clean each key."""
@@ -130,7 +128,7 @@ class RemoveSmallComponentsd(MapTransform):
             for region in sorted(limited, key=lambda name: len(regions[name])):
                 probability = None
                 if self.means.get(region):
-                    maps = self.decision.region_probabilities(cleaned[self.probability_key][every])
+                    maps = self.decision.region_probabilities(cleaned["component_probabilities"][every])
                     probability = maps[list(regions).index(region)].cpu().numpy()
                 found = find_components(labels, region, regions, voxel_ml(image), probability)
                 dropped = found.find_dropped(self.volumes.get(region, 0.0), self.means.get(region, 0.0))

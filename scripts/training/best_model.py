@@ -21,13 +21,12 @@ class BestModel:
     """Keeps the weights of the best validated epoch, and ends training when the score stops improving.
 
     Args:
-        evaluator: the validation engine; its metrics hold `score_name`.
+        evaluator: the validation engine; its `val_score` is negative if a region is under the floor.
         scores: of the cases of the same validation pass.
         network: its weights are kept (the averaged ones).
         folder: the run's folder; gets model.pt, settings.yaml, and the scores of the last and of the best validation.
         components: statistics of the same validation pass, for selecting the smallest components.
         budget: gets the duration of a validation.
-        score_name: the metric to maximise; negative if a region is under the floor.
         patience: validations without a better score before training ends; None: never.
         writes: whether this process writes.
 
@@ -42,13 +41,12 @@ class BestModel:
         folder: RunFolder,
         components: ComponentStatistics,
         budget: Budget,
-        score_name: str = "val_score",
         patience: int | None = None,
         writes: bool = True,
     ) -> None:
         self.evaluator, self.scores, self.network = evaluator, scores, network
         self.folder, self.components = folder, components
-        self.budget, self.score_name, self.patience, self.writes = budget, score_name, patience, writes
+        self.budget, self.patience, self.writes = budget, patience, writes
         self.first = True  # whether the next validation is this process's first
         self.best: dict[str, Any] = {"score": float("-inf"), "epoch": 0, "validated": 0, "without_better": 0}
 
@@ -72,7 +70,7 @@ class BestModel:
         self.began = self.budget.clock()
 
     def _score(self) -> None:
-        score, epoch = float(self.evaluator.state.metrics[self.score_name]), self.trainer.state.epoch
+        score, epoch = float(self.evaluator.state.metrics["val_score"]), self.trainer.state.epoch
         self.best["validated"] = epoch
         if self.writes:
             self.folder.write_scores("validation", self.scores.cases, epoch, "checkpoint.pt")

@@ -23,23 +23,21 @@ class ComponentStatistics:
 
     Args:
         regions: the regions in channel order.
-        voxel_key: the key of the voxel volume in ml in the batch.
         patients: patient of each case; None: each case is a patient of its own.
         limits: region to the largest volume in ml that may be selected; None: any.
 
-    Attach it to the validation evaluator, which must decollate, with binary `pred` and `label` [R, ...] in its output;
-    a label of several raters, one after the other, counts once for each.
+    Attach it to the validation evaluator, which must decollate, with binary `pred` and `label` [R, ...] in its output,
+    and `voxel_ml`, the volume of a voxel, in its batch; a label of several raters, one after the other, counts once for
+    each.
     """
 
     def __init__(
         self,
         regions: Sequence[str],
-        voxel_key: str = "voxel_ml",
         patients: Mapping[str, str] | None = None,
         limits: Mapping[str, float] | None = None,
     ) -> None:
-        self.regions, self.voxel_key = list(regions), voxel_key
-        self.patients, self.limits = patients, limits or {}
+        self.regions, self.patients, self.limits = list(regions), patients, limits or {}
         self.cases: list[list[dict[str, Any]]] = []
         self.owners: list[str] = []  # the patient of each case, if known
         self.explained = False
@@ -55,7 +53,7 @@ class ComponentStatistics:
 
     def _collect(self, engine: Engine) -> None:
         for item, source in zip(engine.state.output, engine.state.batch, strict=True):
-            ml = float(source[self.voxel_key])
+            ml = float(source["voxel_ml"])
             components = [connected_components(pred.cpu().numpy() > 0) for pred in item["pred"]]
             for label in split_raters(item["label"], len(self.regions)):
                 case = []

@@ -89,10 +89,10 @@ class PlateauSchedule(LambdaLR):
         factor: of each reduction, 0 to below 1.
         patience: validations without a better score that change nothing; the next one reduces the rate.
         threshold: a score is better if it is higher than the best by more than this.
-        score_name: the metric of the evaluator, higher is better.
 
-    Attach it to the evaluator. The rule is that of `torch.optim.lr_scheduler.ReduceLROnPlateau`, which cannot be
-    combined with a warm-up that follows the run's progress. Its state holds the reductions so far.
+    Attach it to the evaluator, whose `val_score` is better if higher. The rule is that of
+    `torch.optim.lr_scheduler.ReduceLROnPlateau`, which cannot be combined with a warm-up that follows the run's
+    progress. Its state holds the reductions so far.
 
     Raises:
         InputError: the factor or the patience is out of range.
@@ -105,14 +105,13 @@ class PlateauSchedule(LambdaLR):
         factor: float = 0.2,
         patience: int = 5,
         threshold: float = 1e-3,
-        score_name: str = "val_score",
     ) -> None:
         if not (0 <= factor < 1 and patience >= 0):
             raise InputError(
                 f"the plateau schedule has factor {factor} and patience {patience}: expected a factor from 0 to below"
                 " 1, and a patience of 0 or more validations."
             )
-        self.factor, self.patience, self.threshold, self.score_name = factor, patience, threshold, score_name
+        self.factor, self.patience, self.threshold = factor, patience, threshold
         self.reduction, self.best, self.without_better = 1.0, float("-inf"), 0
         super().__init__(optimizer, lr_lambda)
 
@@ -125,7 +124,7 @@ class PlateauSchedule(LambdaLR):
         return [self.reduction * rate for rate in super().get_lr()]
 
     def _follow(self, engine: Engine) -> None:
-        score = float(engine.state.metrics[self.score_name])
+        score = float(engine.state.metrics["val_score"])
         better = score > self.best + self.threshold
         self.best, self.without_better = (score, 0) if better else (self.best, self.without_better + 1)
         if self.without_better > self.patience:
