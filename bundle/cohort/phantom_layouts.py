@@ -3,8 +3,8 @@
 import math
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def write_phantoms(
     Returns the number of each case's patient, labelled cases first.
     """
     target = Path(out).resolve()
-    _check(target, cases, layout, dims, seed, size, spacing, unlabelled, noise)
+    whole = {"cases": (cases, 1), "unlabelled": (unlabelled, 0), "seed": (seed, 0), "size": (size, 16)}
+    _check(target, layout, dims, spacing, noise, whole)
     kept = LAYOUTS[layout]
     plan = _plan(cases + unlabelled, kept.revisits)
     temporary = target.with_name(f".{target.name}-{os.getpid()}")
@@ -134,6 +135,13 @@ def _describe_nnunet(labelled: list[str], unlabelled: list[str]) -> dict[str, An
     }
 
 
+BRATS_2023 = PhantomLayout(
+    case="BraTS-GLI-{patient:05d}-{visit:03d}",
+    image="{case}/{case}-{channel}.nii.gz",
+    label="{case}/{case}-seg.nii.gz",
+    channels=("t1n", "t1c", "t2w", "t2f"),
+    revisits=True,
+)
 LAYOUTS = {
     "brats2021": PhantomLayout(
         case="BraTS2021_{patient:05d}",
@@ -142,20 +150,13 @@ LAYOUTS = {
         channels=("t1", "t1ce", "t2", "flair"),
         codes=(0, 1, 2, 4),
     ),
-    "brats2023": PhantomLayout(
-        case="BraTS-GLI-{patient:05d}-{visit:03d}",
-        image="{case}/{case}-{channel}.nii.gz",
-        label="{case}/{case}-seg.nii.gz",
-        channels=("t1n", "t1c", "t2w", "t2f"),
-        revisits=True,
-    ),
-    "brats_ped": PhantomLayout(
+    "brats2023": BRATS_2023,
+    "brats_ped": replace(
+        BRATS_2023,
         case="BraTS-PED-{patient:05d}-{visit:03d}",
-        image="{case}/{case}-{channel}.nii.gz",
-        label="{case}/{case}-seg.nii.gz",
-        channels=("t1n", "t1c", "t2w", "t2f"),
         codes=(0, 3, 4, 1),  # what is fluid counts as the cystic component
         solid=2,
+        revisits=False,
     ),
     "msd": PhantomLayout(
         case="BRATS_{number:03d}",
@@ -177,21 +178,13 @@ LAYOUTS = {
 
 
 def _check(
-    target: Path,
-    cases: int,
-    layout: str,
-    dims: int,
-    seed: int,
-    size: int,
-    spacing: float,
-    unlabelled: int,
-    noise: float,
+    target: Path, layout: str, dims: int, spacing: float, noise: float, whole: Mapping[str, tuple[int, int]]
 ) -> None:
+    """Refuse impossible arguments; `whole` are the whole numbers, each with the least that it may be."""
     if layout not in LAYOUTS:
         raise InputError(f"there is no layout '{layout}': choose one of {', '.join(LAYOUTS)}.")
     if dims not in (2, 3):
         raise InputError(f"--dims is {dims}: choose 3 for volumes or 2 for slices.")
-    whole = {"cases": (cases, 1), "unlabelled": (unlabelled, 0), "seed": (seed, 0), "size": (size, 16)}
     for name, (value, least) in whole.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"--{name} is {value}: give a whole number of {least} or more.")
