@@ -13,7 +13,7 @@ import numpy as np
 
 from bundle.analysis.region_summary import LESION_BINS
 from bundle.analysis.scored_scans import ScoredFiles, read_case_channels, read_case_masks, region_masks
-from scripts.data.case_checks import background_value, find_brain
+from scripts.data.brain_masks import background_value, find_brain
 from scripts.data.images import bounding_box, connected_components, voxel_size
 
 CELLS = 18  # along each axis of the box: about 8 mm for a brain

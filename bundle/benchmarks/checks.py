@@ -11,7 +11,7 @@ import numpy as np
 from bundle.benchmarks.scan_faults import FAULTS, ScanVoxels
 from bundle.benchmarks.timing import BenchmarkResult, Timing
 from bundle.cohort.phantom_anatomy import CHANNELS, KINDS, make_patient
-from scripts.data.case_checks import CaseRecord
+from scripts.data.case_record import CaseRecord
 from scripts.data.check_results import NOTE, REFUSE, ScanCheck
 from scripts.data.datalist import read_datalist, select_cases
 from scripts.data.loading import LoadImageChannelsd

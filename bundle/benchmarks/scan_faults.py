@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
 
-from scripts.data.case_checks import background_value
+from scripts.data.brain_masks import background_value
 
 
 class ScanVoxels(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.data.case_checks import background_value
+from scripts.data.brain_masks import background_value
 from scripts.data.case_files import Case
 from scripts.data.images import ras_spacing, read_stored, to_ras
 from scripts.data.pictures import to_grey

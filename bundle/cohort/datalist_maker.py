@@ -13,8 +13,8 @@ from bundle.cohort.recognise import describe_scans, read_by_patterns, recognise_
 from bundle.cohort.sites import find_sites
 from bundle.cohort.splits import Split, SplitOptions, note_time_points, split_cases
 from bundle.cohort.tasks import FolderLayout, Task, task_from_options
-from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
+from scripts.data.case_record import CaseRecord
 from scripts.data.datalist import check_names
 from scripts.errors import InputError
 

@@ -10,13 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cohort.outliers import check_cases
-from scripts.data import case_checks, channel_pairs, images, nifti, pictures, slide_checks, slides, tensor_files
-from scripts.data.case_checks import CaseRecord, ExpectedCase
+from scripts.data import (
+    alignment_checks,
+    brain_masks,
+    case_checks,
+    case_record,
+    channel_checks,
+    channel_pairs,
+    images,
+    label_checks,
+    nifti,
+    pictures,
+    slide_checks,
+    slides,
+    tensor_files,
+)
 from scripts.data.case_files import Case
+from scripts.data.case_record import CaseRecord, ExpectedCase
 from scripts.data.datalist import file_hash
 from scripts.files import write_json
 
-CODE = (case_checks, channel_pairs, images, nifti, pictures, slide_checks, slides, tensor_files)
+CODE = (alignment_checks, brain_masks, case_checks, case_record, channel_checks, channel_pairs, images, label_checks)
+CODE += (nifti, pictures, slide_checks, slides, tensor_files)
 LIBRARIES = ("nibabel", "numpy", "scipy", "scikit-image", "pillow", "tifffile", "torch")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from scripts.data import pictures
-from scripts.data.case_checks import CaseRecord, ExpectedCase, check_case
+from scripts.data.case_checks import check_case
 from scripts.data.case_files import Case
+from scripts.data.case_record import CaseRecord, ExpectedCase
 from scripts.data.nifti import read_once
 from scripts.data.slide_checks import check_slide
 from scripts.data.slides import is_slide

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from scripts.data.case_checks import ExpectedCase
 from scripts.data.case_files import Case
+from scripts.data.case_record import ExpectedCase
 from scripts.data.raters import check_ignore, check_rater_names
 from scripts.errors import InputError
 from scripts.files import read_mapping

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bundle.drawing.axes import mark_sides, outline_mask
 from bundle.drawing.slices import OKABE_ITO, encode_figure, intensity_window, to_radiological
-from scripts.data.case_checks import background_value
+from scripts.data.brain_masks import background_value
 from scripts.data.images import to_ras
 
 HEIGHT, COLOURS = 3.6, 64  # inches; of the palette

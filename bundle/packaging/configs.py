@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from scripts.workflow import EXTRA_KEYS, TRACKING
+from scripts.config_settings import EXTRA_KEYS, TRACKING
 
 MACRO = re.compile(r"^%configs/inference\.yaml::(\w+)$")
 PADDING = re.compile(r"(?<=\S) {2,}# ")  # a comment keeps its column when the text before it becomes shorter

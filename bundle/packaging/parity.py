@@ -21,8 +21,8 @@ import torch
 from monai.bundle import ConfigParser
 from safetensors.torch import load_file
 
+from scripts.config_names import refuse_unresolved_names
 from scripts.errors import InputError, install_excepthook
-from scripts.workflow import refuse_unresolved_names
 
 LARGEST = 1e-3  # of logits; larger differences are another network
 SMALLEST_AGREEMENT = 0.9999  # of voxels with the same regions; a logit within rounding of 0 may fall on either side

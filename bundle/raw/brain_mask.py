@@ -11,8 +11,9 @@ import SimpleITK as sitk
 from bundle.dicom.channels import channel_kind
 from bundle.raw import brain_networks, template
 from bundle.raw.volumes import resample, to_itk
-from scripts.data.case_checks import background_value, find_brain
+from scripts.data.brain_masks import background_value, find_brain
 from scripts.data.images import GridImage, read_image, same_grid
+from scripts.data.nifti import by_axis
 from scripts.errors import InputError
 
 LIKEST_T1 = {"T1c": 0, "T1": 1}  # kinds of channels in the order in which they are taken: the methods are of T1
@@ -117,11 +118,7 @@ def read_brain_mask(path: Path, channels: Sequence[GridImage], names: Sequence[s
         turned = GridImage(nib.apply_orientation(inside.astype(np.uint8), turn), affine)
         if same_grid(turned, channel):
             return to_itk(turned), place
-    shapes = "; ".join(f"{name} {_by(channel.voxels.shape)}" for name, channel in zip(names, channels, strict=True))
+    shapes = "; ".join(f"{name} {by_axis(channel.voxels.shape)}" for name, channel in zip(names, channels, strict=True))
     raise InputError(
-        f"{path} ({_by(inside.shape)}) lies on the grid of no channel ({shapes}): give the mask on the grid of one."
+        f"{path} ({by_axis(inside.shape)}) lies on the grid of no channel ({shapes}): give the mask on the grid of one."
     )
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

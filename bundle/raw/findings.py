@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bundle.raw.registration import Registration
-from scripts.data.case_checks import ALIGNMENT_LIMITS
+from scripts.data.alignment_checks import ALIGNMENT_LIMITS
 from scripts.data.check_results import NOTE, OK, ScanCheck
 from scripts.errors import InputError
 

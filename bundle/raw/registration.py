@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from bundle.raw.mutual_information import MutualInformation
 from bundle.raw.volumes import resample, to_voxels
-from scripts.data.case_checks import ALIGNMENT_LIMITS
+from scripts.data.alignment_checks import ALIGNMENT_LIMITS
 from scripts.errors import InputError
 
 LEVELS_MM = (8.0, 4.0, 2.0, 1.0)

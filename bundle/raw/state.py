@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.data.case_checks import CaseRecord, check_alignment, check_edges, summarise_channel
+from scripts.data.alignment_checks import check_alignment, check_edges
+from scripts.data.case_record import CaseRecord
+from scripts.data.channel_checks import summarise_channel
 from scripts.data.images import GridImage, same_grid
 from scripts.errors import InputError
 

@@ -8,7 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from scripts.data.case_checks import HEAD_ML, background_value, find_brain
+from scripts.data.brain_masks import background_value, find_brain
+from scripts.data.channel_checks import HEAD_ML
 from scripts.data.images import GridImage, voxel_size
 from scripts.data.itk_files import LPS_TO_RAS
 

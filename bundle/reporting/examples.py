@@ -23,7 +23,7 @@ from bundle.analysis.scored_scans import (
 from bundle.drawing.planes import PLANES, WorstError
 from bundle.reporting.page import embed_png
 from bundle.reporting.words import format_amount, format_share, unit_sign
-from scripts.data.case_checks import background_value
+from scripts.data.brain_masks import background_value
 from scripts.progress import progress_bar
 
 RING = 4  # voxels around a region, with which its brightness is compared

@@ -128,7 +128,8 @@ def decode_nifti(path: Path, content: bytes) -> NiftiFile:
     voxels = voxels.reshape((*shape[:3], *(size for size in shape[3:] if size != 1)), order="F")
     if not 2 <= voxels.ndim <= 4:
         raise InputError(
-            f"{path} has {len(shape)} axes ({_by(shape)}): expected [H, W, D], or [H, W, D, channels]; export it again."
+            f"{path} has {len(shape)} axes ({by_axis(shape)}): expected [H, W, D], or [H, W, D, channels]; export it"
+            " again."
         )
     decoded = NiftiFile(voxels, *_choose_affine(path, header))
     if path in _HELD:
@@ -195,7 +196,7 @@ def require_box(path: Path, name: str, affine: np.ndarray) -> None:
     sizes = nib.affines.voxel_sizes(affine)
     if not (sizes > 0).all() or sizes.max() > LARGEST:
         raise InputError(
-            f"{path} has a header without spacing: its {name} gives voxels of {_by(sizes)} mm; set the true size."
+            f"{path} has a header without spacing: its {name} gives voxels of {by_axis(sizes)} mm; set the true size."
         )
     axes = affine[:3, :3] / sizes
     cosines = np.abs(np.triu(axes.T @ axes, 1))
@@ -218,7 +219,7 @@ def _parse_header(raw: bytes) -> Header:
     if header["vox_offset"] < kind.sizeof_hdr or header["vox_offset"] % 1:
         raise ValueError(f"its voxels cannot begin at byte {header['vox_offset']:g}")
     if not 1 <= header["dim"][0] <= 7 or (header["dim"][1 : header["dim"][0] + 1] < 1).any():
-        raise ValueError(f"it has {header['dim'][0]} axes of {_by(header['dim'][1:])} voxels")
+        raise ValueError(f"it has {header['dim'][0]} axes of {by_axis(header['dim'][1:])} voxels")
     return header
 
 
@@ -273,11 +274,11 @@ def _compare_forms(
     real = [axis for axis, size in enumerate(shape) if size > 1]
     apart = [axis for axis in real if not abs(pixdim[axis] - sizes[axis]) <= SIZE_ROUNDING * sizes[axis]]
     if apart and (set(pixdim[real] / unit) <= {0.0, 1.0} or not pixdim[apart].any()):
-        return [f"the header's pixdim is not set ({_by(pixdim)}); the voxel sizes are those of the sform"]
+        return [f"the header's pixdim is not set ({by_axis(pixdim)}); the voxel sizes are those of the sform"]
     if apart:
         raise InputError(
-            f"{path} has a header that contradicts itself: pixdim gives voxels of {_by(pixdim)} mm, the sform"
-            f" {_by(sizes)} mm; find out which is right, and set both."
+            f"{path} has a header that contradicts itself: pixdim gives voxels of {by_axis(pixdim)} mm, the sform"
+            f" {by_axis(sizes)} mm; find out which is right, and set both."
         )
     if header["qform_code"] <= 0:
         return []
@@ -337,5 +338,6 @@ def _axes(affine: np.ndarray) -> str:
     return "".join(nib.aff2axcodes(affine))
 
 
-def _by(sizes: Sequence[float] | np.ndarray) -> str:
+def by_axis(sizes: Sequence[float] | np.ndarray) -> str:
+    """Sizes in words: 240 x 240 x 155."""
     return " x ".join(f"{size:g}" for size in sizes)

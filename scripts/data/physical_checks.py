@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scripts.data.case_checks import CheckedChannel, describe_displaced, describe_mirrored
+from scripts.data.alignment_checks import describe_displaced, describe_mirrored
+from scripts.data.channel_checks import CheckedChannel
 from scripts.data.channel_pairs import DISPLACED_MM, MIRRORED, find_displaced, find_mirrored
 from scripts.data.check_results import NOTE, OK, REFUSE, TO_PREPARE, ScanCheck, ScanPlace
 from scripts.data.scan_numbers import ScanNumbers

@@ -12,15 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from scripts.data.case_checks import (
-    ALIGNMENT_LIMITS,
-    COPY_CORRELATION,
-    CaseRecord,
-    CheckedChannel,
-    check_alignment,
-    check_copies,
-    summarise_channel,
-)
+from scripts.data.alignment_checks import ALIGNMENT_LIMITS, check_alignment
+from scripts.data.case_record import CaseRecord
+from scripts.data.channel_checks import COPY_CORRELATION, CheckedChannel, check_copies, summarise_channel
 from scripts.data.check_results import NOTE, OK, REFUSE, TO_PREPARE, ScanCheck, list_warnings
 from scripts.data.images import GridImage
 from scripts.data.physical_checks import check_physics

@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from scripts.data.case_checks import CheckedChannel, find_edge_maps, mask_overlap
+from scripts.data.alignment_checks import find_edge_maps, mask_overlap
+from scripts.data.channel_checks import CheckedChannel
 from scripts.data.channel_pairs import PairComparison, compare_pairs
 from scripts.data.check_results import ScanPlace
 

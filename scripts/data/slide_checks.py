@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scripts.data.case_checks import CaseRecord, ExpectedCase
 from scripts.data.case_files import Case
+from scripts.data.case_record import CaseRecord, ExpectedCase
 from scripts.data.datalist import file_hash
 from scripts.data.slides import Slide, walk_blocks
 from scripts.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from scripts.data.case_checks import background_value, find_brain
+from scripts.data.brain_masks import background_value, find_brain
 from scripts.data.images import GridImage, read_image
 from scripts.data.scan_checks import NOTE, ScanCheck, list_warnings
 from scripts.scoring.case import region_mask

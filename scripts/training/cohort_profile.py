@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from monai.transforms import Compose
 
-from scripts.data.case_checks import CaseRecord
+from scripts.data.case_record import CaseRecord
 from scripts.data.datalist import file_hash
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import PreparedCases

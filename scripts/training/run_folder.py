@@ -31,6 +31,7 @@ from filelock import FileLock
 from torch import distributed
 
 from scripts import stopping
+from scripts.config_settings import TRACKING
 from scripts.data.datalist import file_hash
 from scripts.data.datalist_changes import describe_datalist_changes
 from scripts.errors import InputError
@@ -40,7 +41,7 @@ from scripts.network.weights import MODEL, NEW_MODEL, complete_replacement, read
 from scripts.scoring.cohort import ScoreTables, write_tables
 from scripts.scoring.run import merge_roles, patient_roles, rename_former_roles
 from scripts.training.run_lock import HOLDER, LOCK, lock_folder
-from scripts.workflow import TRACKING, refuse_moved_parts, running_config
+from scripts.workflow import refuse_moved_parts, running_config
 
 MAY_DIFFER = (  # between a run and its resumption
     "resume",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.workflow import unresolved_names
+from scripts.config_names import unresolved_names
 from tests.made import ROOT
 
 WORKFLOWS = ("train", "evaluate", "inference")

@@ -15,7 +15,7 @@ import yaml
 
 from bundle.__main__ import COMMANDS
 from docs import make
-from scripts.workflow import MONAI_KEYS
+from scripts.config_settings import MONAI_KEYS
 from tests.made import ROOT
 
 GUIDES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

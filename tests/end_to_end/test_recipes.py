@@ -23,11 +23,11 @@ from monai.bundle import ConfigParser, run
 from bundle.commands.export import export
 from bundle.commands.phantom import phantom
 from bundle.commands.prepare import prepare
+from scripts.config_settings import refuse_settings_without_effect
 from scripts.errors import InputError
 from scripts.files import read_mapping
 from scripts.network.shapes import why_refused
 from scripts.recipes import read_overrides, refuse_conflicts
-from scripts.workflow import refuse_settings_without_effect
 from tests.conftest import Cohort
 from tests.made import ROOT
 from tests.made.first_stage import write_first_stage

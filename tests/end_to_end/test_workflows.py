@@ -13,8 +13,8 @@ import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow, run, verify_net_in_out
 
+from scripts.config_settings import refuse_unused_settings
 from scripts.network.outputs import read_output
-from scripts.workflow import refuse_unused_settings
 from tests.made import ROOT
 
 TASKS = sorted((ROOT / "configs" / "tasks").glob("*.yaml"))

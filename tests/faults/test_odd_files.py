@@ -9,8 +9,9 @@ import torch
 from monai.transforms import Orientation
 
 from bundle.cohort.recognise import recognise_folder
-from scripts.data.case_checks import ExpectedCase, check_case
+from scripts.data.case_checks import check_case
 from scripts.data.case_files import Case, find_cases
+from scripts.data.case_record import ExpectedCase
 from scripts.data.datalist import file_hash
 from scripts.data.images import grid_difference, read_image
 from scripts.data.loading import LoadImageChannelsd

@@ -4,8 +4,8 @@ import numpy as np
 
 from bundle.cohort.phantom_anatomy import make_patient
 from bundle.cohort.tasks import Task
-from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
+from scripts.data.case_record import CaseRecord
 from tests.made import save_nifti
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from bundle.analysis.rater_masks import read_mask
-from scripts.data.case_checks import ExpectedCase, check_case
+from scripts.data.case_checks import check_case
 from scripts.data.case_files import Case
+from scripts.data.case_record import ExpectedCase
 from scripts.data.images import read_labels, read_stored
 from scripts.data.loading import LoadImageChannelsd
 from scripts.errors import InputError

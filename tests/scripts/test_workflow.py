@@ -8,7 +8,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from scripts import workflow
+from scripts import config_names, config_settings, workflow
 from scripts.errors import InputError, input_error_message, report_and_exit
 
 WORKFLOWS = ("train", "evaluate", "inference")
@@ -23,9 +23,9 @@ WORKFLOWS = ("train", "evaluate", "inference")
 )
 def test_section_that_replaces_a_part_names_the_right_one(name, section, expected):
     own = {"optimizer": {"_target_": "Adam"}, "loss": {"_target_": "scripts.training.losses.DeepSupervisionLoss"}}
-    workflow.refuse_other_kinds(own, own)
+    config_settings.refuse_other_kinds(own, own)
     with pytest.raises(InputError, match=expected):
-        workflow.refuse_other_kinds({**own, name: section}, own)
+        config_settings.refuse_other_kinds({**own, name: section}, own)
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -33,11 +33,11 @@ def test_no_setting_of_a_workflow_is_unused_with_any_task(read_config, at_root, 
     tasks = sorted(path.name for path in (at_root / "configs" / "tasks").glob("*.yaml"))
     assert len(tasks) >= 8
     config = read_config(f"configs/{name}.yaml").config
-    workflow.refuse_unused_settings(config)
+    config_settings.refuse_unused_settings(config)
     for task in tasks:  # a task only sets settings of the top level
         settings = yaml.safe_load((at_root / "configs" / "tasks" / task).read_text(encoding="utf-8"))
         assert not any("::" in key or key.startswith("+") for key in settings), task
-        workflow.refuse_unused_settings({**config, **settings})
+        config_settings.refuse_unused_settings({**config, **settings})
 
 
 def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, at_root):
@@ -46,8 +46,8 @@ def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, 
     for overlay in [*overlays, "configs/multi_gpu_train.yaml"]:
         config = read_config("configs/train.yaml", "configs/tasks/brats.yaml", str(overlay)).config
         own = read_config("configs/train.yaml").config  # whose settings may be cut off by a recipe's network
-        workflow.refuse_unused_settings(config, own)
-        workflow.refuse_settings_without_effect(config, own, {"config_file": str(overlay)})
+        config_settings.refuse_unused_settings(config, own)
+        config_settings.refuse_settings_without_effect(config, own, {"config_file": str(overlay)})
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_no_setting_is_unused_with_any_recipe_or_several_processes(read_config, 
 def test_setting_that_a_recipe_has_cut_off_is_refused(read_config, call, said):
     config = read_config("configs/train.yaml", *call["config_file"]).config
     with pytest.raises(InputError, match=said):
-        workflow.refuse_settings_without_effect(config, read_config("configs/train.yaml").config, call)
+        config_settings.refuse_settings_without_effect(config, read_config("configs/train.yaml").config, call)
 
 
 def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_config):
@@ -69,7 +69,7 @@ def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_con
     folder.write_settings(min_component_ml={"WT": 0.1}, chosen=None)
     for name in ("evaluate", "inference"):
         config = read_config(f"configs/{name}.yaml", str(folder.path / "settings.yaml"))
-        workflow.refuse_unused_settings(config.config)
+        config_settings.refuse_unused_settings(config.config)
         assert config["min_component_ml"] == {"WT": 0.1}
         assert config["filters"] == [4, 8, 8]
 
@@ -88,18 +88,18 @@ def test_run_settings_are_used_by_evaluation_and_inference(small_train, read_con
 def test_a_mistyped_setting_is_refused_with_the_nearest_one(read_config, name, typo, meant):
     config = read_config(f"configs/{name}.yaml", **{typo: 1})
     with pytest.raises(InputError, match=rf"no setting '{typo}' in this workflow: .*did you mean {meant}\b"):
-        workflow.refuse_unused_settings(config.config)
+        config_settings.refuse_unused_settings(config.config)
 
 
 def test_setting_similar_to_no_other_is_still_refused(read_config):
     config = read_config("configs/inference.yaml", qqqqqq=1)
     with pytest.raises(InputError, match=r"no setting 'qqqqqq' in this workflow: nothing refers to it\.$"):
-        workflow.refuse_unused_settings(config.config)
+        config_settings.refuse_unused_settings(config.config)
 
 
 def test_a_setting_of_training_is_refused_by_inference(read_config):
     with pytest.raises(InputError, match="no setting 'learning_rate'"):
-        workflow.refuse_unused_settings(read_config("configs/inference.yaml", learning_rate=1.0).config)
+        config_settings.refuse_unused_settings(read_config("configs/inference.yaml", learning_rate=1.0).config)
 
 
 def test_beginning_refuses_a_mistyped_setting_and_makes_errors_plain(read_config):
@@ -203,9 +203,9 @@ def test_a_setting_without_a_default_must_be_given():
 @pytest.mark.parametrize("value", ["1e-4", "strong", None, True, -1, float("nan")])
 def test_non_numeric_setting_is_named_with_the_correct_notation(value):
     own = {"learning_rate": 1.0e-3, "batch_size": 2}
-    workflow.refuse_other_kinds({"learning_rate": 1, "batch_size": 0}, own)
+    config_settings.refuse_other_kinds({"learning_rate": 1, "batch_size": 0}, own)
     with pytest.raises(InputError, match=r"^learning_rate is .*: expected a number, 0 or more, such as .*1\.0e-4"):
-        workflow.refuse_other_kinds({"learning_rate": value, "batch_size": 2}, own)
+        config_settings.refuse_other_kinds({"learning_rate": value, "batch_size": 2}, own)
 
 
 @pytest.mark.parametrize(
@@ -222,12 +222,12 @@ def test_non_numeric_setting_is_named_with_the_correct_notation(value):
 )
 def test_a_value_of_another_kind_than_the_default_is_refused(setting, default, value, expected):
     with pytest.raises(InputError, match=f"^{setting} is {value!r}: expected {expected}"):
-        workflow.refuse_other_kinds({setting: value}, {setting: default})
+        config_settings.refuse_other_kinds({setting: value}, {setting: default})
 
 
 def test_an_expression_may_take_the_place_of_any_value():
     config = {"patch_size": "$[16] * 3", "resume": False, "input": None, "spacing": 1}
-    workflow.refuse_other_kinds(config, {"patch_size": [64], "resume": False, "input": None, "spacing": None})
+    config_settings.refuse_other_kinds(config, {"patch_size": [64], "resume": False, "input": None, "spacing": None})
 
 
 def test_summary_lists_what_was_built(capsys):
@@ -287,7 +287,7 @@ def test_missing_name_is_refused_with_the_nearest_one(read_config, change, sente
     ],
 )
 def test_local_name_of_an_expression_is_not_a_module_name(read_config, expression):
-    assert workflow.unresolved_names({**read_config("configs/inference.yaml").config, "about": expression}) == []
+    assert config_names.unresolved_names({**read_config("configs/inference.yaml").config, "about": expression}) == []
 
 
 def test_check_refuses_a_name_that_does_not_exist(cohort, at_root):

@@ -10,8 +10,8 @@ from bundle.cohort.outliers import check_cases, outlier_notes
 from bundle.cohort.recognise import read_by_patterns
 from bundle.cohort.tasks import choose_task, known_tasks
 from scripts.data import pictures
-from scripts.data.case_checks import CaseRecord
 from scripts.data.case_files import Case
+from scripts.data.case_record import CaseRecord
 from tests.made.patient import CELL, CELLS, IMAGES, PICTURE, TASK, changed, cohort, write_patient
 
 

@@ -12,8 +12,10 @@ from scipy import ndimage
 
 from bundle.cohort.recognise import read_by_patterns
 from bundle.cohort.tasks import choose_task, known_tasks
-from scripts.data.case_checks import CaseRecord, check_case, mask_overlap, read_channels
+from scripts.data.alignment_checks import mask_overlap
+from scripts.data.case_checks import check_case, read_channels
 from scripts.data.case_files import Case
+from scripts.data.case_record import CaseRecord
 from scripts.data.images import read_stored
 from scripts.errors import InputError
 from tests.made.patient import AFFINE, CELL, CELLS, IMAGES, LABEL, PICTURE, TASK, changed, save, write_patient

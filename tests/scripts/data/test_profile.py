@@ -8,7 +8,7 @@ import pytest
 
 from bundle.benchmarks.scan_faults import FAULTS, ScanVoxels
 from bundle.cohort.phantom_anatomy import CHANNELS, KINDS, make_patient
-from scripts.data.case_checks import CaseRecord
+from scripts.data.case_record import CaseRecord
 from scripts.data.profile import limit_number, make_profile, profile_content, read_profile
 from scripts.data.scan_checks import ScanRefused, check_scan, summarise_channels
 from scripts.data.scan_numbers import measure_scan

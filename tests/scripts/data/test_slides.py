@@ -9,8 +9,8 @@ from monai.transforms import Compose
 
 from bundle.cohort.outliers import check_cases
 from scripts.data import pictures, slides
-from scripts.data.case_checks import ExpectedCase
 from scripts.data.case_files import Case
+from scripts.data.case_record import ExpectedCase
 from scripts.data.regions import LabelsToRegionsd
 from scripts.data.sampler import EpochSampler
 from scripts.data.slide_patches import FixedPatches, SlidePatches
