@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": "segment and score the test or validation patients of a run: cases.csv",
     "select": "select the simplest of several cross-validations and their pairs, unless another is really better",
     "segment": "segment new scans with a run or a package: a mask, measures and a page for each",
+    "prompt": "segment what is clicked or boxed on a scan, by nnInteractive, SAM 2 or MedSAM",
     "follow": "compare the time points of one patient: lesions, volumes and diameters over time, on one page",
     "score": "score the masks of any system against a data list: cases.csv",
     "report": "turn an evaluation into one page that a clinician can read: report.html, summary.json",
@@ -120,6 +121,7 @@ def split_arguments(command: Callable, arguments: tuple[str, ...]) -> tuple[tupl
         if new := RENAMED.get((command.__name__, option)):
             print(f"note: --{option} of {command.__name__} is now --{new}.", file=sys.stderr)
         option = FORMER.get((command.__name__, option), initials[0] if len(initials) == 1 else option)
+        option = f"{option}_" if f"{option}_" in parameters else option  # a word of Python, such as `with`
         alone = following == "--" or OPTION.match(following) is not None
         if option in switches and not equals and following not in CONSTANTS:
             equals, value = "=", "True"

@@ -65,7 +65,7 @@ def describe_error(command: Callable, error: Any) -> str:
     if kind.startswith("missing"):
         shown = option.upper() if parameters[option].default is inspect.Parameter.empty else f"--{option}"
         keyword = parameters[option].kind is inspect.Parameter.KEYWORD_ONLY
-        return f"{name} needs {f'--{option}' if keyword else shown}: see `python -m bundle {name} --help`."
+        return f"{name} needs {f'--{option}'.rstrip('_') if keyword else shown}: see `python -m bundle {name} --help`."
     if kind == "unexpected_keyword_argument":
         return f"{name} has no option --{option}{nearest(option, parameters)}; see --help."
     if kind == "unexpected_positional_argument":
@@ -76,7 +76,9 @@ def describe_error(command: Callable, error: Any) -> str:
     if kind == "multiple_argument_values":
         return f"{option} is given twice, as a word and as --{option}: give it once."
     expected = EXPECTED.get(kind, error["msg"]).format(**error.get("ctx", {}))
-    return f"--{option} is {given!r}: expected {expected}{nearest(given, expected.split(chr(39))[1::2])}."
+    return (
+        f"--{str(option).rstrip('_')} is {given!r}: expected {expected}{nearest(given, expected.split(chr(39))[1::2])}."
+    )
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:

@@ -46,6 +46,7 @@ def show_help(command: Callable, module: ModuleType) -> str:
 
 def describe_option(name: str, parameter: inspect.Parameter, entry: str) -> tuple[str, str]:
     """An option as it is written, and its text with the default, where that is a value of its own."""
+    name = name.rstrip("_")  # a word of Python, such as `with`
     if isinstance(parameter.default, bool):
         return f"--{name}", entry if not parameter.default else f"{entry} (default: True; --no{name} turns it off)"
     if parameter.default is parameter.empty:

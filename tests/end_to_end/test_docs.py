@@ -60,7 +60,7 @@ def flags_of(program: str, name: str) -> set[str]:
     if program == "bundle":
         parameters = inspect.signature(getattr(importlib.import_module(f"bundle.commands.{name}"), name)).parameters
         settings = flags_of("monai.bundle", WORKFLOWS[name]) if "settings" in parameters else ()
-        return {*parameters, *settings, "help", "json"}
+        return {*(parameter.rstrip("_") for parameter in parameters), *settings, "help", "json"}
     files = [workflow(RUNS[name])] if name in RUNS else [workflow(name) for name in make.WORKFLOWS.values()]
     return {*inspect.signature(monai.bundle.run).parameters, *MONAI_KEYS, *keys_of(*files, *OVERLAYS)}
 

@@ -1,0 +1,1 @@
+"""Public promptable models: clicks and boxes to masks, by packages that are optional."""
