@@ -26,7 +26,8 @@ def serve(
 
     Nothing is installed, and neither the package nor the scans are changed: the server works on a copy of the package
     and on links to the scans, in a folder that is kept. So labels and fine-tuned weights are there at the next start.
-    Only this machine can reach it. Ctrl-C ends it. A package is a program: the server runs its code.
+    Only this machine can reach it. Ctrl-C ends it. A package is a program: the server runs its code. A network of the
+    recipe clicks is served twice: as the automatic model, and as one that is corrected by clicks.
     docs/monai-label.md leads from a package to a mask in Slicer.
 
     Examples:
@@ -44,8 +45,8 @@ def serve(
         trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
             first use; it is remembered until a file of the package changes.
     """
+    from bundle.packaging import click_model, package_check
     from bundle.packaging import monai_label_server as servers
-    from bundle.packaging import package_check
 
     package_check.check_package(package, trust, ask_user)
     source = package.resolve()
@@ -57,15 +58,22 @@ def serve(
     servers.require_free_port(port)
     work = out or Path("runs", "served", source.name)
     folder = servers.prepare_folder(work, source, python, studies, shown)
+    clicked = [click_model.write_click_model(folder.model)] if click_model.takes_clicks(folder.model) else []
+    models = [source.name, *clicked]
 
     print(f"starting MONAI Label with {source.name}, its log is {folder.log} ...", flush=True)
-    with servers.running_server(folder, python, port) as server:
-        info = servers.wait_for_answer(server, port, source.name, folder.log)
+    with servers.running_server(folder, python, port, models) as server:
+        info = servers.wait_for_answer(server, port, models, folder.log)
         url = f"http://{servers.HOST}:{port}"
         segments = ", ".join(info["models"][source.name]["labels"])
+        clicks = "".join(
+            f"clicks:  model {name}, on {', '.join(info['models'][name]['labels'])}: SmartEdit/Deepgrow > Model\n"
+            for name in clicked
+        )
         print(
             f"\nMONAI Label serves {source.name} at {url}: {info['datastore']['total']} scans, segments {segments}.\n"
             f"In 3D Slicer: module MONAI Label, MONAI Label server {url}, Next Sample, Auto Segmentation > Run.\n"
+            f"{clicks}"
             f"labels:  {folder.studies / 'labels'}\n"
             f"weights: {folder.model / 'models'} (training overwrites model.pt there; the package stays as it is)\n"
             "Ctrl-C ends it.",

@@ -119,9 +119,12 @@ def prepare_folder(path: Path, package: Path, python: Path, studies: Path, shown
 
 
 @contextlib.contextmanager
-def running_server(folder: ServerFolder, python: Path, port: int) -> Iterator[subprocess.Popen]:
-    """The running server, in a process group of its own; stopped at the end, with any training that it started."""
-    conf = {"models": folder.model.name, "zoo_source": "local", "sam2": "false"}
+def running_server(folder: ServerFolder, python: Path, port: int, models: Sequence[str]) -> Iterator[subprocess.Popen]:
+    """The running server, in a process group of its own; stopped at the end, with any training that it started.
+
+    `models` are the names of their folders; Slicer takes the first of a kind.
+    """
+    conf = {"models": ",".join(models), "zoo_source": "local", "sam2": "false"}
     command: list[str | Path] = [python, "-m", "monailabel.main", "start_server", "--app", folder.app]
     command += ["--studies", folder.studies, "--host", HOST, "--port", str(port)]
     command += [word for pair in conf.items() for word in ("--conf", *pair)]
@@ -144,11 +147,11 @@ def running_server(folder: ServerFolder, python: Path, port: int) -> Iterator[su
                 server.wait(seconds)
 
 
-def wait_for_answer(server: subprocess.Popen, port: int, name: str, log: Path) -> dict[str, Any]:
+def wait_for_answer(server: subprocess.Popen, port: int, models: Sequence[str], log: Path) -> dict[str, Any]:
     """Wait for the server, and return its description of what it serves.
 
     Raises:
-        InputError: the server stopped, does not respond in time, or does not serve the package `name`.
+        InputError: the server stopped, does not respond in time, or does not serve one of the models.
     """
     end = time.monotonic() + TIMEOUT
     while server.poll() is None and time.monotonic() < end:
@@ -158,10 +161,10 @@ def wait_for_answer(server: subprocess.Popen, port: int, name: str, log: Path) -
         except (OSError, urllib.error.URLError):
             time.sleep(0.5)
             continue
-        if name not in info["models"]:
-            break
-        return info
-    raise InputError(f"MONAI Label does not serve {name}; the end of {log}:\n{read_last_lines(log)}")
+        if {*models} <= {*info["models"]}:
+            return info
+        break
+    raise InputError(f"MONAI Label does not serve {' and '.join(models)}; the end of {log}:\n{read_last_lines(log)}")
 
 
 def read_last_lines(log: Path, lines: int = 30) -> str:

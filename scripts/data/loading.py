@@ -158,11 +158,17 @@ class LoadImageChannelsd(MapTransform):
         found: dict[Hashable, Any] = {"checks": json.dumps(checks)}
         return {**found, "result": result_of_checks(checks)} if is_served() else found
 
-    def load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> tuple[MetaTensor, Sequence[Path]]:
-        """The image of a case, unchecked, and its files."""
+    def find_files(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> list[Path]:
+        """The files of an image: one per channel, or one of all channels."""
+        if named == "":
+            raise InputError("there is no scan of this name on the server: GET /datastore/ lists those that there are.")
         if not isinstance(named, list | tuple):
             named = self._find(Path(named))
-        files = [Path(file) for file in ensure_tuple(named)]
+        return [Path(file) for file in ensure_tuple(named)]
+
+    def load_image(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> tuple[MetaTensor, Sequence[Path]]:
+        """The image of a case, unchecked, and its files."""
+        files = self.find_files(named)
         if len(files) == len(self.channels):
             for file, channel in zip(files, self.channels, strict=True):
                 if (known := channels_of_file(file, self.channel_files)) and channel not in known:

@@ -21,7 +21,7 @@ from scripts.data.physical_checks import check_physics
 from scripts.data.profile import Profile
 from scripts.data.profile_checks import check_against_profile
 from scripts.data.scan_numbers import measure_scan
-from scripts.errors import InputError
+from scripts.errors import InputError, input_error_message
 
 NO_PROFILE = "there is no profile next to the weights, as of runs before profiles existed"
 SKULL = "skull"  # the check that is ok where a scan shows the brain alone
@@ -92,14 +92,15 @@ def list_checks(error: BaseException | None, sentence: str) -> list[ScanCheck]:
 
 @contextmanager
 def refusals_as_responses() -> Iterator[None]:
-    """Under MONAI Label an `InputError` becomes the response 422 with its sentence; a bare 500 otherwise."""
+    """Under MONAI Label an `InputError`, also a wrapped one, becomes the response 422 with its sentence."""
     try:
         yield
-    except InputError as error:
-        fastapi = sys.modules.get("fastapi") if "monailabel" in sys.modules else None
-        if fastapi is None:
+    except Exception as error:
+        fastapi = sys.modules.get("fastapi") if is_served() else None
+        sentence = input_error_message(error)
+        if fastapi is None or sentence is None or isinstance(error, fastapi.HTTPException):
             raise
-        raise fastapi.HTTPException(status_code=UNPROCESSABLE, detail=str(error)) from error
+        raise fastapi.HTTPException(status_code=UNPROCESSABLE, detail=sentence) from error
 
 
 def result_of_checks(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -131,7 +131,8 @@ class ClickSession:
             self.corrected = dict(state.windows)
             number = self.channels.prompt.region
             masks, inverted = self._run(self.channels.prompt)
-            on_scan = self.decision.masks(convert_to_tensor(inverted, track_meta=False))[number].numpy(force=True)
+            on_scan = self.decision.masks(convert_to_tensor(inverted, track_meta=False))
+            on_scan = on_scan[number if self.decision.by_class else 0].numpy(force=True)
             state = RegionState(clicks, self.corrected, masks[number], on_scan)
         self.states[annotator, region] = state = state._replace(clicks=clicks)
         notes = [
@@ -163,13 +164,17 @@ class ClickSession:
 
     @torch.no_grad()
     def _run(self, prompt: Prompt | None) -> tuple[torch.Tensor, MetaTensor]:
-        """The masks [R, ...] on the prepared grid, and the probabilities [K, ...] on the scan's grid."""
+        """The masks [R, ...] on the prepared grid, and the probabilities [K, ...] on the scan's grid.
+
+        Of these only that of the region clicked, [1, ...], where each region has its own: it is half of a click's time.
+        """
         self.channels.prompt = prompt
         image = self.case["image"]
         inputs = convert_to_tensor(image, track_meta=False).float()[None].to(self.device)
         logits = convert_to_tensor(self.inferer(inputs, self.network), track_meta=False)[0]
         probabilities = (logits.softmax(0) if self.decision.by_class else logits.sigmoid()).cpu()
-        inverted = self.invert({**self.case, "pred": MetaTensor(probabilities, meta=image.meta)})["pred"]
+        wanted = probabilities if prompt is None or self.decision.by_class else probabilities[[prompt.region]]
+        inverted = self.invert({**self.case, "pred": MetaTensor(wanted, meta=image.meta)})["pred"]
         return self.decision.masks(probabilities), inverted
 
     def _map(self, click: Click) -> Click | None:

@@ -75,7 +75,7 @@ def test_server_that_exits_at_once_shows_its_log_tail(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with pytest.raises(InputError, match="no module named pydicom_seg"):
-        servers.wait_for_answer(ended, 9, "x", log)
+        servers.wait_for_answer(ended, 9, ["x"], log)
 
 
 PRETENDER = f"""#!{sys.executable}
@@ -97,8 +97,8 @@ def test_server_is_awaited_and_ends_with_its_block(prepare, package, tmp_path):
         probe.bind((servers.HOST, 0))
         port = probe.getsockname()[1]
     folder = prepare()
-    with servers.running_server(folder, python, port) as server:
-        info = servers.wait_for_answer(server, port, package.name, folder.log)
+    with servers.running_server(folder, python, port, [package.name]) as server:
+        info = servers.wait_for_answer(server, port, [package.name], folder.log)
         assert server.poll() is None
     assert info["datastore"]["total"] == 2
     assert server.poll() is not None
