@@ -132,8 +132,8 @@ class ClickSession:
             number = self.channels.prompt.region
             masks, inverted = self._run(self.channels.prompt)
             on_scan = self.decision.masks(convert_to_tensor(inverted, track_meta=False))
-            on_scan = on_scan[number if self.decision.by_class else 0].numpy(force=True)
-            state = RegionState(clicks, self.corrected, masks[number], on_scan)
+            own = on_scan[number if self.decision.by_class else 0].numpy(force=True)
+            state = RegionState(clicks, self.corrected, masks[number], own)
         self.states[annotator, region] = state = state._replace(clicks=clicks)
         notes = [
             self._explain(region, click, places[click] is None)
