@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ from bundle.benchmarks.timing import time_call
 from scripts.data.images import read_image
 from scripts.errors import InputError
 from scripts.files import read_mapping, write_json
-from scripts.inference.click_session import ClickSession, Correction
+from scripts.inference.click_server import Session
+from scripts.inference.click_session import ClickSession
 from scripts.network.weights import find_weights
 from scripts.progress import progress_bar
 from scripts.scoring.metrics import measure_region
@@ -21,16 +22,6 @@ from scripts.training.click_simulation import find_next_click
 
 METRICS = ("dice", "nsd_2mm")
 PARTS = ("network", "inferer", "preprocessing", "region_decision")
-
-
-class Session(Protocol):
-    """What is measured: `ClickSession`, or one of another model."""
-
-    def mask(self, region: str, annotator: str = "") -> np.ndarray:
-        """The mask of a region on the scan's own grid, bool."""
-
-    def click(self, region: str, foreground: Any = (), background: Any = (), annotator: str = "") -> Correction:
-        """Correct a region by all clicks on it so far, voxels [[i, j, k], ...] of the scan."""
 
 
 class ClickModel(NamedTuple):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
@@ -26,10 +27,13 @@ Stamp = list[tuple[Path, int, int]]  # of each file: path, time in ns, bytes
 
 
 class Session(Protocol):
-    """The correction of one scan, such as `scripts.inference.click_session.ClickSession`."""
+    """The correction of one scan: `scripts.inference.click_session.ClickSession`, or that of another model."""
 
-    def click(self, region: str, foreground: Any, background: Any, annotator: str) -> Correction:
-        """The region after all of the annotator's clicks on it, in voxels of the scan's file; see `ClickSession`."""
+    def mask(self, region: str, annotator: str = "") -> np.ndarray:
+        """The mask of a region on the scan's own grid, bool."""
+
+    def click(self, region: str, foreground: Any = (), background: Any = (), annotator: str = "") -> Correction:
+        """Correct a region by all clicks on it so far, voxels [[i, j, k], ...] of the scan."""
 
 
 @dataclass

@@ -36,6 +36,7 @@ CHANGES |= {"reverse", "setdefault", "sort", "update"}
 CACHES = ("cache", "lru_cache")
 # pure functions of sizes, a few small entries; what this machine can do; the hash of an unchanged file
 SMALL_TABLES = {"areas_by_code", "_legendre", "_spline", "tiling", "_few", "kernels_available", "_sha256"}
+SMALL_TABLES |= {"ball_profile"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "PyYAML", "ignite": "pytorch-ignite"}
 # faster gzip and norms, the standard ones where they are not installed; slides, of which no package is made
 OPTIONAL = {"isal", "triton", "tifffile"}
