@@ -35,7 +35,6 @@ class CaseSize:
     kept: float  # share of the voxels that this keeps
     components: dict[str, list[float]]  # ml (of pictures: thousands of pixels) by region, the largest first
     levels: list[list[float]]  # by channel: percentiles `LEVELS` of the voxels in any region; empty without any
-    moments: list[tuple[float, float]]  # by channel: mean, and mean of the squares, of these voxels
 
     def volume(self, region: str) -> float:
         """Of a region, in ml."""
@@ -108,18 +107,12 @@ def measure_case(
         kept=label.size / voxels,
         components=volumes,
         levels=[[float(f"{x:.6g}") for x in np.percentile(values, LEVELS)] for values in seen],
-        moments=[(float(values.mean()), float(np.square(values).mean())) for values in seen],
     )
 
 
-def pooled_intensities(
-    sizes: Sequence[CaseSize], channel: int, percentiles: Sequence[float]
-) -> tuple[list[float], ...]:
-    """Percentiles, then mean and standard deviation, of a channel in the regions, each case with equal weight."""
-    several = [one for one in sizes if one.levels]
-    values = np.sort(np.concatenate([one.levels[channel] for one in several]))
-    mean, square = np.mean([one.moments[channel] for one in several], axis=0)
-    return np.percentile(values, percentiles).tolist(), [float(mean), float(np.sqrt(max(0.0, square - mean**2)))]
+def pooled_percentiles(sizes: Sequence[CaseSize], percentiles: Sequence[float]) -> list[float]:
+    """Percentiles of the first channel in the regions, each case with equal weight."""
+    return np.percentile(np.concatenate([one.levels[0] for one in sizes if one.levels]), percentiles).tolist()
 
 
 def _measure_and_keep(
@@ -143,7 +136,6 @@ def _read_kept(path: Path, key: str) -> CaseSize | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         tuples = {name: tuple(content[name]) for name in ("spacing", "shape")}
-        tuples["moments"] = [tuple(pair) for pair in content["moments"]]
         return CaseSize(**{**content, **tuples}) if content.pop("key") == key else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

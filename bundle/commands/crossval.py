@@ -108,7 +108,7 @@ def crossval(
         run_by_slurm(jobs, folder, sbatch)
     else:
         run_locally(jobs, folder, parallel, visible_gpus())
-    refuse_unfinished(jobs, folder, "folds")
+    refuse_unfinished(jobs, folder)
     studies.pool_folds(out, record, content)
     runs = [out / f"fold{fold}" for fold in record["folds"]]
     if not studies.ALL_COMPONENTS.keys() & settings.keys() and (left or not (out / "postprocessing.yaml").is_file()):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bundle.cohort.case_sizes import CaseSize, pooled_intensities
+from bundle.cohort.case_sizes import CaseSize, pooled_percentiles
 from bundle.studies.nnunet_rules import choose_spacing, planning_order, resampled_shape
 
 ALIKE = 0.1  # spacings that differ by less from the median need no resampling
@@ -86,7 +86,7 @@ def decide_normalization(cohort: Cohort) -> list[Line]:
     names = [name.casefold() for name in cohort.channels]
     computed = [name == "ct" for name in names]
     if all(computed) and any(size.levels for size in cohort.sizes):
-        ends = [round(value) for value in pooled_intensities(cohort.sizes, 0, CLIPPED)[0]]
+        ends = [round(value) for value in pooled_percentiles(cohort.sizes, CLIPPED)]
         reason = f"HU; {CLIPPED[0]} and {CLIPPED[1]} % of the voxels in the regions of {len(cohort.sizes)} scans"
         return [Line("normalize", "hu_window", "CT: the same unit in every scan"), Line("hu_window", ends, reason)]
     if {*names} <= RESCALED:

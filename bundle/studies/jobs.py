@@ -77,7 +77,7 @@ def failed_step(step: Sequence[str], code: int) -> bool:
     return code != 0 and not (step[0] == "evaluate" and code == EXIT_SOME_FAILED)
 
 
-def refuse_unfinished(jobs: Sequence[StudyJob], folder: Path, what: str) -> None:
+def refuse_unfinished(jobs: Sequence[StudyJob], folder: Path) -> None:
     """Refuse to go on without all jobs.
 
     Raises:
@@ -87,6 +87,6 @@ def refuse_unfinished(jobs: Sequence[StudyJob], folder: Path, what: str) -> None
     if failed:
         reasons = "; ".join(job.why_failed(folder) for job in failed)
         raise InputError(
-            f"{len(failed)} of {len(jobs)} {what} failed: {reasons}. Correct the cause and start the same command"
+            f"{len(failed)} of {len(jobs)} folds failed: {reasons}. Correct the cause and start the same command"
             " again: it keeps what is finished."
         )

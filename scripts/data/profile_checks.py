@@ -72,14 +72,14 @@ COMPARED: Mapping[str, Compared] = {
 }
 
 
-def check_against_profile(scan: ScanNumbers, profile: Profile | None, reason: str = "") -> list[ScanCheck]:
+def check_against_profile(scan: ScanNumbers, profile: Profile | None) -> list[ScanCheck]:
     """The checks of a scan against a profile, one per kind of number, by the most doubtful one of its kind.
 
     Args:
         scan: its numbers.
         profile: of the training cases; None: one check, which says that nothing was compared.
-        reason: why there is no profile.
     """
+    reason = "there is no profile next to the weights, as of runs before profiles existed"
     if profile is not None and profile.cases < NOTED_FROM:
         reason = f"the profile is of {profile.cases} training cases, {NOTED_FROM} at least are needed"
         profile = None

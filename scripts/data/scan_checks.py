@@ -23,7 +23,6 @@ from scripts.data.profile_checks import check_against_profile
 from scripts.data.scan_numbers import measure_scan
 from scripts.errors import InputError, input_error_message
 
-NO_PROFILE = "there is no profile next to the weights, as of runs before profiles existed"
 SKULL = "skull"  # the check that is ok where a scan shows the brain alone
 UNPROCESSABLE = 422  # the HTTP status of a refusal
 
@@ -65,7 +64,7 @@ def check_scan(
     checks += [_check_copies(channels), _check_alignment(channels), _check_skull(channels, skull_stripped)]
     if len(channels) == len(names):
         scan = measure_scan(image, channels)
-        checks += [*check_physics(scan, channels), *check_against_profile(scan, profile, NO_PROFILE)]
+        checks += [*check_physics(scan, channels), *check_against_profile(scan, profile)]
     if refusal := next((check for check in checks if check.status == REFUSE), None):
         raise ScanRefused(refusal.sentence, checks)
     return checks

@@ -23,7 +23,7 @@ def hd95_by_area(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> floa
         surface = (code > 0) & (code < 255)
         points.append(voxel_positions(surface, spacing))
         weights.append(areas[code[surface]])
-    return max(_weighted_percentile(d, w, 0.95) for d, w in zip(nearest_distances(*points), weights, strict=True))
+    return max(_weighted_percentile_95(d, w) for d, w in zip(nearest_distances(*points), weights, strict=True))
 
 
 def surface_area(mask: np.ndarray, spacing: Sequence[float]) -> float:
@@ -96,7 +96,7 @@ def _codes(mask: np.ndarray) -> np.ndarray:
     return ndimage.correlate(padded, CORNERS.sum(axis=2, dtype=np.uint8), mode="constant")
 
 
-def _weighted_percentile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
+def _weighted_percentile_95(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order][min(int(np.searchsorted(reached, fraction)), len(values) - 1)])
+    return float(values[order][min(int(np.searchsorted(reached, 0.95)), len(values) - 1)])

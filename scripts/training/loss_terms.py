@@ -1,6 +1,6 @@
 """A loss that is a weighted sum of others, each with its own regions, output of the network, and share of the run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,7 +87,7 @@ class LossTerms(nn.Module):
     @property
     def at_resolution(self) -> Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor] | None:
         """The sum for coarse logits (`scripts.training.losses`), if every term can be computed there; else None."""
-        if not all(hasattr(term.loss, "at_resolution") for term in self._active(None)):
+        if not all(hasattr(term.loss, "at_resolution") for _, term, _ in self._active(of_logits=True)):
             return None
         return lambda logits, shares, voxels: self._sum(
             logits, shares, lambda loss, *pair: loss.at_resolution(*pair, voxels)
@@ -100,10 +100,7 @@ class LossTerms(nn.Module):
             InputError: the network has no such output.
         """
         total = target.new_zeros(())
-        for name, term in self.terms.items():
-            weight = term.weight_at(self.progress())
-            if term.output is None or not weight:
-                continue
+        for name, term, weight in self._active(of_logits=False):
             if term.output not in outputs:
                 raise InputError(
                     f"term {name} of the loss is of the output {term.output}, but the network returns"
@@ -112,15 +109,17 @@ class LossTerms(nn.Module):
             total = total + weight * self._value(name, outputs[term.output], target, lambda loss, *pair: loss(*pair))
         return total
 
-    def _active(self, output: str | None) -> list[LossTerm]:
+    def _active(self, of_logits: bool) -> Iterator[tuple[str, LossTerm, float]]:
+        """The terms of the logits, or those of other outputs, that count now, each with its name and weight."""
         progress = self.progress()
-        return [term for term in self.terms.values() if term.output == output and term.weight_at(progress)]
+        for name, term in self.terms.items():
+            if (term.output is None) == of_logits and (weight := term.weight_at(progress)):
+                yield name, term, weight
 
     def _sum(self, logits: torch.Tensor, target: torch.Tensor, call: Callable[..., torch.Tensor]) -> torch.Tensor:
-        progress, total = self.progress(), 0.0 * logits.sum()  # so that there is a gradient before any term starts
-        for name, term in self.terms.items():
-            if term.output is None and (weight := term.weight_at(progress)):
-                total = total + weight * self._value(name, logits, target, call)
+        total = 0.0 * logits.sum()  # so that there is a gradient before any term starts
+        for name, _, weight in self._active(of_logits=True):
+            total = total + weight * self._value(name, logits, target, call)
         return total
 
     def _value(

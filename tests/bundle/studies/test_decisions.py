@@ -14,7 +14,7 @@ VOLUMES = {"WT": [90.0], "TC": [30.0, 1.0], "ET": [20.0]}
 def size(number: int = 0, spacing=(1.0, 1.0, 1.0), shape=(140, 171, 137), kept=0.4, components=None) -> CaseSize:
     levels = [np.linspace(-20, 180, len(LEVELS)).tolist()]
     parts = VOLUMES if components is None else components
-    return CaseSize(f"c{number}", f"c{number}", spacing, shape, kept, parts, levels, [(80.0, 9000.0)])
+    return CaseSize(f"c{number}", f"c{number}", spacing, shape, kept, parts, levels)
 
 
 def cohort_of(*sizes: CaseSize, channels=MRI, unit="mm", folds=None) -> Cohort:

@@ -66,8 +66,8 @@ def test_local_jobs_run_once_and_keep_their_log(tmp_path):
     jobs = [phantoms(tmp_path, 1), StudyJob("wrong", (("phantom",),), ())]
     run_locally(jobs, tmp_path, parallel=2)
     assert [job.exit_code(tmp_path) for job in jobs] == [0, 2]
-    message = refused(refuse_unfinished, jobs, tmp_path, "jobs")
-    assert "1 of 2 jobs failed: wrong ended with exit code 2" in message
+    message = refused(refuse_unfinished, jobs, tmp_path)
+    assert "1 of 2 folds failed: wrong ended with exit code 2" in message
     assert "phantom needs OUT" in message
     before = (tmp_path / "phantom1.log").read_text()
     run_locally(jobs[:1], tmp_path, parallel=2)
