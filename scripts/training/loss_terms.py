@@ -101,6 +101,7 @@ class LossTerms(nn.Module):
         """
         total = target.new_zeros(())
         for name, term, weight in self._active(of_logits=False):
+            assert term.output is not None
             if term.output not in outputs:
                 raise InputError(
                     f"term {name} of the loss is of the output {term.output}, but the network returns"
