@@ -191,9 +191,8 @@ def _wide(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFra
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    names = ("evaluation.json", "judged.json")  # the latter is its former name
-    path = next((folder / name for name in names if (folder / name).is_file()), None)
-    if path is None:
+    path = folder / "evaluation.json"
+    if not path.is_file():
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
