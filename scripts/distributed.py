@@ -34,6 +34,11 @@ def local_world_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if _group() else 1
 
 
+def local_rank() -> int:
+    """The number of this process among those of this machine."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if _group() else 0
+
+
 def worker_start_method() -> str | None:
     """For `multiprocessing.get_context`: a forked worker would hold the connections of a process that has ended."""
     return "spawn" if _group() else None

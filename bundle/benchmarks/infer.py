@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose
 
+from bundle.benchmarks.gpu_use import measure_gpu_use
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.patients import write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_call, time_in_turn
@@ -87,12 +88,14 @@ def measure_inference(
 
             calls["   in half precision"] = plain_half
         found = time_in_turn(calls, repeats, device)
-        used = [] if device == "cpu" else _use_of_gpu(end_to_end, device)
+        used = measure_gpu_use(end_to_end, device)
     rows = [Timing("the network alone: ours, its forward passes", passes[:repeats])]
     rows += [Timing(name, values) for name, values in found.items()]
     if nnunet_python:
         image = {"image": prepared[0].numpy()}
-        theirs = peer.time_nnunet(nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half))
+        theirs = peer.time_nnunet(
+            nnunet_python, "infer", image, filters, window[0], repeats, bool(inferer.half), device
+        )
         rows.append(Timing("nnU-Net: the brain's box by windows, without mirroring", theirs["windows"]))
     rows += used
     return BenchmarkResult(
@@ -172,19 +175,6 @@ def _stages(
         "writing": lambda: write_like(folder / "mask.nii.gz", mask, entry["image"][0]),
     }
     return stages, image
-
-
-def _use_of_gpu(call: Callable[[], Any], device: str) -> list[Timing]:
-    """The share of a call's time in which the GPU is busy, and its peak memory."""
-    torch.cuda.reset_peak_memory_stats(device)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as watched:
-        wall = time_call(call, device)
-    kernels = [e.time_range.elapsed_us() for e in watched.events() if e.device_type == torch.autograd.DeviceType.CUDA]
-    memory = {"allocated": torch.cuda.max_memory_allocated, "reserved": torch.cuda.max_memory_reserved}
-    return [
-        Timing("   share of the time in which the GPU is busy", [sum(kernels) / 1e4 / wall], "%"),
-        *(Timing(f"   peak GPU memory, {kind}", [most(device) / 2**30], "GiB") for kind, most in memory.items()),
-    ]
 
 
 def _case(folder: Path, scale: float) -> np.ndarray:

@@ -13,12 +13,14 @@ from monai.bundle import ConfigParser
 from monai.data import CacheDataset, DataLoader, list_data_collate
 
 from bundle.benchmarks import memory
+from bundle.benchmarks.gpu_use import measure_gpu_use
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.patients import write_datalist, write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_in_turn
 from scripts.data import datalist
 
 STEPS = 8  # batches per repeat: augmentation is random, so its cost is a mean
+EPOCHS = 1000  # more than are measured, so that no validation falls due
 RECIPES = (None, "small_gpu", "large_gpu")
 DEFAULT = [32, 64, 128, 256, 320, 320]
 
@@ -46,13 +48,17 @@ def measure_training(
         }
         for call in calls.values():
             call()  # warm-up
+        epoch, steps = _epoch_of_trainer(config, device)
+        calls[f"an epoch of the trainer, {steps} steps"] = epoch
+        epoch()
         found = time_in_turn(calls, repeats, device)
-        network, loader, both, usual = found.values()
+        used = measure_gpu_use(epoch, device)
+        network, loader, both, usual, trained = found.values()
         theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python else {}
     loader, both = ([value / STEPS for value in values] for values in (loader, both))
     rows = [
         Timing("the network alone", network),
-        Timing("our step: loader, augmentation, network", _sum(network, both)),
+        Timing("a step of the trainer, with all that a training does", [seconds / steps for seconds in trained]),
         Timing("   of which the loader", loader),
         Timing("   of which loader and augmentation", both),
         Timing("MONAI's usual step: augment the volume, then crop", _sum(network, usual)),
@@ -61,10 +67,11 @@ def measure_training(
     if theirs:
         rows += [
             Timing("nnU-Net's network alone", theirs["network"]),
-            Timing("nnU-Net's step: its loader, augmentation, network", _sum(theirs["network"], theirs["data"])),
+            Timing("nnU-Net's step, its data made in the same process", _sum(theirs["network"], theirs["data"])),
             Timing("   of which data", theirs["data"]),
         ]
     add_ratios(rows)
+    rows += used
     rows += [
         Timing(
             f"peak memory of the tensors of a step, recipe {recipe or 'default'}",
@@ -110,6 +117,24 @@ def _step(config: ConfigParser, device: str) -> tuple[Callable, tuple[torch.Tens
         optimizer.step()
 
     return step, prepare_batch(next(iter(config.get_parsed_content("train#dataloader"))), device)
+
+
+def _epoch_of_trainer(config: ConfigParser, device: str) -> tuple[Callable[[], None], int]:
+    """The workflow's own trainer for one more epoch at each call, and the steps of an epoch.
+
+    Clipping, averaging, logs and the checkpoint are part of it; a validation is not.
+    """
+    steps = STEPS if device == "cpu" else config["steps_per_epoch"]
+    config.update({"steps_per_epoch": steps, "max_epochs": EPOCHS, "val_interval": EPOCHS})
+    config.parse()
+    trainer = config.get_parsed_content("train#trainer")
+    trainer.state.max_epochs = 0
+
+    def epoch() -> None:
+        trainer.state.max_epochs += 1
+        trainer.run()
+
+    return epoch, steps
 
 
 def _ours(config: ConfigParser, device: str) -> tuple[Callable, Callable]:
@@ -159,5 +184,5 @@ def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, r
     """Its patch, augmentation and network on the same case."""
     case = config.get_parsed_content("train#dataset").cases[0]
     arrays = {"image": case["image"].numpy(), "label": case["label"].sum(0).numpy().astype(np.int16)}
-    half = config.get_parsed_content("amp") and config.get_parsed_content("device") == "cpu"
-    return peer.time_nnunet(python, "train", arrays, filters, patch, repeats, half)
+    half, device = config.get_parsed_content("amp"), config.get_parsed_content("device")
+    return peer.time_nnunet(python, "train", arrays, filters, patch, repeats, half, device)

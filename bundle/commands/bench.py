@@ -91,7 +91,7 @@ def bench(
         filters: features of the network by level; by default small enough for a CPU, the default recipe's on a GPU.
         patch: side of the training patches in voxels; 64 on a CPU, 128 on a GPU, 32 for load. That of windows is 128.
         nnunet_python: the Python of an environment that has nnunetv2, to be measured side by side (for train and
-            infer, on a CPU); without it, this one if nnunetv2 is in it.
+            infer); without it, this one if nnunetv2 is in it.
         cases: how many cases, one or several numbers (for load).
         picture: a PNG file for the curves (for load).
         brats_script: `eval.py` of github.com/rachitsaluja/BraTS-2023-Metrics, to be timed too (for score).
@@ -120,9 +120,7 @@ def bench(
         return bench_clicks(run, datalist, dataset_dir, fold, clicks, seen, out, given["device"])
     if run is not None:
         raise InputError(f"{run} is one word too many for bench {subject}: a run is given for clicks alone.")
-    if nnunet_python and given["device"] != "cpu":
-        raise InputError(f"device is {given['device']}: nnU-Net is measured on a CPU; add --device cpu.")
-    compared = given["device"] == "cpu" and subject in (None, "train", "infer")
+    compared = subject in (None, "train", "infer")
     given["nnunet_python"] = peer.python_with_nnunet(nnunet_python) if compared else None
     results = []
     if subject == "variants":

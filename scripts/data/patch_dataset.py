@@ -30,12 +30,14 @@ from scripts.data.datalist import entry_files, file_hash, name_entry
 from scripts.data.images import voxel_ml
 from scripts.data.imperfect_labels import IGNORED, draw_rater
 from scripts.data.input_channels import WindowChannels
-from scripts.distributed import is_first_process
+from scripts.distributed import is_first_process, local_rank, local_world_size
 from scripts.errors import InputError
 from scripts.files import remove_leftovers, unfinished_prefix
+from scripts.parallel import available_cores
 from scripts.progress import progress_bar
 
 CACHES = ("memory", "disk", "none")
+MOST_WORKERS = 16  # each holds a case in single precision, some 0.6 GB of four channels at 1 mm
 STORED_TYPES = "half precision, 32-bit indices; affines by scripts.data.nifti"  # part of a cached case's hash
 CACHE_VERSION = "3"  # the folder of cases in the cache
 FORMER_NAMES = re.compile("2|[0-9a-f]{32}")  # of what earlier versions cached: the folder of cases, or a case
@@ -53,9 +55,10 @@ class PreparedCases(Dataset):
         cache: `memory` computes all cases at once and holds them; `disk` keeps them as .npy files under
             `cache_dir`, read by memory map; `none` computes a case each time it is requested.
         cache_dir: where `disk` keeps cases. Their names are hashes of files, transforms and versions, so a
-            changed input is a new case, and several runs may share the folder.
+            changed input is a new case, and several runs may share the folder; the processes of a machine share the
+            work of preparing, and the memory.
         keep: the keys of a prepared case to cache, all of them tensors.
-        workers: threads that prepare cases.
+        workers: threads that prepare cases; None: one per core of this process's share, at most `MOST_WORKERS`.
         title: of the progress bar.
 
     Raises:
@@ -69,7 +72,7 @@ class PreparedCases(Dataset):
         cache: str = "memory",
         cache_dir: str | os.PathLike | None = None,
         keep: Sequence[str] = ("image", "label"),
-        workers: int = 2,
+        workers: int | None = None,
         title: str = "Caching cases",
         fallback: Sequence[Mapping[str, Any]] = (),
     ) -> None:
@@ -79,7 +82,8 @@ class PreparedCases(Dataset):
         self.transform = transform if isinstance(transform, Compose) else Compose([transform])
         self.cache, self.keep = cache, tuple(keep)
         self.cache_dir = Path(cache_dir or Path(tempfile.gettempdir()) / "brain-tumour-cache")
-        self.workers, self.title = workers, title
+        cores = available_cores() // local_world_size()
+        self.workers, self.title = workers or min(MOST_WORKERS, max(1, cores)), title
         self.held: list[dict[str, Any]] = []
 
     def prepare(self) -> None:
@@ -89,10 +93,14 @@ class PreparedCases(Dataset):
         if self.cache == "disk":
             self._remove_earlier()
             remove_leftovers(self.cache_dir / CACHE_VERSION)
-        with ThreadPoolExecutor(max_workers=max(1, self.workers)) as pool:
-            work = pool.map(self.prepare_case if self.cache == "memory" else self._keep_on_disk, self.data)
+        prepare = self.prepare_case if self.cache == "memory" else self._keep_on_disk
+        first = len(self.data) * local_rank() // local_world_size()  # each process makes other cases first
+        order = [*range(first, len(self.data)), *range(first)]
+        with ThreadPoolExecutor(max_workers=self.workers) as pool:
+            work = pool.map(prepare, [self.data[number] for number in order])
             shown = progress_bar(work, total=len(self.data), desc=self.title, unit="case", show=is_first_process())
-            self.held = list(shown)
+            made = dict(zip(order, shown, strict=True))
+        self.held = [made[number] for number in range(len(self.data))]
 
     def __len__(self) -> int:
         return len(self.data)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
 
 from scripts.errors import InputError
 
@@ -106,6 +105,8 @@ def count_voxel_bytes(network: nn.Module, channels: int, size: Sequence[int]) ->
         channels: of the image.
         size: in voxels; one that the network accepts.
     """
+    from torch.distributed._tools.mem_tracker import MemTracker  # an eighth of a training's imports, which needs none
+
     tracker, device = MemTracker(), network_device(network)
     with shapes_only(), torch.no_grad():
         tracker.track_external(network)

@@ -90,7 +90,9 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(cohort, tmp_path
     (tmp_path / "datalist.json").write_text(json.dumps(content))
     given = {"datalist": str(tmp_path / "datalist.json"), "dataset_dir": str(cohort.dataset_dir), **LEARN}
 
-    words = workflow("training", TOGETHER, **given, run_dir=tmp_path / "two", batch_size=1)
+    words = workflow(
+        "training", TOGETHER, **given, run_dir=tmp_path / "two", batch_size=1, cache_dir=tmp_path / "cache"
+    )
     two = done(["bash", "docs/slurm.sh", *words[words.index("training") :]], **slurm)
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("epoch 2/2") == two.stdout.count("run: ") == 1, "each process told the epoch"
@@ -203,7 +205,7 @@ def test_sigterm_to_one_process_stops_all_after_the_same_step(cohort, tmp_path):
         entry["fold"] %= 2  # two cases to validate on
     (tmp_path / "datalist.json").write_text(json.dumps(content))
     given = {"datalist": str(tmp_path / "datalist.json"), "dataset_dir": str(cohort.dataset_dir), **LEARN}
-    given |= {"max_epochs": 2, "steps_per_epoch": 40, "val_interval": 2}
+    given |= {"max_epochs": 2, "steps_per_epoch": 40, "val_interval": 2, "cache_dir": str(tmp_path / "cache")}
     finish(start_two(**given, run_dir=tmp_path / "whole"), 0)
 
     stopped = start_two(**given, run_dir=tmp_path / "stopped")

@@ -28,7 +28,14 @@ def python_with_nnunet(named: str | None) -> str | None:
 
 
 def time_nnunet(
-    python: str, subject: str, case: Mapping[str, np.ndarray], filters: list[int], patch: int, repeats: int, half: bool
+    python: str,
+    subject: str,
+    case: Mapping[str, np.ndarray],
+    filters: list[int],
+    patch: int,
+    repeats: int,
+    half: bool,
+    device: str = "cpu",
 ) -> dict[str, list[float]]:
     """The seconds that `speed.py` measures on this case, patch, features and precision.
 
@@ -39,7 +46,7 @@ def time_nnunet(
         file = Path(folder) / "case.npz"
         np.savez(file, **case)
         script = str(Path(__file__).with_name("speed.py"))
-        numbers = (json.dumps(filters), str(patch), str(repeats), str(int(half)))
+        numbers = (json.dumps(filters), str(patch), str(repeats), str(int(half)), device)
         printed = _run(python, script, subject, str(file), *numbers)
     return json.loads(printed.splitlines()[-1])
 

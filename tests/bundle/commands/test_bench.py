@@ -12,6 +12,7 @@ import torch
 
 from bundle.__main__ import main
 from bundle.benchmarks import infer, load, memory, slides, train
+from bundle.benchmarks.gpu_use import covered_length
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.nnunet import training as nnunet_training
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios
@@ -49,10 +50,14 @@ def test_score_benchmark_prints_ratios_and_writes_the_documented_file(tmp_path, 
 def test_training_step_is_compared_with_bare_network_and_monai_order():
     result = train.measure_training(repeats=1, filters=SMALL, patch=16, size=32)
     told = names(result)
-    for part in ("the network alone", "our step", "MONAI's usual step", "recipe default", "recipe small_gpu"):
+    for part in ("the network alone", "a step of the trainer", "MONAI's usual step", "recipe small_gpu"):
         assert part in told
     assert result.rows[0].ratio == 1
     assert result.rows[1].ratio > 1
+
+
+def test_kernels_at_the_same_time_count_once():
+    assert covered_length([(0, 2), (5, 6), (1, 3), (1, 2)]) == 4
 
 
 @pytest.mark.usefixtures("at_root")

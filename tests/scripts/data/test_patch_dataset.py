@@ -13,7 +13,7 @@ import torch
 from monai.data import DataLoader, get_track_meta
 from monai.transforms import Compose, Lambdad, ScaleIntensityd, Transform
 
-from scripts.data import pictures
+from scripts.data import patch_dataset, pictures
 from scripts.data.datalist import read_datalist, select_cases
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import CACHE_VERSION, PreparedCases
@@ -192,6 +192,14 @@ def test_cached_cases_are_found_by_the_next_run(entries, tmp_path):
     on_disk(entries, tmp_path)
     assert float(on_disk(entries, tmp_path)[1]["image"].max()) == 1
     assert len(Counting.asked) == 2
+
+
+def test_second_process_of_a_machine_begins_with_other_cases(entries, tmp_path, monkeypatch):
+    monkeypatch.setattr(patch_dataset, "local_rank", lambda: 1)
+    monkeypatch.setattr(patch_dataset, "local_world_size", lambda: 2)
+    cases = on_disk(entries, tmp_path, workers=1)
+    assert Counting.asked == ["b", "a"]
+    assert [case["case"] for case in cases] == ["a", "b"]
 
 
 def test_cases_that_an_earlier_version_kept_are_removed(entries, tmp_path):
