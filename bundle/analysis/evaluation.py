@@ -191,8 +191,9 @@ def _wide(rows: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFra
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / "evaluation.json"
-    if not path.is_file():
+    names = ("evaluation.json", "judged.json")  # the latter is its former name
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -237,6 +237,7 @@ def write_tables(
         | {name: version(name) for name in ("numpy", "scipy", "scikit-image", "nibabel")},
     }
     write_json(folder / "evaluation.json", content | metadata)
+    (folder / "judged.json").unlink(missing_ok=True)  # its former name
 
 
 def exit_if_some_failed(cases: pd.DataFrame) -> None:
