@@ -92,6 +92,25 @@ def test_the_kernels_are_as_exact_as_torch():
 
 
 @needs_triton
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_compile_for_gpus_that_are_not_here(capability):
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from scripts.network import norm_kernels
+
+    kinds = {**dict.fromkeys(("x", "y", "dx", "dy"), "*bf16"), **dict.fromkeys(("slope", "eps"), "fp32")}
+    kinds |= dict.fromkeys(("voxels", "channels", "rows", "samples", "chunks"), "i32")
+    tile = {"HIGH": 32, "WIDE": 32}
+    parts = [one for one in vars(norm_kernels).values() if "HIGH" in getattr(one, "arg_names", ())]
+    kernels = [one for one in parts if one.arg_names[0] != "chunk"]  # which a kernel calls
+    assert len(kernels) == 6
+    for kernel in kernels:
+        signature = {name: "constexpr" if name in tile else kinds.get(name, "*fp32") for name in kernel.arg_names}
+        assert "cubin" in compile(ASTSource(kernel, signature, tile), GPUTarget("cuda", capability, 32)).asm
+
+
+@needs_triton
 @needs_gpu
 def test_the_kernels_on_a_gpu_are_as_exact_as_torch():
     compare([torch.float32, torch.float16, torch.bfloat16], "cuda")
