@@ -15,6 +15,9 @@ from scripts.errors import InputError
 from scripts.files import read_mapping, write_json
 from scripts.inference.click_server import Session
 from scripts.inference.click_session import ClickSession
+from scripts.inference.promptable.channel import read_channel
+from scripts.inference.promptable.models import open_scan, require_promptable
+from scripts.inference.promptable.session import PromptSession
 from scripts.network.weights import find_weights
 from scripts.progress import progress_bar
 from scripts.scoring.metrics import measure_region
@@ -63,6 +66,35 @@ def read_model(files: Sequence[str], run: Path, device: str) -> ClickModel:
         return ClickSession(case, network, inferer, preprocessing, decision, device)
 
     return ClickModel(open_session, str(read_mapping(files[-1]).get("checkpoint_sha256") or weights), device)
+
+
+def read_promptable(
+    name: str, weights: Path | None, channel: str | None, channels: Sequence[str], regions: Sequence[str], device: str
+) -> ClickModel:
+    """A public promptable model, whose masks begin empty.
+
+    Args:
+        name: of `scripts.inference.promptable.models.MODELS`.
+        weights: their file or folder; None: the model's library fetches them.
+        channel: that it sees, of `channels`.
+        channels: of the data list.
+        regions: to click on.
+        device: to run it on.
+
+    Raises:
+        InputError: there is no such channel, or see `scripts.inference.promptable.models`.
+    """
+    model = require_promptable(name)
+    if channel not in channels:
+        raise InputError(f"--channel is {channel}: expected the one that {name} sees, of {', '.join(channels)}.")
+    print(f"terms: {model.licence}")
+    network = model.load(weights, device)
+
+    def open_session(entry: Mapping[str, Any]) -> PromptSession:
+        scan = read_channel(entry["image"], channel, channels)
+        return PromptSession(open_scan(model, network, scan.voxels, scan.affine), scan.voxels.shape, regions)
+
+    return ClickModel(open_session, f"{name} {channel} {weights and weights.resolve()}", device)
 
 
 def measure_clicks(

@@ -65,6 +65,9 @@ def bench(
     fold: Optional[int] = None,
     clicks: PositiveInt = 10,
     seen: bool = False,
+    with_: Optional[Literal["nninteractive", "sam2", "medsam"]] = None,
+    channel: Optional[str] = None,
+    weights: Optional[Path] = None,
 ) -> Outcome:
     """Measure on this machine, print medians over repeats and their ratios; minutes. Patients are synthetic.
 
@@ -77,6 +80,7 @@ def bench(
         OMP_NUM_THREADS=1 python -m bundle bench infer
         python -m bundle bench checks --datalist datalist.json --dataset_dir /data/BraTS2021
         python -m bundle bench clicks runs/clicks
+        python -m bundle bench clicks runs/clicks --with sam2 --channel FLAIR
         python -m bundle bench load --cases 8,64,512 --picture load.png
 
     Args:
@@ -105,6 +109,10 @@ def bench(
             the run was validated on.
         clicks: on each region of a case (for clicks).
         seen: also click cases that the run was trained on (for clicks).
+        with_: a public promptable model in place of the run's network, nninteractive, sam2 or medsam, on the same cases
+            and regions (for clicks; docs/prompt.md).
+        channel: the one that it sees (for clicks).
+        weights: the file or folder of its weights (for clicks); without it its library fetches them.
         sizes: pixels per side, one or several numbers (for slides).
         scale: the size of the scans; 1 is 240 x 240 x 155 voxels for infer and score, a side of 64 for load.
     """
@@ -117,7 +125,8 @@ def bench(
     if subject == "clicks":
         from bundle.commands.click_bench import bench_clicks
 
-        return bench_clicks(run, datalist, dataset_dir, fold, clicks, seen, out, given["device"])
+        promptable = (with_, weights, channel) if with_ else None
+        return bench_clicks(run, datalist, dataset_dir, fold, clicks, seen, out, given["device"], promptable)
     if run is not None:
         raise InputError(f"{run} is one word too many for bench {subject}: a run is given for clicks alone.")
     compared = subject in (None, "train", "infer")

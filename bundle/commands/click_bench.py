@@ -30,8 +30,11 @@ def bench_clicks(
     seen: bool,
     out: Path | None,
     device: str,
+    promptable: tuple[str, Path | None, str | None] | None = None,
 ) -> Outcome:
     """Measure what clicks buy on cases that a run has not been trained on; see `bundle.commands.bench.bench`.
+
+    `promptable` is a public model in place of the run's network: its name, weights and channel.
 
     Raises:
         InputError: no run is given, it takes no clicks, or it was trained on a case.
@@ -39,10 +42,10 @@ def bench_clicks(
     if run is None:
         raise InputError("bench clicks needs RUN: the folder of a run that was trained with the recipe clicks.")
     hide_warnings()
-    from bundle.benchmarks.clicks import measure_clicks, read_model
+    from bundle.benchmarks.clicks import measure_clicks, read_model, read_promptable
 
     files, config = run_files(run, "configs/inference.yaml"), read_run_config(run)
-    settings, out = read_mapping(files[-1]), out or run / "clicks"
+    settings, out = read_mapping(files[-1]), out or run / (f"clicks-{promptable[0]}" if promptable else "clicks")
     if out.is_file():
         raise InputError(f"{out} is a file: give a folder as --out, for a table, a figure and the cases.")
     if datalist is None and not config.get("datalist"):
@@ -51,7 +54,10 @@ def bench_clicks(
     content = read_datalist(datalist or Path(config["datalist"]))
     entries = _select(content, dataset_dir, settings.get("fold") if fold is None else fold, fold is None)
     role = _require_unseen(run, entries, seen)
-    model = read_model(files, run, device)
+    if promptable:
+        model = read_promptable(*promptable, content["channels"], [*settings["regions"]], device)
+    else:
+        model = read_model(files, run, device)
     rows = measure_clicks(model, entries, settings["regions"], out / "cases", clicks, content.get("ignore"))
     return _show(rows, out, role)
 

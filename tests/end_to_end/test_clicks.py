@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from monai.bundle import run
 
@@ -12,6 +13,7 @@ from bundle.commands.export import export
 from bundle.commands.look import look
 from scripts.data.datalist import read_datalist, select_cases
 from scripts.inference.click_session import ClickSession
+from tests.made.promptable import WRITERS, require
 
 pytestmark = pytest.mark.usefixtures("at_root")
 FILES = ["configs/train.yaml", "configs/tasks/phantom.yaml", "configs/recipes/clicks.yaml"]
@@ -53,6 +55,21 @@ def test_clicks_are_part_of_the_training(trained, cohort, tmp_path):
         np.genfromtxt(folder / "history.csv", delimiter=",", names=True)["train_loss"] for folder in (trained, without)
     ]
     assert losses[0] != losses[1]
+
+
+def test_a_promptable_model_is_clicked_on_the_same_cases(trained, tmp_path, capsys):
+    licence = require("medsam").licence
+    weights, out = WRITERS["medsam"](tmp_path / "weights"), tmp_path / "out"
+    options = ["--with", "medsam", "--weights", str(weights), "--clicks", "2", "--device", "cpu", "--out", str(out)]
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "clicks", str(trained), *options])
+    assert "--channel is None: expected the one that medsam sees, of T1, T1c, T2, FLAIR" in capsys.readouterr().err
+    main(["bench", "clicks", str(trained), *options, "--channel", "FLAIR"])
+    rows = pd.read_csv(out / "clicks.csv")
+    assert {*rows["clicks"]} == {0, 1, 2}
+    assert {*rows["region"]} == {"WT", "TC", "ET"}
+    assert (rows.loc[rows["clicks"] == 0, "dice"] == 0).all()
+    assert f"terms: {licence}" in capsys.readouterr().out
 
 
 def test_package_names_the_channels_of_clicks(trained, tmp_path):
