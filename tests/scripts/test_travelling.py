@@ -19,13 +19,26 @@ MODULES = sorted((ROOT / "scripts").rglob("*.py"))
 # what may be called for a value of the module level: its result never changes, or is made anew (a dataclass's field)
 # signals belong to the process, and a note on a header is printed once in it; no result depends on either
 STATE_OF_THE_PROCESS = {"stopping.py", "nifti.py"}
-CONSTANT_CALLS = {"arange", "compile", "diag", "field", "frozenset", "getLogger", "reshape", "timedelta", "tuple"}
+CONSTANT_CALLS = {
+    "arange",
+    "compile",
+    "diag",
+    "field",
+    "frozenset",
+    "getLogger",
+    "partial",
+    "reshape",
+    "timedelta",
+    "tuple",
+}
 CONSTANT_CALLS |= {
+    "partial",
     "TypeVar",
     "BratsRule",
     "Compared",
     "Kind",
     "Metric",
+    "PromptableModel",
     "ScanCheck",
     "NormalizeIntensity",
     "ScaleIntensity",
@@ -38,8 +51,9 @@ CACHES = ("cache", "lru_cache")
 SMALL_TABLES = {"areas_by_code", "_legendre", "_spline", "tiling", "_few", "kernels_available", "_sha256"}
 SMALL_TABLES |= {"ball_profile"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "PyYAML", "ignite": "pytorch-ignite"}
-# faster gzip and norms, the standard ones where they are not installed; slides, of which no package is made
-OPTIONAL = {"isal", "triton", "tifffile"}
+# faster gzip and norms, the standard ones where they are not installed; slides, of which no package is made; promptable
+# models, which are asked for by name
+OPTIONAL = {"isal", "triton", "tifffile", "transformers", "nnInteractive"}
 # what is imported by others on our behalf: `python -m monai.bundle`, torch's SummaryWriter
 INDIRECT = {"fire", "tensorboard"}
 
