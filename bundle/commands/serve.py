@@ -1,7 +1,9 @@
 """The `serve` command: serve a package to 3D Slicer by MONAI Label, on this machine."""
 
+import time
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,6 +11,8 @@ from bundle.commands.arguments import Optional, check_arguments
 from bundle.commands.shared import ask_user
 from scripts.errors import InputError
 from scripts.files import read_mapping
+from scripts.inference.worker_process import WorkerProcess
+from scripts.progress import progress_bar
 
 
 @check_arguments
@@ -19,6 +23,7 @@ def serve(
     port: Annotated[int, Field(ge=1, le=65535)] = 8000,
     monailabel: Optional[str] = None,
     show: Optional[str] = None,
+    order: Literal["name", "quality"] = "name",
     out: Optional[Path] = None,
     trust: bool = False,
 ) -> None:
@@ -33,6 +38,7 @@ def serve(
     Examples:
         python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --monailabel .venv-monailabel
         python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --show FLAIR --port 8001
+        python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --order quality
 
     Args:
         package: the folder that `python -m bundle export` made.
@@ -41,6 +47,9 @@ def serve(
         monailabel: the virtual environment with MONAI Label, or its python; by default this python, or the `monailabel`
             on the PATH.
         show: the channel that Slicer shows; the first one by default. The network gets all of them.
+        order: of the scans, for the strategy first of Next Sample: by name, or by quality, which segments all of them
+            first and numbers them, those of the lowest predicted Dice in front, or of the highest entropy at the border
+            of their masks where the package has no calibration (docs/corrections.md).
         out: the folder of the server; by default runs/served/<package>.
         trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
             first use; it is remembered until a file of the package changes.
@@ -57,7 +66,10 @@ def serve(
         print(f"note: {python} has MONAI Label {version}; this was tried with {servers.TESTED}.")
     servers.require_free_port(port)
     work = out or Path("runs", "served", source.name)
-    folder = servers.prepare_folder(work, source, python, studies, shown)
+    folder = servers.prepare_folder(work, source, python, studies)
+    masks = folder.path / "masks" / folder.studies.name
+    names = _number_by_quality(folder.model, studies, masks) if order == "quality" else None
+    servers.link_scans(folder, shown, names)
     clicked = [click_model.write_click_model(folder.model)] if click_model.takes_clicks(folder.model) else []
     models = [source.name, *clicked]
 
@@ -83,3 +95,22 @@ def serve(
         raise InputError(
             f"MONAI Label ended by itself; the end of {folder.log}:\n{servers.read_last_lines(folder.log)}"
         )
+
+
+def _number_by_quality(model: Path, studies: Path, masks: Path) -> dict[str, str]:
+    """The names of the scans, numbered by the quality of their masks, of which those of former starts are kept."""
+    from bundle.packaging.scan_order import number_scans, rank_scans
+
+    began = time.monotonic()
+    print(f"segmenting the scans of {studies}, to order them by quality ...", flush=True)
+    with closing(WorkerProcess([model], {"output_dir": str(masks)})) as worker:
+        replies = worker.ask({"input": str(studies.resolve()), "resume": True})
+        numbers = next(replies)
+        ranking = rank_scans(progress_bar(replies, total=numbers["cases"], desc="segmenting", unit="case"))
+    for case, reason in ranking.refused.items():
+        print(f"not segmented, so it comes last: {case}: {reason}")
+    print(
+        f"ordered by {ranking.criterion}: {len(ranking.cases)} scans in {time.monotonic() - began:.0f} s,"
+        f" {numbers['finished']} of them with a mask of a former start"
+    )
+    return number_scans(ranking.cases)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bundle.packaging.scan_order import rename_labels
 from scripts.data.images import is_nifti
 from scripts.errors import InputError
 from scripts.inference.package_manifest import hash_files, hash_package
@@ -35,6 +36,7 @@ class ServerFolder(NamedTuple):
     app: Path  # MONAI Label's app for bundles
     model: Path  # the copy of the package, to which training writes
     studies: Path  # links to the scans, flat as MONAI Label needs, with the labels; one folder per studies
+    names: Path  # links to the scans' folders by their own names, where the server looks for what it does not know
     log: Path  # what the server writes while it runs
 
 
@@ -101,21 +103,55 @@ def require_free_port(port: int) -> None:
             raise InputError(f"port {port} cannot be used ({error.strerror}): give another by --port.") from error
 
 
-def prepare_folder(path: Path, package: Path, python: Path, studies: Path, shown: Mapping[str, Path]) -> ServerFolder:
-    """Make the server's folder: MONAI Label's app with a copy of the package, once, and new links to the scans.
+def prepare_folder(path: Path, package: Path, python: Path, studies: Path) -> ServerFolder:
+    """Make the server's folder: MONAI Label's app with a copy of the package, once.
 
     Raises:
         InputError: the folder serves another package of this name, or cannot be written.
     """
     studies, root, app = studies.resolve(), path.resolve(), path.resolve() / "apps" / "monaibundle"
     linked = root / f"{studies.name}_{hashlib.sha256(str(studies).encode()).hexdigest()[:8]}"
-    folder = ServerFolder(root, app, app / "model" / package.name, linked, root / "server.log")
-    try:
+    folder = ServerFolder(root, app, app / "model" / package.name, linked, root / "names", root / "server.log")
+    with _writing(path):
         _make_app(folder, package, python)
-        _link(shown, folder.studies)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}): give another folder with --work.") from error
     return folder
+
+
+def link_scans(folder: ServerFolder, shown: Mapping[str, Path], names: Mapping[str, str] | None = None) -> None:
+    """Make new links to the scans, by other names if they are given; labels follow them to these names.
+
+    A request finds a scan by its own name too, if its files have a folder for themselves.
+
+    Args:
+        folder: of the server.
+        shown: by case, the file that Slicer shows.
+        names: by case.
+
+    Raises:
+        InputError: the folder cannot be written, or a name was that of another case.
+    """
+    folders = [file.parent for file in shown.values()]
+    with _writing(folder.path):
+        for place in (folder.studies, folder.names):
+            place.mkdir(parents=True, exist_ok=True)
+            for old in place.iterdir():
+                if old.is_symlink():
+                    old.unlink()
+        names = names or {case: case for case in shown}
+        rename_labels(folder.studies, names)
+        for case, file in shown.items():
+            ending = ".nii.gz" if file.name.endswith(".nii.gz") else file.suffix
+            (folder.studies / f"{names[case]}{ending}").symlink_to(file.resolve())
+            if names[case] != case and folders.count(file.parent) == 1:
+                (folder.names / case).symlink_to(file.parent.resolve())
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error}): give another folder with --out.") from error
 
 
 @contextlib.contextmanager
@@ -134,7 +170,7 @@ def running_server(folder: ServerFolder, python: Path, port: int, models: Sequen
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with folder.log.open("w", encoding="utf-8") as stream:
         server = subprocess.Popen(
-            command, cwd=folder.path, env=environment, stdout=stream, stderr=stream, start_new_session=True
+            command, cwd=folder.names, env=environment, stdout=stream, stderr=stream, start_new_session=True
         )
     try:
         yield server
@@ -179,7 +215,7 @@ def _make_app(folder: ServerFolder, package: Path, python: Path) -> None:
         if mark.read_text(encoding="utf-8") != content:
             raise InputError(
                 f"{folder.path} serves another package of the name {model.name}: remove it with its fine-tuned weights,"
-                " or give another folder with --work."
+                " or give another folder with --out."
             )
         return
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -194,13 +230,3 @@ def _make_app(folder: ServerFolder, package: Path, python: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(package, unfinished, ignore=shutil.ignore_patterns("__pycache__"))
     unfinished.rename(model)
-
-
-def _link(shown: Mapping[str, Path], linked: Path) -> None:
-    linked.mkdir(parents=True, exist_ok=True)
-    for old in linked.iterdir():
-        if old.is_symlink():
-            old.unlink()
-    for case, file in shown.items():
-        ending = ".nii.gz" if file.name.endswith(".nii.gz") else file.suffix
-        (linked / f"{case}{ending}").symlink_to(file.resolve())

@@ -161,7 +161,7 @@ class LoadImageChannelsd(MapTransform):
     def find_files(self, named: str | os.PathLike | list[str] | tuple[str, ...]) -> list[Path]:
         """The files of an image: one per channel, or one of all channels."""
         if named == "":
-            raise InputError("there is no scan of this name on the server: GET /datastore/ lists those that there are.")
+            raise InputError("there is no scan of this name on the server: GET /datastore/?output=all lists the scans.")
         if not isinstance(named, list | tuple):
             named = self._find(Path(named))
         return [Path(file) for file in ensure_tuple(named)]

@@ -1,5 +1,6 @@
 """A real MONAI Label server corrects regions by clicks, next to the automatic model of the same package."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def click_package(cohort, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(click_package, cohort, tmp_path_factory) -> Iterator[Served]:
-    """A server of the cohort."""
-    with serve(click_package, cohort.dataset_dir, tmp_path_factory.mktemp("served")) as server:
+    """A server of the cohort, whose scans are ordered by quality; here they are named by their own names."""
+    folder = tmp_path_factory.mktemp("served")
+    with serve(click_package, cohort.dataset_dir, folder, "--order", "quality") as server:
         yield server
 
 
@@ -68,6 +70,18 @@ def test_one_package_is_served_as_two_models(served):
     assert clicked["labels"] == {"wt": 1, "tc": 2, "et": 3}
     assert [*info["models"]] == [served.name, f"{served.name}_deepgrow"]  # Slicer takes the first for Next Sample
     assert [*info["trainers"]] == [served.name]
+
+
+def test_scan_of_highest_entropy_is_offered_first(served):
+    first = served.post("/activelearning/first", {})
+    assert first["id"].startswith("001_BraTS2021_")
+    masks = served.models.parents[4] / "masks"
+    read = [json.loads(path.read_text()) for path in masks.glob("*/.records/*.json")]
+    entropy = {
+        record["case"]: np.mean([region["border_entropy"] for region in record["numbers"].values() if region])
+        for record in read
+    }
+    assert first["id"] == f"001_{max(entropy, key=entropy.__getitem__)}"
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -140,9 +154,10 @@ def test_wrong_clicks_get_422_and_a_sentence(served, tmp_path):
 def test_training_of_the_automatic_model_reaches_the_clicks(served):
     request = {"foreground": [[16, 16, 16]], "background": [[5, 5, 5]]}
     before = served.click(PATIENTS[1], "wt", **request)
+    names = {name.partition("_")[2]: name for name in served.ask("GET", "/datastore/?output=all")["objects"]}
     for patient in PATIENTS[:2]:
         label = served.patients / patient / f"{patient}_seg.nii.gz"
-        served.ask("PUT", f"/datastore/label?image={patient}&tag=final", files={"label": label})
+        served.ask("PUT", f"/datastore/label?image={names[patient]}&tag=final", files={"label": label})
     served.post(f"/train/{served.name}", {"max_epochs": 1, "device": "cpu"})
     served.await_end("/train/")
     after = served.click(PATIENTS[1], "wt", **request)

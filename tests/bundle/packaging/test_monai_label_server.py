@@ -20,8 +20,10 @@ def prepare(package, patients, tmp_path):
     """Makes the server's folder, as if MONAI Label had made its app in it."""
     (tmp_path / "work" / "apps" / "monaibundle").mkdir(parents=True)
 
-    def make(shown=None, source=package) -> servers.ServerFolder:
-        return servers.prepare_folder(tmp_path / "work", source, Path(sys.executable), patients, shown or {})
+    def make(shown=None, source=package, names=None) -> servers.ServerFolder:
+        folder = servers.prepare_folder(tmp_path / "work", source, Path(sys.executable), patients)
+        servers.link_scans(folder, shown or {}, names)
+        return folder
 
     return make
 
@@ -55,6 +57,15 @@ def test_removed_scan_is_unlinked_but_its_label_stays(prepare, patients):
     (linked / "labels").mkdir()
     prepare({"B": patients / "B.nii.gz"})
     assert sorted(path.name for path in linked.iterdir()) == ["B.nii.gz", "labels"]
+
+
+def test_numbered_scans_are_found_by_their_own_names(prepare, patients):
+    shown = servers.find_scans(patients, list(PATTERNS), PATTERNS, "FLAIR")
+    folder = prepare(shown, names={"BraTS2021_00000": "002_BraTS2021_00000", "BraTS2021_00001": "001_BraTS2021_00001"})
+    scans = sorted(path.name for path in folder.studies.glob("*.nii.gz"))
+    assert scans == ["001_BraTS2021_00001.nii.gz", "002_BraTS2021_00000.nii.gz"]
+    assert (folder.names / "BraTS2021_00001").samefile(patients / "BraTS2021_00001")
+    assert not [*prepare(shown).names.iterdir()]
 
 
 def test_fine_tuned_weights_are_kept_and_another_package_is_refused(prepare, package, tmp_path):
