@@ -11,23 +11,22 @@ from rich.table import Column
 
 from bundle.commands.arguments import CommaList, Optional, check_arguments
 from bundle.commands.raw_scans import list_licences, preparation, read_raw_options
-from bundle.commands.segment import MASKS_ALONE, split_channels, why_masks_alone
-from bundle.commands.shared import Outcome, ask_user, print_lines, score_table
+from bundle.commands.segment import MASKS_ALONE, read_sources, split_channels, why_masks_alone
+from bundle.commands.shared import Outcome, print_lines, score_table
 from bundle.commands.time_points import add_time_point
-from bundle.commands.workflows import parse_settings, require_root
+from bundle.commands.workflows import parse_settings
 from bundle.followup.changes import Course
 from bundle.followup.pictures import draw_lesions
 from bundle.followup.record import describe_follow_up
 from bundle.followup.time_points import Timeline, find_time_points
 from bundle.followup.views import FollowUp
-from bundle.packaging.package_check import check_trusted_files
 from bundle.packaging.provenance import describe_network
 from bundle.reporting.answers import AnswerWriter
 from bundle.reporting.follow_page import list_findings, write_follow_page, write_follow_table
 from scripts import stopping
 from scripts.errors import EXIT_SOME_FAILED, InputError
 from scripts.files import make_folder, write_json
-from scripts.inference.worker_process import WorkerProcess, is_package
+from scripts.inference.worker_process import WorkerProcess
 from scripts.progress import progress_bar
 
 
@@ -125,14 +124,9 @@ def follow(
 
 def _find_sources(source: Path, trust: bool) -> list[Path]:
     """The package, or the runs of one configuration, that give answers."""
-    from bundle.studies import cascade, members
+    from bundle.studies import cascade
 
-    if source.suffix == ".zip" or is_package(source):
-        check_trusted_files(source, trust, ask_user)
-        configurations: list[list[Path]] = []
-    else:
-        require_root()
-        configurations = members.find_configurations([source], ", and not a package")
+    configurations = read_sources(source, (), trust)
     if kind := why_masks_alone(source, configurations):
         raise InputError(f"a follow-up needs answers: {MASKS_ALONE[kind].format(source=source)}")
     if cascade.find_first_stage(configurations):

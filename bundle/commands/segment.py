@@ -89,15 +89,8 @@ def segment(
     raw_options = read_raw_options(raw, brain, brain_mask, identify)
     if input.suffix == ".json" and dataset_dir is None:
         dataset_dir = input.parent
-    package = source.suffix == ".zip" or is_package(source)
-    configurations = []
-    if package:
-        if ensemble:
-            raise InputError(f"{source} is a package, which has one network: --ensemble takes runs; leave it out.")
-        check_trusted_files(source, trust, ask_user)
-    else:
-        require_root()
-        configurations = members.find_configurations([source, *ensemble], ", and not a package")
+    configurations = read_sources(source, ensemble, trust)
+    package = not configurations
     if not input.exists():
         raise InputError(
             f"input {input} does not exist: give a folder of patients, a file with all channels or a list."
@@ -157,6 +150,19 @@ def segment(
     arguments = [f"--{name}={value!r}" for name, value in {"config_file": WORKFLOW, **values}.items()]
     command = [sys.executable, "-m", "monai.bundle", "run", "inferring", *arguments]
     os.execve(sys.executable, command, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})  # leaves the package as it is
+
+
+def read_sources(source: Path, ensemble: Sequence[Path], trust: bool) -> list[list[Path]]:
+    """The runs of `source` and `ensemble`, those of one configuration together; none of a package, which is checked."""
+    from bundle.studies import members
+
+    if not (source.suffix == ".zip" or is_package(source)):
+        require_root()
+        return members.find_configurations([source, *ensemble], ", and not a package")
+    if ensemble:
+        raise InputError(f"{source} is a package, which has one network: --ensemble takes runs; leave it out.")
+    check_trusted_files(source, trust, ask_user)
+    return []
 
 
 def split_channels(channels: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:

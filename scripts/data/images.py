@@ -93,11 +93,12 @@ def read_stored(path: str | os.PathLike, key: str = "image") -> tuple[GridImage,
         return GridImage(pictures.read_picture(path), None), _sha256(file, file.stat().st_mtime_ns)
     content = nifti.file_content(file)
     if itk_files.is_itk_file(file):
-        return GridImage(*itk_files.read_itk_file(file)), hashlib.sha256(content).hexdigest()
-    if tensor_files.is_tensor_file(file):
+        image = GridImage(*itk_files.read_itk_file(file))
+    elif tensor_files.is_tensor_file(file):
         image = _channels_last(*tensor_files.decode_tensor(path, content, key), key)
-        return image, hashlib.sha256(content).hexdigest()
-    return GridImage(*nifti.decode_nifti(path, content)), hashlib.sha256(content).hexdigest()
+    else:
+        image = GridImage(*nifti.decode_nifti(path, content))
+    return image, hashlib.sha256(content).hexdigest()
 
 
 def read_labels(path: str | os.PathLike, known: Iterable[int], rename: Mapping[int, int] | None = None) -> GridImage:

@@ -240,9 +240,10 @@ def _choose_affine(path: Path, header: Header) -> tuple[np.ndarray, tuple[str, .
     shape = header.get_data_shape()[:3]
     unit = IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     pixdim = np.abs(header["pixdim"][1:4].astype(float))
-    sform, qform = _sform(header), _qform(header, pixdim)
+    sform, qform = header.get_sform(), _qform(header, pixdim)
     flip_x = np.diag([-1.0, 1, 1])  # as nibabel and SPM read files without a form
-    centred = nib.affines.from_matvec(flip_x * pixdim, -flip_x * pixdim @ _centre(shape))
+    centre = (np.array((*shape, 1, 1)[:3]) - 1) / 2
+    centred = nib.affines.from_matvec(flip_x * pixdim, -flip_x * pixdim @ centre)
     chosen, name = centred, "pixdim"
     if header["sform_code"] > 0:
         chosen, name = sform, "sform"
@@ -297,10 +298,6 @@ def _compare_forms(
     return [f"the header's qform lies up to {distance:.3g} mm from its sform; the sform counts"]
 
 
-def _sform(header: Header) -> np.ndarray:
-    return np.vstack([header["srow_x"], header["srow_y"], header["srow_z"], [0, 0, 0, 1]]).astype(float)
-
-
 def _qform(header: Header, pixdim: np.ndarray) -> np.ndarray | None:
     """The qform's affine; None if its quaternion is not a rotation."""
     try:
@@ -314,10 +311,6 @@ def _qform(header: Header, pixdim: np.ndarray) -> np.ndarray | None:
         turned[:, 2] *= -1
     offset = [header["qoffset_x"], header["qoffset_y"], header["qoffset_z"]]
     return nib.affines.from_matvec(turned, np.array(offset, float))
-
-
-def _centre(shape: Sequence[int]) -> np.ndarray:
-    return (np.array((*shape, 1, 1)[:3]) - 1) / 2
 
 
 def _fill_flat_axes(affine: np.ndarray | None, shape: Sequence[int]) -> np.ndarray:
