@@ -146,7 +146,7 @@ def test_nnunet_list_is_accepted_with_background_0():
 def test_nnunet_is_measured_on_the_same_case_patch_and_features():
     python = peer.python_with_nnunet(os.environ["NNUNET"])
     training = train.measure_training(repeats=1, filters=[4, 8, 8, 8], patch=32, size=48, nnunet_python=python)
-    assert "nnU-Net's step: its loader, augmentation, network" in names(training)
+    assert "nnU-Net's step, its data made in the same process" in names(training)
     inference = infer.measure_inference(repeats=1, filters=SMALL, scale=0.2, nnunet_python=python)
     assert "nnU-Net: the brain's box by windows" in names(inference)
 
