@@ -3,25 +3,48 @@
 The transforms have MONAI's names, arguments and distributions (a test compares them). Each draws the random numbers of
 one patch on the host and computes several patches together on their device; all numbers of a batch are copied there at
 once, without waiting. A chain that contains any other transform is applied patch by patch.
+
+Configs name the transforms as parts of this module.
 """
 
-import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from monai import transforms
 from monai.data import set_track_meta
-from monai.networks.layers.convutils import gaussian_1d
 from monai.transforms import Compose, Randomizable, Transform
-from monai.transforms.utils import create_rotate, create_scale, map_spatial_axes
-from monai.utils import ensure_tuple
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
-ANGLES = 9  # of each axis, among which the one that reaches farthest is sought
+from scripts.data.batch_transform import BatchTransform
+from scripts.data.intensity_transforms import (
+    RandAdjustContrastd,
+    RandBiasFieldd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandScaleIntensityFixedMeand,
+    RandSimulateLowResolutiond,
+)
+from scripts.data.spatial_transforms import RandAffined, RandFlipd, rotation_margin
+
+__all__ = [
+    "AugmentedBatch",
+    "PrefetchedBatches",
+    "PreparedBatch",
+    "RandAdjustContrastd",
+    "RandAffined",
+    "RandBiasFieldd",
+    "RandFlipd",
+    "RandGaussianNoised",
+    "RandGaussianSmoothd",
+    "RandScaleIntensityFixedMeand",
+    "RandScaleIntensityd",
+    "RandSimulateLowResolutiond",
+    "rotation_margin",
+]
 
 
 class AugmentedBatch:
@@ -133,30 +156,6 @@ class AugmentedBatch:
         return image[inside]
 
 
-def rotation_margin(augmentation: Transform, patch_size: Sequence[int]) -> list[int]:
-    """The voxels to add on each side of a patch, by axis, so that `RandAffined` samples none beyond them.
-
-    With several of them the margin is that of the largest rotations and scalings one after the other.
-    """
-    plain = augmentation if isinstance(augmentation, Compose) else Compose([augmentation])
-    half = reach = np.array(patch_size) / 2
-    for transform in reversed(plain.flatten().transforms):
-        if isinstance(transform, transforms.RandAffined) and transform.prob > 0:
-            drawn = transform.rand_affine.rand_affine_grid
-            angles = [np.linspace(*_ends(limit or 0.0), ANGLES) for limit in ensure_tuple(drawn.rotate_range or ())]
-            factors = [1 + _ends(limit or 0.0)[1] for limit in ensure_tuple(drawn.scale_range or ())]
-            axes = len(patch_size)
-            factors = factors[:1] * axes if getattr(transform, "one_scale", False) else factors
-            turned = [np.abs(create_rotate(axes, turn)[:axes, :axes]) for turn in itertools.product(*angles)]
-            reach = np.max(turned @ (reach * [*factors, *[1] * axes][:axes]), axis=0)
-    return [int(np.ceil(more)) for more in reach - half]
-
-
-def _ends(limit: float | Sequence[float]) -> tuple[float, float]:
-    """The smallest and largest value that MONAI draws from one of its ranges."""
-    return (limit[0], limit[1]) if isinstance(limit, Sequence) else (-abs(limit), abs(limit))
-
-
 def _channels_of(transform: Any, scan: int | None) -> slice:
     """The channels that a transform changes: the first `scan` ones, or all if it changes the label too."""
     if scan is None or any("label" in part.keys for part in _parts(transform)):
@@ -223,236 +222,3 @@ class PrefetchedBatches:
     def _stream(self) -> torch.cuda.Stream | None:
         """One for all epochs: each stream has its own memory."""
         return torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-
-
-class BatchTransform(transforms.RandomizableTransform, transforms.MapTransform):
-    """A random dictionary transform that draws for one patch and computes several patches of one shape together.
-
-    A subclass is one of MONAI's transforms as well, or has none there, and has `_numbers` and `_change` in place of its
-    `__call__`.
-    """
-
-    def draw(self, image: torch.Tensor) -> Sequence[float] | None:
-        """Draw the numbers that define the change of one patch, always the same count; None: no change.
-
-        Args:
-            image: the patch [C, ...]; only its shape is used.
-        """
-        self.randomize(None)
-        return self._numbers(image) if self._do_transform else None
-
-    def apply(
-        self, patches: dict[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
-    ) -> dict[Hashable, torch.Tensor]:
-        """The patches [N, C, ...] of each key after the transform.
-
-        Args:
-            patches: key to patches [N, C, ...].
-            numbers: drawn for each patch, [N, K], float32 on the device of the patches.
-            drawn: the same on the host, unrounded.
-        """
-        return {key: self._change(images, numbers, drawn) for key, images in patches.items()}
-
-    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
-        """Transform one patch [C, ...] of each key; `lazy` is MONAI's argument and has no effect."""
-        first = data[self.first_key(dict(data))]
-        drawn = self.draw(first)
-        if drawn is None:
-            return dict(data)
-        patches = {key: data[key][None] for key in self.key_iterator(data)}
-        changed = self.apply(patches, torch.tensor([drawn]).to(first), [drawn])
-        return {**data, **{key: images[0] for key, images in changed.items()}}
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        raise NotImplementedError
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
-        raise NotImplementedError
-
-
-class RandFlipd(BatchTransform, transforms.RandFlipd):
-    """MONAI's flip."""
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        return ()
-
-    def _change(self, images: torch.Tensor, *_: Any) -> torch.Tensor:
-        return images.flip([axis + 1 for axis in map_spatial_axes(images.dim() - 1, self.flipper.spatial_axis)])
-
-
-class RandAffined(BatchTransform, transforms.RandAffined):
-    """MONAI's rotation and scaling about the centre of a patch, in single precision, one grid for all keys.
-
-    It ignores arguments for shearing, translation and output size.
-
-    Args:
-        one_scale: the same factor for all axes, drawn from the first range.
-        others: arguments of MONAI's.
-    """
-
-    def __init__(self, *args: Any, one_scale: bool = False, **others: Any) -> None:
-        super().__init__(*args, **others)
-        self.one_scale = one_scale
-        self.output_size: Sequence[int] | None = None  # of the middle that is sampled; None: the whole patch
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        drawn = self.rand_affine.rand_affine_grid
-        drawn.randomize()
-        axes = image.dim() - 1
-        factors = drawn.scale_params or [1.0]
-        scale = create_scale(axes, factors[:1] * axes if self.one_scale else factors)
-        matrix = np.asarray(create_rotate(axes, drawn.rotate_params or 0.0) @ scale)
-        return matrix_for_torch(matrix, image.shape[1:], self.output_size)
-
-    def apply(
-        self, patches: dict[Hashable, torch.Tensor], numbers: torch.Tensor, drawn: Sequence[Sequence[float]]
-    ) -> dict[Hashable, torch.Tensor]:
-        """Sample every key at the same places, each in its own mode."""
-        shape = patches[self.first_key(patches)].shape
-        axes = len(shape) - 2
-        size = [*shape[:2], *(self.output_size or shape[2:])]
-        grid = functional.affine_grid(numbers.view(-1, axes, axes + 1), size, align_corners=False)
-        return {
-            key: functional.grid_sample(patches[key], grid, mode, padding, align_corners=False)
-            for key, mode, padding in self.key_iterator(patches, self.mode, self.padding_mode)
-        }
-
-
-class RandBiasFieldd(BatchTransform, transforms.RandBiasFieldd):
-    """MONAI's bias field, a polynomial over the patch, computed where the image is and once for all channels."""
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        axes, count = image.dim() - 1, self.rand_bias_field.degree + 1
-        self.rand_bias_field.randomize(img_size=image.shape[1:])
-        orders = [
-            order
-            for order in np.ndindex(*[count] * axes)
-            if (sum(order) < count if axes > 2 else order[1] <= order[0])  # MONAI's choice
-        ]
-        weights = np.zeros([count] * axes)
-        weights[tuple(np.transpose(orders))] = self.rand_bias_field._coeff
-        return weights.ravel().tolist()
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
-        """The log of the field is a weighted sum of products of Legendre polynomials, one per axis."""
-        shape, count = images.shape[2:], self.rand_bias_field.degree + 1
-        field = numbers.view(-1, *[count] * len(shape))
-        for length in shape:  # each step turns the first axis (orders) into a last axis (voxels)
-            field = torch.tensordot(field, _legendre(length, count, images.device), ([1], [1]))
-        return images * field.exp()[:, None]
-
-
-class RandGaussianNoised(BatchTransform, transforms.RandGaussianNoised):
-    """MONAI's noise, drawn where the image is."""
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        return int(self.R.randint(2**31)), self.R.uniform(0, self.rand_gaussian_noise.std)
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
-        noise = torch.empty_like(images)
-        for patch, (seed, _) in zip(noise, drawn, strict=True):
-            patch.normal_(generator=torch.Generator(images.device).manual_seed(int(seed)))
-        return images + noise * _broadcast(numbers[:, 1:], images)
-
-
-class RandGaussianSmoothd(BatchTransform, transforms.RandGaussianSmoothd):
-    """MONAI's Gaussian filter."""
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        smooth = self.rand_smooth
-        smooth.randomize(None)
-        longest = len(gaussian_1d(torch.tensor(max(*smooth.sigma_x, *smooth.sigma_y, *smooth.sigma_z))))
-        kernels = [gaussian_1d(torch.tensor(s), approx=smooth.approx) for s in (smooth.x, smooth.y, smooth.z)]
-        padded = [functional.pad(kernel, [(longest - len(kernel)) // 2] * 2) for kernel in kernels]
-        return torch.cat(padded[: image.dim() - 1]).tolist()
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
-        axes = images.dim() - 2
-        kernels = numbers.view(len(images), axes, -1)
-        taps = kernels.shape[-1]
-        for axis in (axis for axis in range(axes) if images.shape[axis + 2] > 1):  # a slice has nothing beside it
-            padded = functional.pad(images, [0, 0] * (axes - 1 - axis) + [taps // 2] * 2)
-            length, images = images.shape[axis + 2], torch.zeros_like(images)
-            for tap in range(taps):  # a sum of shifted images takes a third of the time of a convolution on a CPU
-                weight = _broadcast(kernels[:, axis, tap, None], images)
-                images.addcmul_(padded.narrow(axis + 2, tap, length), weight)
-        return images
-
-
-class RandScaleIntensityd(BatchTransform, transforms.RandScaleIntensityd):
-    """MONAI's brightness: intensities times a factor, one per patch or per channel."""
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        self.scaler.randomize(image)
-        return (1 + np.atleast_1d(self.scaler.factor)).tolist()
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
-        return images * _broadcast(numbers, images)
-
-
-class RandScaleIntensityFixedMeand(BatchTransform, transforms.RandScaleIntensityFixedMeand):
-    """MONAI's contrast: distances from the mean times a factor, one per patch or per channel."""
-
-    _numbers = RandScaleIntensityd._numbers
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
-        axes = list(range(2 if self.scaler.channel_wise else 1, images.dim()))
-        mean = images.mean(axes, keepdim=True) if self.fixed_mean else 0
-        scaled = (images - mean) * _broadcast(numbers, images) + mean
-        return scaled.clamp(images.amin(axes, True), images.amax(axes, True)) if self.preserve_range else scaled
-
-
-class RandSimulateLowResolutiond(BatchTransform, transforms.RandSimulateLowResolutiond):
-    """MONAI's thick slices: fewer voxels and back again, by one factor for all keys."""
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        self.sim_lowres_tfm.randomize()
-        return (self.sim_lowres_tfm.zoom_factor,)
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
-        coarse = []
-        for image, (factor,) in zip(images, drawn, strict=True):  # each has its own intermediate size
-            self.sim_lowres_tfm.zoom_factor = factor
-            coarse.append(self.sim_lowres_tfm(image, randomize=False))
-        return torch.stack(coarse)
-
-
-class RandAdjustContrastd(BatchTransform, transforms.RandAdjustContrastd):
-    """MONAI's gamma, with the range of each patch left on its device."""
-
-    def _numbers(self, image: torch.Tensor) -> Sequence[float]:
-        self.adjuster.randomize(None)
-        return (self.adjuster.gamma_value,)
-
-    def _change(self, images: torch.Tensor, numbers: torch.Tensor, *_: Any) -> torch.Tensor:
-        axes = list(range(1, images.dim()))
-        images = -images if self.invert_image else images
-        low, high = images.amin(axes, True), images.amax(axes, True)
-        changed = ((images - low) / (high - low + 1e-7)) ** _broadcast(numbers, images) * (high - low) + low
-        if self.adjuster.retain_stats:
-            std, mean = torch.std_mean(images, axes, keepdim=True)
-            changed = changed - changed.mean(axes, keepdim=True)
-            changed = changed / (changed.std(axes, keepdim=True) + 1e-8) * std + mean
-        return -changed if self.invert_image else changed
-
-
-def matrix_for_torch(matrix: np.ndarray, size: Sequence[int], output_size: Sequence[int] | None = None) -> list[float]:
-    """The numbers of `theta` of torch's `affine_grid` for a matrix about the centre of an image, in voxels.
-
-    torch counts axes from the last one, from -1 to 1 whatever their length. `output_size` is that of the result.
-    """
-    axes, voxels = len(size), np.array(size)
-    theta = matrix[:axes] * np.append(output_size or size, 2) / voxels[:, None]
-    return theta[::-1, [*reversed(range(axes)), axes]].ravel().tolist()
-
-
-def _broadcast(numbers: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Numbers [N, 1] or [N, C] in the shape that scales images [N, C, ...]."""
-    return numbers.reshape(*numbers.shape, *[1] * (images.dim() - 2))
-
-
-@lru_cache(maxsize=16)
-def _legendre(length: int, count: int, device: torch.device) -> torch.Tensor:
-    """The first `count` Legendre polynomials at the voxels of an axis, [length, count]."""
-    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, length), count - 1)
-    return torch.from_numpy(basis).to(device, torch.float32)

@@ -13,7 +13,7 @@ from monai.utils import ensure_tuple_rep
 from scipy.interpolate import BSpline
 from torch.nn import functional
 
-from scripts.data.augmentation import BatchTransform
+from scripts.data.batch_transform import BatchTransform
 
 
 class RandElasticd(BatchTransform):

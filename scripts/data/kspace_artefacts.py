@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.transforms.utils import create_rotate, create_translate
 from torch.nn import functional
 
-from scripts.data.augmentation import BatchTransform, matrix_for_torch
+from scripts.data.batch_transform import BatchTransform, matrix_for_torch
 
 CENTRE = 0.02  # share of the lines on each side of the middle of k-space that ghosting spares: they hold the contrast
 FIRST_MOVE, LAST_MOVE = (
