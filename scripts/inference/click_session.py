@@ -23,7 +23,8 @@ class Correction(NamedTuple):
     """A region after a click.
 
     Attributes:
-        mask: on the scan's own grid, bool, [...]; every voxel that was clicked is as the clicks say.
+        mask: on the scan's own grid, bool, [...]; every voxel that was clicked is as the clicks say. Nested regions
+            stay nested: see `ClickSession.mask`.
         notes: a sentence for each click that the network itself did not follow.
         windows: how many the network was run on.
     """
@@ -53,8 +54,9 @@ class ClickSession:
     """The automatic masks of one prepared scan, and their correction by clicks, region by region.
 
     A window without a click has its automatic logits; one with clicks is run with them and with the region's mask from
-    before the last of them. So a click runs those windows alone that it lies in. All windows of the scan are kept in
-    memory, K channels in float32: 0.4 GiB for 18 windows of 128 voxels per side and three regions.
+    before the last of them. So a click runs those windows alone that it lies in. Clicks on one region also change the
+    others, so that the masks of an annotator fit together (`mask`). All windows of the scan are kept in memory, K
+    channels in float32: 0.4 GiB for 18 windows of 128 voxels per side and three regions.
 
     Args:
         case: as `preprocessing` returns it, with `image` [C, ...].
@@ -100,8 +102,33 @@ class ClickSession:
         self.states: dict[tuple[str, str], RegionState] = {}  # by annotator and region
 
     def mask(self, region: str, annotator: str = "") -> np.ndarray:
-        """The mask of a region on the scan's own grid, bool, after the annotator's clicks so far."""
-        return _with_clicks(self._state(region, annotator))
+        """The mask of a region on the scan's own grid, bool, after the annotator's clicks so far.
+
+        What clicks have added to a region is in all regions that contain it (ET in TC and WT), and in none that shares
+        no label with it; what they have removed is in no region that it contains. Where clicks on two regions
+        contradict each other, those on the region that was clicked last decide. Automatic masks are nested as in the
+        label map that is saved: what is in a region is in those that contain it.
+        """
+        self._state(region, annotator)
+        labels, start = self.decision.regions, self.start
+        masks = {
+            name: np.logical_or.reduce([start[inner].inverted for inner in start if labels[inner] <= labels[name]])
+            for name in start
+        }
+        clicked = [(name, state) for (owner, name), state in self.states.items() if owner == annotator]
+        for name, state in clicked:  # in the order of their last clicks
+            own = _with_clicks(state)
+            changed = own != start[name].inverted
+            for click in state.clicks:
+                changed[click.voxel] = True
+            for other, mask in masks.items():
+                if labels[name] <= labels[other]:
+                    mask |= changed & own
+                if labels[other] <= labels[name]:
+                    mask &= ~changed | own
+                if not labels[name] & labels[other]:
+                    mask &= ~(changed & own)
+        return masks[region]
 
     def click(self, region: str, foreground: Any = (), background: Any = (), annotator: str = "") -> Correction:
         """Correct a region by all clicks on it so far, the former ones included; without one of those it starts anew.
@@ -134,13 +161,14 @@ class ClickSession:
             on_scan = self.decision.masks(convert_to_tensor(inverted, track_meta=False))
             own = on_scan[number if self.decision.by_class else 0].numpy(force=True)
             state = RegionState(clicks, self.corrected, masks[number], own)
+        self.states.pop((annotator, region), None)  # so that the region that was clicked last comes last
         self.states[annotator, region] = state = state._replace(clicks=clicks)
         notes = [
             self._explain(region, click, places[click] is None)
             for click in clicks
             if state.inverted[click.voxel] != click.positive
         ]
-        return Correction(_with_clicks(state), notes, self.runs - before)
+        return Correction(self.mask(region, annotator), notes, self.runs - before)
 
     def find(self, start: Sequence[int], size: Sequence[int]) -> torch.Tensor | None:
         """The logits of a window whose clicks have not changed; see `KeptWindows`."""

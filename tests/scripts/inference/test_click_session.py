@@ -36,7 +36,6 @@ def test_background_click_removes_what_was_found(read_config, tmp_path):
     mask, notes, _ = session.click("WT", background=[[10, 9, 7]])
     assert notes == []
     assert not mask[10, 9, 7]
-    assert session.mask("ET")[10, 9, 7]  # another region
 
 
 def test_a_click_runs_the_windows_alone_that_it_lies_in(read_config, tmp_path):
@@ -147,6 +146,39 @@ def test_the_mask_before_the_last_click_is_given(read_config, tmp_path):
     assert not any(window[4].bool()[window[7] > 0].any() for window in network.inputs)  # the ball was not in it before
     session.click("TC", [PLACE, (7, 5, 10)])
     assert all(window[4].bool()[window[7] == 1].any() for window in network.inputs[-2:])
+
+
+def masks_of(session: ClickSession, place: tuple[int, int, int]) -> dict[str, bool]:
+    return {region: bool(session.mask(region)[place]) for region in ("WT", "TC", "ET")}
+
+
+def test_what_a_click_adds_is_in_the_regions_around(read_config, tmp_path):
+    session = open_session(read_config, tmp_path, Obedient())
+    added = session.click("TC", [PLACE]).mask
+    assert masks_of(session, PLACE) == {"WT": True, "TC": True, "ET": False}
+    assert not (added & ~session.mask("WT")).any()
+    session.click("WT", [(15, 12, 3)])  # elsewhere
+    assert masks_of(session, PLACE) == {"WT": True, "TC": True, "ET": False}
+    session.click("TC", [(7, 5, 10)])  # without the former click
+    assert session.mask("WT")[15, 12, 3]
+
+
+def test_what_a_click_removes_is_in_no_region_within(read_config, tmp_path):
+    session, bright = open_session(read_config, tmp_path, Obedient()), (10, 9, 7)
+    assert masks_of(session, bright) == dict.fromkeys(("WT", "TC", "ET"), True)
+    session.click("TC", background=[bright])
+    assert masks_of(session, bright) == {"WT": True, "TC": False, "ET": False}
+    session.click("ET", [bright])  # the last click decides
+    assert masks_of(session, bright) == dict.fromkeys(("WT", "TC", "ET"), True)
+    assert not (session.mask("ET") & ~session.mask("TC")).any()
+
+
+def test_a_voxel_is_in_one_of_regions_that_share_no_label(read_config, tmp_path):
+    session = open_session(read_config, tmp_path, Obedient(), regions={"ED": [2], "ET": [4]})
+    session.click("ED", [PLACE])
+    added = session.click("ET", [PLACE]).mask
+    assert added[PLACE]
+    assert not (added & session.mask("ED"))[PLACE]
 
 
 def test_unknown_regions_and_other_networks_are_refused(read_config, tmp_path):
