@@ -107,6 +107,8 @@ def measure_clicks(
 ) -> pd.DataFrame:
     """Click each region of each case on its largest error, click after click, as in training.
 
+    Each region has an annotator of its own, so that clicks on others do not change it.
+
     A case that has been measured with the same model is read from `folder`; each one is written when it is finished.
 
     Args:
@@ -143,13 +145,13 @@ def _measure_case(
     session, automatic = _timed(partial(model.open_session, entry), model.device)
     for region, values in regions.items():
         truth = np.isin(label.voxels, list(values)) & ~ignored
-        mask, followed = session.mask(region) & ~ignored, 1.0
+        mask, followed = session.mask(region, annotator=region) & ~ignored, 1.0
         given: tuple[list, list] = [], []  # foreground and background
         for number in range(clicks + 1):
             seconds = None if number else automatic
             if number and (click := find_next_click(mask, truth)) is not None:
                 given[not click.positive].append(click.voxel)
-                answer, seconds = _timed(partial(session.click, region, *given), model.device)
+                answer, seconds = _timed(partial(session.click, region, *given, annotator=region), model.device)
                 mask, followed = answer.mask & ~ignored, 1 - len(answer.notes) / sum(map(len, given))
             about = {"case": entry["case"], "patient": entry["patient"], "region": region, "clicks": number}
             scores = measure_region(truth, mask, spacing, wanted=METRICS)
