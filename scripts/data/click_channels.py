@@ -82,6 +82,10 @@ class ClickChannels(WindowChannels):
         """How many channels a window of an image with this many gets."""
         return super().count(channels) + self.guides
 
+    def scan_channels(self, channels: int) -> int:
+        """How many of the channels of a window without clicks are those of the scan, which come first."""
+        return (channels - len(self.patch_size) * self.coordinates) // (1 + bool(self.context))
+
     def __call__(self, image: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
         """The channels [K, *size] of one window, float32; see `WindowChannels`."""
         guidance = self.guide(self.prompt, start, size).to(image.device)

@@ -341,6 +341,8 @@ def connected_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def deepest_voxel(mask: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
     """The voxel furthest inside a mask that is not empty; `spacing` along each axis. In a single slice, depth is 2D."""
     thick = [axis for axis, size in enumerate(mask.shape) if size > 1]
+    if not thick:
+        return (0,) * mask.ndim
     here = bounding_box(mask, [0] * mask.ndim)
     padded = np.pad(mask[here], [(1, 1) if axis in thick else (0, 0) for axis in range(mask.ndim)])
     flat = padded.reshape([padded.shape[axis] for axis in thick])

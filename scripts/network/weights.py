@@ -168,19 +168,32 @@ def settings_file(folder: Path) -> Path:
 def init_from_weights(network: nn.Module, path: str | os.PathLike | None) -> nn.Module:
     """Initialise a network from another run's weights: every weight of the same name and shape is copied.
 
+    A network with further input channels after those of the run, such as clicks, starts as one that does not see them.
+
     Raises:
         InputError: less than half of the network's weights fit.
     """
     if path is not None:
         path = find_weights(path)
         own = len(network.state_dict())
-        _, taken, left = copy_model_state(network, read_weights(path), inplace=True)
+        given = _pad_channels(read_weights(path), network.state_dict())
+        _, taken, left = copy_model_state(network, given, inplace=True)
         if len(taken) < own / 2:
             raise InputError(
                 f"{path} fits only {len(taken)} of the network's {own} weights: expected the same network."
             )
         print(f"init_from {path}: took {len(taken)} of {own} weights, {len(left)} start at random")
     return network
+
+
+def _pad_channels(weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights, with zeros for the further input channels of a convolution of the network's own."""
+    padded = dict(weights)
+    for name, tensor in weights.items():
+        if name in own and tensor.dim() > 2 and (more := own[name].shape[1] - tensor.shape[1]) > 0:
+            wider = torch.cat([tensor, tensor.new_zeros(len(tensor), more, *tensor.shape[2:])], 1)
+            padded[name] = wider if wider.shape == own[name].shape else tensor
+    return padded
 
 
 def without_heads(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,7 +1,9 @@
 """Simulated clicks on the errors of the network that is trained, so that it learns to follow those of an annotator.
 
 As in RITM (Sofiiuk et al. 2022): the network is run without a gradient, a click is placed in the middle of the largest
-error of its mask, and again with that click and that mask as input; only the last run is learned from.
+error of its mask, and again with that click and that mask as input; only the last run is learned from. Some clicks are
+on pieces that the annotator takes for another label than the label's (`scripts.training.click_disputes`); these come
+first, and the loss is of the annotator's label.
 """
 
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from scripts.errors import InputError
 from scripts.network.outputs import read_logits
 from scripts.network.precision import PrecisionInferer
 from scripts.network.weights import unwrap_ddp
+from scripts.training.click_disputes import draw_dispute
 
 
 def find_next_click(mask: np.ndarray, truth: np.ndarray) -> Click | None:
@@ -57,20 +60,29 @@ class ClickSimulation(PrecisionInferer):
         share: of the patches with clicks, 0 to 1.
         most: clicks on a patch; each number from 1 is as likely.
         half: as in `PrecisionInferer`.
+        disputes: share of the clicks on disputed pieces, 0 to 1.
 
     Raises:
-        InputError: `share` or `most` is out of range.
+        InputError: `share`, `most` or `disputes` is out of range.
     """
 
     def __init__(
-        self, channels: ClickChannels, decision: RegionDecision, share: float, most: int, half: str | None = None
+        self,
+        channels: ClickChannels,
+        decision: RegionDecision,
+        share: float,
+        most: int,
+        half: str | None = None,
+        disputes: float = 0.0,
     ) -> None:
         super().__init__(half)
-        if not 0 <= share <= 1:
-            raise InputError(f"click_share is {share}: expected a share of the patches, from 0 to 1.")
+        for name, given, of in (("click_share", share, "patches"), ("dispute_share", disputes, "clicks")):
+            if not 0 <= given <= 1:
+                raise InputError(f"{name} is {given}: expected a share of the {of}, from 0 to 1.")
         if not isinstance(most, int) or most < 1:
             raise InputError(f"most_clicks is {most}: expected a whole number of clicks on a patch, 1 or more.")
         self.channels, self.decision, self.share, self.most = channels, decision, share, most
+        self.disputes = disputes
         self.engine: Engine | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -102,12 +114,13 @@ class ClickSimulation(PrecisionInferer):
         label: torch.Tensor,
         seeds: list[int],
     ) -> None:
-        """Fill in the guidance [B, G, ...] of each patch, click after click."""
+        """Fill in the guidance [B, G, ...] of each patch, click after click; disputes change its label."""
         draws, axes = [self.draw(seed) for seed in seeds], inputs.dim() - 2
         waiting = [row for row, (_, number) in enumerate(draws) if number]
         if not waiting:
             return
         prompts: dict[int, Prompt] = {}
+        disputed = {row: self._dispute(seeds[row], *draws[row], inputs[row], label[row]) for row in waiting}
         truths = self.decision.masks(label - 0.5, axis=1)  # of shares of raters too
         ignored = (label == IGNORED).any(1).numpy(force=True)
         plain, training = unwrap_ddp(network), network.training  # the processes of DDP would wait for each other
@@ -120,15 +133,39 @@ class ClickSimulation(PrecisionInferer):
             for own, row in zip(masks, waiting, strict=False):
                 former, (regions, number) = prompts.get(row), draws[row]
                 clicks = former.clicks if former else ()
-                for region in [former.region] if former else regions:
+                for region in [former.region] if former else disputed[row] or regions:
                     mask, truth = (every[region].numpy(force=True) & ~ignored[row] for every in (own, truths[row]))
                     for click in clicks:  # a voxel that was clicked is no error, whatever the network answers
                         mask[click.voxel] = click.positive
-                    if (following := find_next_click(mask, truth)) is not None:
-                        prompts[row] = Prompt(region, (*clicks, following), own[region].cpu())
+                    new = () if former else tuple(disputed[row].get(region, ()))
+                    if not new and (following := find_next_click(mask, truth)) is not None:
+                        new = (following,)
+                    if new:
+                        prompts[row] = Prompt(region, (*clicks, *new), own[region].cpu())
                         guidance[row] = self.channels.guide(prompts[row], [0] * axes, inputs.shape[2:]).to(guidance)
-                        left += [row] if len(clicks) + 1 < number else []
+                        left += [row] if len(clicks) + len(new) < number else []
                         break
             waiting = left
         plain.train(training)
         torch.clear_autocast_cache()  # or an outer autocast would reuse weights that were cast without a gradient
+
+    def _dispute(
+        self, seed: int, regions: list[int], number: int, image: torch.Tensor, label: torch.Tensor
+    ) -> dict[int, list[Click]]:
+        """Change the label [K, ...] of a patch where its annotator disagrees: the clicks there, by their region."""
+        rng = np.random.default_rng([seed, 4])
+        wanted = rng.binomial(number, self.disputes)
+        scan = image[: self.channels.scan_channels(len(image))].numpy(force=True)
+        locked = (label == IGNORED).any(0).numpy(force=True)
+        for region in regions if wanted else ():
+            clicks: list[Click] = []
+            for _ in range(2 * wanted):  # half of the places drawn may be in the background
+                mask = self.decision.masks(label - 0.5)[region].numpy(force=True)
+                found = draw_dispute(scan, mask, locked, rng) if len(clicks) < wanted else None
+                if found is not None:
+                    found.apply(label)
+                    locked[found.voxels] = True
+                    clicks.append(found.click)
+            if clicks:
+                return {region: clicks}
+        return {}

@@ -173,7 +173,7 @@ def test_what_a_click_removes_is_in_no_region_within(read_config, tmp_path):
     assert not (session.mask("ET") & ~session.mask("TC")).any()
 
 
-def test_a_voxel_is_in_one_of_regions_that_share_no_label(read_config, tmp_path):
+def test_regions_without_a_common_label_share_no_voxel(read_config, tmp_path):
     session = open_session(read_config, tmp_path, Obedient(), regions={"ED": [2], "ET": [4]})
     session.click("ED", [PLACE])
     added = session.click("ET", [PLACE]).mask

@@ -129,6 +129,15 @@ def test_training_starts_from_another_tasks_weights_except_its_own_regions(model
     assert f"init_from {path}: took" in capsys.readouterr().out
 
 
+def test_further_input_channels_start_without_effect(model):
+    path, learned = model
+    more = network(channels=6)
+    started, scan = init_from_weights(more, path).eval(), torch.randn(1, 4, 16, 16, 16)
+    with torch.no_grad():
+        given = torch.cat([scan, torch.randn(1, 2, 16, 16, 16)], 1)
+        assert torch.allclose(started(given), learned.eval()(scan), atol=1e-5)
+
+
 def test_without_a_start_the_network_keeps_its_random_weights():
     before, after = network().state_dict(), init_from_weights(network(), None).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -164,6 +164,38 @@ def test_other_calls_than_a_training_step_have_no_clicks():
     assert not network.seen[0][0].any()
 
 
+def dispute(seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The labels after a step in which every click is disputed, and what the last pass was given."""
+    decide, label = RegionDecision("regions", REGIONS, {"a": 1, "b": 2}, threshold=0.0), labels(len(seeds))
+    inferer, network = ClickSimulation(CHANNELS, decide, 1.0, 2, disputes=1.0), Recorded()
+    image = torch.ones(len(seeds), 1, *SIZE)
+    state = SimpleNamespace(
+        output={CommonKeys.IMAGE: image, CommonKeys.LABEL: label}, batch={"seed": torch.tensor(seeds)}
+    )
+    inferer.attach(SimpleNamespace(state=state))
+    inferer(image, network.train())
+    assert len(network.seen) == 2  # the mask before the clicks, and the pass that is learned from
+    return label, network.seen[-1][0][:, 1:]
+
+
+def test_disputed_clicks_contradict_the_label_and_change_it():
+    label, given = dispute([*range(8)])
+    before = labels(8)
+    for positive in (True, False):
+        clicks = given[:, 1 + (not positive) :: 2] == 1
+        assert bool(clicks.any())
+        for region, clicked in enumerate(clicks.unbind(1)):
+            assert (before[:, region][clicked] != positive).all()
+            assert (label[:, region][clicked] == positive).all()
+    assert (label[:, 0] >= label[:, 1]).all()
+
+
+def test_disputes_of_a_patch_do_not_depend_on_the_batch():
+    together, *alone = (dispute(seeds) for seeds in ([3, 4], [3], [4]))
+    assert torch.equal(together[0], torch.cat([label for label, _ in alone]))
+    assert torch.equal(together[1], torch.cat([given for _, given in alone]))
+
+
 @pytest.mark.parametrize(
     ("share", "most", "said"),
     [(1.5, 5, "click_share is 1.5"), (0.5, 0, "most_clicks is 0"), (0.5, 2.5, "most_clicks is 2.5")],
