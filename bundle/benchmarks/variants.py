@@ -4,17 +4,20 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.utils import CommonKeys
 
 from bundle.benchmarks.memory import count_step_memory
 from bundle.benchmarks.timing import BenchmarkResult, Timing, time_in_turn
 from scripts.network.outputs import read_logits
 from scripts.network.shapes import first_line
 from scripts.progress import progress_bar
+from scripts.training.click_simulation import ClickSimulation
 
 CASES = 2  # training cases that patches are cut from
 
@@ -81,6 +84,9 @@ def build_step(files: Sequence[str], settings: dict[str, Any]) -> tuple[Callable
 
     def step() -> None:
         image, label = prepare(dict(batch), config.get_parsed_content("device"))
+        if isinstance(infer, ClickSimulation):  # which reads the step of a trainer
+            step_output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label}
+            infer.attach(SimpleNamespace(state=SimpleNamespace(output=step_output, batch=batch)))
         output = infer(image, network)
         assert read_logits(output, axes).shape[2:] == image.shape[2:]
         loss(output, label).backward()
