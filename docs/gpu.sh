@@ -26,7 +26,7 @@ phase tests 120 python -m pytest -q -rs tests/scripts/network/test_fused_norm.py
 phase phantoms 30 python -m bundle phantom "$out/phantoms" --cases 4 --size 96 --spacing 2
 phase list 30 python -m bundle prepare "$out/phantoms" --folds 2 --out "$out/list.json" --picture False
 for again in once twice; do # a seed gives the same weights as far as the card's kernels do
-  phase "run_$again" 60 python -m bundle train phantom --datalist "$out/list.json" --dataset_dir "$out/phantoms" \
+  phase "run_$again" 90 python -m bundle train phantom --datalist "$out/list.json" --dataset_dir "$out/phantoms" \
     --out "$out/run_$again" --max_epochs 1 --steps_per_epoch 20 --seed 1
 done
 phase weights 30 python - "$out" << 'END'
