@@ -26,6 +26,9 @@ def serve(
     order: Literal["name", "quality"] = "name",
     out: Optional[Path] = None,
     trust: bool = False,
+    with_: Optional[Literal["nninteractive", "sam2", "medsam"]] = None,
+    channel: Optional[str] = None,
+    weights: Optional[Path] = None,
 ) -> None:
     """Serve an exported package by MONAI Label, so that 3D Slicer shows its masks and trains it on corrected ones.
 
@@ -39,6 +42,7 @@ def serve(
         python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --monailabel .venv-monailabel
         python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --show FLAIR --port 8001
         python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --order quality
+        python -m bundle serve dist/brats-1.0.0 --studies /data/new_patients --with nninteractive --channel FLAIR
 
     Args:
         package: the folder that `python -m bundle export` made.
@@ -53,8 +57,12 @@ def serve(
         out: the folder of the server; by default runs/served/<package>.
         trust: the package is trusted: its code and configs may run with your rights. Without it you are asked at the
             first use; it is remembered until a file of the package changes.
+        with_: also serve a public model that segments what is clicked, nninteractive, sam2 or medsam (docs/prompt.md);
+            its packages are installed next to MONAI Label.
+        channel: the one that it sees.
+        weights: the file or folder of its weights; without it its library fetches them.
     """
-    from bundle.packaging import click_model, package_check
+    from bundle.packaging import click_model, package_check, prompt_model
     from bundle.packaging import monai_label_server as servers
 
     package_check.check_package(package, trust, ask_user)
@@ -67,11 +75,14 @@ def serve(
     servers.require_free_port(port)
     work = out or Path("runs", "served", source.name)
     folder = servers.prepare_folder(work, source, python, studies)
+    prompted = []
+    if with_:
+        prompted = [prompt_model.write_prompt_model(folder.model, python, settings, with_, channel, weights)]
     masks = folder.path / "masks" / folder.studies.name
     names = _number_by_quality(folder.model, studies, masks) if order == "quality" else None
     servers.link_scans(folder, shown, names)
     clicked = [click_model.write_click_model(folder.model)] if click_model.takes_clicks(folder.model) else []
-    models = [source.name, *clicked]
+    models = [source.name, *clicked, *prompted]
 
     print(f"starting MONAI Label with {source.name}, its log is {folder.log} ...", flush=True)
     with servers.running_server(folder, python, port, models) as server:
@@ -80,7 +91,7 @@ def serve(
         segments = ", ".join(info["models"][source.name]["labels"])
         clicks = "".join(
             f"clicks:  model {name}, on {', '.join(info['models'][name]['labels'])}: SmartEdit/Deepgrow > Model\n"
-            for name in clicked
+            for name in models[1:]
         )
         print(
             f"\nMONAI Label serves {source.name} at {url}: {info['datastore']['total']} scans, segments {segments}.\n"

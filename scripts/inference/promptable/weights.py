@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def load_transformers(name: str, source: str, weights: Path | None, device: str 
     """
     import transformers
 
+    _leave_out_stand_in(transformers)
     made = getattr(transformers, name)
     if weights is not None:
         folder = weights.parent if weights.is_file() and (weights.parent / "config.json").is_file() else weights
@@ -94,6 +96,13 @@ def load_nninteractive(weights: Path | None, device: str | torch.device) -> dict
             f"the weights in {folder} cannot be loaded as nnInteractive ({reason}): fetch them again from"
             f" {model_management.DEFAULT_REPO_ID}."
         ) from error
+
+
+def _leave_out_stand_in(transformers: Any) -> None:
+    """Have transformers go without torchvision where only a part of it stands in for it, as next to MONAI Label."""
+    if find_spec("torchvision") is not None and find_spec("torchvision.io") is None:
+        for module in (transformers.utils, transformers.utils.import_utils):
+            module.is_torchvision_available = lambda: False
 
 
 def _require_kind(folder: Path, expected: str, source: str) -> None:
