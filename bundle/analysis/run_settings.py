@@ -25,7 +25,7 @@ def compare_runs(runs: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """
     configs = {run: _settings(run) for run in runs}
     names = dict.fromkeys(name for own in configs.values() for name in own)
-    texts = {name: [_text(own.get(name)) for own in configs.values()] for name in names}
+    texts = {name: ["null" if own.get(name) is None else str(own[name]) for own in configs.values()] for name in names}
     differing = [name for name, values in texts.items() if len({*values}) > 1]
     rows = []
     for number, run in enumerate(runs):
@@ -56,7 +56,3 @@ def _scores(run: Path) -> pd.DataFrame:
     if not (run / BEST / "cases.csv").is_file():
         raise InputError(f"{run} has no {BEST}/cases.csv: it was never validated; train it, or leave it out.")
     return read_evaluation(run / BEST).scores
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)

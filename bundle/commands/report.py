@@ -102,7 +102,8 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     lines = [f"failed, counts as Dice 0: {case}: {reason}" for case, reason in summary["failed"].items()]
     lines += [f"no prediction, counts as Dice 0: {case}" for case in summary["missing"]]
     spreads = {region: own["metrics"].get("hd95") for region, own in summary["regions"].items()}
-    if quartiles := [f"{region} {_ends(own)}" for region, own in spreads.items() if own]:
+    quartiles = [f"{r} {format_amount(own['q1'])} to {format_amount(own['q3'])}" for r, own in spreads.items() if own]
+    if quartiles:
         lines.append(f"HD95, quartiles: {', '.join(quartiles)} {summary['units']['length']}")
     lines += score_verdicts(summary["raters"])
     lines += _own_lines(summary)
@@ -135,10 +136,6 @@ def _own_lines(summary: Mapping[str, Any]) -> list[str]:
                 f" {POINTS}"
             )
     return lines
-
-
-def _ends(spread: Mapping[str, Any]) -> str:
-    return f"{format_amount(spread['q1'])} to {format_amount(spread['q3'])}"
 
 
 def _brackets(pair: Sequence[float] | None) -> str:

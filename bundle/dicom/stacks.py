@@ -116,11 +116,11 @@ def require_even_slices(stack: SliceStack) -> None:
     if not steps.size:
         return
     what = f"series {stack.name}"
-    doubled = [stack.positions[k] for k in np.flatnonzero(steps < SAME_POSITION)]
-    if doubled:
+    doubled = np.flatnonzero(steps < SAME_POSITION)
+    if doubled.size:
+        places = ", ".join(f"{stack.positions[k]:.1f}" for k in doubled[:3])
         raise InputError(
-            f"{what} has two slices at {_listed(doubled)} mm along its normal: export the series again, each"
-            " slice once."
+            f"{what} has two slices at {places} mm along its normal: export the series again, each slice once."
         )
     usual = float(np.median(steps))
     odd = np.flatnonzero(np.abs(steps - usual) > EVEN * usual)
@@ -186,7 +186,3 @@ def _nested(group: Any) -> list[Any]:
         if element.VR == "SQ":
             items += list(element.value)
     return items
-
-
-def _listed(positions: list[float]) -> str:
-    return ", ".join(f"{position:.1f}" for position in positions[:3])

@@ -104,7 +104,9 @@ def network_data_format(settings: Mapping[str, Any], modality: str, divisor: Seq
     pred = {
         "type": "probabilities",
         "format": "segmentation",
-        "num_channels": len(_outputs(settings)),
+        "num_channels": len(
+            output_channels(settings.get("decision", "regions"), settings["regions"], settings["labels"])
+        ),
         **common,
         "value_range": [0, 1],
         "channel_def": mask_values(settings),
@@ -163,10 +165,6 @@ def check_metadata(path: str | os.PathLike) -> dict[str, Any]:
 def read_schema() -> dict[str, Any]:
     """MONAI's metadata schema 20240725, with the additional keys of this project's packages."""
     return json.loads(files("bundle.packaging").joinpath("metadata.schema.json").read_text(encoding="utf-8"))
-
-
-def _outputs(settings: Mapping[str, Any]) -> dict[str, list[int]]:
-    return output_channels(settings.get("decision", "regions"), settings["regions"], settings["labels"])
 
 
 def _unit(settings: Mapping[str, Any]) -> str:

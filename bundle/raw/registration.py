@@ -80,7 +80,8 @@ def register_rigid(
     if overlap < ALIGNMENT_LIMITS["head"][0]:
         limit = ALIGNMENT_LIMITS["head"][0]
         raise InputError(_refusal(names, advice, f"the heads overlap with Dice {overlap:.2f}, less than {limit:.2f}"))
-    turned = float(np.degrees(np.arccos(np.clip((np.trace(_matrix(found)) - 1) / 2, -1, 1))))
+    trace = np.trace(np.reshape(found.GetMatrix(), (3, 3)))
+    turned = float(np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1))))
     return Registration(found, displacement(found, centre), turned, before, after, overlap)
 
 
@@ -125,10 +126,6 @@ def _centre(head: sitk.Image) -> np.ndarray:
     """The centre of a mask, as a point."""
     middle = np.argwhere(to_voxels(head)).mean(0)
     return np.array(head.TransformContinuousIndexToPhysicalPoint([float(place) for place in middle]))
-
-
-def _matrix(transform: sitk.Euler3DTransform) -> np.ndarray:
-    return np.array(transform.GetMatrix()).reshape(3, 3)
 
 
 def _grow(head: sitk.Image) -> sitk.Image:

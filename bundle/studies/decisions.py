@@ -67,7 +67,8 @@ def decide_grid(cohort: Cohort, like: str | None = None) -> Grid:
     distance = own if away.max() > 0 else "all have the same"
     ratios = np.percentile(spacings / np.median(spacings, axis=0), CLIPPED, axis=0)
     if like is None and np.abs(ratios - 1).max() <= ALIKE:
-        reason = f"no resampling: 99 % of {count} scans are within {ALIKE:.0%} of the median, {_product(target)} mm"
+        median = " x ".join(f"{size:.4g}" for size in target)
+        reason = f"no resampling: 99 % of {count} scans are within {ALIKE:.0%} of the median, {median} mm"
         return Grid(Line("spacing", None, f"{reason}; {distance}"), target, order, _median(shapes))
     reason = f"mm; median of {count} scans; {distance}"
     if thick is not None:
@@ -151,7 +152,3 @@ def describe_folds(cohort: Cohort) -> str:
 
 def _median(shapes: np.ndarray) -> tuple[int, ...]:
     return tuple(int(size) for size in np.median(shapes, axis=0))
-
-
-def _product(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:.4g}" for value in values)

@@ -80,7 +80,8 @@ def find_runs(source: Path, other: str = "") -> list[Path]:
         return [run for folder in named for run in find_runs(Path(folder))]
     if settings_file(source).is_file():
         return [source]
-    folds = sorted((path for path in source.glob("fold*") if FOLD.fullmatch(path.name)), key=_number)
+    found = [path for path in source.glob("fold*") if FOLD.fullmatch(path.name)]
+    folds = sorted(found, key=lambda fold: int(fold.name.removeprefix("fold")))
     if not folds:
         raise InputError(
             f"{source} is not a run{other}: expected {source / 'settings.yaml'}, as `python -m bundle train` writes it."
@@ -98,7 +99,3 @@ def name_weights(runs: Sequence[Path]) -> dict[str, Any]:
     if len(runs) == 1:
         return {"run_dir": runs[0].as_posix()}
     return {"ensemble": [run.as_posix() for run in runs]}
-
-
-def _number(fold: Path) -> int:
-    return int(fold.name.removeprefix("fold"))

@@ -118,7 +118,8 @@ def compare_kind(
         sentence = f"As usual for the {source}." if profile else "As in sound scans; no training cases to compare with."
         return ScanCheck(rule.check, OK, sentence, worst.number, worst.limit)
     of = worst.name.removeprefix(kind).strip().replace("/", " and ")
-    words = _as_sentence(rule.words.format(number=worst.number, of=of))
+    words = rule.words.format(number=worst.number, of=of)
+    words = f"{words[0].upper()}{words[1:]}."
     if profile and kind != "order":
         all_of = "all" if worst.status == REFUSE else "99 of 100"
         words = f"{words[:-1]}; {all_of} {source} have {'at most' if worst.sign > 0 else 'at least'} {worst.usual:.4g}."
@@ -194,7 +195,3 @@ def _check_contrast(compared: Mapping[str, float], profile: Profile) -> ScanChec
         sentence = f"The contrast of {of} is inverted: {words}; find the original file."
         return ScanCheck("contrast", REFUSE, sentence, number, max(UPSIDE_DOWN, limit), place)
     return ScanCheck("contrast", NOTE, f"The contrast of {of} may be inverted: {words}.", number, limit, place)
-
-
-def _as_sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."

@@ -95,24 +95,12 @@ def predict_dice(own: Mapping[str, Any], numbers: Mapping[str, float] | None) ->
         total += slope * here
     value, lower = (1 / (1 + math.exp(-at)) for at in (total, total - own["margin"]))
     lower = lower if lower > LEAST else 0.0
-    of_mean = (
-        " Calibrated on masks of the single networks, not of their mean."
-        if _is_mean_of_calibrated(own, numbers)
-        else ""
-    )
     sentence = (
         f"Predicted Dice {value:.2f}, with {PERCENT} confidence at least {lower:.2f}, from {own['patients']} patients."
     )
-    return {
-        "value": round(value, 4),
-        "lower": round(lower, 4),
-        "patients": own["patients"],
-        "sentence": sentence + of_mean,
-    }
-
-
-def _is_mean_of_calibrated(own: Mapping[str, Any], numbers: Mapping[str, float]) -> bool:
-    return MEMBERS in numbers and MEMBERS not in own["numbers"] and math.isfinite(numbers[MEMBERS])
+    if MEMBERS in numbers and MEMBERS not in own["numbers"] and math.isfinite(numbers[MEMBERS]):
+        sentence += " Calibrated on masks of the single networks, not of their mean."
+    return {"value": round(value, 4), "lower": round(lower, 4), "patients": own["patients"], "sentence": sentence}
 
 
 def describe_prediction(predicted: Mapping[str, Mapping[str, Any]]) -> str:
