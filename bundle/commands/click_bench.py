@@ -53,10 +53,11 @@ def bench_clicks(
     dataset_dir = dataset_dir or (datalist.parent if datalist else Path(config["dataset_dir"]))
     content = read_datalist(datalist or Path(config["datalist"]))
     entries = _select(content, dataset_dir, settings.get("fold") if fold is None else fold, fold is None)
-    role = _require_unseen(run, entries, seen)
     if promptable:
+        role = f"what {promptable[0]} was trained on is not known here; it may have been these patients"
         model = read_promptable(*promptable, content["channels"], [*settings["regions"]], device)
     else:
+        role = _require_unseen(run, entries, seen)
         model = read_model(files, run, device)
     rows = measure_clicks(model, entries, settings["regions"], out / "cases", clicks, content.get("ignore"))
     return _show(rows, out, role)

@@ -69,7 +69,9 @@ def test_a_promptable_model_is_clicked_on_the_same_cases(trained, tmp_path, caps
     assert {*rows["clicks"]} == {0, 1, 2}
     assert {*rows["region"]} == {"WT", "TC", "ET"}
     assert (rows.loc[rows["clicks"] == 0, "dice"] == 0).all()
-    assert f"terms: {licence}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"terms: {licence}" in printed
+    assert "Cases: what medsam was trained on is not known here" in printed
 
 
 def test_package_names_the_channels_of_clicks(trained, tmp_path):
