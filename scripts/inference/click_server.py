@@ -9,7 +9,7 @@ Another promptable model needs another `make_session` alone: what it returns for
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from scripts.data.scan_checks import refusals_as_responses
 from scripts.errors import InputError
 from scripts.inference.click_session import Correction
 
+ANNOTATORS = 8  # of one session, which holds masks of each; one more opens another, and clicks sent again are run again
 Stamp = list[tuple[Path, int, int]]  # of each file: path, time in ns, bytes
 
 
@@ -45,12 +46,14 @@ class ClickedScan:
         case: as it was prepared.
         network: that of the session; another one after a fine-tuning.
         session: None before the first click.
+        annotators: who have clicked in this session.
     """
 
     stamp: Stamp
     case: dict[Hashable, Any]
     network: Any = None
     session: Session | None = None
+    annotators: set[str] = field(default_factory=set)
 
 
 class ClickServer:
@@ -96,9 +99,11 @@ class ClickServer:
         scan, clicks = self.clicked
         with refusals_as_responses():
             kept = scan.session is not None and scan.network is network
+            kept = kept and len(scan.annotators | {clicks["annotator"]}) <= ANNOTATORS
             if not kept:
                 scan.session = self.make_session(scan.case, network=network, device=inputs.device)
-                scan.network = network
+                scan.network, scan.annotators = network, set()
+            scan.annotators.add(clicks["annotator"])
             assert scan.session is not None
             correction = scan.session.click(**clicks)
         self.answer = correction, kept

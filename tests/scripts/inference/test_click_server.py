@@ -86,6 +86,12 @@ def test_the_scans_clicked_last_are_kept(server, scans):
     assert len(server.server.scans) == 2
 
 
+def test_masks_of_eight_annotators_are_kept(server, scans):
+    kept = [server.ask(scans[0], client_id=f"{number}")["result"]["kept"] for number in (*range(9), 8)]
+    assert kept == [False, *[True] * 7, False, True]
+    assert server.prepared == 1
+
+
 def test_fine_tuned_weights_open_a_new_session(server, scans):
     server.ask(scans[0])
     server.network = Obedient(obeys=0.0)
