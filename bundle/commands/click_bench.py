@@ -95,7 +95,7 @@ def _show(rows: pd.DataFrame, out: Path, role: str) -> Outcome:
             own = [score for score in scores if (score.region, score.metric) == (region, metric)]
             table.add_row(region, *map(_describe, own))
         console.print(table)
-    print("In brackets: the 95 % interval over patients, or the smallest and the largest for fewer than five.")
+    print("Below each mean: the 95 % interval over patients, or the smallest and the largest for fewer than five.")
     headings = (Column("Region"), "Dice", "Median", "Without a click", "Reached", "Cases")
     table = score_table("Clicks until a Dice is reached", *headings)
     for one in reach:
@@ -125,4 +125,4 @@ def _show(rows: pd.DataFrame, out: Path, role: str) -> Outcome:
 
 def _describe(score: ClickScore) -> str:
     low, high = score.interval or (score.smallest, score.largest)
-    return f"{score.mean:.3f} ({low:.2f} to {high:.2f})"
+    return f"{score.mean:.3f}\n{low:.2f} to {high:.2f}"

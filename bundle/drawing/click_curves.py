@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bundle.drawing.answer_planes import region_colours
 from scripts.files import atomic_write
@@ -32,6 +33,7 @@ def draw_click_curves(rows: pd.DataFrame, metrics: Mapping[str, str], path: Path
             cell.text(mean.index[-1], mean.iloc[-1] + 0.03, f"{mean.iloc[-1]:.2f}", fontsize=8, ha="right")
             cell.text(mean.index[0], mean.iloc[0] + 0.03, f"{mean.iloc[0]:.2f}", fontsize=8, ha="left")
             cell.set(ylim=(0, 1.05))
+            cell.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             cell.spines[["top", "right"]].set_visible(False)
             cell.grid(True, axis="y", color="0.92")
         line[0].set_ylabel(title)
