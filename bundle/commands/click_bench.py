@@ -103,7 +103,7 @@ def _show(rows: pd.DataFrame, out: Path, role: str) -> Outcome:
         table.add_row(one.region, f"{one.goal}", middle, str(one.at_once), str(one.reached), str(one.n))
     console.print(table)
     followed = rows.loc[rows["clicks"] == rows["clicks"].max(), "followed"].mean()
-    print(f"Followed by the model itself: {followed:.0%} of the clicks; of the others one voxel was set.")
+    print(f"Followed by the model itself: {followed:.0%} of the clicks; of the others voxels around each were set.")
     print(
         f"Seconds: {seconds['automatic']:.2f} for the automatic masks of a scan, {seconds['click']:.2f} for a click,"
         f" {seconds['ratio']:.2f} of it (medians)."

@@ -13,9 +13,14 @@ from monai.utils import convert_to_tensor
 from scripts.data.click_channels import ClickChannels, Prompt
 from scripts.data.clicks import Click, map_voxel, read_clicks
 from scripts.data.decision import RegionDecision
+from scripts.data.similar_voxels import find_similar_voxels
 from scripts.errors import InputError
 from scripts.inference.sliding_window import MirroringSlidingWindowInferer
 
+TOLERANCE = 1.0  # of intensities; see `find_similar_voxels`
+NEAR = 1.0  # by which a logit may be further from what was asked for than that of the voxel clicked
+REACH = 10.0  # mm from a click, at most
+SURE = 20.0  # the logit of voxels that a click has set
 Windows = dict[tuple[int, ...], tuple[tuple[Click, ...], torch.Tensor]]  # by first voxel: clicks in it, and logits
 
 
@@ -25,7 +30,7 @@ class Correction(NamedTuple):
     Attributes:
         mask: on the scan's own grid, bool, [...]; every voxel that was clicked is as the clicks say. Nested regions
             stay nested: see `ClickSession.mask`.
-        notes: a sentence for each click that the network itself did not follow.
+        notes: a sentence for each click that the network itself did not follow, which says what was set.
         windows: how many the network was run on.
     """
 
@@ -41,22 +46,25 @@ class RegionState(NamedTuple):
         clicks: on the scan, in their order.
         windows: those with clicks.
         mask: on the prepared grid, [...].
-        inverted: the mask of the network on the scan's grid.
+        inverted: the mask on the scan's grid, before single voxels that were clicked are set.
+        grown: of the clicks that the network did not follow, how many similar voxels were set.
     """
 
     clicks: list[Click]
     windows: Windows
     mask: torch.Tensor
     inverted: np.ndarray
+    grown: dict[Click, int]
 
 
 class ClickSession:
     """The automatic masks of one prepared scan, and their correction by clicks, region by region.
 
     A window without a click has its automatic logits; one with clicks is run with them and with the region's mask from
-    before the last of them. So a click runs those windows alone that it lies in. Clicks on one region also change the
-    others, so that the masks of an annotator fit together (`mask`). All windows of the scan are kept in memory, K
-    channels in float32: 0.4 GiB for 18 windows of 128 voxels per side and three regions.
+    before the last of them. So a click runs those windows alone that it lies in. Where regions overlap and the network
+    does not follow a click, the connected voxels around it of similar intensity and logit are set. Clicks on one region
+    also change the others, so that the masks of an annotator fit together (`mask`). All windows of the scan are kept in
+    memory, K channels in float32: 0.4 GiB for 18 windows of 128 voxels per side and three regions.
 
     Args:
         case: as `preprocessing` returns it, with `image` [C, ...].
@@ -91,12 +99,13 @@ class ClickSession:
         self.automatic: Windows = {}
         self.corrected: Windows = {}  # of the region that is clicked
         self.runs = 0
+        self.grown: dict[Click, int] = {}  # of the last run, by the click in the prepared image
         masks, inverted = self._run(None)
         self.inferer.auto = self.inferer.auto_batch = False  # the windows stay as the first run has found them
         self.affine = np.asarray(inverted.affine)
         on_scan = decision.masks(convert_to_tensor(inverted, track_meta=False)).numpy(force=True)
         self.start = {
-            name: RegionState([], {}, mask, own)
+            name: RegionState([], {}, mask, own, {})
             for name, mask, own in zip(self.channels.regions, masks, on_scan, strict=True)
         }
         self.states: dict[tuple[str, str], RegionState] = {}  # by annotator and region
@@ -160,13 +169,14 @@ class ClickSession:
             masks, inverted = self._run(self.channels.prompt)
             on_scan = self.decision.masks(convert_to_tensor(inverted, track_meta=False))
             own = on_scan[number if self.decision.by_class else 0].numpy(force=True)
-            state = RegionState(clicks, self.corrected, masks[number], own)
+            grown = {click: self.grown[place] for click, place in places.items() if place in self.grown}
+            state = RegionState(clicks, self.corrected, masks[number], own, grown)
         self.states.pop((annotator, region), None)  # so that the region that was clicked last comes last
         self.states[annotator, region] = state = state._replace(clicks=clicks)
         notes = [
-            self._explain(region, click, places[click] is None)
+            self._explain(region, click, places[click] is None, state.grown.get(click, 0))
             for click in clicks
-            if state.inverted[click.voxel] != click.positive
+            if click in state.grown or state.inverted[click.voxel] != click.positive
         ]
         return Correction(self.mask(region, annotator), notes, self.runs - before)
 
@@ -200,10 +210,36 @@ class ClickSession:
         image = self.case["image"]
         inputs = convert_to_tensor(image, track_meta=False).float()[None].to(self.device)
         logits = convert_to_tensor(self.inferer(inputs, self.network), track_meta=False)[0]
+        self.grown = {}
+        if prompt is not None and not self.decision.by_class:
+            self._set_similar(prompt, logits[prompt.region])
         probabilities = (logits.softmax(0) if self.decision.by_class else logits.sigmoid()).cpu()
         wanted = probabilities if prompt is None or self.decision.by_class else probabilities[[prompt.region]]
         inverted = self.invert({**self.case, "pred": MetaTensor(wanted, meta=image.meta)})["pred"]
         return self.decision.masks(probabilities), inverted
+
+    def _set_similar(self, prompt: Prompt, logits: torch.Tensor) -> None:
+        """Set the logits [...] of the voxels around each click that the network did not follow.
+
+        Those that are connected with it, of similar intensity, and that the network takes for the region as the one
+        clicked, or rather.
+        """
+        image = self.case["image"]
+        voxels = convert_to_tensor(image, track_meta=False).numpy(force=True)
+        radius = min(self.channels.radius, REACH / float(image.pixdim[: logits.dim()].max()))
+        values = logits.numpy(force=True).copy()
+        mask, clicked = values > 0, np.zeros(values.shape, bool)
+        for click in prompt.clicks:
+            clicked[click.voxel] = True
+        for click in prompt.clicks:
+            if mask[click.voxel] != click.positive:
+                sign = 1 if click.positive else -1
+                free = (mask != click.positive) & ~clicked & (sign * values >= sign * values[click.voxel] - NEAR)
+                free[click.voxel] = True
+                box, piece = find_similar_voxels(voxels, click.voxel, radius, free, TOLERANCE)
+                mask[box][piece] = click.positive
+                logits[box][torch.from_numpy(piece)] = sign * SURE
+                self.grown |= {click: int(piece.sum())} if piece.any() else {}
 
     def _map(self, click: Click) -> Click | None:
         """The click in voxels of the prepared image; None if it lies outside it."""
@@ -211,9 +247,14 @@ class ClickSession:
         place = map_voxel(click.voxel, self.affine, np.asarray(image.affine), image.shape[1:])
         return None if place is None else click._replace(voxel=place)
 
-    def _explain(self, region: str, click: Click, outside: bool) -> str:
-        """Why a click had no effect beyond its own voxel."""
+    def _explain(self, region: str, click: Click, outside: bool, grown: int) -> str:
+        """What was done with a click that the network did not follow."""
         side = "into" if click.positive else "out of"
+        if grown:
+            return (
+                f"The click at {list(click.voxel)} moved {grown} connected voxels of similar intensity {side} {region},"
+                f" since the network still takes it for {'background' if click.positive else region}."
+            )
         if outside:
             reason = "it lies in the background around the patient, which the network does not see"
         else:

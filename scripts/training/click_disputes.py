@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from scripts.data.clicks import Click
-from scripts.data.images import connected_components, deepest_voxel
+from scripts.data.images import deepest_voxel
+from scripts.data.similar_voxels import find_similar_voxels
 
 SMALLEST = 2.0  # radius of a piece, in voxels; the largest is a quarter of the patch
 FEWEST = 8  # voxels of a piece
-TOLERANCES = 0.5, 2.0  # of intensities, in standard deviations around the piece
+TOLERANCES = 0.5, 2.0  # of intensities, drawn; see `find_similar_voxels`
 
 
 class Dispute(NamedTuple):
@@ -56,20 +56,10 @@ def draw_dispute(image: np.ndarray, mask: np.ndarray, locked: np.ndarray, rng: n
     place = np.clip(np.rint(pair[0] + rng.normal(0, radius / 2, axes)).astype(int), 0, np.array(mask.shape) - 1)
     side = bool(mask[tuple(place)])
     donor = next(tuple(map(int, voxel)) for voxel in pair if mask[tuple(voxel)] != side)
-    start = np.maximum(place - int(radius), 0)
-    box = tuple(slice(low, high) for low, high in zip(start, place + int(radius) + 1, strict=True))
-    inner, middle = np.stack([channel[box] for channel in image]), tuple(place - start)
-    seen = (inner != 0).any(0)
-    free = seen & (mask[box] == side) & ~locked[box]
-    if locked[donor] or not free[middle]:
+    free = (mask == side) & ~locked
+    box, piece = find_similar_voxels(image, place.tolist(), radius, free, rng.uniform(*TOLERANCES))
+    if locked[donor] or piece.sum() < FEWEST:
         return None
-    spread = rng.uniform(*TOLERANCES) * inner[:, seen].std(1)
-    smooth = np.moveaxis(ndimage.uniform_filter(inner, [1, *[3] * axes]), 0, -1)
-    near = np.linalg.norm(np.moveaxis(np.indices(free.shape), 0, -1) - middle, axis=-1) <= radius
-    similar = (np.abs(smooth - smooth[middle]) <= spread).all(-1)
-    numbered, _ = connected_components(free & near & similar)
-    piece = numbered == numbered[middle]
-    if piece.sum() < FEWEST:
-        return None
+    start = np.array([edge.start for edge in box])
     click = Click(tuple(int(at) for at in start + deepest_voxel(piece, [1.0] * axes)), not side)
     return Dispute(click, tuple(own + low for own, low in zip(np.nonzero(piece), start, strict=True)), donor)
