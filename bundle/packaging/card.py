@@ -101,11 +101,11 @@ def _count_of(items: Sequence[Any] | int | None, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _number(value: float | str | None) -> str:
+def _number(value: float | str | None, digits: int = 3) -> str:
     """A number of summary.json, which writes infinity as text."""
     if value is None:
         return "none"
-    return value if isinstance(value, str) else f"{value:.3f}"
+    return value if isinstance(value, str) else f"{value:.{digits}f}"
 
 
 def _interval(pair: Sequence[float | str] | None) -> str:
