@@ -13,14 +13,10 @@ from monai.utils import convert_to_tensor
 from scripts.data.click_channels import ClickChannels, Prompt
 from scripts.data.clicks import Click, map_voxel, read_clicks
 from scripts.data.decision import RegionDecision
-from scripts.data.similar_voxels import find_similar_voxels
 from scripts.errors import InputError
+from scripts.inference.click_pieces import set_similar_voxels
 from scripts.inference.sliding_window import MirroringSlidingWindowInferer
 
-TOLERANCE = 1.0  # of intensities; see `find_similar_voxels`
-NEAR = 1.0  # by which a logit may be further from what was asked for than that of the voxel clicked
-REACH = 10.0  # mm from a click, at most
-SURE = 20.0  # the logit of voxels that a click has set
 Windows = dict[tuple[int, ...], tuple[tuple[Click, ...], torch.Tensor]]  # by first voxel: clicks in it, and logits
 
 
@@ -212,34 +208,11 @@ class ClickSession:
         logits = convert_to_tensor(self.inferer(inputs, self.network), track_meta=False)[0]
         self.grown = {}
         if prompt is not None and not self.decision.by_class:
-            self._set_similar(prompt, logits[prompt.region])
+            self.grown = set_similar_voxels(image, prompt, logits[prompt.region], self.channels.radius)
         probabilities = (logits.softmax(0) if self.decision.by_class else logits.sigmoid()).cpu()
         wanted = probabilities if prompt is None or self.decision.by_class else probabilities[[prompt.region]]
         inverted = self.invert({**self.case, "pred": MetaTensor(wanted, meta=image.meta)})["pred"]
         return self.decision.masks(probabilities), inverted
-
-    def _set_similar(self, prompt: Prompt, logits: torch.Tensor) -> None:
-        """Set the logits [...] of the voxels around each click that the network did not follow.
-
-        Those that are connected with it, of similar intensity, and that the network takes for the region as the one
-        clicked, or rather.
-        """
-        image = self.case["image"]
-        voxels = convert_to_tensor(image, track_meta=False).numpy(force=True)
-        radius = min(self.channels.radius, REACH / float(image.pixdim[: logits.dim()].max()))
-        values = logits.numpy(force=True).copy()
-        mask, clicked = values > 0, np.zeros(values.shape, bool)
-        for click in prompt.clicks:
-            clicked[click.voxel] = True
-        for click in prompt.clicks:
-            if mask[click.voxel] != click.positive:
-                sign = 1 if click.positive else -1
-                free = (mask != click.positive) & ~clicked & (sign * values >= sign * values[click.voxel] - NEAR)
-                free[click.voxel] = True
-                box, piece = find_similar_voxels(voxels, click.voxel, radius, free, TOLERANCE)
-                mask[box][piece] = click.positive
-                logits[box][torch.from_numpy(piece)] = sign * SURE
-                self.grown |= {click: int(piece.sum())} if piece.any() else {}
 
     def _map(self, click: Click) -> Click | None:
         """The click in voxels of the prepared image; None if it lies outside it."""
