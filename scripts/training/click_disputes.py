@@ -57,8 +57,10 @@ def draw_dispute(image: np.ndarray, mask: np.ndarray, locked: np.ndarray, rng: n
     side = bool(mask[tuple(place)])
     donor = next(tuple(map(int, voxel)) for voxel in pair if mask[tuple(voxel)] != side)
     free = (mask == side) & ~locked
+    if locked[donor] or not free[tuple(place)] or not any(channel[tuple(place)] for channel in image):
+        return None
     box, piece = find_similar_voxels(image, place.tolist(), radius, free, rng.uniform(*TOLERANCES))
-    if locked[donor] or piece.sum() < FEWEST:
+    if piece.sum() < FEWEST:
         return None
     start = np.array([edge.start for edge in box])
     click = Click(tuple(int(at) for at in start + deepest_voxel(piece, [1.0] * axes)), not side)
