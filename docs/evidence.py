@@ -3,15 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bundle.analysis.ablation import MEAN, compare_variants
-from bundle.studies.ablation import BASELINE, read_results
+from bundle.studies.ablation import BASELINE, read_results, read_study
 
 RECORD = Path(__file__).parent / "record"
-COSTS, STUDY = RECORD / "recipe_costs.json", RECORD / "gliomas"
+STUDIES = Path(__file__).parent.parent / "configs" / "studies"
+COSTS = RECORD / "recipe_costs.json"
 CHECKED = RECORD / "checks.json"  # of `bench checks`
 CHECKED_REAL = (RECORD / "checks_gliomas.json", RECORD / "checks_ms.json")  # with --datalist
-DIFFERENCE = 0.01  # in Dice, the smallest that matters
 
 
 def recipe_costs() -> dict[str, tuple[str, str, str]]:
@@ -45,19 +46,30 @@ def _count_faults(path: Path) -> dict[str, list[str]]:
     return {row["fault"]: [str(row["refused"]), str(row["noted"]), str(missed[row["fault"]])] for row in rows}
 
 
-def dice_rows() -> Iterator[list[str]]:
-    """One row per variant of the study: mean Dice, by region, the difference to the baseline by patient, finding."""
-    results, runs = read_results(STUDY)
-    rows = compare_variants(results, BASELINE, DIFFERENCE)
+def study_rows(name: str) -> Iterator[list[str]]:
+    """One row per variant of a recorded study: its runs and steps, mean Dice, and differences by patient."""
+    study = read_study(STUDIES / f"{name}.yaml")
+    results, runs = read_results(RECORD / name)
+    compared = compare_variants(results, BASELINE, study.difference, study.steps())
+    differences = {row["variant"]: _difference(row) for row in compared if row["region"] == MEAN}
     means = results.groupby(["variant", "region"], sort=False)["dice"].mean()
-    for variant in runs["variant"].drop_duplicates():
-        own = next((row for row in rows if row["variant"] == variant and row["region"] == MEAN), None)
-        shown, finding = "", ""
-        if own is not None:
-            shown = f"{own['difference']:+.3f}"
-            shown += f" ({own['interval'][0]:+.3f} to {own['interval'][1]:+.3f})" if own["interval"] else ""
-            finding = own["finding"]
-        regions = means[variant]
-        count = len(runs[runs["variant"] == variant])
-        by_region = ", ".join(f"{name} {value:.3f}" for name, value in regions.items())
-        yield [variant, str(count), f"{regions.mean():.3f}", by_region, shown, finding]
+    for variant in study.variants:
+        steps = runs.loc[runs["variant"] == variant.name, "steps"]
+        if steps.empty:
+            continue
+        regions = means[variant.name]
+        others = [f"{other}: {differences[f'{variant.name} against {other}']}" for other in variant.against]
+        yield [
+            variant.name,
+            str(len(steps)),
+            f"{steps.min()} to {steps.max()}" if steps.nunique() > 1 else str(steps.min()),
+            f"{regions.mean():.3f}",
+            ", ".join(f"{region} {value:.3f}" for region, value in regions.items()),
+            differences.get(variant.name, ""),
+            "; ".join(others),
+        ]
+
+
+def _difference(row: dict[str, Any]) -> str:
+    low_high = " ({:+.3f} to {:+.3f})".format(*row["interval"]) if row["interval"] else ""
+    return f"{row['difference']:+.3f}{low_high}, {row['finding']}"

@@ -10,6 +10,7 @@ and docs/images/network.svg, from the default network.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from monai.bundle import ConfigParser
@@ -20,7 +21,7 @@ from ruamel.yaml.tokens import CommentToken
 from bundle.__main__ import COMMANDS
 from bundle.drawing.network_graph import read_graph
 from bundle.drawing.network_picture import draw_network
-from docs.evidence import dice_rows, fault_rows, recipe_costs
+from docs.evidence import fault_rows, recipe_costs, study_rows
 from docs.house import draw_house
 from scripts.network.precision import prepare_network
 
@@ -153,10 +154,12 @@ def recipe_cost_table() -> Iterator[str]:
     yield table("Recipe", "What it changes", "Weights, M", "Step", "Memory, GiB", rows=rows)
 
 
-def recipe_dice_table() -> Iterator[str]:
-    """What variants bring, next to the default."""
-    headings = ("Variant", "Runs", "Mean Dice", "By region", "Difference to the baseline by patient", "Finding")
-    yield table(*headings, rows=[*dice_rows()])
+def study_table(name: str) -> Iterator[str]:
+    """What the variants of a recorded study bring, next to its baseline and to each other."""
+    rows = [*study_rows(name)]
+    headings = ("Variant", "Runs", "Steps", "Mean Dice", "By region", "Difference to the baseline", "To another one")
+    shown = len(headings) if any(row[-1] for row in rows) else len(headings) - 1
+    yield table(*headings[:shown], rows=[row[:shown] for row in rows])
 
 
 def overlays(folder: str) -> Iterator[list[str]]:
@@ -189,7 +192,9 @@ BLOCKS = {
     "tasks": task_table,
     "recipes": recipe_table,
     "recipe_costs": recipe_cost_table,
-    "recipe_dice": recipe_dice_table,
+    "recipe_dice": partial(study_table, "gliomas"),
+    "claim_dice": partial(study_table, "claims"),
+    "cell_dice": partial(study_table, "ten_cells"),
     "commands": command_table,
     "checks": check_table,
 }

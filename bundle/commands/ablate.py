@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,11 +97,12 @@ def ablate(
     folder = out / JOBS
     folder.mkdir(parents=True, exist_ok=True)
     asked = [*to_train.values(), *([_cost_job(study, datalist, start, out, plan)] if costs else [])]
+    collect = partial(studies.collect_results, jobs, out, **given)
     if executor == "slurm":
-        run_by_slurm(asked, folder, sbatch)
+        run_by_slurm(asked, folder, sbatch, after_job=collect)
     else:
-        run_locally(asked, folder, parallel, visible_gpus())
-    results, finished = studies.collect_results(jobs, out, **given)
+        run_locally(asked, folder, parallel, visible_gpus(), after_job=collect)
+    results, finished = collect()
     if studies.BASELINE not in {*finished["variant"]}:
         raise InputError(f"no run of the baseline has finished: {_failures(to_train, folder, studies.BASELINE)[0]}.")
     rows = compare_variants(results, studies.BASELINE, plan.difference, plan.steps())

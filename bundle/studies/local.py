@@ -5,8 +5,8 @@ import os
 import queue
 import subprocess
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from bundle.studies.jobs import StudyJob
@@ -15,7 +15,13 @@ from scripts.parallel import available_cores
 from scripts.progress import progress_bar
 
 
-def run_locally(jobs: Sequence[StudyJob], folder: Path, parallel: int | None = None, gpus: Sequence[str] = ()) -> None:
+def run_locally(
+    jobs: Sequence[StudyJob],
+    folder: Path,
+    parallel: int | None = None,
+    gpus: Sequence[str] = (),
+    after_job: Callable[[], object] = lambda: None,
+) -> None:
     """Run the jobs that are not finished; returns when all have ended.
 
     One job at a time prints on the terminal; several write FOLDER/NAME.log each. Ctrl-C and SIGTERM are passed on, and
@@ -26,6 +32,7 @@ def run_locally(jobs: Sequence[StudyJob], folder: Path, parallel: int | None = N
         folder: of their files.
         parallel: how many at a time; None: as many as the GPUs allow, at least one.
         gpus: as in CUDA_VISIBLE_DEVICES; each job gets as many as it has processes.
+        after_job: called each time that a job has ended.
 
     Raises:
         InputError: a job needs more GPUs than there are.
@@ -58,8 +65,10 @@ def run_locally(jobs: Sequence[StudyJob], folder: Path, parallel: int | None = N
     with ThreadPoolExecutor(count) as pool:
         calls = [pool.submit(run, job) for job in waiting]
         try:
-            for call in progress_bar(calls, desc="jobs", unit="job", show=count > 1, leave=True):
+            ended = as_completed(calls)
+            for call in progress_bar(ended, total=len(calls), desc="jobs", unit="job", show=count > 1, leave=True):
                 call.result()
+                after_job()
         except BaseException:
             stopped.append(True)
             for call in calls:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bundle.studies.jobs import StudyJob
@@ -33,7 +33,13 @@ exec {python} -m bundle.studies.run_job {folder}/"$name".json >> {folder}/"$name
 """
 
 
-def run_by_slurm(jobs: Sequence[StudyJob], folder: Path, options: str = "", poll: float = POLL) -> None:
+def run_by_slurm(
+    jobs: Sequence[StudyJob],
+    folder: Path,
+    options: str = "",
+    poll: float = POLL,
+    after_job: Callable[[], object] = lambda: None,
+) -> None:
     """Submit the jobs that are not finished and that SLURM does not have yet; returns when all have ended.
 
     Ends early without harm: jobs go on, and the next call follows the same ones.
@@ -43,6 +49,7 @@ def run_by_slurm(jobs: Sequence[StudyJob], folder: Path, options: str = "", poll
         folder: of their files; gets array.sh, the script that is submitted. All nodes see it under the same path.
         options: of sbatch, such as "--partition=gpu --gpus=1 --time=24:00:00".
         poll: seconds between two looks at the queue.
+        after_job: called each time that a job has ended.
 
     Raises:
         InputError: there is no SLURM here, or it refuses the array.
@@ -70,6 +77,7 @@ def run_by_slurm(jobs: Sequence[StudyJob], folder: Path, options: str = "", poll
                 elif lost or job.exit_code(folder) is not None:
                     del waiting[job.name]
                     bar.update()
+                    after_job()
             counts = Counter(state.lower() for state in states.values())
             bar.set_postfix_str(", ".join(f"{count} {state}" for state, count in counts.items()))
 

@@ -33,10 +33,15 @@ def write_study(tmp_path):
 
 @pytest.fixture
 def inside(monkeypatch):
-    """The jobs of a study run in this process, which takes less time; failures are recorded as in their own."""
+    """The jobs of a study run in this process, which takes less time; failures are recorded as in their own.
+
+    A list gets the number of runs in runs.csv after each job.
+    """
     from bundle.__main__ import main
 
-    def run_here(jobs, folder, parallel, gpus):
+    kept = []
+
+    def run_here(jobs, folder, parallel, gpus, after_job):
         for job in jobs:
             if job.is_finished(folder):
                 continue
@@ -49,16 +54,19 @@ def inside(monkeypatch):
                     code = int(ended.code or 0)
                     break
             job.end(folder, code)
+            after_job()
+            kept.append(len(studies.read_results(folder.parent)[1]))
 
     monkeypatch.setattr("bundle.commands.ablate.run_locally", run_here)
     monkeypatch.chdir(ROOT)
+    return kept
 
 
-@pytest.mark.usefixtures("inside")
-def test_study_compares_variants_and_keeps_failed_ones(write_study, cohort, tmp_path):
+def test_study_compares_variants_and_keeps_failed_ones(write_study, cohort, tmp_path, inside):
     places = {"datalist": cohort.datalist, "dataset_dir": cohort.dataset_dir, "out": tmp_path / "out"}
     outcome = ablate(write_study(SMALL), **places)
     assert outcome.exit_code == 1
+    assert inside[:2] == [1, 2]
     results, runs = studies.read_results(tmp_path / "out")
     assert {*runs[["variant", "seed"]].itertuples(index=False, name=None)} == {
         (variant, seed) for variant in ("baseline", "random_patches") for seed in (0, 1)

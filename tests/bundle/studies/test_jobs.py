@@ -64,8 +64,10 @@ def test_only_evaluation_may_end_with_failed_cases():
 @pytest.mark.usefixtures("at_root")
 def test_local_jobs_run_once_and_keep_their_log(tmp_path):
     jobs = [phantoms(tmp_path, 1), StudyJob("wrong", (("phantom",),), ())]
-    run_locally(jobs, tmp_path, parallel=2)
-    assert [job.exit_code(tmp_path) for job in jobs] == [0, 2]
+    ended = []
+    run_locally(jobs, tmp_path, parallel=2, after_job=lambda: ended.append([job.exit_code(tmp_path) for job in jobs]))
+    assert len(ended) == 2
+    assert ended[-1] == [0, 2]
     message = refused(refuse_unfinished, jobs, tmp_path)
     assert "1 of 2 folds failed: wrong ended with exit code 2" in message
     assert "phantom needs OUT" in message
