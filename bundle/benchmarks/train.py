@@ -22,6 +22,7 @@ from scripts.data import datalist
 STEPS = 8  # batches per repeat: augmentation is random, so its cost is a mean
 EPOCHS = 1000  # more than are measured, so that no validation falls due
 RECIPES = (None, "small_gpu", "large_gpu")
+ANY_KERNEL = "the network alone, cuDNN's kernels deterministic or not"
 DEFAULT = [32, 64, 128, 256, 320, 320]
 
 
@@ -50,9 +51,12 @@ def measure_training(
             call()  # warm-up
         epoch, steps = _epoch_of_trainer(config, device)
         calls[f"an epoch of the trainer, {steps} steps"] = epoch
-        epoch()
+        epoch()  # leaves cuDNN deterministic, as in a training
+        if device != "cpu":
+            calls[ANY_KERNEL] = partial(_with_any_kernel, calls["the network alone"])
         found = time_in_turn(calls, repeats, device)
         used = measure_gpu_use(epoch, device)
+        any_kernel = found.pop(ANY_KERNEL, [])
         network, loader, both, usual, trained = found.values()
         theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python else {}
     loader, both = ([value / STEPS for value in values] for values in (loader, both))
@@ -70,6 +74,7 @@ def measure_training(
             Timing("nnU-Net's step, its data made in the same process", _sum(theirs["network"], theirs["data"])),
             Timing("   of which data", theirs["data"]),
         ]
+    rows += [Timing(ANY_KERNEL, any_kernel)] if any_kernel else []
     add_ratios(rows)
     rows += used
     rows += [
@@ -88,6 +93,15 @@ def measure_training(
         {"patch": patch, "filters": filters, "batch": 2, "precision": str(half), "steps": STEPS, "device": device},
         ["GiB: counted, not measured; patches of 128 voxels per side in half precision, without CUDA's own memory."],
     )
+
+
+def _with_any_kernel(call: Callable[[], None]) -> None:
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = False
+    try:
+        call()
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def _sum(network: list[float], data: list[float]) -> list[float]:
