@@ -66,6 +66,7 @@ COMPARED: Mapping[str, Compared] = {
         "intensities", "high", "log", TWICE, "the intensities of {of} are {number:.1f} standard deviations from usual"
     ),
     "order": Compared("channel order", "high", "as is", 1.0, "{of} fit the training cases better when exchanged"),
+    "volume": Compared("mask volume", "both", "log", NEVER, "the mask of {of} has {number:.4g} ml"),
     "features": Compared(
         "deep features", "high", "log", NEVER, "the network's features are {number:.1f} standard deviations from usual"
     ),

@@ -4,8 +4,9 @@
 what may make it worse is noted.
 """
 
+import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,13 @@ def refusals_as_responses() -> Iterator[None]:
 def result_of_checks(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What MONAI Label returns next to the mask: warnings, and all checks."""
     return {"warnings": list_warnings(checks), "checks": [*checks]}
+
+
+def add_check(data: Mapping[Hashable, Any], check: ScanCheck) -> dict[Hashable, Any]:
+    """The data of a scan with one more check among its `checks`, and for MONAI Label among what it returns."""
+    checks = [*json.loads(data["checks"]), check.as_mapping()]
+    added = {**data, "checks": json.dumps(checks)}
+    return {**added, "result": {**added.get("result", {}), **result_of_checks(checks)}} if is_served() else added
 
 
 def is_served() -> bool:

@@ -5,7 +5,6 @@ Their distribution over the training cases is a Gaussian of a few principal dire
 (probabilistic principal components, Tipping and Bishop 1999). They may note a scan, and never refuse one.
 """
 
-import json
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from monai.utils import convert_to_tensor
 from scripts.data.check_results import SKIPPED, ScanCheck
 from scripts.data.profile import NOTED_FROM, read_profile
 from scripts.data.profile_checks import compare_kind
-from scripts.data.scan_checks import is_served, result_of_checks
+from scripts.data.scan_checks import add_check
 from scripts.network import precision
 from scripts.network.ensemble import Ensemble
 
@@ -161,12 +160,9 @@ class CheckFeaturesd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with one more check, where checks are made."""
-        added = dict(data)
-        if self.profile is None or "checks" not in added or self.profile.cases < NOTED_FROM:
-            return added
-        checks = [*json.loads(added["checks"]), self._check(data["pred"]).as_mapping()]
-        added["checks"] = json.dumps(checks)
-        return {**added, "result": result_of_checks(checks)} if is_served() else added
+        if self.profile is None or "checks" not in data or self.profile.cases < NOTED_FROM:
+            return dict(data)
+        return add_check(data, self._check(data["pred"]))
 
     def _check(self, output: Any) -> ScanCheck:
         assert self.profile is not None

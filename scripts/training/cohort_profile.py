@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from monai.transforms import Compose
 
 from scripts.data.case_record import CaseRecord
 from scripts.data.datalist import file_hash
+from scripts.data.decision import RegionDecision
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import PreparedCases
 from scripts.data.profile import PROFILE, make_profile, profile_content
@@ -23,6 +25,7 @@ from scripts.data.scan_numbers import ScanNumbers, measure_scan
 from scripts.errors import InputError
 from scripts.files import write_text
 from scripts.inference.feature_profile import compute_features, cut_middle, describe_features, name_coarsest_layer
+from scripts.inference.mask_volumes import measure_label_volumes
 from scripts.network.weights import MODEL, read_weights
 from scripts.progress import progress_bar
 
@@ -36,6 +39,7 @@ def write_profile(
     cases: PreparedCases,
     network: torch.nn.Module,
     patch_size: Sequence[int],
+    decision: RegionDecision,
 ) -> None:
     """Write profile.json of the training cases next to a run's weights, unless it is there for these weights.
 
@@ -47,6 +51,7 @@ def write_profile(
         cases: the training cases; at most `MOST_CASES` of them are read.
         network: of the kind of the weights; a copy gets them, for the deep features.
         patch_size: of training, in voxels.
+        decision: which regions a voxel of a label belongs to.
     """
     path, weights = Path(run_dir, PROFILE), Path(run_dir, MODEL)
     if len(patch_size) != 3 or not weights.is_file() or _is_written(path, sha256 := file_hash(weights)):
@@ -61,6 +66,7 @@ def write_profile(
     if not measured:
         return
     profile = make_profile(loader.channels, [*measured.values()])
+    profile = profile._replace(numbers={**profile.numbers, **_label_volumes(cases, [*measured], decision)})
     windows = (cut_middle(cases.stored_case(place)["image"], patch_size) for place in measured)
     if found := _describe_features(network, weights, windows):
         described, distances = found
@@ -84,6 +90,16 @@ def _measure_case(entry: Mapping[str, Any], loader: LoadImageChannelsd) -> ScanN
     voxels, affine = image.numpy(force=True), np.asarray(image.affine)
     channels = summarise_channels(voxels, affine, loader.channels, files, CaseRecord(""))
     return measure_scan(voxels, channels) if len(channels) == len(loader.channels) else None
+
+
+def _label_volumes(cases: PreparedCases, places: Sequence[int], decision: RegionDecision) -> dict[str, list[float]]:
+    """The volumes of each region in the labels that have it, in ml, sorted."""
+    volumes = defaultdict(list)
+    for place in places:
+        case = cases.stored_case(place)
+        for name, volume in measure_label_volumes(case["label"], decision, float(case["voxel_ml"])).items():
+            volumes[name].append(float(f"{volume:.5g}"))
+    return {name: sorted(own) for name, own in volumes.items()}
 
 
 def _describe_features(

@@ -9,13 +9,16 @@ import torch
 from monai.transforms import Compose
 
 from scripts.data.datalist import read_datalist, select_cases
+from scripts.data.decision import RegionDecision
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import PreparedCases
 from scripts.data.profile import read_profile
+from scripts.data.regions import LabelsToRegionsd
 from scripts.training.cohort_profile import write_profile
 from tests.made.network import network
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
+REGIONS = {"WT": [1, 2, 4], "ET": [4]}
 
 
 @pytest.fixture
@@ -23,12 +26,13 @@ def write(cohort, tmp_path):
     """Writes the profile of the cohort into a run of a random network; gives its path."""
     net = network(filters=(4, 8, 8)).eval()
     torch.save(net.state_dict(), tmp_path / "model.pt")
-    steps = Compose([LoadImageChannelsd(["image", "label"], CHANNELS)])
+    steps = Compose([LoadImageChannelsd(["image", "label"], CHANNELS), LabelsToRegionsd("label", REGIONS)])
+    decision = RegionDecision("regions", REGIONS, {"NCR": 1, "ED": 2, "ET": 4})
 
     def write(entries=None, patch_size=(16, 16, 16)) -> Path:
         chosen = entries or select_cases(read_datalist(cohort.datalist), cohort.dataset_dir, "labelled")
         cases = PreparedCases(chosen, steps, cache="none")
-        write_profile(tmp_path, steps, cases, net, patch_size)
+        write_profile(tmp_path, steps, cases, net, patch_size, decision)
         return tmp_path / "profile.json"
 
     return write
