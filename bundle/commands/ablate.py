@@ -52,9 +52,9 @@ def ablate(
     that exist by the settings in which they differ: a table and a figure.
 
     Examples:
-        python -m bundle ablate configs/studies/sampler.yaml --datalist brats.json --out studies/sampler --dry_run
-        python -m bundle ablate configs/studies/sampler.yaml --datalist brats.json --dataset_dir /data/BraTS2021 \\
-            --out studies/sampler
+        python -m bundle ablate configs/studies/defaults.yaml --datalist brats.json --out studies/defaults --dry_run
+        python -m bundle ablate configs/studies/defaults.yaml --datalist brats.json --dataset_dir /data/BraTS2021 \\
+            --out studies/defaults
         python -m bundle ablate mine.yaml --datalist brats.json --out studies/mine --executor slurm \\
             --sbatch="--partition=gpu --gpus=1 --time=12:00:00"
         python -m bundle ablate runs/a runs/b runs/c --out compared

@@ -13,7 +13,7 @@ from bundle.studies.topology import Topology, shrinking_patches
 from scripts.errors import InputError
 from scripts.network import shapes
 
-# a step of the default recipe on an H100: 5.1 GiB of tensors counted, 7.5 reserved by torch, 8.2 in use
+# a step of the default recipe on an H200: 5.1 GiB of tensors counted, 7.5 reserved by torch, 8.2 in use
 RESERVED = 1.5  # by torch, in relation to the tensors
 CUDA = 0.7  # GiB of CUDA and its kernels
 COHORT_SHARE = 0.05  # of the cohort's voxels that a batch may hold
