@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
-from monai.transforms import Compose
+from monai.transforms import Compose, Transform
 
 from bundle.benchmarks.gpu_use import measure_gpu_use
 from bundle.benchmarks.nnunet import peer
@@ -27,6 +27,8 @@ SHAPE = (240, 240, 155)  # voxels of 1 mm
 BRAIN = (140, 175, 138)  # voxels, about the size of brains in BraTS 2015
 WINDOW = 128
 DEFAULT = [32, 64, 128, 256, 320, 320]
+RADII = (0.2, 0.13, 0.08)  # of WT, TC and ET, as shares of the brain's shortest axis: 90, 24 and 6 ml
+NO_TUMOUR, TUMOUR = -9.0, 18.0  # logit of an untrained network, and what is added to it within a ball
 
 
 def measure_inference(
@@ -36,7 +38,10 @@ def measure_inference(
     scale: float = 1.0,
     nnunet_python: str | None = None,
 ) -> BenchmarkResult:
-    """Time inference on a phantom of four channels, without mirroring, by an untrained network with empty masks."""
+    """Time inference on a phantom of four channels, without mirroring, by an untrained network.
+
+    Its logits get three nested balls before post-processing, so that the mask is as large as a tumour's (`DrawBallsd`).
+    """
     filters = filters or ([8, 16, 32, 64, 128, 128] if device == "cpu" else DEFAULT)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -89,6 +94,8 @@ def measure_inference(
             calls["   in half precision"] = plain_half
         found = time_in_turn(calls, repeats, device)
         used = measure_gpu_use(end_to_end, device)
+        (mask,) = (folder / "masks").glob("*.nii.gz")
+        inside = int(np.count_nonzero(nib.load(mask).dataobj))
     rows = [Timing("the network alone: ours, its forward passes", passes[:repeats])]
     rows += [Timing(name, values) for name, values in found.items()]
     if nnunet_python:
@@ -106,12 +113,29 @@ def measure_inference(
         {
             "shape": list(case.shape[1:]),
             "brain": list(prepared.shape[2:]),
+            "mask_voxels": inside,
             "window": window,
             "filters": filters,
             "precision": inferer.half or "float32",
             "device": device,
         },
     )
+
+
+class DrawBallsd(Transform):
+    """Adds three nested balls in the middle of the image to the logits `pred` [3, X, Y, Z]: WT, TC and ET (`RADII`)."""
+
+    def __init__(self) -> None:
+        self.balls: torch.Tensor | None = None  # drawn for the first case
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The data with other logits."""
+        logits = data["pred"]
+        if self.balls is None:
+            axes = (torch.arange(n, device=logits.device) - (n - 1) / 2 for n in logits.shape[1:])
+            distance = sum(axis**2 for axis in torch.meshgrid(*axes, indexing="ij")) ** 0.5
+            self.balls = TUMOUR * torch.stack([distance < share * min(logits.shape[1:]) for share in RADII])
+        return {**data, "pred": logits + self.balls}
 
 
 class Stopwatch:
@@ -159,19 +183,21 @@ def _stages(
     entry = config.get_parsed_content("dataset").data[0]
     loaded = read(dict(entry))
     image = prepare(dict(loaded))["image"]
-    logits = MetaTensor(image.as_tensor()[:3] - 9)
+    on_device = image.to(config["device"])
+    logits = MetaTensor(on_device.as_tensor()[: len(RADII)] + NO_TUMOUR)
+    output = {"image": on_device, "pred": logits}  # as the evaluator passes them on
     channels, files = config["channels"], [Path(name) for name in entry["image"]]
     voxels, affine = loaded["image"].numpy(force=True), np.asarray(loaded["image"].affine)
     window = cut_middle(image, config["patch_size"]).to(config["device"])
     layer = name_coarsest_layer(network, window)
     assert layer is not None
-    mask = np.asfortranarray(finish({"image": image, "pred": logits.clone()})["pred"][0].cpu().numpy())
+    mask = np.asfortranarray(finish(dict(output))["pred"][0].cpu().numpy())
     stages = {
         "reading, and checks": lambda: read(dict(entry)),
         "checks of the scan alone": lambda: check_scan(voxels, affine, channels, files),
         "deep features for the checks": lambda: compute_features(network, layer, window),
         "preprocessing": lambda: prepare(dict(loaded)),
-        "postprocessing": lambda: finish({"image": image, "pred": logits.clone()}),
+        "postprocessing": lambda: finish(dict(output)),
         "writing": lambda: write_like(folder / "mask.nii.gz", mask, entry["image"][0]),
     }
     return stages, image
@@ -208,8 +234,11 @@ def _config(folder: Path, device: str, filters: list[int], scale: float) -> Conf
     config.update({"min_component_ml": {}})
     network = config.get_parsed_content("network_def")
     with torch.no_grad():
-        network.output_block.conv.conv.bias.fill_(-9.0)  # an untrained network would give noise, slow to compress
-    config.update({"network": network.to(device)})
+        network.output_block.conv.conv.bias.fill_(NO_TUMOUR)  # an untrained network would give noise, slow to compress
+    ready = precision.prepare_network(network.to(device), config.get_parsed_content("channels_last"))
+    config.update({"network": ready})
     config["handlers"] = config["handlers"][:1]  # no nested progress bar
+    balls = {"_target_": f"{__name__}.{DrawBallsd.__name__}"}
+    config["postprocessing#transforms"] = [balls, *config["postprocessing#transforms"]]
     config.parse()
     return config

@@ -1,25 +1,29 @@
 """Time of a training step, of the network alone, of MONAI's usual order, and of nnU-Net."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Engine, Events
 from monai import transforms
 from monai.bundle import ConfigParser
-from monai.data import CacheDataset, DataLoader, list_data_collate
+from monai.data import CacheDataset, list_data_collate
+from monai.engines import SupervisedTrainer
 
 from bundle.benchmarks import memory
-from bundle.benchmarks.gpu_use import measure_gpu_use
+from bundle.benchmarks.gpu_use import GpuWatch
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.patients import write_datalist, write_patients
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_in_turn
 from scripts.data import datalist
 
-STEPS = 8  # batches per repeat: augmentation is random, so its cost is a mean
+STEPS, GPU_STEPS = 8, 60  # of an epoch, on a CPU and on a GPU: augmentation is random, so its cost is a mean
+GPU_STEPS_ALONE = 10  # of the network alone in one measurement; one on a CPU
+WATCHED = 20  # steps of the trainer in which the use of the GPU is measured, after as many: more take minutes to count
 EPOCHS = 1000  # more than are measured, so that no validation falls due
 RECIPES = (None, "small_gpu", "large_gpu")
 ANY_KERNEL = "the network alone, cuDNN's kernels deterministic or not"
@@ -34,35 +38,39 @@ def measure_training(
     nnunet_python: str | None = None,
     size: int = 192,
 ) -> BenchmarkResult:
-    """Time a step on two patches of four channels; phantoms have `size` voxels per side, 192 mm in all."""
+    """Time a step on two patches of four channels; phantoms have `size` voxels per side, 192 mm in all.
+
+    On a GPU loader and trainer use the workflow's loader processes; the trainer's epoch has `GPU_STEPS` steps.
+    """
+    steps, alone = (STEPS, 1) if device == "cpu" else (GPU_STEPS, GPU_STEPS_ALONE)
     filters = filters or ([16, 32, 64, 128] if device == "cpu" else DEFAULT)
     patch = patch or (64 if device == "cpu" else 128)
     with tempfile.TemporaryDirectory() as folder:
-        config = _config(Path(folder), size, {"device": device, "filters": filters, "patch_size": [patch] * 3})
-        step, batch = _step(config, device)
+        settings = {"device": device, "filters": filters, "patch_size": [patch] * 3, "steps_per_epoch": steps}
+        config = _config(Path(folder), size, settings)
         ours, crop = _ours(config, device)
+        trainer, epoch = _trainer(config)
         calls = {
-            "the network alone": partial(step, *batch),
-            f"our loader, {STEPS} batches": crop,
-            f"our loader and augmentation, {STEPS} batches": ours,
+            f"the network alone, steps: {alone}": _network_alone(config, device, alone),
+            f"our loader, {steps} batches": crop,
+            f"our loader and augmentation, {steps} batches": ours,
             "MONAI's usual order: augment the volume, then crop": _usual(config),
+            f"an epoch of the trainer, {steps} steps": epoch,
         }
         for call in calls.values():
-            call()  # warm-up
-        epoch, steps = _epoch_of_trainer(config, device)
-        calls[f"an epoch of the trainer, {steps} steps"] = epoch
-        epoch()  # leaves cuDNN deterministic, as in a training
+            call()  # warm-up; the trainer's leaves cuDNN deterministic, as in a training
         if device != "cpu":
-            calls[ANY_KERNEL] = partial(_with_any_kernel, calls["the network alone"])
+            calls[ANY_KERNEL] = partial(_with_any_kernel, next(iter(calls.values())))
         found = time_in_turn(calls, repeats, device)
-        used = measure_gpu_use(epoch, device)
+        used = watch_steps(trainer, epoch, GpuWatch(device)) if device != "cpu" else []
         any_kernel = found.pop(ANY_KERNEL, [])
         network, loader, both, usual, trained = found.values()
         theirs = _nnunet(config, nnunet_python, filters, patch, repeats) if nnunet_python else {}
-    loader, both = ([value / STEPS for value in values] for values in (loader, both))
+    network, any_kernel = ([value / alone for value in values] for values in (network, any_kernel))
+    loader, both, trained = ([value / steps for value in values] for values in (loader, both, trained))
     rows = [
         Timing("the network alone", network),
-        Timing("a step of the trainer, with all that a training does", [seconds / steps for seconds in trained]),
+        Timing("a step of the trainer, with all that a training does", trained),
         Timing("   of which the loader", loader),
         Timing("   of which loader and augmentation", both),
         Timing("MONAI's usual step: augment the volume, then crop", _sum(network, usual)),
@@ -86,13 +94,23 @@ def measure_training(
         for recipe in RECIPES
     ]
     half = config["amp_dtype"] if config.get_parsed_content("amp") else "float32"
+    processes = "one process" if device == "cpu" else f"{config.get_parsed_content('num_workers')} loader processes"
     return BenchmarkResult(
         "train",
-        f"two patches of {patch} voxels per side, four channels, features {filters}, one process",
+        f"two patches of {patch} voxels per side, four channels, features {filters}, {processes}",
         rows,
-        {"patch": patch, "filters": filters, "batch": 2, "precision": str(half), "steps": STEPS, "device": device},
+        {"patch": patch, "filters": filters, "batch": 2, "precision": str(half), "steps": steps, "device": device},
         ["GiB: counted, not measured; patches of 128 voxels per side in half precision, without CUDA's own memory."],
     )
+
+
+def watch_steps(trainer: Engine, epoch: Callable[[], object], watch: GpuWatch) -> list[Timing]:
+    """The use of the GPU in `WATCHED` steps within one more epoch of a trainer."""
+    done = trainer.state.iteration
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=done + WATCHED), watch.start)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=done + 2 * WATCHED), watch.stop)
+    epoch()
+    return watch.as_rows()
 
 
 def _with_any_kernel(call: Callable[[], None]) -> None:
@@ -114,33 +132,33 @@ def _config(folder: Path, size: int, settings: dict[str, Any]) -> ConfigParser:
     config = ConfigParser()
     config.read_config("configs/train.yaml")
     places = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder / "patients"), "run_dir": str(folder)}
-    config.update({**places, **settings})
+    config.update({**places, "max_epochs": EPOCHS, "val_interval": EPOCHS, **settings})
     config.parse()
     config.get_parsed_content("train#dataset").cases.prepare()
     return config
 
 
-def _step(config: ConfigParser, device: str) -> tuple[Callable, tuple[torch.Tensor, torch.Tensor]]:
+def _network_alone(config: ConfigParser, device: str, steps: int) -> Callable[[], None]:
+    """This many steps on one batch that is on the device: forward, loss, backward and optimiser."""
     network, optimizer, loss = (config.get_parsed_content(name) for name in ("network", "optimizer", "loss"))
     infer, prepare_batch = (config.get_parsed_content(f"train#{name}") for name in ("inferer", "trainer#prepare_batch"))
+    image, label = prepare_batch(next(iter(config.get_parsed_content("train#dataloader"))), device)
 
-    def step(image: torch.Tensor, label: torch.Tensor) -> None:
+    def take_steps() -> None:
         network.train()
-        optimizer.zero_grad(set_to_none=True)
-        loss(infer(image, network), label).backward()
-        optimizer.step()
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss(infer(image, network), label).backward()
+            optimizer.step()
 
-    return step, prepare_batch(next(iter(config.get_parsed_content("train#dataloader"))), device)
+    return take_steps
 
 
-def _epoch_of_trainer(config: ConfigParser, device: str) -> tuple[Callable[[], None], int]:
-    """The workflow's own trainer for one more epoch at each call, and the steps of an epoch.
+def _trainer(config: ConfigParser) -> tuple[SupervisedTrainer, Callable[[], None]]:
+    """The workflow's own trainer, and a call that runs it for one more epoch.
 
     Clipping, averaging, logs and the checkpoint are part of it; a validation is not.
     """
-    steps = STEPS if device == "cpu" else config["steps_per_epoch"]
-    config.update({"steps_per_epoch": steps, "max_epochs": EPOCHS, "val_interval": EPOCHS})
-    config.parse()
     trainer = config.get_parsed_content("train#trainer")
     trainer.state.max_epochs = 0
 
@@ -148,21 +166,20 @@ def _epoch_of_trainer(config: ConfigParser, device: str) -> tuple[Callable[[], N
         trainer.state.max_epochs += 1
         trainer.run()
 
-    return epoch, steps
+    return trainer, epoch
 
 
 def _ours(config: ConfigParser, device: str) -> tuple[Callable, Callable]:
-    prepare_batch, dataset = (config.get_parsed_content(f"train#{n}") for n in ("trainer#prepare_batch", "dataset"))
-    batches = _endless(DataLoader(dataset, sampler=config.get_parsed_content("train#sampler"), batch_size=2))
+    """A pass of the workflow's loader that augments each batch, and one that does not; each draws other patches."""
+    names = ("trainer#prepare_batch", "dataloader", "sampler")
+    prepare_batch, loader, sampler = (config.get_parsed_content(f"train#{name}") for name in names)
 
-    def crop() -> list[dict]:
-        return [next(batches) for _ in range(STEPS)]
+    def crop(use: Callable[[dict], Any] = lambda batch: None) -> None:
+        sampler.set_epoch(sampler.epoch + 1)
+        for batch in loader:
+            use(batch)
 
-    def augmented() -> None:
-        for batch in crop():
-            prepare_batch(batch, device)
-
-    return augmented, crop
+    return partial(crop, lambda batch: prepare_batch(batch, device)), crop
 
 
 def _usual(config: ConfigParser) -> Callable:
@@ -187,11 +204,6 @@ def _usual(config: ConfigParser) -> Callable:
         list_data_collate([dataset[0], dataset[0]])
 
     return batch
-
-
-def _endless(loader: DataLoader) -> Iterator[dict]:
-    while True:
-        yield from loader
 
 
 def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, repeats: int) -> dict[str, list[float]]:

@@ -8,9 +8,6 @@ left), so that its thickness makes no difference; each pixel of the line is a se
 
 import numpy as np
 from scipy import ndimage
-from scipy.stats import entropy
-from skimage.metrics import adapted_rand_error, variation_of_information
-from skimage.segmentation import watershed
 
 
 def measure_cells(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
@@ -25,6 +22,8 @@ def enclosed_segments(boundary: np.ndarray) -> np.ndarray:
 
 def thin_boundary(boundary: np.ndarray) -> np.ndarray:
     """The segments of a boundary, grown until a line of one pixel (0) is left between them."""
+    from skimage.segmentation import watershed  # these imports take as long as all others of a scoring without cells
+
     return watershed(boundary, enclosed_segments(boundary), connectivity=1, watershed_line=True)
 
 
@@ -34,6 +33,9 @@ def segment_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, floa
     Split scores fall if a true segment is cut, merge scores if true segments run together; F is their harmonic mean. A
     score whose denominator is 0 is 1: there was nothing to cut, or nothing to merge.
     """
+    from scipy.stats import entropy
+    from skimage.metrics import adapted_rand_error, variation_of_information
+
     inside = truth > 0
     true, predicted = truth[inside].astype(np.int64), prediction[inside].astype(np.int64)
     line = predicted == 0

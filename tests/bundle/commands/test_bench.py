@@ -5,10 +5,12 @@ import json
 import os
 import re
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 
 from bundle.__main__ import main
 from bundle.benchmarks import infer, load, memory, slides, train
@@ -17,6 +19,7 @@ from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.nnunet import training as nnunet_training
 from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios
 from bundle.commands.bench import SUBJECTS
+from scripts.network.fused_norm import InstanceNormLeakyReLU
 from tests.made import ROOT
 
 GUIDE = ROOT / "docs" / "record" / "performance.md"
@@ -60,6 +63,17 @@ def test_kernels_at_the_same_time_count_once():
     assert covered_length([(0, 2), (5, 6), (1, 3), (1, 2)]) == 4
 
 
+def test_the_gpu_is_watched_within_an_epoch_of_the_trainer():
+    trainer, seen = Engine(lambda *_: None), []
+    watch = SimpleNamespace(
+        start=lambda: seen.append(trainer.state.iteration),
+        stop=lambda: seen.append(trainer.state.iteration),
+        as_rows=lambda: list(seen),
+    )
+    trainer.run(range(60), max_epochs=1)
+    assert train.watch_steps(trainer, lambda: trainer.run(range(60), max_epochs=2), watch) == [80, 100]
+
+
 @pytest.mark.usefixtures("at_root")
 def test_memory_does_not_grow_with_the_size_of_a_slide():
     pytest.importorskip("zarr")
@@ -84,13 +98,44 @@ def test_recipes_fit_the_memory_of_their_cards():
     assert memory.count_step_memory(["configs/recipes/small_gpu.yaml"]) < 5  # of 6
 
 
-@pytest.mark.usefixtures("at_root")
-def test_case_is_compared_with_plain_sliding_window_over_whole_volume():
-    result = infer.measure_inference(repeats=1, filters=SMALL, scale=0.2)
-    told = names(result)
+@pytest.fixture(scope="module")
+def inference():
+    """A benchmark as on a GPU with Triton, as far as a CPU goes: its result and the network."""
+    networks = []
+
+    class Watched(infer.Stopwatch):
+        def __init__(self, network, device):
+            networks.append(network)
+            super().__init__(network, device)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(infer, "Stopwatch", Watched)
+        patch.setattr("scripts.network.precision.channels_last_is_faster", lambda device, axes: True)
+        return infer.measure_inference(repeats=1, filters=SMALL, scale=0.2), *networks
+
+
+def test_case_is_compared_with_plain_sliding_window_over_whole_volume(inference):
+    told = names(inference[0])
     for part in ("the network alone", "from four files to the mask", "as few windows", "plain: the whole volume"):
         assert part in told
-    assert result.settings["brain"] == [28, 35, 28]  # air is not in it
+    assert inference[0].settings["brain"] == [28, 35, 28]  # air is not in it
+
+
+def test_the_network_of_the_benchmark_is_prepared_as_users_run_it(inference):
+    assert any(isinstance(module, InstanceNormLeakyReLU) for module in inference[1].modules())
+
+
+def test_the_mask_of_the_benchmark_is_a_tumour(inference):
+    radius = infer.RADII[0] * 28
+    assert inference[0].settings["mask_voxels"] == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.1)
+
+
+def test_drawn_balls_lie_inside_each_other():
+    logits = infer.DrawBallsd()({"pred": torch.full((3, 24, 20, 22), infer.NO_TUMOUR)})["pred"]
+    whole, core, enhancing = (int(mask.sum()) for mask in logits > 0)
+    assert whole > core > enhancing > 0
+    assert not ((logits[1:] > 0) & (logits[:-1] < 0)).any()
 
 
 @pytest.mark.usefixtures("at_root")

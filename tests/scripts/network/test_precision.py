@@ -30,8 +30,13 @@ def gradients(one: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
     return [p.grad for p in one.parameters() if p.grad is not None]
 
 
-def test_half_precision_on_cpu_requires_hardware_support():
-    assert half_is_faster("cpu") == torch.cpu.get_capabilities().get("amx_bf16", False)
+@pytest.mark.parametrize(("units", "faster"), [({"amx_bf16": True}, True), ({"amx_bf16": False}, False), ({}, False)])
+def test_half_precision_on_cpu_requires_hardware_support(units, faster, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: units)
+    assert half_is_faster("cpu") is faster
+
+
+def test_half_precision_is_faster_on_a_gpu():
     assert half_is_faster("cuda")
     assert half_dtype("cpu") == "bfloat16"
 
