@@ -63,7 +63,7 @@ def test_gate_and_prototypes_belong_to_the_stages_of_their_features():
 
 
 def test_stage_has_the_channels_of_its_last_output():
-    graph = read_graph(DenseTrans(2, 3, [4, 6, 8], gates="single"), 2, [16, 16])  # whose depthwise convolutions are wider
+    graph = read_graph(DenseTrans(2, 3, [4, 6, 8], gates="single"), 2, [16, 16])  # depthwise convolutions are wider
     assert {stage.size[0]: stage.channels for stage in graph.stages} == {16: 4, 8: 6, 4: 8}
 
 
