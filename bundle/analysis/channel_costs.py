@@ -7,6 +7,7 @@ from typing import Any
 from bundle.analysis.statistics import mean_interval
 from scripts.errors import InputError
 from scripts.files import read_mapping
+from scripts.inference.mask_quality import NUMBERS
 from scripts.scoring.cohort import read_cases
 
 WHOLE = "evaluation"  # folder of a run; those without channels are next to it
@@ -18,7 +19,7 @@ def measure_channel_costs(run: Path, sha256: str) -> dict[str, dict[str, Any]]:
 
     Args:
         run: its folder, with `evaluation` and folders such as `evaluation_without_T2`.
-        sha256: of the weights; evaluations of other weights do not count.
+        sha256: of the weights; evaluations of other weights, or with other settings than the channels, do not count.
 
     Returns:
         names of the channels, joined by ", ", to `patients`, `dice` (region to mean fall) and `intervals` (region to
@@ -29,7 +30,9 @@ def measure_channel_costs(run: Path, sha256: str) -> dict[str, dict[str, Any]]:
     for folder in sorted(run.glob(f"{WITHOUT}*")) if whole else ():
         if (part := _read_dice(folder, sha256)) is None:
             continue
-        (_, full), (without, less) = whole, part
+        (_, full, made_whole), (without, less, made) = whole, part
+        if made != made_whole:
+            continue
         pairs = full.join(less, lsuffix="_all", how="inner").dropna()
         pairs["fall"] = pairs["value_all"] - pairs["value"]
         regions = dict(iter(pairs.groupby("region", sort=False)))
@@ -55,7 +58,10 @@ def describe_channel_costs(costs: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _read_dice(folder: Path, sha256: str) -> Any:
-    """The channels that an evaluation left out, and its Dice by case and region; None if it is of other weights."""
+    """The channels that an evaluation left out, its Dice by case and region, and what else its masks were made with.
+
+    None if it is of other weights.
+    """
     try:
         about = read_mapping(folder / "evaluation.json")["about"]
         rows = read_cases(folder / "cases.csv")
@@ -64,4 +70,7 @@ def _read_dice(folder: Path, sha256: str) -> Any:
     if about.get("sha256") != sha256:
         return None
     dice = rows[rows["metric"] == "dice"].set_index(["case", "region"])
-    return about.get("without", []), dice[["value"] if about.get("without") else ["value", "patient"]]
+    numbers = folder / NUMBERS
+    made_with = dict(read_mapping(numbers)["made_with"]) if numbers.is_file() else {}
+    made_with.pop("without", None)
+    return about.get("without", []), dice[["value"] if about.get("without") else ["value", "patient"]], made_with

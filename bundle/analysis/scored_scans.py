@@ -132,7 +132,8 @@ def find_case_files(evaluation: Evaluation, scans: Scans, cases: Sequence[str]) 
     if gone := [case for case in cases if case not in found]:
         raise InputError(f"{scans.predictions} has no prediction of case {gone[0]}: score again.")
     folder = scans.predictions / KEPT
-    soft = match_predictions(images_in(folder), cases, PROBABILITY_SUFFIXES) if folder.is_dir() else {}
+    scored = folder.is_dir() and evaluation.reliability is not None  # else they are of classes
+    soft = match_predictions(images_in(folder), cases, PROBABILITY_SUFFIXES) if scored else {}
     regions = {name: [int(value) for value in values] for name, values in content["regions"].items()}
     known = lists.known_labels(content)
     rename = {int(old): int(new) for old, new in evaluation.record.get("label_map", {}).items()}

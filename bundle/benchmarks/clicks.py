@@ -10,6 +10,7 @@ import pandas as pd
 from monai.bundle import ConfigParser
 
 from bundle.benchmarks.timing import time_call
+from scripts.data.datalist import entry_files, file_hash
 from scripts.data.images import read_image
 from scripts.errors import InputError
 from scripts.files import read_mapping, write_json
@@ -65,7 +66,7 @@ def read_model(files: Sequence[str], run: Path, device: str) -> ClickModel:
         case = preprocessing({"image": entry["image"], "case": entry["case"]})
         return ClickSession(case, network, inferer, preprocessing, decision, device)
 
-    return ClickModel(open_session, str(read_mapping(files[-1]).get("checkpoint_sha256") or weights), device)
+    return ClickModel(open_session, file_hash(weights), device)
 
 
 def read_promptable(
@@ -127,7 +128,8 @@ def measure_clicks(
     rows = []
     for entry in progress_bar(entries, desc="clicking"):
         file = folder / f"{entry['case']}.json"
-        key = [model.identity, clicks, sorted(regions), entry["label"]]
+        values = {name: [*own] for name, own in regions.items()}
+        key = [model.identity, clicks, values, ignore, [file_hash(path) for path in entry_files(entry)]]
         kept = read_mapping(file) if file.is_file() else {}
         if kept.get("key") != key:
             kept = {"key": key, "rows": _measure_case(model, entry, regions, clicks, ignore)}

@@ -1,5 +1,6 @@
 """The `ablate` command: train a baseline and its variants, and say what each variant changes."""
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -96,13 +97,13 @@ def ablate(
     check_datalist(content, start)
     folder = out / JOBS
     folder.mkdir(parents=True, exist_ok=True)
-    asked = [*to_train.values(), *([_cost_job(study, datalist, start, out, plan)] if costs else [])]
+    asked = [*to_train.values(), *([_cost_job(study, datalist, start, out, plan, settings)] if costs else [])]
     collect = partial(studies.collect_results, jobs, out, **given)
     if executor == "slurm":
         run_by_slurm(asked, folder, sbatch, after_job=collect)
     else:
         run_locally(asked, folder, parallel, visible_gpus(), after_job=collect)
-    results, finished = collect()
+    results, finished = (studies.select_runs(table, plan.runs()) for table in collect())
     if studies.BASELINE not in {*finished["variant"]}:
         raise InputError(f"no run of the baseline has finished: {_failures(to_train, folder, studies.BASELINE)[0]}.")
     rows = compare_variants(results, studies.BASELINE, plan.difference, plan.steps())
@@ -125,11 +126,14 @@ def _compare_runs(runs: Sequence[Path], out: Path) -> Outcome:
     return Outcome(lambda: to_strict_json(table.to_dict("records")))
 
 
-def _cost_job(study: Path, datalist: Path, start: Path, out: Path, plan: studies.Study) -> StudyJob:
+def _cost_job(
+    study: Path, datalist: Path, start: Path, out: Path, plan: studies.Study, settings: Mapping[str, str]
+) -> StudyJob:
     device = plan.variants[0].options().get("device")
     words = ("bench", "variants", "--study", str(study), "--datalist", str(datalist), "--dataset_dir", str(start))
     words += ("--out", str(out / f"{COSTS}.json"), *(("--device", device) if device else ()))
-    return StudyJob(COSTS, (words,), (str(out / f"{COSTS}.json"),))
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return StudyJob(f"{COSTS}-{digest}", (words,), (str(out / f"{COSTS}.json"),))
 
 
 def _failures(jobs: Mapping[tuple[str, int, int], StudyJob], folder: Path, variant: str) -> list[str]:

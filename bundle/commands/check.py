@@ -22,7 +22,8 @@ def check(
     """Build every component of a training and pass the shape of a batch through them, without training.
 
     Takes the arguments of `train`. Mistakes in names, settings and recipes end here in a sentence; with a data list its
-    files are checked too. `--overfit True` trains on one batch until its loss falls, and draws it.
+    files are checked too. `--overfit True` trains on one batch of a few cases until its loss has halved, for 200
+    steps at most, and draws it.
 
     Examples:
         python -m bundle check brats --datalist brats.json --dataset_dir /data/BraTS2021

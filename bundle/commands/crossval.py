@@ -23,6 +23,7 @@ from scripts.errors import InputError
 from scripts.files import write_json
 from scripts.inference.mask_quality import NUMBERS
 from scripts.inference.predicted_dice import QUALITY
+from scripts.network.weights import read_settings
 
 __all__ = ["crossval", "list_choices"]
 
@@ -111,10 +112,11 @@ def crossval(
     refuse_unfinished(jobs, folder)
     studies.pool_folds(out, record, content)
     runs = [out / f"fold{fold}" for fold in record["folds"]]
-    if not studies.ALL_COMPONENTS.keys() & settings.keys() and (left or not (out / "postprocessing.yaml").is_file()):
+    chosen_before = all("min_component_probability" in read_settings(run) for run in runs)
+    if not studies.ALL_COMPONENTS.keys() & settings.keys() and (left or not chosen_before):
         print("components: " + "\n  ".join(choose_postprocessing(out, content, start, runs).notes))
     measured = all((run / studies.EVALUATED / NUMBERS).is_file() for run in runs)
-    if measured and (left or not (runs[0] / QUALITY).is_file()):
+    if measured and (left or not all((run / QUALITY).is_file() for run in runs)):
         found = calibrate_runs(out)
         title = "Predicted Dice, each patient by a calibration without them"
         print_predictions(summarise_predictions(found.predicted), title, describe_calibration(found.content["regions"]))

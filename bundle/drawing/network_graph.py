@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from scripts.network.outputs import read_output
 from scripts.network.shapes import shapes_only
 
 INPUT = -1
@@ -21,7 +22,7 @@ class Stage:
 
     Attributes:
         size: of the grid, in voxels.
-        channels: of its last output that is no head.
+        channels: of its last output that is no head and, unless all are, no map of one channel, such as a gate.
         parameters: of all its modules.
         heads: outputs of the network that it computes.
         last: the module of this output; None where there is none.
@@ -87,8 +88,11 @@ class _Flow(TorchDispatchMode):
 def read_graph(network: nn.Module, channels: int, size: Sequence[int]) -> NetworkGraph:
     """The graph of a network in training, with all its heads.
 
+    A module is a part of the stage that its features come from, if its output has the same grid; a gate, a map of one
+    channel that features are multiplied with, does not count there.
+
     Args:
-        network: any; it is not changed.
+        network: any whose output `scripts.network.outputs.read_output` reads; it is not changed.
         channels: of the image.
         size: of the image in voxels, which the network accepts.
     """
@@ -96,7 +100,8 @@ def read_graph(network: nn.Module, channels: int, size: Sequence[int]) -> Networ
     place_of: dict[int, int] = {}  # of each call: its stage
     counted: set[int] = set()
     outputs: list[tuple[int, int, int, nn.Module]] = []  # images: call, stage, channels, module
-    heads: set[int] = set()  # calls whose output is one of the network's
+    gates: set[int] = set()  # calls whose output is a map of one channel
+    heads: set[int] = set()  # calls that logits are computed from, with no module between
     calls = 0
 
     def enter(_: nn.Module, inputs: Any) -> None:
@@ -110,7 +115,8 @@ def read_graph(network: nn.Module, channels: int, size: Sequence[int]) -> Networ
         sources = {INPUT if call == INPUT else place_of[call] for call in from_calls}
         image = type(module).__name__.startswith(SPATIAL) and first is not None and first.dim() > 3
         grid = tuple(first.shape[2:]) if image and first is not None else None
-        only = next(iter(sources)) if len(sources) == 1 else INPUT
+        features = {place_of[call] for call in from_calls - gates - {INPUT}} or sources
+        only = next(iter(features)) if len(features) == 1 and INPUT not in sources else INPUT
         if only != INPUT and grid in (None, stages[only].size):
             place = only
         elif not stages or (grid is not None and grid != stages[-1].size):
@@ -125,6 +131,8 @@ def read_graph(network: nn.Module, channels: int, size: Sequence[int]) -> Networ
             outputs.append((calls, place, first.shape[1], module))
         edges.update((source, place) for source in sources if source != place)
         place_of[calls] = place
+        if first is not None and first.dim() > 3 and first.shape[1] == 1:
+            gates.add(calls)
         flow.mark(output, frozenset({calls}))
         calls += 1
 
@@ -137,18 +145,18 @@ def read_graph(network: nn.Module, channels: int, size: Sequence[int]) -> Networ
         with shapes_only(), torch.no_grad(), flow:
             image = torch.empty(2, channels, *size)
             flow.mark(image, frozenset({INPUT}))
-            for head in {id(tensor): tensor for tensor in _tensors(network(image))}.values():
-                made = flow.sources_of(head)
-                if head.dim() > 3 and made - {INPUT}:
-                    stages[max(place_of[call] for call in made if call != INPUT)].heads += 1
+            for head in read_output(network(image), len(size)).heads:
+                made = flow.sources_of(head) - {INPUT}
+                places = {place_of[call] for call in made}
+                if own := {place for place in places if stages[place].size == tuple(head.shape[2:])} or places:
+                    stages[max(own)].heads += 1
                     heads |= made
     finally:
         network.train(was_training)
         for hook in hooks:
             hook.remove()
-    for ordered in ([one for one in outputs if one[0] in heads], [one for one in outputs if one[0] not in heads]):
-        for _, place, width, module in ordered:
-            stages[place].channels, stages[place].last = width, module
+    for _, place, width, module in sorted(outputs, key=lambda one: (one[0] not in heads, one[0] not in gates)):
+        stages[place].channels, stages[place].last = width, module  # the last one that is neither, if there is any
     total = sum(p.numel() for p in network.parameters())
     return NetworkGraph(_name(network), channels, tuple(size), stages, edges, total)
 

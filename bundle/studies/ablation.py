@@ -139,7 +139,7 @@ def describe_settings(study: Study, task_file: Path, recipe_files: Mapping[str, 
 
 
 def read_results(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """results.csv and runs.csv of a study; empty tables where there are none.
+    """results.csv and runs.csv of a study, as far as both have a run; empty tables where there are none.
 
     Raises:
         InputError: a table cannot be read or lacks a column.
@@ -155,8 +155,16 @@ def read_results(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         if list(table.columns) != columns:
             raise InputError(f"{path} has the columns {', '.join(table)}: expected {', '.join(columns)}.")
         tables.append(table)
-    results, runs = tables
+    known = [{*table[RUN_KEYS].itertuples(index=False, name=None)} for table in tables]
+    both = [*set.intersection(*known)]  # a run that one of them lacks was not written, or copied, to its end
+    results, runs = (select_runs(table, both) for table in tables)
     return results.astype(dict.fromkeys(SCORES, float)), runs
+
+
+def select_runs(table: pd.DataFrame, runs: Sequence[tuple[str, int, int]]) -> pd.DataFrame:
+    """The rows of these runs (variant, seed, fold)."""
+    wanted = {*runs}
+    return table.loc[[key in wanted for key in table[RUN_KEYS].itertuples(index=False, name=None)]]
 
 
 def refuse_other_results(runs: pd.DataFrame, settings: Mapping[str, str], datalist: str, part: str, out: Path) -> None:

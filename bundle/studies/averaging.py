@@ -143,7 +143,8 @@ def evaluate_with_several(configurations: Sequence[Sequence[Path]], settings: Ma
     print_refused_cases(refused, cases)
     checkpoints = [(run / MODEL).as_posix() for runs in configurations for run in runs]
     where = (of["dataset_dir"], masks, of["output_dir"], of["evaluated_part"], of["fold"])
-    evaluate_run(of["data"], *where, checkpoints, workers=of["score_workers"])
+    by_class = parser.get_parsed_content("decision") == "classes"
+    evaluate_run(of["data"], *where, checkpoints, workers=of["score_workers"], by_class=by_class)
 
 
 def average_probabilities(files: Sequence[Path], axes: int) -> MetaTensor:

@@ -140,6 +140,11 @@ def _apply_components(
     content = read_datalist(Path(trained["datalist"]))
     scheme = read_scheme(runs[0], content)
     files = [one for folder in folders for one in find_masks(folder / "masks", content, Path(trained["dataset_dir"]))]
+    several = {entry["case"] for entry in content["training"] if "labels" in entry}  # of raters
+    if unknown := sorted({*masks["case"]} - {one.case for one in files} | {*masks["case"]} & several):
+        raise InputError(
+            f"what the run's smallest components change in the Dice of {unknown[0]} is unknown: evaluate with them."
+        )
     ml, probability = (rules[name] for name in MINIMA)
     minima = {name: (ml.get(name, 0.0), probability.get(name, 0.0)) for name in {*ml, *probability}}
     trials = map_in_processes(

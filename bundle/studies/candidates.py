@@ -129,7 +129,10 @@ def _score_pair(pair: Sequence[Path], fold: int, cohort: SharedCohort, out: Path
     entries = lists.select_cases(cohort.datalist, cohort.dataset_dir, "validation", fold)
     refused, left = segment_with_several(configurations, settings, out / "masks", entries, resume=True)
     print_refused_cases(refused, left)
-    if left or not (out / "cases.csv").is_file():
+    if left:  # scores of former masks, which would count if scoring were interrupted
+        for name in ("cases.csv", "patients.csv"):
+            (out / name).unlink(missing_ok=True)
+    if not (out / "cases.csv").is_file():
         where = (cohort.datalist, cohort.dataset_dir, out / "masks", out)
         score_predictions(*where, part="validation", fold=fold)
     return out

@@ -28,7 +28,7 @@ SCRIPT = """\
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=/dev/null
-name=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {folder}/array.txt)
+name=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {folder}/{names})
 exec {python} -m bundle.studies.run_job {folder}/"$name".json >> {folder}/"$name".log 2>&1
 """
 
@@ -87,9 +87,10 @@ def _submit(jobs: Sequence[StudyJob], folder: Path, options: str) -> dict[str, s
     for job in jobs:
         (folder / f"{job.name}.rc").unlink(missing_ok=True)
         job.write(folder)
-    names = {"folder": shlex.quote(str(folder.resolve())), "python": shlex.quote(sys.executable)}
-    write_text(folder / "array.sh", SCRIPT.format(**names))
-    write_text(folder / "array.txt", "".join(f"{job.name}\n" for job in jobs))
+    names = f"array{len([*folder.glob('array*.txt')]) + 1}.txt"  # tasks of earlier arrays still read theirs
+    write_text(folder / names, "".join(f"{job.name}\n" for job in jobs))
+    places = {"folder": shlex.quote(str(folder.resolve())), "python": shlex.quote(sys.executable)}
+    write_text(folder / "array.sh", SCRIPT.format(**places, names=names))
     given = [f"--array=0-{len(jobs) - 1}", *shlex.split(options)]
     found = _call("sbatch", "--parsable", *given, str(folder / "array.sh"))
     if found.returncode:

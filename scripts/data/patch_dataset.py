@@ -11,13 +11,14 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import monai
 import numpy as np
 import torch
 from monai.data import set_track_meta
@@ -37,6 +38,7 @@ from scripts.parallel import available_cores
 from scripts.progress import progress_bar
 
 CACHES = ("memory", "disk", "none")
+LIBRARIES = ("monai", "torch", "numpy", "scipy", "scikit-image", "SimpleITK")  # that prepare a case
 MOST_WORKERS = 16  # each holds a case in single precision, some 0.6 GB of four channels at 1 mm
 STORED_TYPES = "half precision, 32-bit indices; affines by scripts.data.nifti"  # part of a cached case's hash
 CACHE_VERSION = "3"  # the folder of cases in the cache
@@ -155,11 +157,19 @@ class PreparedCases(Dataset):
     def cache_name(self, entry: Mapping[str, Any]) -> str:
         """The folder of a case in the cache on disk: a hash of its files, the transforms and the versions."""
         files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in entry_files(entry)]
-        versions = [monai.__version__, torch.__version__, np.__version__, STORED_TYPES]
-        recipe = pickle_hashing(self.transform.flatten().transforms).decode()
+        versions = [*map(version, LIBRARIES), STORED_TYPES]
+        steps = self.transform.flatten().transforms
+        recipe = pickle_hashing(steps).decode()
         pages = entry["image"], entry.get("label"), entry.get("labels")  # several cases may be pages of one file
-        content = json.dumps([files, pages, versions, recipe, self.keep])
+        content = json.dumps([files, pages, versions, recipe, _hash_own_code(steps), self.keep])
         return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _hash_own_code(steps: Sequence[Any]) -> list[str]:
+    """The hashes of the files that define the transforms of derived channels, which are pickled by name alone."""
+    own = [entry["transform"] for step in steps for entry in getattr(step, "derived", {}).values()]
+    modules = [sys.modules[getattr(one, "__module__", None) or type(one).__module__] for one in own]
+    return [file_hash(file) for module in modules if (file := getattr(module, "__file__", None))]
 
 
 def _plain(value: Any) -> torch.Tensor | list[torch.Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scripts.data.check_results import NOTE, OK, REFUSE, SKIPPED, ScanCheck, ScanPlace
 from scripts.data.profile import NOTED_FROM, Profile, compare_with_usual, limit_number
@@ -107,14 +107,16 @@ def compare_kind(
         profile: of the training cases; None: only kinds with a fixed limit are checked.
         places: where in the scan a number was found.
     """
-    rule, source = COMPARED[kind], f"training cases (n = {profile.cases})" if profile else ""
-    known = _known_numbers(profile) if profile else numbers if rule.fixed is not None else {}
+    rule = COMPARED[kind]
+    known: Mapping[str, Any] = _known_numbers(profile) if profile else numbers if rule.fixed is not None else {}
     names = [name for name in numbers if _kind(name) == kind and name in known]
     signs = {"high": (1,), "low": (-1,), "both": (1, -1)}[rule.doubtful]
     found = [_compare_number(name, sign, numbers[name], profile) for name in names for sign in signs]
     if not found:
         return None
     worst = max(found, key=lambda one: one.excess)
+    cases = len(known[worst.name]) if profile else 0
+    source = f"training cases{' that have it' if profile and cases < profile.cases else ''} (n = {cases})"
     if worst.status == OK:
         sentence = f"As usual for the {source}." if profile else "As in sound scans; no training cases to compare with."
         return ScanCheck(rule.check, OK, sentence, worst.number, worst.limit)

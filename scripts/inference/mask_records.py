@@ -32,11 +32,16 @@ class MaskRecords:
         self.output_dir, self.checkpoints = Path(output_dir), [Path(checkpoint) for checkpoint in checkpoints]
         self.settings = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         self.hashes: dict[tuple[Path, int, int], str] = {}  # of the files, by size and time; pages share one
+        self.expected: dict[str, list[tuple[int, int]]] = {}  # by case, its files before they were read
 
     def remove_leftovers(self) -> None:
         """Remove what killed processes left unfinished in the folder."""
         for folder in (self.output_dir, self.output_dir / "probabilities", self.output_dir / RECORDS):
             remove_leftovers(folder)
+
+    def expect(self, case: str, image: str | Sequence[str]) -> None:
+        """Remember the files of a case that will be segmented: one that is replaced meanwhile is not finished."""
+        self.expected[case] = _stamps(image)
 
     def write(
         self,
@@ -57,8 +62,19 @@ class MaskRecords:
         """
         masks = {file.relative_to(self.output_dir).as_posix(): file_hash(file) for file in files}
         found = {"masks": masks, "checks": list(checks), "numbers": numbers}
-        write_json(self._path(case), {**self._origin(case, image), **found})
+        origin = self._origin(case, image)
+        if self.expected.get(case, now := _stamps(image)) != now:
+            origin["images"] = []  # of files that were replaced while they were segmented
+        write_json(self._path(case), {**origin, **found})
         return {"case": case, **found}
+
+    def forget(self, case: str, masks: Iterable[Path]) -> None:
+        """Remove the masks of a case, which are not finished, its probabilities and its record.
+
+        Otherwise they would stay, and be scored or averaged, where the case is refused this time.
+        """
+        for file in (*masks, self.output_dir / "probabilities" / f"{case}.nii.gz", self._path(case)):
+            file.unlink(missing_ok=True)
 
     def read(self, case: str) -> dict[str, Any]:
         """The `case`, the sha256 of its `masks` by file, the `checks` and the `numbers` of a case that is finished."""
@@ -104,3 +120,10 @@ class MaskRecords:
         if key not in self.hashes:
             self.hashes[key] = file_hash(file)
         return self.hashes[key]
+
+
+def _stamps(image: str | Sequence[str]) -> list[tuple[int, int]]:
+    """Size and time of each file of an image."""
+    names = [image] if isinstance(image, str) else image
+    stats = [file.stat() for file in map(pictures.file_of_page, names) if file.is_file()]
+    return [(known.st_size, known.st_mtime_ns) for known in stats]

@@ -144,6 +144,8 @@ def unsegmented_cases(cases: Sequence[Mapping[str, Any]], records: MaskRecords, 
         single, *stack = _mask_files(folder, case)
         if case["case"] not in finished or (stack and stack[0] in broken and not single.exists()):
             left.append(dict(case))
+            records.expect(case["case"], case["image"])
+            records.forget(case["case"], [single])
     if there:
         print(f"{len(cases) - len(left)} of {len(cases)} cases are already in {folder}")
     if len(there) > len(cases) - len(left):

@@ -119,11 +119,9 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         channels += self.window_channels.count(channels) if self.window_channels else 0
         if self.known[0] is not network:
             assert self.patch_size is not None  # it is needed for `auto`
-            self.known = (
-                network,
-                shapes.size_divisor(network, channels, self.patch_size),
-                WORKSPACE * shapes.count_voxel_bytes(network, channels, self.patch_size),
-            )
+            divisor = shapes.size_divisor(network, channels, self.patch_size)
+            voxel_bytes = shapes.count_voxel_bytes(network, channels, self.patch_size)
+            self.known = network, divisor, WORKSPACE * voxel_bytes if voxel_bytes else UNKNOWN_BYTES
         return self.known[1:]
 
     def _find_empty_windows(self, inputs: torch.Tensor) -> set[tuple[int, ...]]:

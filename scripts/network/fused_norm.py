@@ -117,6 +117,11 @@ def fuse_norms(network: nn.Module) -> nn.Module:
     return network
 
 
+def has_fusible_norms(network: nn.Module) -> bool:
+    """Whether `fuse_norms` finds anything in a network."""
+    return any(isinstance(block, UnetBasicBlock) and _fusible(block) for block in network.modules())
+
+
 def _fusible(block: UnetBasicBlock) -> bool:
     norms = (block.norm1, block.norm2)
     plain = all(type(norm) is nn.InstanceNorm3d and norm.affine and not norm.track_running_stats for norm in norms)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scripts.network.coarse_heads import with_coarse_heads
 from scripts.network.dense_trans import DenseNode
-from scripts.network.fused_norm import fuse_norms, kernels_available
+from scripts.network.fused_norm import fuse_norms, has_fusible_norms, kernels_available
 
 BLOCKS = (UnetBasicBlock, UnetResBlock, DenseNode)  # whose activations can be recomputed in the backward pass
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a tensor
@@ -37,9 +37,12 @@ def autocast(device: torch.device, kind: str | None) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=getattr(torch, kind or "bfloat16"), enabled=kind is not None)
 
 
-def channels_last_is_faster(device: str | torch.device, axes: int) -> bool:
-    """Whether channels_last is faster: in 3D on a GPU with Triton, for which there are kernels of the norms."""
-    return torch.device(device).type == "cuda" and axes == 3 and kernels_available()
+def channels_last_is_faster(device: str | torch.device, network: torch.nn.Module) -> bool:
+    """Whether channels_last is faster: on a GPU with Triton, for a network with norms that have a kernel there.
+
+    Others are slower, since torch's norms copy such features twice.
+    """
+    return torch.device(device).type == "cuda" and has_fusible_norms(network) and kernels_available()
 
 
 def to_float32(output: Any) -> Any:

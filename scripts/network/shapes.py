@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from scripts.errors import InputError
 
@@ -97,8 +98,10 @@ def check_patch_size(network: nn.Module, channels: int, patch_size: Sequence[int
     )
 
 
-def count_voxel_bytes(network: nn.Module, channels: int, size: Sequence[int]) -> float:
+def count_voxel_bytes(network: nn.Module, channels: int, size: Sequence[int]) -> float | None:
     """The most memory for features at inference, in bytes per voxel of the image, in the precision of the weights.
+
+    None for a network that looks at values of voxels, which a count of shapes does not have.
 
     Args:
         network: any.
@@ -110,8 +113,11 @@ def count_voxel_bytes(network: nn.Module, channels: int, size: Sequence[int]) ->
     tracker, device = MemTracker(), network_device(network)
     with shapes_only(), torch.no_grad():
         tracker.track_external(network)
-        with tracker:
-            network(torch.empty(1, channels, *size, device=device))
+        try:
+            with tracker:
+                network(torch.empty(1, channels, *size, device=device))
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            return None
     total = max(tracker.get_tracker_snapshot("peak")[device].values())
     weights = sum(weight.nbytes for weight in (*network.parameters(), *network.buffers()))
     return (total - weights) / math.prod(size)

@@ -31,6 +31,7 @@ def evaluate_run(
     workers: int | None = None,
     added: Sequence[str] = (),
     without: Sequence[str] = (),
+    by_class: bool = False,
 ) -> None:
     """Score a run's masks: write the tables and evaluation.json, print the summary and the patients' roles in training.
 
@@ -49,6 +50,7 @@ def evaluate_run(
         workers: processes that score; None: one per core, divided among the processes of torchrun.
         added: metrics of the user's own (`scripts.scoring.added_metrics`).
         without: the channels that were left out, for evaluation.json.
+        by_class: whether the probabilities are those of classes, which are not scored, in place of regions.
     """
     patients = sorted({entry["patient"] for entry in datalist.select_cases(data, dataset_dir, part, fold)})
     roles = patient_roles(checkpoints, patients)
@@ -66,7 +68,7 @@ def evaluate_run(
         output_dir,
         part=part,
         fold=fold if part == "validation" else None,
-        probabilities=probabilities if probabilities.is_dir() else None,
+        probabilities=probabilities if probabilities.is_dir() and not by_class else None,
         workers=workers,
         added=added,
         about=about,

@@ -127,7 +127,12 @@ class LossTerms(nn.Module):
         self, name: str, predicted: torch.Tensor, target: torch.Tensor, call: Callable[..., torch.Tensor]
     ) -> torch.Tensor:
         places = self.places[name]
-        pair = (predicted, target) if places is None else (predicted[:, places], target[:, places])
+        pair = (predicted, target) if places is None else (_channels(predicted, places), _channels(target, places))
         value = call(self.terms[name].loss, *pair)
         self.values.setdefault(name, value.detach())  # the finest head comes first
         return value
+
+
+def _channels(image: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
+    """Some channels of [B, K, ...]; by slices, since a list of numbers would be copied to a GPU, which waits."""
+    return torch.stack([image[:, place] for place in places], 1)

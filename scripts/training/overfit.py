@@ -6,16 +6,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import Compose
+from torch.utils.data import DataLoader
 
+from scripts.data.intensity_statistics import measure_statistics
+from scripts.data.sampler import EpochSampler
 from scripts.errors import InputError
 from scripts.files import atomic_write
 from scripts.network.outputs import read_logits
 from scripts.progress import progress_bar
 
-LOW = 0.8  # of the first loss, at which a batch counts as learned; regions that a patch lacks keep their loss
+CASES = 8  # prepared for the batch, at most
+LOW = 0.5  # of the first loss, at which a batch counts as learned; regions that a patch lacks keep their loss
 HIGH = 0.95  # of the first loss, above which the network learned nothing in all steps
 STEPS = 200  # at most
 MOST_CHANNELS = 4  # of the input, in the picture
+
+
+def cut_batch(loader: DataLoader, preprocessing: Compose, seed: int, cases: int = CASES) -> dict[str, Any]:
+    """A batch of patches of a few cases, those with a label if there are any; no other case is prepared.
+
+    Leaves the loader's data set with these cases, and starts no loader process: for a check alone.
+
+    Args:
+        loader: of training patches.
+        preprocessing: of the cases; for `normalize_scope: dataset` the statistics are those of the few.
+        seed: of the patches.
+        cases: at most, taken evenly from the list, where neighbours may be slices of one patient.
+    """
+    dataset: Any = loader.dataset
+    chosen = np.linspace(0, len(dataset) - 1, min(cases, len(dataset))).astype(int)
+    few = [dataset.data[number] for number in chosen]
+    for part in (dataset, dataset.cases):
+        part.data = few
+    measure_statistics(preprocessing, few, lambda _, measure: measure())
+    numbers = dataset.labelled() or range(len(few))
+    drawn = EpochSampler(len(numbers), loader.batch_size or 1, seed)
+    return loader.collate_fn([dataset[numbers[number], own] for number, own in drawn])
 
 
 def overfit_batch(
@@ -30,7 +57,7 @@ def overfit_batch(
     softmax: bool = False,
     steps: int = STEPS,
 ) -> list[float]:
-    """Train on one batch until its loss has fallen by a fifth, or for some steps; draw the losses and what it predicts.
+    """Train on one batch until its loss has halved, or for some steps; draw the losses and what it predicts.
 
     Changes the network and the optimiser: for a check alone.
 
@@ -39,7 +66,7 @@ def overfit_batch(
         loss: of the network's output and labels.
         inferer: applies the network to a batch, as in training.
         prepare_batch: copies and augments a batch; called once.
-        batch: of the training loader.
+        batch: of patches.
         optimizer: of the network.
         device: to train on.
         picture: the PNG to write: the loss of each step, and input, label and prediction of a patch.
@@ -78,7 +105,10 @@ def overfit_batch(
             f"one batch repeated {len(values)} times has a loss of {values[-1]:.3f}, from {values[0]:.3f}"
             f" ({picture}): the network does not learn; check the loss, learning_rate, labels and normalisation."
         )
-    print(f"one batch: loss {values[0]:.3f} to {values[-1]:.3f} in {len(values)} steps ({picture})")
+    steps_taken = f"{len(values)} steps, half of the first"
+    if values[-1] > LOW * values[0]:
+        steps_taken = f"all {len(values)} steps, more than half of the first: see what it predicts"
+    print(f"one batch: loss {values[0]:.3f} to {values[-1]:.3f} in {steps_taken} ({picture})")
     return values
 
 
@@ -112,7 +142,7 @@ def draw_batch(values: list[float], image: np.ndarray, label: np.ndarray, predic
         cell.set(xticks=[], yticks=[])
         cell.set_title(name, fontsize=9)
     axes.plot(range(1, len(values) + 1), values, marker="." if len(values) < 40 else "")
-    axes.axhline(LOW * values[0], color="grey", linestyle=":", label="four fifths of the first")
+    axes.axhline(LOW * values[0], color="grey", linestyle=":", label="half of the first")
     axes.set(xlabel="step", ylabel="loss", title="One batch, repeated")
     axes.set_ylim(bottom=min(0, *values))
     axes.legend()

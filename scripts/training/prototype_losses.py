@@ -64,7 +64,8 @@ class ContrastiveLoss(nn.Module):
         inside = (_at_size(target, features) > 0.5).movedim(1, -1).flatten(0, -2).float()  # [N, R]
         groups = torch.cat([inside, 1 - inside.amax(-1, keepdim=True)], 1)
         weights = (groups / groups.sum(0).clamp_min(1)).sum(1)
-        drawn = torch.multinomial(weights, min(self.voxels, len(weights)))
+        count = min(self.voxels, len(weights))  # by an exponential race, since multinomial waits for a GPU
+        drawn = (torch.empty_like(weights).exponential_() / weights).topk(count, largest=False).indices
         vectors, inside = vectors[drawn], inside[drawn]
         others = ~torch.eye(len(drawn), dtype=torch.bool, device=drawn.device)
         alike = (torch.cdist(inside, inside, 1) < 0.5) & others

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bundle.analysis.channel_costs import describe_channel_costs, measure_channel_costs
+from scripts.files import write_json
 from tests.made import cohort, write
 
 DICES = [0.9, 0.8, 0.7, 0.6, 0.85, 0.75]
@@ -33,3 +34,10 @@ def test_the_fall_of_dice_is_the_mean_over_cases(run):
 
 def test_nothing_is_said_without_an_evaluation_of_the_weights(run):
     assert measure_channel_costs(run, "of other weights") == {}
+
+
+@pytest.mark.parametrize(("tta", "counted"), [(False, ["T2"]), (True, [])])
+def test_masks_of_other_settings_are_not_compared(run, tta, counted):
+    write_json(run / "evaluation" / "mask_numbers.json", {"made_with": {"tta": False, "without": []}})
+    write_json(run / "evaluation_without_T2" / "mask_numbers.json", {"made_with": {"tta": tta, "without": ["T2"]}})
+    assert [*measure_channel_costs(run, "a")] == counted

@@ -29,12 +29,13 @@ class BoxSession:
 
 @pytest.fixture
 def measured(tmp_path):
-    entry = {"case": "A_1", "patient": "A", "label": str(save_nifti(tmp_path / "A.nii.gz", LABEL, np.eye(4)))}
+    label = str(save_nifti(tmp_path / "A.nii.gz", LABEL, np.eye(4)))
+    entry = {"case": "A_1", "patient": "A", "image": label, "label": label}
     opened: list[BoxSession] = []
 
-    def measure(identity: str = "one", **settings):
+    def measure(identity: str = "one", regions: dict = REGIONS, **settings):
         model = ClickModel(lambda _: opened.append(BoxSession()) or opened[-1], identity, "cpu")
-        return measure_clicks(model, [entry], REGIONS, tmp_path / "cases", clicks=2, **settings)
+        return measure_clicks(model, [entry], regions, tmp_path / "cases", clicks=2, **settings)
 
     return measure, opened
 
@@ -57,6 +58,16 @@ def test_finished_cases_are_not_clicked_again(measured):
     assert len(opened) == 1
     measure(identity="other weights")
     assert len(opened) == 2
+
+
+def test_other_labels_are_clicked_again(measured, tmp_path):
+    measure, opened = measured
+    measure()
+    measure(ignore=3)
+    measure(regions={"WT": [1, 2], "ET": [1]})
+    save_nifti(tmp_path / "A.nii.gz", LABEL[::-1], np.eye(4))
+    measure()
+    assert len(opened) == 4
 
 
 def test_voxels_to_ignore_are_neither_clicked_nor_scored(measured):

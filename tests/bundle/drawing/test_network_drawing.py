@@ -54,6 +54,19 @@ def test_dense_node_takes_features_of_its_whole_level():
     assert {start for start, end in graph.edges if end == last} >= finest - {last}
 
 
+def test_gate_and_prototypes_belong_to_the_stages_of_their_features():
+    graph = read_graph(MetaUNet3D(2, 3, [4, 8, 8]), 2, [16, 16, 8])
+    assert [graph.level(stage) for stage in graph.stages] == [0, 1, 2, 1, 0]
+    assert [stage.channels for stage in graph.stages] == [4, 8, 8, 8, 4]
+    assert [stage.heads for stage in graph.stages] == [0, 0, 0, 1, 1]
+    assert (2, 4) in graph.edges  # the gate
+
+
+def test_stage_has_the_channels_of_its_last_output():
+    graph = read_graph(DenseTrans(2, 3, [4, 6, 8], gates="single"), 2, [16, 16])  # depthwise convolutions are wider
+    assert {stage.size[0]: stage.channels for stage in graph.stages} == {16: 4, 8: 6, 4: 8}
+
+
 def test_reading_a_network_leaves_it_as_it_was():
     network = default_network().eval()
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
@@ -71,14 +84,17 @@ def test_drawing_names_every_stage_and_is_sound_xml():
     assert len([*root.iter("{http://www.w3.org/2000/svg}circle")]) == 3
 
 
-def test_feature_maps_and_embedding_are_drawn(tmp_path):
-    network, random = default_network(heads=False), np.random.default_rng(0)
+@pytest.mark.parametrize(
+    ("network", "deepest"), [(default_network(heads=False), 16), (MetaUNet3D(2, 3, [4, 8, 8, 12]), 12)]
+)
+def test_feature_maps_and_embedding_are_drawn(network, deepest, tmp_path):
+    random = np.random.default_rng(0)
     graph = read_graph(network, 2, [16, 16, 16])
     images = random.normal(size=(9, 2, 16, 16, 16)).astype(np.float32)
     maps = read_features(network, graph, images[0])
     assert [found.shape[0] for found in maps] == [stage.channels for stage in graph.stages]
     vectors = deepest_features(network, graph, list(images))
-    assert vectors.shape == (9, 16)
+    assert vectors.shape == (9, deepest)
     patch = {"case": "p1", "image": images[0], "label": np.ones((3, 16, 16, 16))}
     draw_feature_maps(maps, graph, patch, tmp_path / "maps.png")
     draw_embedding({"trained": vectors}, random.random(9), "title", tmp_path / "embedding.png")
@@ -98,6 +114,21 @@ def test_command_draws_a_task_with_recipes_and_settings(tmp_path, capsys):
     assert outcome.numbers()["network"] == "SlabNetwork of DenseTrans"
     assert "8 channels" in (tmp_path / "n.svg").read_text()
     assert "DenseTrans" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("at_root")
+def test_command_draws_what_a_run_has_learned(package, cohort, tmp_path, capsys):
+    run = package.parents[1] / "run"
+    where = {"datalist": cohort.datalist, "dataset_dir": cohort.dataset_dir}
+    outcome = draw(features=run, **where, patches=8, out=tmp_path / "n.svg")
+    assert outcome.numbers()["network"] == "DynUNet"
+    drawn = [tmp_path / name for name in ("n.svg", "n_maps.png", "n_embedding.png")]
+    assert [line for line in capsys.readouterr().out.splitlines() if "written" in line] == [
+        f"written: {path}" for path in drawn
+    ]
+    for path in drawn[1:]:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
 
 
 @pytest.mark.usefixtures("at_root")

@@ -89,6 +89,9 @@ def test_study_compares_variants_and_keeps_failed_ones(write_study, cohort, tmp_
     assert (tmp_path / "out" / "results.csv").read_bytes() == before
     assert again.numbers() == outcome.numbers()
 
+    fewer = ablate(write_study(SMALL.replace("seeds: [0, 1]", "seeds: [1]")), **places, costs=False)
+    assert {row["seeds"] for row in fewer.numbers()} == {1}
+
     changed = write_study(SMALL.replace("centre_regions: null", "centre_regions: [WT]"))
     assert "holds results of random_patches with another settings" in refused(ablate, changed, **places)
 
@@ -168,3 +171,29 @@ def test_unfinished_job_adds_no_results(tmp_path):
     results, runs = studies.collect_results({("x", 0, 0): job}, tmp_path, {"x": "hash"}, "list", "test")
     assert len(results) == len(runs) == 0
     assert not (tmp_path / "results.csv").exists()
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Writes results.csv and runs.csv with these runs of two seeds; gives the folder."""
+
+    def write(results: list[int], runs: list[int]):
+        scores = [["baseline", seed, 0, "a", "p", "WT", "", 0.5, 0.5, 1.0] for seed in results]
+        made = [["baseline", seed, 0, "hash", "list", "test", 1, 1.0] for seed in runs]
+        pd.DataFrame(scores, columns=studies.RESULT_COLUMNS).to_csv(tmp_path / "results.csv", index=False)
+        pd.DataFrame(made, columns=studies.RUN_COLUMNS).to_csv(tmp_path / "runs.csv", index=False)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(("results", "runs"), [([0], [0, 1]), ([0, 1], [0]), ([1, 0], [0, 2])])
+def test_a_run_that_one_table_lacks_is_not_finished(tables, results, runs):
+    scores, made = studies.read_results(tables(results, runs))
+    assert scores["seed"].tolist() == made["seed"].tolist() == [0]
+
+
+def test_runs_that_left_the_study_do_not_count(tables):
+    scores, _ = studies.read_results(tables([0, 1], [0, 1]))
+    assert studies.select_runs(scores, [("baseline", 1, 0)])["seed"].tolist() == [1]
+    assert list(studies.select_runs(scores, []).columns) == studies.RESULT_COLUMNS

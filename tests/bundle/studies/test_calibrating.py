@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,22 @@ def test_rules_for_components_change_the_dice_of_the_calibration(cv, tmp_path):
     assert after.content["made_with"]["min_component_ml"] == {"WT": 1000.0}
     assert not before["dice"].equals(after.predicted["dice"])
     assert before["expected_dice"].equals(after.predicted["expected_dice"])  # is measured before
+
+
+def test_rules_that_were_not_tried_on_a_case_are_refused(cv, tmp_path):
+    own = shutil.copytree(cv, tmp_path / "cv")
+    for fold in (0, 1):
+        change_settings(own / f"fold{fold}", {"min_component_ml": {"WT": 1000.0}})
+    trained = read_mapping(own / "fold0" / "config.yaml")
+    content = read_mapping(Path(trained["datalist"]))
+    for entry in content["training"]:  # one held out, whose mask the rules leave out
+        if entry["case"] == min(one["case"] for one in content["training"] if "fold" in one):
+            entry.pop("fold")
+            entry["split"] = "test"
+            break
+    write_json(tmp_path / "list.json", content)
+    write_json(own / "fold0" / "config.yaml", {**trained, "datalist": str(tmp_path / "list.json")})
+    assert "what the run's smallest components change in the Dice of" in refused(calibrate_runs, own)
 
 
 def test_masks_of_training_patients_do_not_count(cv):

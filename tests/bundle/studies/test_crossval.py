@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from bundle.__main__ import main
 from bundle.analysis.evaluation import read_evaluation
@@ -12,6 +13,7 @@ from bundle.commands.prepare import prepare
 from bundle.studies import crossval as studies
 from scripts.data.datalist import datalist_hash, read_datalist
 from scripts.files import read_mapping, write_json
+from scripts.network.weights import settings_file
 from scripts.scoring.cohort import read_cases
 from tests.made import ROOT, at_repository_root, refused
 
@@ -163,6 +165,12 @@ def test_command_finds_finished_folds_and_chooses_components(pooled, cohort, mon
     assert numbers["cases"] == 2
     assert read_mapping(out / "fold0" / "settings.yaml")["min_component_ml"] == {}
     assert (out / "report.html").is_file()
+
+    kept = read_mapping(settings_file(out / "fold2"))
+    kept.pop("min_component_probability")  # as of a fold that was added, before rules were chosen on all
+    settings_file(out / "fold2").write_text(yaml.safe_dump(kept))
+    crossval("phantom", **places, folds="0,2", **SMALL)
+    assert "too few to choose which components" in capsys.readouterr().out
 
 
 def test_masks_are_there_without_a_second_copy(pooled):

@@ -12,6 +12,7 @@ import pytest
 
 from bundle.studies.jobs import StudyJob, failed_step, read_job, refuse_unfinished
 from bundle.studies.local import run_locally
+from bundle.studies.slurm import run_by_slurm
 from tests.made import ROOT, refused
 
 HELP = ("phantom", "--help")
@@ -93,3 +94,23 @@ def test_stopped_job_has_no_exit_code(tmp_path):
 def test_more_processes_than_gpus_are_refused(tmp_path):
     job = StudyJob("one", (HELP,), (), processes=3)
     assert "--processes is 3, and this machine has 2 GPUs" in refused(run_locally, [job], tmp_path, None, ["0", "1"])
+
+
+def test_arrays_that_wait_keep_their_names(tmp_path, monkeypatch):
+    jobs = [StudyJob(name, (("phantom",),), ()) for name in ("fold0", "fold1", "fold2")]
+    waiting = [jobs[:2], jobs[2:]]
+
+    def answer(command, **_):
+        if command[0] == "sbatch":
+            for job in waiting.pop(0):
+                job.end(tmp_path, 0)
+        return subprocess.CompletedProcess(command, 0, "7\n" if command[0] == "sbatch" else "", "")
+
+    monkeypatch.setattr("bundle.studies.slurm.shutil.which", lambda _: "sbatch")
+    monkeypatch.setattr("bundle.studies.slurm.subprocess.run", answer)
+    run_by_slurm(jobs[:2], tmp_path, poll=0.0)
+    first = (tmp_path / "array.sh").read_text()
+    run_by_slurm(jobs, tmp_path, poll=0.0)
+    assert [path.read_text().split() for path in sorted(tmp_path.glob("array*.txt"))] == [["fold0", "fold1"], ["fold2"]]
+    assert "array1.txt" in first
+    assert "array2.txt" in (tmp_path / "array.sh").read_text()

@@ -1,5 +1,6 @@
 """Patches are reproducible, and caches return prepared cases unchanged."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from monai.transforms import Compose, Lambdad, ScaleIntensityd, Transform
 
 from scripts.data import patch_dataset, pictures
 from scripts.data.datalist import read_datalist, select_cases
+from scripts.data.input_channels import DeriveChannelsd
 from scripts.data.loading import LoadImageChannelsd
 from scripts.data.patch_dataset import CACHE_VERSION, PreparedCases
 from scripts.errors import InputError, input_error_message
@@ -325,3 +327,15 @@ def test_another_process_gives_a_prepared_case_the_same_name(small_train, cohort
     )
     assert done.stdout.split() == here
     assert len(set(here)) == 3
+
+
+def test_edited_code_of_a_derived_channel_prepares_cases_again(entries, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    names = []
+    for body in ("image + 1", "image + 2"):
+        (tmp_path / "my_filters.py").write_text(f"def edge(image):\n    return {body}\n")
+        importlib.invalidate_caches()
+        derive = importlib.import_module("my_filters").edge
+        step = DeriveChannelsd("image", ["T1"], {"E": {"of": "T1", "transform": derive}})
+        names.append(PreparedCases(entries, step).cache_name(entries[0]))
+    assert names[0] != names[1]

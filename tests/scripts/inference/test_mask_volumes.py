@@ -61,6 +61,10 @@ def test_a_region_that_some_training_cases_lack_may_be_empty(check):
     assert check(50, 0)["status"] == "ok"
 
 
+def test_training_cases_without_the_region_are_not_counted(check):
+    assert "99 of 100 training cases that have it (n = 15) have at least" in check(49, 1)["sentence"]
+
+
 @pytest.mark.parametrize("given", [{"cases": 7}, {"numbers": {"voxel": [1.0] * 20}}])
 def test_too_few_training_cases_or_an_older_profile_check_nothing(check, given):
     assert check(1900, 50, **given) is None

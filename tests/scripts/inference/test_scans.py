@@ -1,6 +1,7 @@
 """Tests of `scripts/inference/scans.py`."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scripts.data import pictures
 from scripts.errors import InputError
 from scripts.inference.scans import find_input_scans, unsegmented_cases
-from tests.made.masks import MASK, TWO, names, records_of, save_masks, save_picture_masks, scan, stack_of
+from tests.made.masks import MASK, TWO, names, oblique, records_of, save_masks, save_picture_masks, scan, stack_of
 
 CHANNELS = ["T1", "T1c", "T2", "FLAIR"]
 FILES = {"T1": ["{case}/{case}_t1.nii*"], "T1c": ["{case}/{case}_t1ce.nii*"], "T2": ["{case}/{case}_t2.nii*"],
@@ -137,3 +138,24 @@ def test_masks_of_a_stack_become_one_stack_when_complete(tmp_path):
     assert [path.name for path in (tmp_path / "out").glob("*.tif")] == ["a.tif"]
     assert all(np.array_equal(pictures.read_picture(f"{tmp_path / 'out' / 'a.tif'}#{k}"), MASK - k) for k in range(3))
     assert unsegmented_cases(waiting, records_of(tmp_path / "out"), resume=True) == []
+
+
+def test_masks_of_other_files_do_not_stay_when_resumed(tmp_path):
+    source = scan(tmp_path / "a.nii")
+    mask, soft = np.zeros((5, 6, 7), np.uint8), np.zeros((1, 5, 6, 7), np.float32)
+    save_masks(tmp_path / "out", source, mask, soft, records=records_of(tmp_path / "out"))
+    waiting = [{"case": "a", "image": str(tmp_path / "a.nii")}]
+    assert unsegmented_cases(waiting, records_of(tmp_path / "out"), resume=True) == []
+    other = records_of(tmp_path / "out", settings={"n4": True})
+    assert names(unsegmented_cases(waiting, other, resume=True)) == ["a"]
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_scan_replaced_while_it_was_segmented_is_made_again(tmp_path):
+    source, records = scan(tmp_path / "a.nii"), records_of(tmp_path / "out")
+    waiting = [{"case": "a", "image": str(tmp_path / "a.nii")}]
+    unsegmented_cases(waiting, records, resume=True)
+    scan(tmp_path / "a.nii", affine=oblique(3.0))
+    os.utime(tmp_path / "a.nii", (0, 0))
+    save_masks(tmp_path / "out", source, np.zeros((5, 6, 7), np.uint8), records=records)
+    assert names(unsegmented_cases(waiting, records_of(tmp_path / "out"), resume=True)) == ["a"]

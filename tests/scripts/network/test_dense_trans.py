@@ -68,13 +68,17 @@ def test_training_returns_all_heads_and_evaluation_the_last():
 
 
 def test_recomputed_nodes_have_the_same_gradients():
-    def gradient(recompute: bool) -> torch.Tensor:
+    def gradient(recompute: bool) -> tuple[torch.Tensor, int]:
         torch.manual_seed(0)
-        network = prepare_network(DenseTrans(2, 1, [4, 4], attention_levels=1), recompute=recompute)
+        network, passes = prepare_network(DenseTrans(2, 1, [4, 4], attention_levels=1), recompute=recompute), []
+        network.nodes["0_0"].convolutions.register_forward_pre_hook(lambda *_: passes.append(1))
         network(torch.randn(1, 2, 16, 16)).sum().backward()
-        return torch.cat([weight.grad.flatten() for weight in network.parameters() if weight.grad is not None])
+        found = [weight.grad.flatten() for weight in network.parameters() if weight.grad is not None]
+        return torch.cat(found), len(passes)
 
-    assert torch.allclose(gradient(True), gradient(False), atol=1e-6)
+    (again, twice), (plain, once) = gradient(True), gradient(False)
+    assert (twice, once) == (2, 1)
+    assert torch.allclose(again, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [{"gates": "double"}, {"heads": 3}, {"heads": 0}])

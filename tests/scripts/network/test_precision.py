@@ -107,11 +107,14 @@ def test_the_norms_are_fused_where_features_lie_side_by_side():
     assert found == [False, True]
 
 
-def test_channels_last_is_faster_on_a_gpu_in_3d(monkeypatch):
+def test_channels_last_is_faster_on_a_gpu_where_norms_fuse(monkeypatch):
     monkeypatch.setattr("scripts.network.precision.kernels_available", lambda: True)
-    assert channels_last_is_faster("cuda:0", 3)
-    assert not channels_last_is_faster("cuda", 2)
-    assert not channels_last_is_faster("cpu", 3)
+    assert channels_last_is_faster("cuda:0", network())
+    assert not channels_last_is_faster("cuda", network(2))
+    assert not channels_last_is_faster(
+        "cuda", torch.nn.Sequential(torch.nn.Conv3d(1, 1, 3), torch.nn.InstanceNorm3d(1))
+    )
+    assert not channels_last_is_faster("cpu", network())
 
 
 @pytest.mark.parametrize("allowed", [True, False])

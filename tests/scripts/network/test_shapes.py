@@ -72,3 +72,14 @@ def test_asking_leaves_weights_and_mode_as_they_were():
     count_voxel_bytes(network, 2, [16, 16, 16])
     assert network.training
     assert all(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+
+
+class Looking(nn.Module):
+    """Looks at values of voxels, which shapes do not have."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image if image.max() > 0 else image[image > 0]
+
+
+def test_memory_of_a_network_that_looks_at_voxels_is_unknown():
+    assert count_voxel_bytes(Looking(), 1, [8, 8, 8]) is None

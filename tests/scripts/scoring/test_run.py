@@ -106,6 +106,7 @@ def test_probabilities_that_the_run_saved_are_scored_too(cohort, run):
     rows = scored(cohort, run)
     assert set(rows["metric"]) >= {"ece", "brier"}
     assert (rows[rows["metric"] == "brier"]["value"].astype(float) < 0.01).all()
+    assert not {*scored(cohort, run, by_class=True)["metric"]} & {"ece", "brier"}  # whose channels are no regions
 
 
 def test_run_on_slices_is_scored_by_slice_and_patient(cohort, run, capsys):
