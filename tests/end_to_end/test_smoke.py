@@ -54,3 +54,9 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "smoke" in done.stdout
+
+
+def test_scoring_starts_without_what_only_cell_boundaries_need():
+    code = "import sys, scripts.scoring.run; print({'scipy.stats', 'skimage', 'monai'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "set()", done.stderr

@@ -122,7 +122,7 @@ def test_case_is_compared_with_plain_sliding_window_over_whole_volume(inference)
     assert inference[0].settings["brain"] == [28, 35, 28]  # air is not in it
 
 
-def test_the_network_of_the_benchmark_is_prepared_as_users_run_it(inference):
+def test_benchmark_runs_the_network_prepared_as_users_run_it(inference):
     assert any(isinstance(module, InstanceNormLeakyReLU) for module in inference[1].modules())
 
 
