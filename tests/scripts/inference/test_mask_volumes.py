@@ -50,14 +50,14 @@ def test_more_than_any_training_case_is_noted(check, oedema, words):
     assert LARGEST < found["limit"] < 100
 
 
-def test_a_region_that_all_training_cases_have_may_not_be_empty(check):
+def test_region_that_all_training_cases_have_must_not_be_empty(check):
     found = check(0, 0)
     assert found["status"] == "note"
     assert "The mask of WT has 0 ml" in found["sentence"]
     assert "at least" in found["sentence"]
 
 
-def test_a_region_that_some_training_cases_lack_may_be_empty(check):
+def test_region_that_some_training_cases_lack_may_be_empty(check):
     assert check(50, 0)["status"] == "ok"
 
 
@@ -66,11 +66,11 @@ def test_training_cases_without_the_region_are_not_counted(check):
 
 
 @pytest.mark.parametrize("given", [{"cases": 7}, {"numbers": {"voxel": [1.0] * 20}}])
-def test_too_few_training_cases_or_an_older_profile_check_nothing(check, given):
+def test_few_training_cases_or_an_older_profile_check_nothing(check, given):
     assert check(1900, 50, **given) is None
 
 
-def test_scan_that_is_not_checked_has_no_check_of_its_mask():
+def test_unchecked_scan_has_no_check_of_its_mask():
     assert "checks" not in CheckVolumesd(None, REGIONS)({"pred": torch.zeros(1, 2, 2, 2)})
 
 
