@@ -30,6 +30,7 @@ def test_shifted_window_lies_across_the_others():
 
 
 def test_shifted_window_does_not_join_opposite_borders():
+    torch.manual_seed(0)  # some weights silence a pixel
     seen = pixels_seen(WindowBlock(4, window=4, shifted=True), 0, 0)
     assert seen[:2, :2].all()
     assert int(seen.sum()) == 4
