@@ -20,7 +20,7 @@ from scripts.distributed import is_first_process
 from scripts.errors import InputError, input_error_message, report_and_exit
 
 COMMANDS = {
-    "smoke": "run the full pipeline on synthetic patients in about a minute: data, training, evaluation, a new scan",
+    "smoke": "run the full pipeline on synthetic patients in minutes: data, training, evaluation, a new scan",
     "phantom": "write synthetic patients in a layout of the field (brats2021, brats2023, brats_ped, msd, nnunet)",
     "prepare": "recognise a folder of scans, check every file, split by patient, write the data list",
     "look": "draw normalisations, the cohort and augmented patches, before any training",

@@ -1,4 +1,4 @@
-"""The `smoke` command: the full pipeline on synthetic patients in about a minute, from data to a new scan segmented."""
+"""The `smoke` command: the full pipeline on synthetic patients in minutes, from data to a new scan segmented."""
 
 import datetime
 import time

@@ -18,6 +18,19 @@ from scripts.scoring.summary import LOW_DICE, tabulate_regions
 MEASURED_METRICS = (*metrics.OVERLAP, *metrics.VOLUMES)
 
 
+def check_region_weights(weights: Mapping[str, float] | None, regions: Sequence[str]) -> None:
+    """Check that each region has a weight, in the order of the regions, since losses take them by channel.
+
+    Raises:
+        InputError: names the regions.
+    """
+    if weights is not None and [*weights] != [*regions]:
+        raise InputError(
+            f"region_weights has {', '.join(weights)}: expected a weight for each of {', '.join(regions)}, in this"
+            " order."
+        )
+
+
 class RegionScore:
     """Scores each case of a validation; the score is the weighted mean over regions of the mean Dice over cases.
 
@@ -52,11 +65,7 @@ class RegionScore:
     ) -> None:
         self.added = find_metrics(added)
         self.regions, self.patients, self.floor, self.unit = list(regions), dict(patients), floor, unit
-        if weights is not None and list(weights) != self.regions:  # in order, since the loss takes them by channel
-            raise InputError(
-                f"region_weights has {', '.join(weights)}: expected a weight for each of {', '.join(self.regions)}, in"
-                " this order."
-            )
+        check_region_weights(weights, self.regions)
         self.weights = [1.0 if weights is None else float(weights[name]) for name in self.regions]
         self.rows: list[list] = []
         self.cases = pd.DataFrame(columns=COLUMNS)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from scripts.network.meta_unet import MetaUNet3D
 from scripts.network.outputs import read_output
 from scripts.network.prototypes import PrototypeHead
+from tests.made import ROOT
 
 IMAGE = torch.randn(2, 2, 16, 16, 8, generator=torch.Generator().manual_seed(0))
 
@@ -88,3 +90,13 @@ def test_only_the_first_patches_are_shots():
 def test_unknown_prototypes_say_nothing():
     head, (features, _) = PrototypeHead(1, 1, 2), halves()
     assert not head.compare(features).any()
+
+
+@pytest.mark.parametrize("task", sorted((ROOT / "configs" / "tasks").glob("*.yaml")), ids=lambda path: path.stem)
+def test_rare_region_of_a_task_has_fewest_labels(task):
+    parser = ConfigParser()
+    parser.read_config([task, ROOT / "configs" / "recipes" / "meta_unet.yaml"])
+    labels = {name: len(values) for name, values in parser["regions"].items()}
+    rare = parser.get_parsed_content("rare_region")
+    assert labels[rare] == min(labels.values())
+    assert rare == "ET" or "ET" not in labels
