@@ -50,7 +50,7 @@ def look(
 
     One page per channel and scope (the same cases by each method, with histograms), one on the cohort
     (intensities, spacing, size, class frequencies), one of patches as the network sees them. The numbers are printed.
-    Patients set aside for the test are left out. Run it from the repository's root.
+    Test patients are left out. Run it from the repository's root.
 
     Examples:
         python -m bundle look datalist.json --dataset_dir /data/BraTS2021 --task brats

@@ -82,7 +82,7 @@ def prepare(
         sites: the site of each case, for scores by site: a CSV file with the columns site and case (or patient), or a
             regular expression whose first group, in a case's name, is the site.
         folds: number of cross-validation folds.
-        test: the share of the patients to set aside for scoring, such as 0.2.
+        test: the share of the patients that are held out as test patients, such as 0.2.
         gap: slices left out between the blocks, where the slices of one volume are cut into folds.
         seed: random seed of the split.
         skip_bad: leave bad cases out and name them, instead of refusing.

@@ -84,4 +84,4 @@ def _draw(cases: Path, patients: Path, masks: Path, path: Path) -> None:
     for entry in evenly_spaced(datalist.select_cases(content, patients, "test"), 3):
         case = Case(entry["case"], [Path(name) for name in entry["image"]], Path(entry["label"]))
         shown.append(view_case(case, prediction=masks / f"{case.case}.nii.gz"))
-    draw_predictions(shown, path, content["channels"], content["labels"], title="patients set aside")
+    draw_predictions(shown, path, content["channels"], content["labels"], title="held-out patients")
