@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,6 +87,7 @@ class PreparedCases(Dataset):
         cores = available_cores() // local_world_size()
         self.workers, self.title = workers or min(MOST_WORKERS, max(1, cores)), title
         self.held: list[dict[str, Any]] = []
+        self.versions = [*map(version, LIBRARIES), STORED_TYPES]  # read from files, so once for all cases
 
     def prepare(self) -> None:
         """Prepare and cache all cases; otherwise done when the first case is requested."""
@@ -158,18 +158,11 @@ class PreparedCases(Dataset):
     def cache_name(self, entry: Mapping[str, Any]) -> str:
         """The folder of a case in the cache on disk: a hash of its files, the transforms and the versions."""
         files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in entry_files(entry)]
-        versions = [*_library_versions(), STORED_TYPES]
         steps = self.transform.flatten().transforms
         recipe = pickle_hashing(steps).decode()
         pages = entry["image"], entry.get("label"), entry.get("labels")  # several cases may be pages of one file
-        content = json.dumps([files, pages, versions, recipe, _hash_own_code(steps), self.keep])
+        content = json.dumps([files, pages, self.versions, recipe, _hash_own_code(steps), self.keep])
         return hashlib.sha256(content.encode()).hexdigest()[:32]
-
-
-@cache
-def _library_versions() -> list[str]:
-    """Once: each is read from a file, for each case of a cohort."""
-    return [*map(version, LIBRARIES)]
 
 
 def _hash_own_code(steps: Sequence[Any]) -> list[str]:

@@ -51,8 +51,9 @@ def weights(run_dir: Path) -> torch.Tensor:
 
 @pytest.mark.usefixtures("at_root")
 def test_one_rater_of_several_trains_like_the_only_label(folder, tmp_path):
-    of_both = train(folder, "both.json", tmp_path / "both", raters="anna", ignore=255)
-    alone = train(folder, "anna.json", tmp_path / "alone")
+    sgd = {"recipes": ["sgd_poly"]}  # AdamW makes much of how a loss is rounded
+    of_both = train(folder, "both.json", tmp_path / "both", **sgd, raters="anna", ignore=255)
+    alone = train(folder, "anna.json", tmp_path / "alone", **sgd)
     assert torch.allclose(weights(of_both), weights(alone), atol=1e-6)
 
 
