@@ -28,6 +28,7 @@ BRAIN = (140, 175, 138)  # voxels, about the size of brains in BraTS 2015
 WINDOW = 128
 DEFAULT = [32, 64, 128, 256, 320, 320]
 RADII = (0.2, 0.13, 0.08)  # of WT, TC and ET, as shares of the brain's shortest axis: 90, 24 and 6 ml
+SEVERAL = 8  # cases in a row
 NO_TUMOUR, TUMOUR = -9.0, 18.0  # logit of an untrained network, and what is added to it within a ball
 
 
@@ -45,8 +46,8 @@ def measure_inference(
     filters = filters or ([8, 16, 32, 64, 128, 128] if device == "cpu" else DEFAULT)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        case = _case(folder, scale)
-        config = _config(folder, device, filters, scale)
+        case = write_case(folder, scale)
+        config = read_inference(folder, device, filters, scale)
         network = config.get_parsed_content("network").eval()
         window, inferer = config["patch_size"], config.get_parsed_content("inferer")
         whole = torch.from_numpy(case)[None].to(device)
@@ -93,8 +94,8 @@ def measure_inference(
 
             calls["   in half precision"] = plain_half
         found = time_in_turn(calls, repeats, device)
-        used = measure_gpu_use(end_to_end, device)
-        (mask,) = (folder / "masks").glob("*.nii.gz")
+        used = measure_several(config, device)
+        mask = folder / "masks" / "X.nii.gz"
         inside = int(np.count_nonzero(nib.load(mask).dataobj))
     rows = [Timing("the network alone: ours, its forward passes", passes[:repeats])]
     rows += [Timing(name, values) for name, values in found.items()]
@@ -203,7 +204,30 @@ def _stages(
     return stages, image
 
 
-def _case(folder: Path, scale: float) -> np.ndarray:
+def measure_several(config: ConfigParser, device: str) -> list[Timing]:
+    """The time of a case among several, which are prepared and written beside the network, and how busy the GPU is.
+
+    Nothing on a CPU, where CPU seconds count what runs beside the network all the same.
+    """
+    if device == "cpu":
+        return []
+    entry = config.get_parsed_content("dataset").data[0]
+    rows = []
+    for name, where in {f"ours, each of {SEVERAL} cases in a row": "cpu", "   prepared on the GPU": "@device"}.items():
+        config.update({"preprocessing_device": where})
+        config.parse()
+        config.get_parsed_content("dataloader").dataset.replace_cases(
+            [{**entry, "case": f"{entry['case']}{number}"} for number in range(SEVERAL)]
+        )
+        evaluator = config.get_parsed_content("evaluator")
+        evaluator.state.epoch_length = SEVERAL
+        seconds: list[float] = []
+        used = measure_gpu_use(lambda call=evaluator.run, to=seconds: to.append(time_call(call, device)), device)
+        rows += [Timing(name, [seconds[0] / SEVERAL]), *used]
+    return rows
+
+
+def write_case(folder: Path, scale: float) -> np.ndarray:
     """Write a phantom's four channels, its head stretched to `BRAIN` in a scan of `SHAPE`; return them normalised."""
     write_patients(folder / "drawn", cases=1, size=96, spacing=2.0)
     shape, brain = ([round(n * scale) for n in size] for size in (SHAPE, BRAIN))
@@ -224,7 +248,8 @@ def _case(folder: Path, scale: float) -> np.ndarray:
     return np.stack(channels)
 
 
-def _config(folder: Path, device: str, filters: list[int], scale: float) -> ConfigParser:
+def read_inference(folder: Path, device: str, filters: list[int], scale: float) -> ConfigParser:
+    """The inference workflow for the case of `write_case`, with an untrained network and the balls of `DrawBallsd`."""
     config = ConfigParser()
     config.read_config("configs/inference.yaml")
     step = 2 ** (len(filters) - 1)

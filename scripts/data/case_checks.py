@@ -10,7 +10,7 @@ from scripts.data import pictures
 from scripts.data.alignment_checks import check_alignment, check_edges
 from scripts.data.case_files import Case
 from scripts.data.case_record import CaseRecord, ExpectedCase
-from scripts.data.channel_checks import CheckedChannel, check_copies, summarise_channel
+from scripts.data.channel_checks import CheckedChannel, check_copies, hash_voxels, summarise_channel
 from scripts.data.images import GridImage, read_stored
 from scripts.data.label_checks import check_label
 from scripts.data.nifti import by_axis
@@ -35,7 +35,6 @@ def check_case(case: Case, expected: ExpectedCase) -> CaseRecord:
     if sound and all(channel.is_volume for channel in sound):
         heads = any(channel.shows_head for channel in sound)
         record.stripped = False if heads else all(channel.stripped for channel in sound) or None
-    record.channels = {channel.name: channel.digest for channel in channels if channel.mask.any()}
     record.bright = {channel.name: channel.bright for channel in sound if channel.mask.any()}
     if channels and not record.channels:
         record.problems.append(f"{case.images[0]} shows nothing in any channel: leave it out.")
@@ -69,6 +68,8 @@ def read_channels(case: Case, expected: ExpectedCase, record: CaseRecord) -> Ite
         arrays = np.moveaxis(image.voxels, -1, 0) if case.stacked else [image.voxels]
         for channel, array in zip(expected.channels if case.stacked else [name], arrays, strict=True):
             if checked := summarise_channel(channel, path, image._replace(voxels=array), record, case.slice):
+                if checked.mask.any():
+                    record.channels[channel] = hash_voxels(array)
                 yield checked
 
 

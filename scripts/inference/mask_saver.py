@@ -50,8 +50,9 @@ class MaskSaver:
         predict: the Dice predicted from the numbers of a mask, which is printed; None: it is not.
 
     Attach it to an evaluator whose postprocessed output has `pred` [1, ...] and optionally `probabilities` [R, ...], or
-    is empty, for a refused case. One case is written while the next is computed; copies from a GPU start before the
-    next case's kernels. When SIGTERM comes, the current case is written and the process ends (`scripts.stopping`).
+    is empty, for a refused case. One case is measured (`measure_numbers`, a call) and written while the next is
+    computed; copies from a GPU start before the next case's kernels. When SIGTERM comes, the current case is written
+    and the process ends (`scripts.stopping`).
 
     Raises:
         InputError: the folder cannot be written.
@@ -96,8 +97,8 @@ class MaskSaver:
         for batch, item in zip(engine.state.batch, engine.state.output, strict=True):
             maps = {key: _on_host(item[key], kind) for key, kind in kinds.items() if key in item}
             checks = json.loads(batch.get("checks", "[]"))
-            numbers = json.loads(item.get("mask_numbers", "null"))
-            cases.append((batch["case"], str(item["image"].meta["filename_or_obj"]), maps, checks, numbers))
+            image = str(item["image"].meta["filename_or_obj"])
+            cases.append((batch["case"], image, maps, checks, item.get("measure_numbers")))
             devices |= {item[key].device for key in maps if item[key].is_cuda}
         copied = [torch.cuda.current_stream(device).record_event() for device in devices]
         self.writing = self.thread.submit(self._save, cases, copied)
@@ -107,12 +108,14 @@ class MaskSaver:
             self.writing.result()
 
     def _save(
-        self, cases: Sequence[tuple[str, str, dict[str, np.ndarray], list, Any]], copied: Sequence[torch.Event]
+        self,
+        cases: Sequence[tuple[str, str, dict[str, np.ndarray], list, Callable[[], Any] | None]],
+        copied: Sequence[torch.Event],
     ) -> None:
         for event in copied:
             event.synchronize()
-        for case in cases:
-            self.save_case(*case)
+        for case, image, maps, checks, measure in cases:
+            self.save_case(case, image, maps, checks, measure() if measure is not None else None)
 
     def save_case(
         self,

@@ -1,8 +1,9 @@
-"""Preparation of the next case in a thread while the network processes the current one, and refused cases."""
+"""Preparation of the next cases in threads while the network processes the current one, and refused cases."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -10,42 +11,75 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from monai.utils import TraceKeys
 
+from scripts import distributed
 from scripts.data.scan_checks import list_checks
-from scripts.errors import input_error_message
+from scripts.errors import InputError, input_error_message
+from scripts.parallel import available_cores
+
+MOST_AHEAD = 4  # cases; a prepared one of four channels at 1 mm takes 60 to 150 MB
+
+
+def default_cases_ahead(device: str | torch.device) -> int:
+    """How many cases are prepared at the same time, in a thread each.
+
+    One on a CPU, whose cores the network uses. A GPU is faster than one thread: up to `MOST_AHEAD`, one core less than
+    the process has.
+    """
+    cores = available_cores() // distributed.local_world_size()
+    return 1 if torch.device(device).type == "cpu" else max(1, min(MOST_AHEAD, cores - 1))
 
 
 class PrefetchedDataset(torch.utils.data.Dataset):
-    """Prepares the next case in its own thread while the network processes the current one.
+    """Prepares the next cases in threads while the network processes the current one.
 
     A case whose files are wrong, or whose entry has `refused`, is returned as `{"case": name, "refused": reason}`.
 
     Args:
-        dataset: read in order. It is copied, since a MONAI transform cannot run in one thread and be inverted in
-            another; the traces of the copies get the ids of the original transforms, which will invert them.
+        dataset: read in order. Each thread has a copy, since a MONAI transform cannot run in one thread and be inverted
+            in another; the traces of the copies get the ids of the original transforms, which will invert them.
+        ahead: how many cases are prepared ahead, and in how many threads.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        copies: dict[int, Any] = {}
-        self.dataset = copy.deepcopy(dataset, copies)
-        self.originals = {id(made): original for original, made in copies.items()}
-        self.thread = ThreadPoolExecutor(max_workers=1)
+    def __init__(self, dataset: Dataset, ahead: int = 1) -> None:
+        if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
+            raise InputError(f"cases_ahead is {ahead}: give a whole number of cases, 1 or more.")
+        self.originals: dict[int, int] = {}
+        self.datasets = [self._copy(dataset) for _ in range(ahead)]
+        self.free: SimpleQueue[Dataset] = SimpleQueue()
+        for own in self.datasets:
+            self.free.put(own)
+        self.threads = ThreadPoolExecutor(max_workers=ahead)
         self.waiting: dict[int, Future] = {}
         self.refused: dict[str, str] = {}  # case to reason
         self.on_refused: Callable[[dict[str, Any]], None] | None = None  # gets case, image, reason and checks
 
+    def _copy(self, dataset: Dataset) -> Dataset:
+        copies: dict[int, Any] = {}
+        own = copy.deepcopy(dataset, copies)
+        self.originals |= {id(made): original for original, made in copies.items()}
+        return own
+
+    @property
+    def cases(self) -> Sequence[dict[str, Any]]:
+        """The cases that are read."""
+        return self.datasets[0].data
+
     def replace_cases(self, cases: list[dict[str, Any]]) -> None:
         """Take these cases in place of the former ones."""
-        self.dataset.data, self.waiting, self.refused = cases, {}, {}
+        for own in self.datasets:
+            own.data = cases
+        self.waiting, self.refused = {}, {}
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.datasets[0])
 
     def __getitem__(self, index: int) -> Any:
-        # the thread uses the caller's GPU and its default stream, so the caller need not wait for the results
+        # the threads use the caller's GPU and its default stream, so the caller need not wait for the results
         gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-        case = self.waiting.pop(index, None) or self.thread.submit(self._prepare, index, gpu)
-        following = [index + 1] if index + 1 < len(self) else []
-        self.waiting = {number: self.thread.submit(self._prepare, number, gpu) for number in following}
+        wanted = range(index, min(index + 1 + len(self.datasets), len(self)))
+        waiting = self.waiting
+        self.waiting = {i: waiting.get(i) or self.threads.submit(self._prepare, i, gpu) for i in wanted}
+        case = self.waiting.pop(index)
         prepared = case.result()
         if "refused" in prepared:
             self.refused[prepared["case"]] = prepared["refused"]
@@ -57,11 +91,18 @@ class PrefetchedDataset(torch.utils.data.Dataset):
     def _prepare(self, index: int, gpu: int | None) -> Any:
         if gpu is not None:
             torch.cuda.set_device(gpu)
-        entry = self.dataset.data[index]
+        dataset = self.free.get()
+        try:
+            return self._read(dataset, index)
+        finally:
+            self.free.put(dataset)
+
+    def _read(self, dataset: Dataset, index: int) -> Any:
+        entry = dataset.data[index]
         if "refused" in entry:
             return _refusal(entry, entry["refused"])
         try:
-            case = self.dataset[index]
+            case = dataset[index]
         except Exception as error:
             if (reason := input_error_message(error)) is None:
                 raise

@@ -157,7 +157,7 @@ class SlideSegmenter:
         """Write the masks and their records."""
         self.network.eval()
         stopping.defer_sigterm(True)
-        for entry in progress_bar(self.dataset.dataset.data, desc="segmenting", unit="slide"):
+        for entry in progress_bar(self.dataset.cases, desc="segmenting", unit="slide"):
             try:
                 if "refused" in entry:
                     raise InputError(entry["refused"])

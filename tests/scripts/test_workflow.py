@@ -261,7 +261,7 @@ def test_summary_lists_what_was_built(capsys):
             "names scripts.network.weights.find_weightz, which does not exist; did you mean find_weights",
         ),
         (
-            {"imports::6": "$import scripts.inference as scans"},
+            {"imports::7": "$import scripts.inference as scans"},
             "names scripts.inference.exit_if_cases_refused, which does not exist.",
         ),
         ({"amp": "$unheard.of(@device)"}, "names unheard, which does not exist."),

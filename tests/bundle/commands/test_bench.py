@@ -7,6 +7,7 @@ import re
 import subprocess
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from bundle.benchmarks import infer, load, memory, slides, train
 from bundle.benchmarks.gpu_use import covered_length
 from bundle.benchmarks.nnunet import peer
 from bundle.benchmarks.nnunet import training as nnunet_training
-from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios
+from bundle.benchmarks.timing import BenchmarkResult, Timing, add_ratios, time_call
 from bundle.commands.bench import SUBJECTS
 from scripts.network.fused_norm import InstanceNormLeakyReLU
 from tests.made import ROOT
@@ -124,6 +125,19 @@ def test_case_is_compared_with_plain_sliding_window_over_whole_volume(inference)
 
 def test_benchmark_runs_the_network_prepared_as_users_run_it(inference):
     assert any(isinstance(module, InstanceNormLeakyReLU) for module in inference[1].modules())
+
+
+def test_a_gpu_segments_several_cases_in_a_row(monkeypatch, at_root, tmp_path):
+    infer.write_case(tmp_path, 0.2)
+    config = infer.read_inference(tmp_path, "cpu", SMALL, 0.2)
+    monkeypatch.setattr(infer, "measure_gpu_use", lambda call, device: [call()][1:])
+    monkeypatch.setattr(infer, "time_call", lambda call, device: time_call(call))
+    rows = infer.measure_several(config, "cuda")
+    assert [row.name.strip() for row in rows] == ["ours, each of 8 cases in a row", "prepared on the GPU"]
+    assert all(row.values[0] > 0 for row in rows)
+    masks = [nib.load(tmp_path / "masks" / f"X{number}.nii.gz").get_fdata() for number in range(infer.SEVERAL)]
+    assert masks[0].any()
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
 
 
 def test_the_mask_of_the_benchmark_is_a_tumour(inference):

@@ -74,7 +74,7 @@ def test_agreement_and_features_come_from_the_metadata_of_the_output(monkeypatch
     made.features = {"mean": [0.0], "scale": [1.0], "directions": [[1.0]], "variances": [1.0], "rest": 1.0}
     output = MetaTensor(torch.stack([CUBE, CUBE]), affine=torch.diag(torch.tensor([3.0, 3, 3, 1])))
     output.meta |= {MIRRORS: torch.tensor([0.9, 0.8]), FEATURES: torch.tensor([2.0])}
-    found = json.loads(MeasureQualityd(made)({"pred": output})["mask_numbers"])
+    found = MeasureQualityd(made)({"pred": output})["measure_numbers"]()
     assert (found["WT"][MIRRORS], found["ET"][MIRRORS]) == pytest.approx((0.9, 0.8))
     assert found["WT"]["feature_distance"] == pytest.approx(2)
     assert found["WT"]["volume_ml"] == pytest.approx(216 * 0.027)

@@ -8,6 +8,7 @@ from monai.data import Dataset
 from monai.transforms import Lambdad
 
 from scripts.errors import InputError
+from scripts.inference import prefetch
 from scripts.inference.prefetch import PrefetchedDataset
 
 
@@ -32,6 +33,51 @@ def test_next_case_is_prepared_while_the_network_runs():
     assert cases[0] == {"case": 0}
     assert prepared.wait(timeout=10)  # without being asked for
     assert cases[1] == {"case": 1}
+
+
+def test_cases_prepared_at_the_same_time_come_in_order():
+    together = threading.Barrier(3, timeout=10)
+
+    def wait(number: int) -> int:
+        together.wait()
+        return number
+
+    cases = PrefetchedDataset(Dataset([{"x": i} for i in range(6)], Lambdad("x", Waiting(wait))), ahead=3)
+    assert [cases[i]["x"] for i in range(6)] == [*range(6)]
+
+
+class Waiting:
+    """A function that stays itself in a copy."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __call__(self, value):
+        return self.call(value)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_new_cases_replace_the_former_ones_in_every_thread():
+    cases = PrefetchedDataset(Dataset([{"x": 1}] * 4, Lambdad("x", lambda x: -x)), ahead=3)
+    assert cases[0] == {"x": -1}
+    cases.replace_cases([{"x": i} for i in range(5)])
+    assert [cases[i]["x"] for i in range(5)] == [0, -1, -2, -3, -4]
+
+
+@pytest.mark.parametrize("ahead", [0, 1.5, True])
+def test_ahead_that_is_no_number_of_cases_is_refused(ahead):
+    with pytest.raises(InputError, match="cases_ahead is"):
+        PrefetchedDataset(Dataset([]), ahead=ahead)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "ahead"), [("cpu", 16, 1), ("cuda", 16, 4), ("cuda:1", 3, 2), ("cuda", 1, 1)]
+)
+def test_a_gpu_gets_more_cases_ahead_as_cores_allow(monkeypatch, device, cores, ahead):
+    monkeypatch.setattr(prefetch, "available_cores", lambda: cores)
+    assert prefetch.default_cases_ahead(device) == ahead
 
 
 def test_case_that_fails_to_prepare_fails_at_its_turn():

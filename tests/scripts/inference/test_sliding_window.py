@@ -259,7 +259,9 @@ def ball(shape, centre, radius_mm: float, voxel=(1.0, 1.5, 3.0)) -> np.ndarray:
     return (((place - centre) * voxel[: len(shape)]) ** 2).sum(-1) < radius_mm**2
 
 
-def write_case(folder, shape=(40, 32, 16), speck: tuple[slice, ...] | None = None, affine=None) -> np.ndarray:
+def write_case(
+    folder, shape=(40, 32, 16), speck: tuple[slice, ...] | None = None, affine=None, case: str = "X"
+) -> np.ndarray:
     """A head of ones on background, with WT, TC and ET bright in one channel each; returns the true label map."""
     centre = [0.45 * n for n in shape]
     head = ball(shape, [n / 2 for n in shape], 19)
@@ -268,12 +270,12 @@ def write_case(folder, shape=(40, 32, 16), speck: tuple[slice, ...] | None = Non
         for region in regions:
             region[speck] = True
     label = np.select([regions[2], regions[1], regions[0]], [4, 1, 2], 0).astype(np.uint8)
-    (folder / "X").mkdir(parents=True)
+    (folder / case).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name, region in zip(("t1", "t1ce", "t2", "flair"), [*regions, head], strict=True):
         values = head * (100 + 100 * region + rng.random(shape))
         image = nib.Nifti1Image(values.astype(np.float32), oblique() if affine is None else affine)
-        nib.save(image, folder / "X" / f"X_{name}.nii.gz")
+        nib.save(image, folder / case / f"{case}_{name}.nii.gz")
     return label
 
 
@@ -320,6 +322,19 @@ def test_mask_matches_voxel_for_voxel_in_every_orientation(read_config, tmp_path
     saved = segment(read_config, tmp_path / "in", device=device)
     assert np.array_equal(np.asarray(saved.dataobj), label)
     assert nib.aff2axcodes(saved.affine) == tuple(axes)
+
+
+@pytest.mark.parametrize("preparing", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_cases_prepared_at_the_same_time_keep_their_own_masks(read_config, tmp_path, preparing):
+    cases = {"X": "RAS", **{f"{place}{axes}": axes for place, axes in enumerate([*ORIENTATIONS, "RAS"])}}
+    shapes = {case: (40, 32, 16 + 2 * place) for place, case in enumerate(cases)}
+    labels = {
+        case: write_case(tmp_path / "in", shapes[case], affine=towards(axes), case=case) for case, axes in cases.items()
+    }
+    device = "cpu" if preparing == "cpu" else "cuda"
+    segment(read_config, tmp_path / "in", cases_ahead=3, device=device, preprocessing_device=preparing)
+    for case, label in labels.items():
+        assert np.array_equal(np.asarray(nib.load(tmp_path / "masks" / f"{case}.nii.gz").dataobj), label)
 
 
 @needs_gpu
