@@ -24,8 +24,8 @@ phase() { # name, most seconds, command
 }
 nvidia-smi > "$out/card.txt" 2>&1
 phase train_first 100 python -m bundle bench train --out "$out/train_first.json" "$@"
-phase infer 60 python -m bundle bench infer --out "$out/infer.json" "$@"
-phase tests 80 python -m pytest -q -rs tests/scripts/network/test_fused_norm.py tests/scripts/inference/test_sliding_window.py \
+phase infer 75 python -m bundle bench infer --out "$out/infer.json" "$@"
+phase tests 75 python -m pytest -q -rs tests/scripts/network/test_fused_norm.py tests/scripts/inference/test_sliding_window.py \
   tests/scripts/data/test_loading.py tests/end_to_end/test_training.py -k "gpu or cuda or triton or kernel"
 phase phantoms 15 python -m bundle phantom "$out/phantoms" --cases 4 --size 96 --spacing 2
 phase list 15 python -m bundle prepare "$out/phantoms" --folds 2 --out "$out/list.json" --picture False

@@ -334,8 +334,11 @@ def connected_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         the numbered components (0 outside the mask) and their sizes in voxels, from component 1 on.
     """
-    numbered, count = ndimage.label(mask, structure=np.ones([3] * mask.ndim))
-    return numbered, np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+    box = bounding_box(mask, [0] * mask.ndim)  # a tumour takes a small part of a scan
+    inside, count = ndimage.label(mask[box], structure=np.ones([3] * mask.ndim))
+    numbered = np.zeros(mask.shape, inside.dtype)
+    numbered[box] = inside
+    return numbered, np.bincount(inside.ravel(), minlength=count + 1)[1:]
 
 
 def deepest_voxel(mask: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from monai.transforms import Transform
 from monai.utils import convert_to_tensor
 
 from scripts.data.decision import RegionDecision
-from scripts.data.images import bounding_box, connected_components, voxel_ml
+from scripts.data.images import connected_components, voxel_ml
 from scripts.data.profile import NOTED_FROM, read_profile
 from scripts.data.scan_checks import is_served
 from scripts.files import write_json
@@ -51,8 +51,7 @@ def measure_region_numbers(probability: torch.Tensor, mask: torch.Tensor, ml: fl
         rim.narrow(axis, 1, size).logical_or_(changes)
     at = probability[rim].double().clamp(1e-7, 1 - 1e-7)
     entropy = float(-(at * at.log2() + (1 - at) * (1 - at).log2()).mean()) if at.numel() else 0.0
-    voxels = mask.numpy(force=True)
-    largest = connected_components(voxels[bounding_box(voxels, [0] * voxels.ndim)])[1].max()
+    largest = connected_components(mask.numpy(force=True))[1].max()
     return {
         "expected_dice": 2 * overlap / (all_of + inside),
         "border_entropy": entropy,

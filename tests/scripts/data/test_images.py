@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from scipy import ndimage
 
 from scripts.data import nifti
 from scripts.data.images import connected_components
@@ -24,6 +25,18 @@ def test_touching_at_a_corner_is_one_component():
 def test_slices_have_components_too():
     numbered, sizes = connected_components(np.eye(3, dtype=bool))
     assert (numbered.shape, sizes.tolist()) == ((3, 3), [3])
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 8), (12, 11)])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.4])
+def test_components_of_a_box_are_those_of_the_whole(shape, share):
+    mask = np.zeros(shape, bool)
+    inner = tuple(slice(2, size - 1) for size in shape)
+    mask[inner] = np.random.default_rng(0).random(mask[inner].shape) < share
+    numbered, sizes = connected_components(mask)
+    whole, count = ndimage.label(mask, np.ones([3] * mask.ndim))
+    assert np.array_equal(numbered, whole)
+    assert sizes.tolist() == [np.count_nonzero(whole == number) for number in range(1, count + 1)]
 
 
 def test_a_tilted_scan_has_the_same_voxel_volume():
