@@ -19,7 +19,7 @@ class Compared(NamedTuple):
     Attributes:
         check: its name on the page.
         doubtful: `high`, `low` or `both`.
-        scale: of the comparison: `log` for sizes; `as log` where the number is the log of a ratio; `as is`.
+        scale: of the comparison, `log` for sizes.
         margin: on this scale, the least distance to all training cases for a refusal.
         words: what is doubtful, for a number and what it is of.
         fixed: the limit without training cases; None: not checked without.
@@ -65,7 +65,7 @@ COMPARED: Mapping[str, Compared] = {
     "intensities": Compared(
         "intensities", "high", "log", TWICE, "the intensities of {of} are {number:.1f} standard deviations from usual"
     ),
-    "order": Compared("channel order", "high", "as log", 1.0, "{of} fit the training cases better when exchanged"),
+    "order": Compared("channel order", "high", "as is", 1.0, "{of} fit the training cases better when exchanged"),
     "volume": Compared("mask volume", "both", "log", NEVER, "the mask of {of} has {number:.4g} ml"),
     "features": Compared(
         "deep features", "high", "log", NEVER, "the network's features are {number:.1f} standard deviations from usual"
@@ -154,7 +154,7 @@ def _compare_number(name: str, sign: int, number: float, profile: Profile | None
     values = sorted(sign * to_scale(value) for value in profile.numbers[name])
     limits = limit_number(values, _count_refusing(profile), rule.margin)
     noted = max(limits.noted, 0.0) if rule.check == "channel order" else limits.noted
-    noted += ROUNDING if rule.scale != "as is" else 0.0
+    noted += ROUNDING if rule.scale == "log" else 0.0
     here = sign * to_scale(number)
     status = REFUSE if here > limits.refused else NOTE if here > noted else OK
     limit, usual = (limits.refused, values[-1]) if status == REFUSE else (noted, noted)
@@ -185,7 +185,7 @@ def _log(value: float) -> float:
 def _check_contrast(compared: Mapping[str, float], profile: Profile) -> ScanCheck:
     """Noted or refused where the intensities of a channel, or of all, fit the training cases only upside down."""
     names = [name for name in compared if _kind(name) == "inverted" and name in _known_numbers(profile)]
-    noted = {name: max(0.0, limit_number(profile.numbers[name], 1, NEVER).noted) + ROUNDING for name in names}
+    noted = {name: max(0.0, limit_number(profile.numbers[name], 1, NEVER).noted) for name in names}
     name = max(names, key=lambda one: compared[one] - noted[one])
     number, limit = compared[name], float(f"{noted[name]:.5g}")
     if number <= limit:
