@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from bundle.analysis.agreement_summary import VERDICTS, compare_model_with_raters
-from scripts.scoring.raters import RATER_COLUMNS
+from bundle.analysis.evaluation import FAILED_VALUES
+from scripts.scoring.raters import MODEL, RATER_COLUMNS
 from scripts.scoring.tables import read_table
 
 
@@ -23,10 +24,12 @@ def compare_with_raters(folder: str | os.PathLike) -> dict[str, dict[str, Any]] 
     table = read_table(file, dtype={name: str for name in RATER_COLUMNS if name != "value"})
     raters = sorted({*table["rater"]})
     scored = table[table["metric"].isin(VERDICTS)]
+    failed = table[(table["metric"] == "failed") & (table["compared"] == MODEL)]  # they count as an empty mask
     columns = {"patient": "image", "compared": "first", "rater": "second"}
     found: dict[str, dict[str, Any]] = {}
     for (region, metric), rows in scored.groupby(["region", "metric"], sort=False):
-        pairs = rows.rename(columns=columns).rename(columns={"value": metric}).astype({metric: float})
+        lost = failed.assign(region=region, metric=metric, value=FAILED_VALUES[str(metric)])
+        pairs = pd.concat([rows, lost]).rename(columns={**columns, "value": metric}).astype({metric: float})
         found.setdefault(str(region), {})[str(metric)] = compare_model_with_raters(_by_patient(pairs), raters, metric)
     return found
 

@@ -107,13 +107,16 @@ def open_scans(
             f"the predictions {folder or ''} do not exist: give their folder with --predictions, or leave out"
             " --datalist to report without pictures."
         )
-    others = []
+    others, seen = [], {Path(folder).resolve()}
     for other in map(read_evaluation, repetitions):
         if other.folder.resolve() == evaluation.folder.resolve():
             raise InputError(f"{other.folder} is the evaluation itself: give others, of networks trained again.")
         masks = other.record.get("predictions")
         if not masks or not Path(masks).is_dir():
             raise InputError(f"the masks of {other.folder}, {masks}, do not exist: score them again, or leave it out.")
+        if Path(masks).resolve() in seen:
+            raise InputError(f"{other.folder} has the masks of another one, {masks}: give networks trained again.")
+        seen.add(Path(masks).resolve())
         others.append((other, open_scans(other, datalist, dataset_dir)))
     return Scans(content, Path(dataset_dir or Path(datalist).parent), Path(folder), tuple(others))
 

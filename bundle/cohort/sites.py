@@ -40,7 +40,11 @@ def _from_table(patients: Mapping[str, str], path: str | os.PathLike) -> dict[st
     key = next((name for name in ("case", "patient") if name in table), None)
     if key is None or "site" not in table:
         raise InputError(f"--sites: {path} has the columns {', '.join(table)}: expected site, and case or patient.")
-    known = dict(zip(table[key], table["site"], strict=True))
+    pairs = table[[key, "site"]].dropna().apply(lambda column: column.str.strip()).drop_duplicates()
+    if pairs[key].duplicated().any():
+        twice = pairs.loc[pairs[key].duplicated(), key].iloc[0]
+        raise InputError(f"--sites: {path} lists {key} {twice} with two sites: correct the table.")
+    known = dict(zip(pairs[key], pairs["site"], strict=True))
     sites = {case: known.get(case if key == "case" else patient, "") for case, patient in patients.items()}
     if without := [case for case, site in sites.items() if not site]:
         raise InputError(f"--sites: {path} has no site for {len(without)} cases, such as {without[0]}: add a row.")

@@ -69,8 +69,9 @@ def follow(
             week-04); or a folder of DICOM, whose studies are the time points.
         out: the folder to write to, outside of the patient's.
         dates: a table with the columns folder,date or folder,day, or JSON as {folder: date}.
-        operation: the dates of operations, or the days since the first time point (negative before it), or none.
-            Time points are compared with each other between operations, and never across one.
+        operation: the dates of operations, or none; or days, as in the names of the folders, or where these have dates,
+            since the first time point (negative before it). Time points are compared with each other between
+            operations, and never across one.
         baseline: the date or day of the time point that later ones are compared with, such as the first after
             radiotherapy; by default the first, and the first after each operation.
         same_patient: all time points are of one patient, for sure: compare also those whose brains seem to differ.

@@ -30,7 +30,7 @@ EXCLUDED = {
 }
 FLAIR_WORDS, T1_WORDS = r"flair|dark.?fluid|tirm", r"\bt1|mprage|mp.?rage|spgr|bravo|\btfl|mdeft|\bse1"
 CONTRAST_WORDS = r"\+ ?c\b|\bc\+|\+gd|\bgd\b|\bgad\w*|contrast|\bpost\b|\bce\b|\bkm\b|t1c\b|t1ce|t1gd|enhanced"
-NATIVE_WORDS = r"\bpre\b|non.?con\w*|nativ\w*|without|\bw/?o\b|ohne"
+NATIVE_WORDS = r"\bpre\b|non.?con\w*|nativ\w*|without|\bw ?o\b|\bno (?:con\w*|gad\w*|gd\b|ce\b|km\b)|\bunenhanced|ohne"
 FEWEST_SLICES = 10
 CERTAIN = 2  # points of contrast, of three
 
@@ -70,7 +70,7 @@ def choose_channels(
         kind = channel_kind(channel)
         taken = {chosen[other] for other in channels if other in chosen}
         own = [one for one in found if kind in one.kinds and one.stack.name not in taken]
-        if len(own) != 1:
+        if len(own) != 1 or own[0].kinds != [kind]:  # also where it may be something else
             raise InputError(_question(channel, own, found))
         by_channel[channel] = own[0]
     names = [one.stack.name for one in by_channel.values()]

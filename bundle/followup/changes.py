@@ -3,6 +3,7 @@
 A response category is never given: it needs steroids, the clinical status, new lesions and confirmation as well.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -90,7 +91,8 @@ def measure_changes(course: Course, days: Sequence[int], sizes: Sequence[Mapping
 
     Returns:
         by time point: `baseline_day`, `nadir_day` by measure, the changes in percent since both by measure, and the
-        `thresholds` that they meet. A baseline has no changes, and there are none across an operation.
+        `thresholds` that they meet. A baseline has no changes, and there are none across an operation. A change from
+        nothing has no percentage (None), and meets every threshold of an increase.
     """
     made = []
     for place, day in enumerate(days):
@@ -102,16 +104,19 @@ def measure_changes(course: Course, days: Sequence[int], sizes: Sequence[Mapping
         for measure in ("volume_ml", "product_mm2"):
             smallest = min(earlier, key=lambda k, name=measure: sizes[k][name])
             since = {"baseline": first, "nadir": smallest}
-            changes[measure] = {
-                **{name: _percent(sizes[k][measure], sizes[place][measure]) for name, k in since.items()},
-                "nadir_day": days[smallest],
+            exact = {name: _percent(sizes[k][measure], sizes[place][measure]) for name, k in since.items()}
+            rounded = {
+                name: None if change is None or math.isinf(change) else round(change, 1)
+                for name, change in exact.items()
             }
+            changes[measure] = {**rounded, "nadir_day": days[smallest]}
             for threshold in (one for one in THRESHOLDS if one.measure == measure):
-                change = changes[measure][threshold.since]
+                change = exact[threshold.since]
                 counted = place if threshold.percent > 0 else first
                 if change is not None and sizes[counted]["measurable"] and threshold.is_met(change):
                     since_day = days[since[threshold.since]]
-                    met.append({"name": threshold.describe(), "change_percent": change, "since_day": since_day})
+                    stated = rounded[threshold.since]
+                    met.append({"name": threshold.describe(), "change_percent": stated, "since_day": since_day})
         made.append({"baseline_day": days[first], "changes": changes, "thresholds": met})
     return made
 
@@ -124,4 +129,7 @@ def _comparable(course: Course, earlier: int, day: int) -> bool:
 
 
 def _percent(before: float, after: float) -> float | None:
-    return round(100 * (after / before - 1), 1) if before > 0 else None
+    """The change in percent: infinite from nothing to something, None from nothing to nothing."""
+    if before > 0:
+        return round(100 * (after / before - 1), 6)  # 10 to 14 ml are 40 %, and not a rounding error less
+    return math.inf if after > 0 else None

@@ -13,6 +13,8 @@ from scripts.errors import InputError
 When = date | int  # a date, or the number of a day
 DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
 DAY = re.compile(r"(?<![a-zA-Z])(day|week)[-_ ]?(\d{1,5})(?!\d)", re.IGNORECASE)
+SIGNED = re.compile(r"(?<![a-zA-Z])(?:day|week)-[1-9]\d*(?!\d)", re.IGNORECASE)  # its hyphen may be a minus
+UNSIGNED = re.compile(r"(?<![a-zA-Z])(?:day|week)[_ ]?\d", re.IGNORECASE)
 OTHER_ORDER = re.compile(r"(?<!\d)\d{1,2}([-_./])\d{1,2}\1(?:\d{4}|\d\d)(?!\d)")
 EXPECTED = "name it 2019-03-21 or 20190321 (year, month, day), day-030 or week-04, or list it in --dates FILE"
 FILE_FORM = "expected a table with the columns folder,date or folder,day, or JSON as {folder: date}"
@@ -38,6 +40,24 @@ def read_day_of_name(name: str, what: str) -> When:
     if match := OTHER_ORDER.search(name):
         raise InputError(f"{what} has {match[0]} in its name, whose day and month may be exchanged: {EXPECTED}.")
     raise InputError(f"{what} has no date in its name: {EXPECTED}.")
+
+
+def find_date(name: str) -> date | None:
+    """The one date in the name of a folder; None where there is none, or several."""
+    found = {match[0] for match in DATE.finditer(name)}
+    match = DATE.search(name)
+    return _make_date(match, name) if match and len(found) == 1 else None
+
+
+def refuse_unclear_signs(names: Iterable[str]) -> None:
+    """Raise `InputError` where a hyphen before a day may be a minus: `day-7` next to `day0`."""
+    names = list(names)
+    minus = next((name for name in names if SIGNED.search(name)), None)
+    if minus and any(UNSIGNED.search(name) for name in names):
+        raise InputError(
+            f"{minus} may be days before or after: list it in --dates FILE, or write all names alike, as day-007 and"
+            " day-030."
+        )
 
 
 def read_date(text: Any, what: str) -> When:

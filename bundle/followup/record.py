@@ -113,6 +113,10 @@ def _list_notes(follow: FollowUp, days: list[int]) -> list[str]:
             "Whether there was an operation is not stated (--operation): if there was one between two time points,"
             " their difference is its effect."
         )
+    for operation in follow.course.operations or ():
+        if days and not days[0] < operation < days[-1]:
+            where = "before the first" if operation < days[0] else "after the last"
+            notes.append(f"The operation on day {operation} was {where} time point that is compared.")
     for one, other in pairwise(days):
         if follow.course.interval(one) != follow.course.interval(other):
             notes.append(
@@ -137,15 +141,18 @@ def _list_notes(follow: FollowUp, days: list[int]) -> list[str]:
 
 def _describe_repeats(found: Mapping[str, Any]) -> str:
     parts = [
-        f"{name} {own['smallest_change_percent']:.0f} % ({plural(own['pairs'], 'pair')})"
+        f"{name} not stated, since it appeared or vanished in {own['lost']} of {own['pairs'] + own['lost']}"
+        if own["lost"]
+        else f"{name} {own['smallest_increase_percent']:+.0f} or {own['smallest_decrease_percent']:+.0f} %"
+        f" ({plural(own['pairs'], 'pair')})"
         for name, own in found.items()
-        if own["pairs"]
+        if own["pairs"] or own["lost"]
     ]
     if not parts:
         return NOT_MEASURED
     return (
         "Each time point was segmented again, turned and shifted. A change of volume must be larger than this not to be"
-        f" explained by it (95 %): {', '.join(parts)}. Another scanner or day adds to it."
+        f" explained by it (95 %): {', '.join(parts).replace('-', chr(0x2212))}. Another scanner or day adds to it."
     )
 
 

@@ -55,14 +55,21 @@ def summarise_repeats(pairs: Sequence[Mapping[str, tuple[float, float]]]) -> dic
         pairs: of each time point, by region: the volume in ml, and that of the repetition.
 
     Returns:
-        by region: `pairs`, in which both have a volume, and `smallest_change_percent`; None without a pair.
+        by region: `pairs`, in which both have a volume, `lost`, in which one of them has none, and the smallest
+        increase and decrease in percent; None without a pair, and where a region was lost, which has no ratio.
     """
     found = {}
     for region in pairs[0] if pairs else ():
         logs = np.log([again / volume for volume, again in (own[region] for own in pairs) if volume > 0 and again > 0])
-        limit = None
-        if logs.size:
-            spread = float(np.sqrt(np.mean(logs**2)))
-            limit = round(100 * float(np.expm1(stats.t.ppf(SURE, logs.size) * spread)), 1)
-        found[region] = {"pairs": int(logs.size), "smallest_change_percent": limit}
+        lost = sum((volume > 0) != (again > 0) for volume, again in (own[region] for own in pairs))
+        increase = decrease = None
+        if logs.size and not lost:
+            limit = float(stats.t.ppf(SURE, logs.size) * np.sqrt(np.mean(logs**2)))
+            increase, decrease = (round(100 * float(np.expm1(sign * limit)), 1) + 0.0 for sign in (1, -1))
+        found[region] = {
+            "pairs": int(logs.size),
+            "lost": lost,
+            "smallest_increase_percent": increase,
+            "smallest_decrease_percent": decrease,
+        }
     return found

@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from bundle.dicom.cases import is_dicom_input
 from bundle.dicom.stacks import DicomStudy, holds_dicom, read_studies
-from bundle.followup.days import When, days_between, read_date, read_dates_file, read_day_of_name
+from bundle.followup.days import (
+    When,
+    days_between,
+    find_date,
+    read_date,
+    read_dates_file,
+    read_day_of_name,
+    refuse_unclear_signs,
+)
 from scripts.data.images import is_volume
 from scripts.errors import InputError
 from scripts.files import walk_files
@@ -41,9 +49,10 @@ class Timeline(NamedTuple):
     left_out: list[str]
 
     def find_day(self, text: str, option: str) -> int:
-        """Days since the first time point, of a date or of such a number."""
+        """Days since the first time point, of a date or of a number: that of a day in the folders' names, if any."""
         when = read_date(text, option)
-        return when if isinstance(when, int) else days_between(self.first, when, option)
+        since = isinstance(when, int) and not isinstance(self.first, int)
+        return when if since else days_between(self.first, when, option)
 
 
 class _Found(NamedTuple):
@@ -75,6 +84,8 @@ def find_time_points(patient: Path, dates: Path | None = None) -> Timeline:
     listed = read_dates_file(dates) if dates else None
     if listed and (unknown := sorted({*listed} - {one.name for one in found})):
         raise InputError(f"--dates {dates} lists {unknown[0]}, which is not a folder with a scan in {patient}.")
+    if listed is None:
+        refuse_unclear_signs([one.name for one in found if one.study is None])
     dated = [(one, _find_day(one, listed, dates)) for one in found]
     first = _earliest(dated)
     points: dict[int, TimePoint] = {}
@@ -131,7 +142,12 @@ def _find_day(one: _Found, listed: Mapping[str, When] | None, dates: Path | None
     if one.study is not None:
         header = one.study.stacks[0].header
         if text := next((str(header.get(name)) for name in STUDY_DATES if header.get(name)), None):
-            return read_date(text, f"the date in DICOM of {one.folder}")
+            when = read_date(text, f"the date in DICOM of {one.folder}")
+            if (named := find_date(one.name)) and named != when:
+                raise InputError(
+                    f"{one.folder} is named by {named}, and its DICOM says {when}: list the right date in --dates FILE."
+                )
+            return when
     return read_day_of_name(one.name, str(one.folder))
 
 

@@ -66,9 +66,10 @@ def list_findings(record: Mapping[str, Any]) -> list[str]:
     for point in record["time_points"]:
         for name, region in point["regions"].items():
             for met in region.get("thresholds", ()):
+                change = "from 0" if met["change_percent"] is None else f"{met['change_percent']:+.0f} %"
                 found.append(
                     f"Day {point['day']}, {name}: the change meets the size threshold \u201c{met['name']}\u201d"
-                    f" ({met['change_percent']:+.0f} % since day {met['since_day']})."
+                    f" ({change} since day {met['since_day']})."
                 )
     days = [point["day"] for point in record["time_points"] if point["compared"]]
     operations = record["operations"] or ()

@@ -35,6 +35,7 @@ IN_MM = {1: 1000.0, 3: 0.001}  # the header's codes of metres and micrometres; o
 SIZE_ROUNDING = 0.01  # by which pixdim and sform may differ: less than any choice of voxel size
 LARGEST = 100.0  # mm; a longer side is another unit
 SKEW = 0.1  # degrees off a right angle; lengths are then off by less than 0.1 %
+SIDES_UNKNOWN = "left and right are unknown"  # in notes on headers without an orientation
 SAME_GRID = 0.1  # of a voxel's shortest side: converters round headers, and no segmentation is that exact
 
 _PRINTED: set[str] = set()
@@ -254,7 +255,7 @@ def _choose_affine(path: Path, header: Header) -> tuple[np.ndarray, tuple[str, .
     require_box(path, name, affine)
     notes: list[str] = []
     if name == "pixdim":
-        notes.append("the header has neither sform nor qform, so that left and right are unknown")
+        notes.append(f"the header has neither sform nor qform, so that {SIDES_UNKNOWN}")
     elif name == "sform":
         notes = _compare_forms(path, header, pixdim * unit, affine, qform, unit)
     if unit != 1:

@@ -11,6 +11,7 @@ import numpy as np
 
 from scripts.data.brain_masks import background_value, find_brain
 from scripts.data.images import GridImage, read_image
+from scripts.data.nifti import SIDES_UNKNOWN
 from scripts.data.scan_checks import NOTE, ScanCheck, list_warnings
 from scripts.scoring.case import region_mask
 from scripts.scoring.measures import (
@@ -46,7 +47,8 @@ def measure_answer(
     head, stripped = find_brain(scan, *background_value(scan))
     known = bool(head.any()) and not head.all()
     brain = turn_to_patient(head, affine) if known else None
-    midline = find_midline(brain.voxels, brain.affine) if brain else None
+    oriented = mask.affine is not None and not any(SIDES_UNKNOWN in check["sentence"] for check in checks)
+    midline = find_midline(brain.voxels, brain.affine) if brain and oriented else None
     border = find_border_positions(brain.voxels, brain.affine) if brain and stripped else None
     regions: dict[str, Any] = {}
     lesions: list[dict[str, Any]] = []

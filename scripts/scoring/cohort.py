@@ -153,11 +153,13 @@ def score_predictions(
     pairs = compare_raters(jobs)
     between = _score_all(score_case, pairs, workers, "pair of raters") if pairs else []
     raters = [*rater_rows(jobs, scores), *rater_rows(pairs, between)]
+    first = {job.case: job.rater for job in reversed(jobs)}
+    of_first_raters = [own for job, own in zip(jobs, scores, strict=True) if job.rater == first[job.case]]
     evaluation = ScoreTables(
         pd.DataFrame(average_raters([each.rows for each in scores]), columns=COLUMNS),
         pd.DataFrame(average_raters([each.rows for each in volumes]), columns=COLUMNS) if stacks else None,
-        pd.DataFrame([row for each in scores for row in each.lesions], columns=LESION_COLUMNS),
-        pd.DataFrame([row for each in scores for row in each.reliability], columns=RELIABILITY_COLUMNS)
+        pd.DataFrame([row for each in of_first_raters for row in each.lesions], columns=LESION_COLUMNS),
+        pd.DataFrame([row for each in of_first_raters for row in each.reliability], columns=RELIABILITY_COLUMNS)
         if soft
         else None,
         pd.DataFrame(raters, columns=RATER_COLUMNS) if raters else None,

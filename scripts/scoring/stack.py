@@ -69,6 +69,9 @@ def _score(stack: Stack) -> Scores:
         return failed_scores(
             stack.case, job.patient, f"the slices have {sizes} pixels: expected flat slices of one size."
         )
+    if len(grids := {truth.spacing(2) for truth, _ in pairs}) > 1:
+        sizes = " and ".join(" x ".join(f"{size:g}" for size in grid) for grid in sorted(grids))
+        return failed_scores(stack.case, job.patient, f"the slices have pixels of {sizes} mm: expected one size.")
     gaps = missing_indices(stack.places)
     spacing = first.spacing(3) if job.unit != "pixel" and first.affine is not None else None
     notes = [f"not in the list: {gaps}"] if gaps else []

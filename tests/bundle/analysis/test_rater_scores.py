@@ -52,3 +52,16 @@ def test_patients_of_a_single_rater_cannot_be_compared(tmp_path):
 def test_one_label_per_case_has_no_such_comparison(tmp_path):
     assert compare_with_raters(tmp_path) is None
     assert score_verdicts(None) == []
+
+
+def test_failed_cases_count_as_empty_masks(tmp_path):
+    write(
+        tmp_path,
+        *three_raters("a", "a", 0.9, 0.8),
+        *[row for row in three_raters("b", "b", 0, 0.8) if row[3] != "model"],
+    )
+    table = pd.read_csv(tmp_path / "raters.csv", keep_default_na=False)
+    failed = [["b", "b", "all", "failed", 1.0, "", "no prediction", name, "model"] for name in ("anna", "ben", "carla")]
+    pd.concat([table, pd.DataFrame(failed, columns=RATER_COLUMNS)]).to_csv(tmp_path / "raters.csv", index=False)
+    found = compare_with_raters(tmp_path)["WT"]["dice"]
+    assert (found["images"], found["model"], found["place"]) == (2, pytest.approx(0.45), "below")

@@ -8,7 +8,7 @@ from tests.made import refused
 PATIENTS = {"a_1": "a", "a_2": "a", "b_1": "b"}
 
 
-@pytest.mark.parametrize("table", ["case,site\na_1,X\na_2,X\nb_1,Y\nc,Z\n", "patient,site\na,X\nb,Y\n"])
+@pytest.mark.parametrize("table", ["case,site\na_1,X\na_2,X\nb_1,Y\nc,Z\n", "patient,site\na,X\na,X \nb,Y\n"])
 def test_table_names_cases_or_patients(tmp_path, table):
     (tmp_path / "sites.csv").write_text(table)
     assert find_sites(PATIENTS, str(tmp_path / "sites.csv")) == {"a_1": "X", "a_2": "X", "b_1": "Y"}
@@ -24,6 +24,7 @@ def test_first_group_of_a_pattern_is_the_site():
         ("case,site\na_1,X\n", "has no site for 2 cases, such as a_2"),
         ("case,hospital\na_1,X\n", "has the columns case, hospital: expected site, and case or patient"),
         ("case,site\na_1,X\na_2,Y\nb_1,Y\n", "patient a is at the sites X and Y"),
+        ("patient,site\na,X\na,Y\nb,Y\n", "lists patient a with two sites"),
     ],
 )
 def test_wrong_table_is_refused(tmp_path, table, sentence):

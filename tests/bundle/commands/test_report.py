@@ -106,6 +106,13 @@ def test_the_evaluation_itself_is_no_repetition(real_story):
         report(str(folder), repetitions=str(folder), **where)
 
 
+def test_the_same_masks_are_no_repetition(real_story, tmp_path):
+    folder, where, _ = real_story
+    shutil.copytree(folder, tmp_path / "scored_elsewhere")
+    with pytest.raises(InputError, match="has the masks of another one"):
+        report(str(folder), repetitions=str(tmp_path / "scored_elsewhere"), **where)
+
+
 def test_the_same_evaluation_gives_the_same_bytes(real_story):
     folder, where, _ = real_story
     before = [(folder / name).read_bytes() for name in ("report.html", "summary.json")]

@@ -82,6 +82,18 @@ def test_one_kind_of_evidence_for_contrast_is_a_question():
     assert 'say which by --channels "T1=SERIES"' in sentence
 
 
+@pytest.mark.parametrize("words", ["AX T1 W/O CONTRAST", "T1 NO CONTRAST", "T1 UNENHANCED", "T1 w/o Gad", "t1_wo_gd"])
+def test_a_scan_described_without_contrast_is_no_t1c(words):
+    first = make_stack("1", **{**PARAMETERS["T1"], "SeriesDescription": words, "ContrastBolusAgent": "Gadovist"})
+    assert [one.kinds for one in recognise_stacks([first])] == [["T1"]]
+    assert "no series is recognised as T1c" in refused(choose_channels, [first, STUDY[3]], ["T1c", "FLAIR"], {})
+
+
+def test_one_series_that_may_have_contrast_is_a_question():
+    first = make_stack("1", **{**PARAMETERS["T1"], "SeriesDescription": "t1 post"})
+    assert "T1c could be series 1 (" in refused(choose_channels, [first, STUDY[3]], ["T1c", "FLAIR"], {})
+
+
 def test_two_candidates_are_a_question_that_the_user_answers():
     second = make_stack("7", **PARAMETERS["T2"])
     sentence = refused(choose_channels, [*STUDY, second], CHANNELS, {})

@@ -51,10 +51,17 @@ def test_a_chosen_baseline_replaces_the_first_time_point():
     assert [one["baseline_day"] for one in made] == [None, None, 30, 30]
 
 
-def test_a_region_that_was_absent_has_no_change_in_percent():
-    made = measure_changes(Course(), DAYS[:2], sizes(0, 5))
-    assert made[1]["changes"]["volume_ml"]["baseline"] is None
-    assert made[1]["thresholds"] == []
+def test_an_increase_from_nothing_has_no_percentage_but_meets_thresholds():
+    made = measure_changes(Course(), DAYS[:3], sizes(20, 0, 30))
+    assert made[2]["changes"]["volume_ml"] == {"baseline": 50.0, "nadir": None, "nadir_day": 30}
+    assert [met["change_percent"] for met in made[2]["thresholds"]] == [None, None]
+    assert thresholds(Course(), sizes(20, 0, 30))[2] == ["PD by volume", "PD by sum of products"]
+    assert thresholds(Course(), sizes(0, 0, 1, measurable=False)) == [[], [], []]
+
+
+def test_thresholds_are_compared_before_rounding():
+    own = [{"volume_ml": v, "product_mm2": 100.0, "measurable": True} for v in (10.0, 13.996, 14.0)]
+    assert thresholds(Course(), own) == [[], [], ["PD by volume"]]
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,15 @@ def test_an_equal_repetition_explains_no_change():
     assert describe_follow_up(follow, NETWORK)["repeats"] is None
     follow.repeat(GridImage(visit.label, visit.affine))
     record = describe_follow_up(follow, NETWORK)
-    assert record["repeats"]["WT"] == {"pairs": 1, "smallest_change_percent": 0.0}
-    assert "WT 0 % (1 pair)" in record["notes"][-1]
+    limits = {"smallest_increase_percent": 0.0, "smallest_decrease_percent": 0.0}
+    assert record["repeats"]["WT"] == {"pairs": 1, "lost": 0, **limits}
+    assert "WT +0 or +0 % (1 pair)" in record["notes"][-1]
+
+
+def test_an_operation_outside_the_course_is_noted():
+    visit = make_visit(0, size=32)
+    notes = describe_follow_up(follow_small(Course(operations=(500,)), visit, visit), NETWORK)["notes"]
+    assert "The operation on day 500 was after the last time point that is compared." in notes
 
 
 def test_another_patient_is_not_compared():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bundle.followup.days import hide_dates
 from bundle.followup.time_points import find_time_points
 from tests.made import refused
+from tests.made.dicom import write_study
 
 
 def make_folders(root: Path, *names: str) -> Path:
@@ -44,6 +46,7 @@ def test_days_count_from_the_first_date(tmp_path, names, days):
         (["first", "2019-03-21"], "has no date in its name: name it 2019-03-21"),
         (["2019-03-21_to_2019-04-01", "2019-05-01"], "more than one date"),
         (["day-3", "2019-03-21"], "a date where others have the number of a day"),
+        (["day-7", "day0", "day30"], "day-7 may be days before or after"),
         (["2019-03-21"], "holds 1 time point (2019-03-21): a follow-up needs two or more"),
         ([], "holds no time point"),
     ],
@@ -110,3 +113,22 @@ def test_a_missing_folder_is_refused(tmp_path):
 )
 def test_sentences_hide_folders_and_dates(folder, sentence, hidden):
     assert hide_dates(sentence, Path(folder), "day000") == hidden
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "day"),
+    [
+        (["day-100", "day-130"], "115", 15),  # a day of the names
+        (["2019-03-21", "2019-04-20"], "15", 15),  # since the first
+        (["2019-03-21", "2019-04-20"], "2019-04-01", 11),
+    ],
+)
+def test_an_operation_is_a_day_of_the_names(tmp_path, names, text, day):
+    assert find_time_points(make_folders(tmp_path, *names)).find_day(text, "--operation") == day
+
+
+def test_dicom_of_another_date_than_the_folder_is_refused(tmp_path):
+    voxels = {"T1": np.random.default_rng(0).integers(1, 99, (8, 8, 12)).astype(np.int16)}
+    for number, name in enumerate(("2019-03-21", "2019-09-20")):
+        write_study(tmp_path / name, voxels, np.eye(4), f"1.2.{number}", StudyDate=f"20190{number + 7}01")
+    assert "is named by 2019-03-21, and its DICOM says 2019-07-01" in refused(find_time_points, tmp_path)

@@ -72,3 +72,35 @@ def test_a_mask_is_written_as_nifti_on_their_grid(tmp_path, ending):
     SimpleITK.WriteImage(image, str(tmp_path / f"a{ending}"))
     write_like(tmp_path / "mask.nii.gz", (IMAGES[0] > 0).astype(np.uint8), tmp_path / f"a{ending}")
     np.testing.assert_allclose(read_image(tmp_path / "mask.nii.gz").affine, read_image(tmp_path / f"a{ending}").affine)
+
+
+NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 3 2\n{}endian: little\nencoding: raw\n\n"
+MHA = "ObjectType = Image\nNDims = 3\nDimSize = 4 3 2\n{}ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "sentence"),
+    [
+        ("a.nrrd", NRRD.format(""), "has no size of a voxel in its header"),
+        ("a.mha", MHA.format(""), "has no size of a voxel in its header"),
+        (
+            "a.nrrd",
+            NRRD.format(
+                'space dimension: 3\nspace directions: (0.1,0,0) (0,0.1,0) (0,0,0.1)\nspace units: "cm" "cm" "cm"\n'
+            ),
+            "has the unit cm in its header",
+        ),
+    ],
+    ids=["nrrd", "mha", "cm"],
+)
+def test_a_voxel_size_that_is_unknown_is_refused(tmp_path, name, head, sentence):
+    (tmp_path / name).write_bytes(head.encode() + np.arange(24, dtype="<i2").tobytes())
+    with pytest.raises(InputError, match=sentence):
+        read_image(tmp_path / name)
+
+
+def test_a_voxel_size_in_mm_is_read(tmp_path):
+    (tmp_path / "a.mha").write_bytes(
+        MHA.format("ElementSpacing = 2 3 4\n").encode() + np.arange(24, dtype="<i2").tobytes()
+    )
+    np.testing.assert_allclose(nib.affines.voxel_sizes(read_image(tmp_path / "a.mha").affine), [2, 3, 4])

@@ -61,6 +61,12 @@ def test_a_case_has_the_mean_over_its_raters(tmp_path):
     assert read_cases(tmp_path / "scored" / "cases.csv").equals(found.cases)
 
 
+def test_lesions_are_those_of_the_first_rater(tmp_path):
+    found = Cohort(tmp_path, {"a": ({"anna": CUBE, "ben": LARGE}, CUBE), "b": ({"ben": LARGE}, CUBE)}).score()
+    assert list(found.lesions["case"]) == ["a", "b"]
+    assert list(found.lesions["dice"]) == [1, pytest.approx(2 * 216 / (216 + 288))]
+
+
 def test_notes_that_raters_disagree_about_are_left_out(tmp_path):
     none = np.zeros_like(CUBE)
     found = Cohort(

@@ -21,6 +21,7 @@ class Sliced:
 
     def __init__(self, root, suffix=".png", **header):
         self.root, self.predictions, self.out, self.suffix = root / "data", root / "predictions", root / "out", suffix
+        self.affine = np.diag([0.5, 2.0, 5.0, 1.0])
         self.root.mkdir()
         self.predictions.mkdir()
         header = {"regions": {"tumour": [1]}, "labels": {"tumour": 1}, "unit": "pixel", **header}
@@ -41,7 +42,7 @@ class Sliced:
         if self.suffix == ".png":
             Image.fromarray(labels.T).save(path)
         else:
-            nib.save(nib.Nifti1Image(labels[..., None], np.diag([0.5, 2.0, 5.0, 1.0])), path)
+            nib.save(nib.Nifti1Image(labels[..., None], self.affine), path)
 
     def score(self, **options):
         return score_predictions(self.datalist, self.root, self.predictions, self.out, **{"workers": 1, **options})
@@ -165,6 +166,16 @@ def test_slices_of_two_sizes_are_no_volume(tmp_path):
     assert len(found.cases[found.cases["metric"] == "dice"]) == 2
     assert list(found.patients["note"]) == [
         "the slices have 20 x 24 and 24 x 24 pixels: expected flat slices of one size."
+    ]
+
+
+def test_slices_with_pixels_of_two_sizes_are_no_volume(tmp_path):
+    slices = Sliced(tmp_path, suffix=".nii.gz", unit="mm")
+    for index, size in enumerate((0.5, 1.0)):
+        slices.affine = np.diag([size, size, 5.0, 1.0])
+        slices.add("P", index, square(4), square(4))
+    assert list(slices.score().patients["note"]) == [
+        "the slices have pixels of 0.5 x 0.5 and 1 x 1 mm: expected one size."
     ]
 
 
