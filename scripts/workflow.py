@@ -164,6 +164,21 @@ def check_device(device: str | torch.device) -> None:
             f"device is {wanted}, but this machine has {torch.cuda.device_count()} CUDA devices: use --device cpu,"
             " fewer processes, or a CUDA build of torch."
         )
+    if wanted.type == "cuda" and wanted.index is not None:
+        torch.cuda.set_device(wanted)  # or random numbers, memory and streams of GPU 0 would be meant
+
+
+def require_host_preparation(preprocessing_device: str | torch.device) -> None:
+    """Check that a training prepares its cases on the CPU.
+
+    Raises:
+        InputError: on another device.
+    """
+    if torch.device(preprocessing_device).type != "cpu":
+        raise InputError(
+            f"preprocessing_device is {preprocessing_device}: a training prepares its cases on the CPU and keeps them"
+            " there; leave it out."
+        )
 
 
 def default_device() -> str:

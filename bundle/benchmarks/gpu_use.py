@@ -33,6 +33,7 @@ class GpuWatch:
 
     def start(self) -> None:
         """Start to watch."""
+        torch.cuda.synchronize(self.device)  # or kernels that are queued already would count
         self.profile.start()
         torch.cuda.synchronize(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)

@@ -211,4 +211,5 @@ def _nnunet(config: ConfigParser, python: str, filters: list[int], patch: int, r
     case = config.get_parsed_content("train#dataset").cases[0]
     arrays = {"image": case["image"].numpy(), "label": case["label"].sum(0).numpy().astype(np.int16)}
     half, device = config.get_parsed_content("amp"), config.get_parsed_content("device")
+    torch.cuda.empty_cache()  # it runs in a process of its own, on the same card
     return peer.time_nnunet(python, "train", arrays, filters, patch, repeats, half, device)

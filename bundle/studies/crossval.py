@@ -22,7 +22,7 @@ from scripts.scoring.tables import read_table
 
 RECORD, JOBS = "crossval.json", "jobs"
 EVALUATED = "validation_cases"  # folder in a fold's run
-ALSO_IN_EVALUATION = ("device", "preprocessing_device", "overlap", "window_size", "window_batch", "tta", "amp")
+ALSO_IN_EVALUATION = ("device", "overlap", "window_size", "window_batch", "tta", "amp")
 ONLY_IN_EVALUATION = ("save_probabilities", "score_workers", "min_component_ml", "min_component_probability")
 ALL_COMPONENTS = {"min_component_ml": "{}", "min_component_probability": "{}"}  # kept, until rules are chosen
 

@@ -88,7 +88,10 @@ class ClickChannels(WindowChannels):
 
     def __call__(self, image: torch.Tensor, start: Sequence[int], size: Sequence[int]) -> torch.Tensor:
         """The channels [K, *size] of one window, float32; see `WindowChannels`."""
-        guidance = self.guide(self.prompt, start, size).to(image.device)
+        if self.reaching(start, size):
+            guidance = self.guide(self.prompt, start, size).to(image.device)
+        else:  # made on the device
+            guidance = image.new_zeros((self.guides, *size), dtype=torch.float32)
         return torch.cat([super().__call__(image, start, size), guidance]) if super().__bool__() else guidance
 
     def reaching(self, start: Sequence[int], size: Sequence[int]) -> tuple[Click, ...]:

@@ -65,9 +65,9 @@ class RegionDecision:
         self.by_class, self.threshold = decision == "classes", threshold
         self.values = [values[0] for values in outputs.values()]  # of each class
         self.regions = {name: set(values) for name, values in regions.items()}
-        self.of_class = torch.tensor(
-            [[value in own for value in self.values] for own in self.regions.values()]
-        )  # [R, K]
+        parts = [[value in own for value in self.values] for own in self.regions.values()]
+        self.of_class = torch.tensor(parts)  # [R, K]
+        self.classes_of = [[k for k, is_part in enumerate(own) if is_part] for own in parts]
 
     def classes(self, probabilities: torch.Tensor) -> torch.Tensor:
         """The label value of each voxel, [1, ...], of probabilities [K, ...]; for `classes`."""
@@ -85,7 +85,7 @@ class RegionDecision:
         """The probability of each region, [R, ...]: that of its channel, or the sum of its classes."""
         if not self.by_class:
             return probabilities
-        return torch.stack([probabilities[own].sum(0) for own in self.of_class])
+        return torch.stack([torch.stack([probabilities[k] for k in own]).sum(0) for own in self.classes_of])
 
 
 class RegionMasksd(MapTransform):

@@ -65,8 +65,8 @@ class RandElasticd(BatchTransform):
             moved = torch.tensordot(moved, _spline(length, spacing, first.device), ([2], [1]))
         whole = torch.eye(len(axes), len(axes) + 1, device=first.device).expand(len(first), -1, -1)
         grid = functional.affine_grid(whole, list(first.shape), align_corners=False)
-        scale = moved.new_tensor([2 / length for length, _ in axes])  # torch: -1 to 1, the last axis first
-        grid = grid + (moved.movedim(1, -1) * scale).flip(-1)
+        shifts = [moved[:, axis] * (2 / length) for axis, (length, _) in enumerate(axes)]  # torch: from -1 to 1,
+        grid = grid + torch.stack(shifts[::-1], -1)  # the last axis first
         return {
             key: functional.grid_sample(patches[key], grid, mode, padding, align_corners=False)
             for key, mode, padding in self.key_iterator(patches, self.mode, self.padding_mode)

@@ -64,4 +64,7 @@ class RemoveIgnoredd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Clear each key."""
         ignored = (data["label"] == IGNORED).any(0, keepdim=True)
-        return {**data, **{key: data[key].masked_fill(ignored, 0) for key in self.key_iterator(data)}}
+        changed = dict(data)
+        for key in self.key_iterator(changed):  # logits are on the host where a GPU cannot hold them
+            changed[key] = changed[key].masked_fill(ignored.to(changed[key].device), 0)
+        return changed

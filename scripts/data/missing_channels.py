@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 
+from scripts.data.batch_transform import BatchTransform
 from scripts.errors import InputError
 
 
@@ -61,7 +62,7 @@ def refuse_dependent_channels(
         )
 
 
-class RandDropChannelsd(MapTransform, RandomizableTransform):
+class RandDropChannelsd(BatchTransform):
     """Set whole channels of a patch [C, ...] to 0 at random, each with the same probability, but never all.
 
     Args:
@@ -82,16 +83,15 @@ class RandDropChannelsd(MapTransform, RandomizableTransform):
         self.channels, self.prob = list(channels), prob
         self.places = [self.channels.index(name) for name in optional]
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Leave out the same channels of each key."""
+    def draw(self, image: torch.Tensor) -> Sequence[float] | None:
+        """1 for each channel that is left out, else 0; None if none is."""
         dropped = [place for place in self.places if self.R.random() < self.prob]
         if len(dropped) == len(self.channels):
             dropped.pop(self.R.randint(len(dropped)))
-        changed = dict(data)
-        for key in self.key_iterator(changed) if dropped else ():
-            changed[key] = changed[key].clone()
-            changed[key][dropped] = 0
-        return changed
+        return [float(place in dropped) for place in range(len(image))] if dropped else None
+
+    def _change(self, images: torch.Tensor, numbers: torch.Tensor, drawn: Sequence[Sequence[float]]) -> torch.Tensor:
+        return images.masked_fill(numbers.reshape(*numbers.shape, *[1] * (images.dim() - 2)) > 0, 0)
 
 
 class ZeroChannelsd(MapTransform):

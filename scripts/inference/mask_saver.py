@@ -72,6 +72,7 @@ class MaskSaver:
         self.on_saved: Callable[[dict[str, Any]], None] | None = None  # gets what the records say of a written case
         self.saved: dict[Path, tuple[str, str]] = {}  # a case and page of each stack
         self.thread = ThreadPoolExecutor(max_workers=1)
+        self.beside: torch.cuda.Stream | None = None  # of the writing thread, apart from the next case's network
         self.writing: Future | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -101,7 +102,7 @@ class MaskSaver:
             cases.append((batch["case"], image, maps, checks, item.get("measure_numbers")))
             devices |= {item[key].device for key in maps if item[key].is_cuda}
         copied = [torch.cuda.current_stream(device).record_event() for device in devices]
-        self.writing = self.thread.submit(self._save, cases, copied)
+        self.writing = self.thread.submit(self._save, cases, copied, next(iter(devices), None))
 
     def _wait(self) -> None:
         if self.writing is not None:
@@ -111,11 +112,16 @@ class MaskSaver:
         self,
         cases: Sequence[tuple[str, str, dict[str, np.ndarray], list, Callable[[], Any] | None]],
         copied: Sequence[torch.Event],
+        gpu: torch.device | None,
     ) -> None:
         for event in copied:
             event.synchronize()
+        if gpu is not None and self.beside is None:
+            self.beside = torch.cuda.Stream(gpu)
         for case, image, maps, checks, measure in cases:
-            self.save_case(case, image, maps, checks, measure() if measure is not None else None)
+            with torch.cuda.stream(self.beside):  # on the default stream each number waits for the next case's network
+                numbers = measure() if measure is not None else None
+            self.save_case(case, image, maps, checks, numbers)
 
     def save_case(
         self,

@@ -19,14 +19,15 @@ from scripts.parallel import available_cores
 MOST_AHEAD = 4  # cases; a prepared one of four channels at 1 mm takes 60 to 150 MB
 
 
-def default_cases_ahead(device: str | torch.device) -> int:
+def default_cases_ahead(device: str | torch.device, preprocessing_device: str | torch.device = "cpu") -> int:
     """How many cases are prepared at the same time, in a thread each.
 
-    One on a CPU, whose cores the network uses. A GPU is faster than one thread: up to `MOST_AHEAD`, one core less than
-    the process has.
+    One where they are prepared on the device of the network, whose cores or memory it uses. A GPU is faster than one
+    thread on the CPU: up to `MOST_AHEAD`, one core less than the process has.
     """
     cores = available_cores() // distributed.local_world_size()
-    return 1 if torch.device(device).type == "cpu" else max(1, min(MOST_AHEAD, cores - 1))
+    same = torch.device(device).type == torch.device(preprocessing_device).type
+    return 1 if same else max(1, min(MOST_AHEAD, cores - 1))
 
 
 class PrefetchedDataset(torch.utils.data.Dataset):
@@ -104,6 +105,8 @@ class PrefetchedDataset(torch.utils.data.Dataset):
         try:
             case = dataset[index]
         except Exception as error:
+            if _lacks_gpu_memory(error):
+                raise  # the card is too small, the case may be sound
             if (reason := input_error_message(error)) is None:
                 raise
             return _refusal(entry, reason, error)
@@ -119,6 +122,13 @@ class PrefetchedDataset(torch.utils.data.Dataset):
         for value in trace.values():
             if isinstance(value, dict):
                 self._restore_ids(value)
+
+
+def _lacks_gpu_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, says that a GPU has no memory left."""
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refusal(entry: Mapping[str, Any], reason: str, error: BaseException | None = None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         channels += self.window_channels.count(channels) if self.window_channels else 0
         if self.known[0] is not network:
             assert self.patch_size is not None  # it is needed for `auto`
-            divisor = shapes.size_divisor(network, channels, self.patch_size)
+            divisor = shapes.size_divisor(network, channels, self.patch_size) if self.auto else None  # takes seconds
             voxel_bytes = shapes.count_voxel_bytes(network, channels, self.patch_size)
             self.known = network, divisor, WORKSPACE * voxel_bytes if voxel_bytes else UNKNOWN_BYTES
         return self.known[1:]
@@ -167,11 +167,14 @@ class MirroringSlidingWindowInferer(SlidingWindowInfererAdapt):
         **kwargs: Any,
     ) -> torch.Tensor:
         starts = [(place[0].start, *(axis.start for axis in place[2:])) for place in places]
+        if self.agreement and not any(starts[0]):  # MONAI begins again where memory did not suffice
+            self.agreement.counts, self.agreement.seen = {}, []
         corners = self._place_in_scan(windows, starts, inputs)
         known: dict[int, torch.Tensor] = {}  # by the number of the window
         if any(start in empty for start in starts):
             assert self.background_logits is not None  # or no window would be skipped
-            background = windows.new_tensor(self.background_logits).reshape(-1, *[1] * len(_spatial(windows)))
+            one = [1] * len(_spatial(windows))
+            background = torch.stack([windows.new_full(one, value) for value in self.background_logits])  # no copy
             known = {n: background.expand(-1, *windows.shape[2:]) for n, start in enumerate(starts) if start in empty}
         if self.kept:
             found = {n: self.kept.find(corner, windows.shape[2:]) for n, corner in enumerate(corners) if n not in known}

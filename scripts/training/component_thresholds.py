@@ -54,10 +54,10 @@ class ComponentStatistics:
     def _collect(self, engine: Engine) -> None:
         for item, source in zip(engine.state.output, engine.state.batch, strict=True):
             ml = float(source["voxel_ml"])
-            components = [connected_components(pred.cpu().numpy() > 0) for pred in item["pred"]]
+            components = [connected_components(pred) for pred in (item["pred"] > 0).cpu().numpy()]
             for label in split_raters(item["label"], len(self.regions)):
                 case = []
-                for (numbered, sizes), truth in zip(components, label.cpu().numpy() > 0, strict=True):
+                for (numbered, sizes), truth in zip(components, (label > 0).cpu().numpy(), strict=True):
                     overlaps = np.bincount(numbered[truth], minlength=len(sizes) + 1)[1:]
                     case.append({"ml": sizes * ml, "hit": overlaps * ml, "truth": truth.sum() * ml})
                 self.cases.append(case)

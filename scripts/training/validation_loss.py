@@ -39,10 +39,10 @@ class ValidationLoss:
     def _measure(self, engine: Engine) -> None:
         logits = engine.state.output["pred"].float().contiguous()
         label = engine.state.output["label"].to(logits)
-        self.loss.eval()
+        self.loss.to(logits.device).eval()  # they are on the host where a GPU cannot hold them
         by_rater = split_raters(label, logits.shape[1], axis=1)
         self.values.append(fmean(float(self.loss(logits, own)) for own in by_rater))
-        self.loss.train()
+        self.loss.to(engine.state.device).train()
 
     def _average(self, engine: Engine) -> None:
         engine.state.metrics["val_loss"] = fmean(gather_items([*self.values]))

@@ -93,9 +93,9 @@ class RegionScore:
 
     def _measure(self, engine: Engine) -> None:
         for item, source in zip(engine.state.output, engine.state.batch, strict=True):
-            case, prediction = source["case"], item["pred"].cpu().numpy() > 0
+            case, prediction = source["case"], (item["pred"] > 0).cpu().numpy()
             by_rater = split_raters(item["label"], len(self.regions))
-            found = [self._rows(own.cpu().numpy() > 0, prediction, float(source["voxel_ml"])) for own in by_rater]
+            found = [self._rows((own > 0).cpu().numpy(), prediction, float(source["voxel_ml"])) for own in by_rater]
             for rows in zip(*found, strict=True):
                 region, name, _, unit, note = rows[0]
                 value = rows[0][2] if len(rows) == 1 else float(np.mean([row[2] for row in rows]))

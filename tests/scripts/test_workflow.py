@@ -156,10 +156,19 @@ def test_each_process_takes_its_own_gpu_or_reports_none(monkeypatch):
     assert workflow.default_device() == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert workflow.default_device() == "cuda:1"
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     workflow.check_device(workflow.default_device())
+    assert current == [torch.device("cuda:1")]
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(InputError, match=r"device is cuda:2, but this machine has 2 CUDA devices: .*fewer processes"):
         workflow.check_device(workflow.default_device())
+
+
+def test_a_training_prepares_its_cases_on_the_cpu():
+    workflow.require_host_preparation("cpu")
+    with pytest.raises(InputError, match="preprocessing_device is cuda: a training prepares its cases on the CPU"):
+        workflow.require_host_preparation("cuda")
 
 
 def test_training_together_needs_torchrun_and_the_rest_does_not(monkeypatch):

@@ -78,6 +78,20 @@ def test_ahead_that_is_no_number_of_cases_is_refused(ahead):
 def test_a_gpu_gets_more_cases_ahead_as_cores_allow(monkeypatch, device, cores, ahead):
     monkeypatch.setattr(prefetch, "available_cores", lambda: cores)
     assert prefetch.default_cases_ahead(device) == ahead
+    assert prefetch.default_cases_ahead(device, device) == 1
+
+
+def test_a_card_without_memory_refuses_no_case():
+    def prepare(image: str) -> str:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError("applying transform") from error
+
+    cases = PrefetchedDataset(Dataset([{"case": "a", "image": "a.nii"}], Lambdad("image", prepare)))
+    with pytest.raises(RuntimeError, match="applying transform"):
+        cases[0]
+    assert cases.refused == {}
 
 
 def test_case_that_fails_to_prepare_fails_at_its_turn():
