@@ -36,11 +36,13 @@ class GridImage(NamedTuple):
         voxels: in the file's axis order.
         affine: 4 x 4, to mm; None where the format has none. Its axes are at right angles (`scripts.data.nifti`).
         notes: what the user should know about the header, in sentences without the file's name.
+        flat: whether the file has two axes, so that the third size of its affine is a filler.
     """
 
     voxels: np.ndarray
     affine: np.ndarray | None
     notes: tuple[str, ...] = ()
+    flat: bool = False
 
     def spacing(self, axes: int) -> tuple[float, ...]:
         """The size of a voxel along each of the first axes, in mm; 1 if the format has none."""
@@ -69,6 +71,7 @@ def read_image(path: str | os.PathLike, key: str = "label") -> GridImage:
     if not is_volume(path):
         return GridImage(_read_grey(path), None)
     image = GridImage(*read_volume(path))
+    image = image._replace(flat=image.voxels.ndim == 2)
     while image.voxels.ndim > 2 and image.voxels.shape[-1] == 1:
         image = image._replace(voxels=image.voxels[..., 0])
     return image

@@ -73,7 +73,10 @@ def _score(stack: Stack) -> Scores:
         sizes = " and ".join(" x ".join(f"{size:g}" for size in grid) for grid in sorted(grids))
         return failed_scores(stack.case, job.patient, f"the slices have pixels of {sizes} mm: expected one size.")
     gaps = missing_indices(stack.places)
-    spacing = first.spacing(3) if job.unit != "pixel" and first.affine is not None else None
+    known = job.unit != "pixel" and first.affine is not None and not any(truth.flat for truth, _ in pairs)
+    spacing = first.spacing(3) if known else None
+    if spacing is None:
+        job = job._replace(unit="pixel")  # of volumes as well
     notes = [f"not in the list: {gaps}"] if gaps else []
     if leave_out := DISTANCE_METRICS if gaps or spacing is None else {}:
         notes.append("no distances, since the spacing of the slices is unknown")

@@ -21,7 +21,7 @@ class Sliced:
 
     def __init__(self, root, suffix=".png", **header):
         self.root, self.predictions, self.out, self.suffix = root / "data", root / "predictions", root / "out", suffix
-        self.affine = np.diag([0.5, 2.0, 5.0, 1.0])
+        self.affine, self.axes = np.diag([0.5, 2.0, 5.0, 1.0]), 3
         self.root.mkdir()
         self.predictions.mkdir()
         header = {"regions": {"tumour": [1]}, "labels": {"tumour": 1}, "unit": "pixel", **header}
@@ -42,7 +42,7 @@ class Sliced:
         if self.suffix == ".png":
             Image.fromarray(labels.T).save(path)
         else:
-            nib.save(nib.Nifti1Image(labels[..., None], self.affine), path)
+            nib.save(nib.Nifti1Image(labels[..., None] if self.axes == 3 else labels, self.affine), path)
 
     def score(self, **options):
         return score_predictions(self.datalist, self.root, self.predictions, self.out, **{"workers": 1, **options})
@@ -105,6 +105,18 @@ def test_slices_of_unknown_thickness_have_no_distances_and_a_note(tmp_path):
     assert set(rows["metric"]) == {"slices", *METRICS} - set(DISTANCE_METRICS)
     assert set(rows["unit"]) == {"", "pixel"}
     assert "no distances" in note(rows, "P")
+
+
+def test_nifti_slices_of_two_axes_have_no_thickness(tmp_path):
+    slices = Sliced(tmp_path, suffix=".nii.gz", unit="mm")
+    slices.axes = 2
+    for index in (1, 2):
+        slices.add("P", index, square(4), square(3))
+    rows = slices.score().patients
+    assert "no distances" in note(rows, "P")
+    assert "hd95" not in set(rows["metric"])
+    assert set(rows["unit"]) == {"", "pixel"}
+    assert value(rows, "P", "volume_truth") == 2 * 16
 
 
 def test_slices_with_spacing_have_the_distances_of_the_volume(tmp_path):
