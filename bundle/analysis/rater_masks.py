@@ -113,7 +113,8 @@ def read_mask(path: Path, foreground: int | None = None) -> Mask:
         UnreadableMask: the file is damaged, is a colour picture, or holds fractions or more values than a mask does.
     """
     try:
-        voxels, affine, notes = read_image(path)
+        image = read_image(path)
+        voxels = image.voxels
         require_label_map(voxels.shape, path)
         if voxels.dtype.kind == "f":
             voxels = to_integer_labels(voxels, path)
@@ -128,7 +129,7 @@ def read_mask(path: Path, foreground: int | None = None) -> Mask:
             " object by --foreground."
         )
     inside = voxels != 0 if foreground is None else voxels == foreground
-    return Mask(np.ascontiguousarray(inside), affine, values, _unexpected_values(values, foreground), notes)
+    return Mask(np.ascontiguousarray(inside), image.affine, values, _unexpected_values(values, foreground), image.notes)
 
 
 def mask_levels(values: pd.Series, foreground: int | None) -> tuple[int, int]:
