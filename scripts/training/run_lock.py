@@ -25,7 +25,8 @@ def lock_folder(folder: Path) -> FileLock:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, is_singleton=True)  # so that one process may open its run again
+        # One process may open its run again, and any of its threads may release it, also by collecting garbage
+        lock = FileLock(folder / LOCK, is_singleton=True, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
