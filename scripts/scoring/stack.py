@@ -69,7 +69,8 @@ def _score(stack: Stack) -> Scores:
         return failed_scores(
             stack.case, job.patient, f"the slices have {sizes} pixels: expected flat slices of one size."
         )
-    if len(grids := {truth.spacing(2) for truth, _ in pairs}) > 1:
+    grids = {truth.spacing(2) for truth, _ in pairs}
+    if len(grids) > 1 and job.unit != "pixel":
         sizes = " and ".join(" x ".join(f"{size:g}" for size in grid) for grid in sorted(grids))
         return failed_scores(stack.case, job.patient, f"the slices have pixels of {sizes} mm: expected one size.")
     gaps = missing_indices(stack.places)

@@ -191,6 +191,14 @@ def test_slices_with_pixels_of_two_sizes_are_no_volume(tmp_path):
     ]
 
 
+def test_scores_in_pixels_ask_for_no_size_of_pixels(tmp_path):
+    slices = Sliced(tmp_path, suffix=".nii.gz", unit="pixel")
+    for index, size in enumerate((0.5, 1.0)):
+        slices.affine = np.diag([size, size, 5.0, 1.0])
+        slices.add("P", index, square(4), square(4))
+    assert value(slices.score().patients, "P", "dice") == 1
+
+
 def test_two_time_points_of_a_patient_are_two_volumes(tmp_path):
     slices = Sliced(tmp_path)
     for visit in ("first", "second"):
